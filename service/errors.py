@@ -1,0 +1,28 @@
+"""The errors that the service raises, one small tree. Errors of client libraries are translated into it at the edge.
+
+Every message names the value that was found, the limit, and the way out.
+"""
+
+
+class AuralServeError(Exception):
+    """Anything this service reports to a person as a message without a traceback."""
+
+
+class BadInput(AuralServeError):
+    """The caller's clip, tensor or argument is not acceptable. Nothing was sent, or the server refused it."""
+
+
+class ConfigError(AuralServeError):
+    """A setting, a file of the model repository or this machine does not fit; the server was not started."""
+
+
+class ServerTimeout(AuralServeError):
+    """No answer within the deadline. Inference is pure, so the call is safe to retry."""
+
+
+class ServerUnavailable(AuralServeError):
+    """The server cannot be reached, is stopping, or refuses for overload. Safe to retry after a pause."""
+
+
+class ServerFault(AuralServeError):
+    """The server answered with a fault of its own. One retry is safe; the server's log has the cause."""
