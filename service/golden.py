@@ -1,0 +1,106 @@
+"""The golden clip of a build: what the served model must answer, to the tolerance that export measured."""
+
+import hashlib
+import threading
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.client import Client
+from service.errors import AuralServeError, ConfigError, ServerFault
+from service.wire import USUAL_OUTPUTS, Arrays
+
+REMEDY = "Run `auralsam2 doctor`, then write the build anew: auralsam2 export."
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    frames: NDArray[np.uint8]  # [T, S, S, 3]
+    audio: NDArray[np.float32]  # [T, 15600, 2]
+    mask_logits: NDArray[np.float32]  # [T, S/4, S/4], by the network itself
+    tolerance: float  # largest absolute difference of any logit
+
+    @classmethod
+    def load(cls, build: Path) -> "Golden":
+        """Read `golden.npz`. Raises: ConfigError when it is absent, damaged, or not finite."""
+        path = build / "golden.npz"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                golden = cls(file["FRAMES"], file["AUDIO"], file["MASK_LOGITS"], float(file["TOLERANCE"]))
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ConfigError(f"{path} cannot be read: {error}. Write the build anew: auralsam2 export.") from error
+        if not (np.isfinite(golden.mask_logits).all() and 0 < golden.tolerance < np.inf):
+            raise ConfigError(f"{path}: logits or tolerance {golden.tolerance} are not finite and positive. {REMEDY}")
+        return golden
+
+    def check(self, reply: Arrays) -> float:
+        """Compare a reply with the reference; return the largest difference.
+
+        Raises: ConfigError naming dtype, shape, or the worst logit when the reply is not the network's.
+        """
+        T, S4 = self.mask_logits.shape[:2]
+        for name, shape in {"MASK_LOGITS": (T, S4, S4), "IOU": (T, 3), "OBJECT_SCORE": (T,)}.items():
+            value = reply[name]
+            if value.dtype != np.float32 or value.shape != shape:
+                raise ConfigError(
+                    f"Golden clip: {name} came as {value.dtype} {list(value.shape)}; "
+                    f"must be float32 {list(shape)}. {REMEDY}"
+                )
+            if not np.isfinite(value).all():
+                raise ConfigError(
+                    f"Golden clip: {name} is not finite in {int((~np.isfinite(value)).sum())} places. {REMEDY}"
+                )
+        difference = np.abs(reply["MASK_LOGITS"] - self.mask_logits)
+        worst = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
+        if difference[worst] > self.tolerance:
+            zeros = " Every byte is zero: numpy 2 in the server environment does that; it must be below 2."
+            raise ConfigError(
+                f"Golden clip: MASK_LOGITS is {reply['MASK_LOGITS'][worst]:.6g} at {worst}, the reference "
+                f"{self.mask_logits[worst]:.6g}; max abs {difference[worst]:.3g}, tolerance {self.tolerance:.3g}. "
+                f"{REMEDY}{'' if reply['MASK_LOGITS'].any() else zeros}"
+            )
+        return float(difference[worst])
+
+
+class GoldenCall:
+    """The golden clip on its way, in a thread, so that the caller can watch the server's processes meanwhile."""
+
+    def __init__(self, golden: Golden, client: Client, timeout_s: float) -> None:
+        self.duration_s = 0.0
+        self._reply: Arrays | None = None
+        self._error: AuralServeError | None = None
+        self._thread = threading.Thread(target=self._run, args=(golden, client, timeout_s), daemon=True)
+        self._thread.start()
+
+    def done(self, within_s: float) -> bool:
+        self._thread.join(within_s)
+        return not self._thread.is_alive()
+
+    def reply(self) -> Arrays:
+        """The reply of a call that is done. Raises: what the call met."""
+        if self._error is not None:
+            raise self._error
+        assert self._reply is not None, "ask done() first"
+        return self._reply
+
+    def _run(self, golden: Golden, client: Client, timeout_s: float) -> None:
+        started = time.monotonic()
+        try:
+            self._reply = client.infer(golden.frames, golden.audio, outputs=USUAL_OUTPUTS, timeout_s=timeout_s)
+        except AuralServeError as error:
+            self._error = error
+        except Exception as error:  # noqa: BLE001 - a thread's error would be lost, and the caller would wait for ever
+            self._error = ServerFault(f"The golden clip could not be sent: {error!r}. This is a bug of the client.")
+        self.duration_s = time.monotonic() - started
+
+
+def digest(reply: Arrays) -> str:
+    """sha256 over the bytes of a reply, in the order of the outputs' names."""
+    total = hashlib.sha256()
+    for name in sorted(reply):
+        total.update(name.encode() + np.ascontiguousarray(reply[name]).tobytes())
+    return total.hexdigest()
