@@ -1,0 +1,1 @@
+"""How the fused operators run fast. For now the PyTorch references that every kernel will be compared with."""

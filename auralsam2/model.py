@@ -1,0 +1,132 @@
+"""AuralSAM2: frames and sound of one clip in, masks of the sounding objects out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from torch import Tensor, nn
+
+from auralsam2 import checkpoints, image_encoder, mask_decoder
+from auralsam2.aural_fuser import TEXT_WIDTH, AuralFuser
+from auralsam2.errors import NetworkError
+from auralsam2.fusion import FUSION_FORMS, FusionForm
+from auralsam2.log_mel import NUM_BANDS, NUM_HOPS
+from auralsam2.memory import Positions
+from auralsam2.positions import rotary_tables, sine_2d
+from auralsam2.presets import Preset, check_image_size, preset
+from auralsam2.readout import ReadOut, select
+from auralsam2.segment_anything import SegmentAnything
+from auralsam2.tracker import ImageFeatures, track
+
+
+@dataclass(frozen=True)
+class ClipOutput:
+    """What the network says about one clip."""
+
+    low_res_logits: Tensor
+    """[T, 3, S/4, S/4] float32, three candidates a frame; mask = logit > 0 after bilinear enlarging."""
+    iou: Tensor
+    """[T, 3] float32, predicted IoU of each candidate."""
+    object_score: Tensor
+    """[T, 1] float32 logit: is any sounding object in the frame?"""
+    object_pointer: Tensor
+    """[T, C] float32."""
+
+    def select(self, read_out: ReadOut = "iou_occlusion") -> Tensor:
+        """One mask a frame, [T, S/4, S/4] float32 logits. Raises NetworkError for an unknown read-out."""
+        return select(self.low_res_logits, self.iou, self.object_score, read_out)
+
+
+class AuralSAM2(nn.Module):
+    """The network in the two parts of a released checkpoint: `v_model` (SAM2) and `aural_fuser` (the rest)."""
+
+    sine: Tensor
+    memory_sine: Tensor
+    rotary_cos: Tensor
+    rotary_sin: Tensor
+
+    def __init__(self, preset: Preset, image_size: int, text: bool = False, fusion: FusionForm = "released") -> None:
+        super().__init__()
+        if fusion not in FUSION_FORMS:
+            raise NetworkError(f"fusion form {fusion!r} is unknown; choose one of {', '.join(FUSION_FORMS)}.")
+        self.preset = preset
+        self.image_size = check_image_size(image_size)
+        self.v_model = SegmentAnything(preset, image_size)
+        self.aural_fuser = AuralFuser(preset, image_size, text, fusion)
+        side = self.aural_fuser.side
+        cos, sin = rotary_tables(preset.width, side)
+        for name, table in (
+            ("sine", sine_2d(preset.width, side).flatten(1).T),
+            ("memory_sine", sine_2d(preset.memory_width, side).flatten(1).T),
+            ("rotary_cos", cos),
+            ("rotary_sin", sin),
+        ):
+            self.register_buffer(name, table.contiguous(), persistent=False)
+        self.eval()
+
+    @classmethod
+    def from_preset(
+        cls, name: str, image_size: int | None = None, text: bool = False, fusion: FusionForm = "released"
+    ) -> Self:
+        """A network with untrained weights, in evaluation mode.
+
+        Args:
+            name: hiera_tiny | hiera_small | hiera_base_plus | hiera_large | compact.
+            image_size: 1024, 512, 256 or 224 px; the preset's own size when None.
+            text: add the text projection of the Ref-AVS form.
+            fusion: "released", what trained weights need | "paper", Eq. 1.
+        Raises: NetworkError for an unknown name, size or form.
+        """
+        sizes = preset(name)
+        return cls(sizes, image_size or sizes.default_image_size, text, fusion)
+
+    def load_released(self, state: Mapping[str, Tensor]) -> None:
+        """Load weights under released names, of the whole network or of the fuser (with VGGish) alone.
+
+        Raises: CheckpointError that names every missing, unexpected or misshapen key. Nothing is loaded then.
+        """
+        checkpoints.load_into(self, state)
+
+    def positions(self) -> Positions:
+        """The position constants of this image size."""
+        return Positions(self.sine, self.memory_sine, self.rotary_cos, self.rotary_sin)
+
+    def forward(
+        self, frames: Tensor, log_mel: Tensor, text: Tensor | None = None, conditioning_frame: int = 0
+    ) -> ClipOutput:
+        """Segment the sounding objects of one clip.
+
+        Args:
+            frames: [T, 3, S, S] float32, normalised by the ImageNet mean and standard deviation.
+            log_mel: [T, 2, 96, 64] float32, one VGGish example a frame and channel.
+            text: [1, L, 768] float32 DistilRoBERTa states (Ref-AVS), only where the network was built with text.
+            conditioning_frame: decoded first, read by all; 0 for AVSBench, T // 2 for Ref-AVS.
+        Raises: NetworkError when a shape does not fit.
+        """
+        self._check(frames, log_mel, text, conditioning_frame)
+        sam, fuser = self.v_model, self.aural_fuser
+        position = image_encoder.position_embedding(sam.image_encoder.trunk, self.image_size)
+        fpn = image_encoder.pyramid(sam, frames, position)
+        aural = fuser(
+            (fuser.patches(0, fpn[0]), fuser.patches(1, fpn[1]), fuser.patches(2, fpn[2])), fuser.tokens(log_mel, text)
+        )
+        decoder = sam.sam_mask_decoder
+        image = ImageFeatures(decoder.conv_s0(fpn[0]), decoder.conv_s1(fpn[1]), fpn[2])
+        dense = mask_decoder.dense_positions(sam)
+        return ClipOutput(*track(sam, image, aural, conditioning_frame, self.positions(), dense))
+
+    def _check(self, frames: Tensor, log_mel: Tensor, text: Tensor | None, conditioning_frame: int) -> None:
+        num_frames, size = frames.shape[0], self.image_size
+        if frames.shape != (num_frames, 3, size, size) or num_frames < 1:
+            raise NetworkError(f"frames are {list(frames.shape)}; this network takes [T, 3, {size}, {size}], T >= 1.")
+        if log_mel.shape != (num_frames, 2, NUM_HOPS, NUM_BANDS):
+            raise NetworkError(
+                f"log_mel is {list(log_mel.shape)}; {num_frames} frames need [{num_frames}, 2, {NUM_HOPS}, {NUM_BANDS}]:"
+                " one example a frame and channel, the last repeated where sound is missing."
+            )
+        if text is not None and self.aural_fuser.text_proj is None:
+            raise NetworkError("text was given, but this network has no text projection; build it with text=True.")
+        if text is not None and (text.ndim != 3 or text.shape[0] != 1 or text.shape[2] != TEXT_WIDTH):
+            raise NetworkError(f"text is {list(text.shape)}; it must be [1, L, {TEXT_WIDTH}].")
+        if not 0 <= conditioning_frame < num_frames:
+            raise NetworkError(f"conditioning_frame {conditioning_frame} is outside the clip, 0 to {num_frames - 1}.")

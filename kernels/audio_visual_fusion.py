@@ -1,0 +1,44 @@
+"""Two-way audio-visual attention of one fuser stage: frames listen to sound, sound looks at frames.
+
+Maths   released  frame = (Q_v K_a^T) V_a / N        audio = (Q_a K_v^T) V_v / N        N = T h w, no softmax
+        paper     frame = softmax(Q_v K_a^T / sqrt(d)) V_a, audio likewise                (AuralSAM2, Eq. 1)
+Source  AuralSAM2's fusion module. In the released form rows of Q_v, K_v, V_v are not pixels: the projection
+        [T, d, h, w] is reinterpreted, not transposed, as [N, d]; at 14 x 14 a row straddles channels. The results are
+        likewise transposed and reinterpreted, so values move across frames. Trained weights depend on it.
+Dtypes  float32 in and out.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+Projections = tuple[Tensor, Tensor, Tensor]
+
+
+def two_way_released(visual: Projections, audio: Projections) -> tuple[Tensor, Tensor]:
+    """Both directions in the released form.
+
+    Args:
+        visual: q, k, v of the frames, each [T, d, h, w].
+        audio: q, k, v of the M audio (and text) tokens, each [M, d].
+    Returns: frame result [T, d, h, w], audio result [M, d].
+    """
+    shape, width = visual[0].shape, visual[0].shape[1]
+    q_v, k_v, v_v = (p.reshape(-1, width) for p in visual)
+    q_a, k_a, v_a = audio
+    num_rows = q_v.shape[0]
+    frame = (q_v @ k_a.T) @ v_a / num_rows  # [N, d]
+    sound = (q_a @ k_v.T) @ v_v / num_rows  # [M, d]
+    return frame.T.reshape(shape), sound.T.reshape(sound.shape)
+
+
+def two_way_paper(visual: Projections, audio: Projections) -> tuple[Tensor, Tensor]:
+    """Both directions in the paper's form: one row a pixel, softmax, scaled by sqrt(d). Shapes as two_way_released."""
+    num_frames, width, height, columns = visual[0].shape
+    q_v, k_v, v_v = (p.permute(0, 2, 3, 1).reshape(-1, width) for p in visual)
+    q_a, k_a, v_a = audio
+    scale = 1 / math.sqrt(width)
+    frame = torch.softmax(q_v @ k_a.T * scale, dim=-1) @ v_a
+    sound = torch.softmax(q_a @ k_v.T * scale, dim=-1) @ v_v
+    return frame.reshape(num_frames, height, columns, width).permute(0, 3, 1, 2), sound
