@@ -301,7 +301,8 @@ class _VideoReader:
         if frame.duration and frame.time_base:
             self.frame_s = float(frame.duration * frame.time_base)
         self.num_frames += 1
-        self.end_s = time_s + self.frame_s
+        # Damaged timestamps can run backwards; the end of the video cannot.
+        self.end_s = max(self.end_s, time_s + self.frame_s)
         return time_s
 
 

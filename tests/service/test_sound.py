@@ -121,6 +121,10 @@ def test_sound_files_that_are_none(tmp_path):
         read_sound_file(tmp_path / "empty.wav", 1.0)
 
 
+def test_the_geometry_is_that_of_avsbench():
+    assert (SAMPLE_RATE, WINDOW_SAMPLES, HOP_SAMPLES) == (16_000, 15_600, 15_360)
+
+
 def test_windows_at_one_a_second_have_no_overlap():
     sound = ramp(5 * SAMPLE_RATE)
     heard = windows(sound, 5)
