@@ -29,7 +29,7 @@ class Golden:
         """Read `golden.npz`. Raises: ConfigError when it is absent, damaged, or not finite."""
         path = build / "golden.npz"
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 golden = cls(file["FRAMES"], file["AUDIO"], file["MASK_LOGITS"], float(file["TOLERANCE"]))
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ConfigError(f"{path} cannot be read: {error}. Write the build anew: auralsam2 export.") from error

@@ -21,12 +21,13 @@ _COUNTERS = {
     "nv_inference_compute_input_duration_us": "input_us",
     "nv_inference_compute_infer_duration_us": "infer_us",
     "nv_inference_compute_output_duration_us": "output_us",
+    "nv_inference_pending_request_count": "pending",
 }
 
 
 @dataclass(frozen=True)
 class ModelCounters:
-    """Sums since the server's start, over all versions of a model and all reasons of failure."""
+    """Sums since the server's start, over all versions of a model and all reasons of failure; `pending` is of now."""
 
     success: int = 0
     failure: int = 0
@@ -35,6 +36,7 @@ class ModelCounters:
     input_us: int = 0
     infer_us: int = 0
     output_us: int = 0
+    pending: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,19 @@ def parse(text: str) -> dict[str, ModelCounters]:
     return {model: ModelCounters(**counters) for model, counters in sums.items()}
 
 
+def in_flight(counters: Mapping[str, ModelCounters], ensemble: str = "auralsam2") -> int:
+    """Clips that have passed or are waiting for a stage, and are not answered yet.
+
+    The server has no gauge for this. A clip that is being computed in the very first stage does not show; a call that
+    went to a stage directly, not through the ensemble, looks like a clip that never ends.
+    """
+    answered = counters.get(ensemble, ModelCounters())
+    stages = [stage for name, stage in counters.items() if name != ensemble]
+    passed = max((stage.success + stage.failure for stage in stages), default=0)
+    waiting = sum(stage.pending for stage in stages)
+    return max(0, passed - answered.success - answered.failure, waiting)
+
+
 def stage_times(before: Mapping[str, ModelCounters], after: Mapping[str, ModelCounters]) -> dict[str, StageTime]:
     """Mean milliseconds a request in each model between two readings; models that answered nothing are left out.
 
@@ -92,7 +107,11 @@ def stage_times(before: Mapping[str, ModelCounters], after: Mapping[str, ModelCo
     times = {}
     for model, late in after.items():
         early = before.get(model, ModelCounters())
-        if any(getattr(late, item.name) < getattr(early, item.name) for item in fields(ModelCounters)):
+        if any(
+            getattr(late, item.name) < getattr(early, item.name)
+            for item in fields(ModelCounters)
+            if item.name != "pending"
+        ):
             early = ModelCounters()
         num_requests = late.success - early.success
         if num_requests > 0:

@@ -1,0 +1,104 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.config import ServerConfig, find_server_env
+from service.errors import ConfigError
+
+BUILD = Path("/somewhere/build")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"host": "0.0.0.0"}, ["0.0.0.0", "loopback", "gateway"]),
+        ({"host": "example.org"}, ["example.org", "loopback"]),
+        ({"host": "::1"}, ["::1", "127.0.0.1"]),
+        ({"grpc_port": 0}, ["grpc_port = 0", "1 to 65535"]),
+        ({"metrics_port": 65536}, ["metrics_port = 65536"]),
+        ({"grpc_port": True}, ["grpc_port = True"]),
+        ({"grpc_port": "8001"}, ["grpc_port = '8001'"]),
+        ({"metrics_port": 8001}, ["grpc_port and metrics_port are both 8001"]),
+        ({"http_port": 8002}, ["http_port", "both 8002"]),
+        ({"model": ""}, ["model = ''"]),
+        ({"num_threads": 0}, ["num_threads = 0"]),
+        ({"shm_default_byte_size": 1}, ["shm_default_byte_size = 1"]),
+        ({"ready_timeout_s": 0}, ["ready_timeout_s = 0"]),
+        ({"canary_interval_s": float("nan")}, ["canary_interval_s = nan"]),
+        ({"drain_timeout_s": -1}, ["drain_timeout_s = -1"]),
+        ({"restart_limit": -1}, ["restart_limit = -1"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_limit(changed: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ServerConfig(BUILD, **changed)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_defaults_are_loopback_with_http_closed() -> None:
+    config = ServerConfig(BUILD)
+    assert (config.host, config.grpc_port, config.metrics_port, config.http_port) == ("127.0.0.1", 8001, 8002, None)
+    assert config.metrics_url == "http://127.0.0.1:8002/metrics"
+
+
+def test_a_relative_path_becomes_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ServerConfig(Path("build")).models == tmp_path / "build" / "models"
+
+
+def test_variables_are_read_and_what_is_given_wins() -> None:
+    environ = {
+        "AURALSAM2_BUILD": "/b",
+        "AURALSAM2_GRPC_PORT": "9001",
+        "AURALSAM2_HTTP_PORT": "9003",
+        "AURALSAM2_DRAIN_TIMEOUT_S": "2.5",
+        "AURALSAM2_HOST": "127.0.0.2",
+        "AURALSAM2_METRICS_PORT": "9002",
+    }
+    config = ServerConfig.from_environment(environ, metrics_port=9009)
+    assert (config.build, config.grpc_port, config.http_port) == (Path("/b"), 9001, 9003)
+    assert (config.drain_timeout_s, config.host, config.metrics_port) == (2.5, "127.0.0.2", 9009)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("GRPC_PORT", "eight"),
+        ("GRPC_PORT", ""),
+        ("HTTP_PORT", "8000.5"),
+        ("DRAIN_TIMEOUT_S", "30s"),
+        ("NUM_THREADS", "all"),
+        ("SERVER_ENV", ""),
+    ],
+)
+def test_a_variable_that_cannot_be_parsed_is_an_error(name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=rf"AURALSAM2_{name} = {re.escape(repr(text))}; must be .*"):
+        ServerConfig.from_environment({f"AURALSAM2_{name}": text}, build=BUILD)
+
+
+def test_every_field_can_come_from_the_environment() -> None:
+    for name in ServerConfig.__dataclass_fields__:
+        ServerConfig.from_environment(
+            {f"AURALSAM2_{name.upper()}": "127.0.0.1" if name == "host" else "1048576"[:7] if "byte" in name else "40"},
+            **({} if name == "build" else {"build": BUILD}),
+        )
+
+
+def test_a_build_must_be_named() -> None:
+    with pytest.raises(ConfigError, match="AURALSAM2_BUILD"):
+        ServerConfig.from_environment({})
+
+
+def test_the_server_environment_is_found_from_a_folder_below(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("AURALSAM2_SERVER_ENV", raising=False)
+    python = tmp_path / ".venv-server" / "bin" / "python3"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+    assert find_server_env() == tmp_path / ".venv-server"
+    monkeypatch.setenv("AURALSAM2_SERVER_ENV", "/named")
+    assert find_server_env() == Path("/named")

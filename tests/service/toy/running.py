@@ -1,0 +1,62 @@
+"""Helpers of the tests that run the toy build on the real server."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from service.config import ServerConfig
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def toy_config(build: Path, **changed: Any) -> ServerConfig:
+    grpc_port, metrics_port = free_ports(2)
+    settings = {
+        "grpc_port": grpc_port,
+        "metrics_port": metrics_port,
+        "ready_timeout_s": 60,
+        "drain_timeout_s": 10,
+        "poll_interval_s": 0.1,
+        "canary_interval_s": 0.5,
+        "canary_timeout_s": 2,
+        "restart_backoff_s": 0.1,
+    }
+    return ServerConfig(build=build, **{**settings, **changed})
+
+
+def eventually(condition: Callable[[], Any], within_s: float = 30) -> Any:
+    """The first true value of a condition; fails the test when none comes."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not so after {within_s} s: {condition}")
+
+
+def stop_process(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+
+
+def kill_process(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
