@@ -109,6 +109,11 @@ def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def is_whole(state: Mapping[str, Tensor]) -> bool:
+    """Whether `state` holds SAM2's part as well as the fuser's."""
+    return any(key.startswith("v_model.") for key in current_names(state))
+
+
 def _listed(keys: Iterable[str]) -> str:
     names = sorted(keys)
     more = f" and {len(names) - MAX_KEYS_NAMED} more" if len(names) > MAX_KEYS_NAMED else ""
@@ -142,7 +147,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> 
 def load_into(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a released file's tensors into an AuralSAM2: the whole network, or `aural_fuser` where that is all it holds."""
     named = current_names(state)
-    if any(key.startswith("v_model.") for key in named):
+    if is_whole(state):
         load_strictly(model, named, f"the checkpoint (whole network, preset {model.preset.name})")
         return
     fuser = {key.removeprefix("aural_fuser."): value for key, value in named.items()}

@@ -187,7 +187,7 @@ class Supervisor:
         """A server that is only busy answers others meanwhile; a broken one does not."""
         successes = self._successes()
         if successes is not None and successes > self._successes_before:
-            self._progress_seen = time.monotonic()
+            pass
         full = isinstance(error, ServerUnavailable) and "queue" in str(error)
         if isinstance(error, ServerTimeout) or full:
             if time.monotonic() - self._progress_seen < self._patience_s:

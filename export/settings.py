@@ -1,0 +1,98 @@
+"""What an export is asked for. Same settings, same name of the build."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from auralsam2 import AuralSAM2, checkpoints
+from auralsam2.parity_weights import parity_state
+from auralsam2.presets import check_image_size, preset
+from auralsam2.readout import READ_OUTS, ReadOut
+from export.errors import ExportError
+from model_repository.stage_runtime.engine import ENGINES, OPENVINO_PRECISION
+
+MAX_FRAMES = 16
+# Chosen among 0 to 39: with it every frame of the demo clip and of the sample clip shows an object.
+DETERMINISTIC_SEED = 30
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """One export, checked when made. Raises ExportError or NetworkError naming the value, the limit and the way out."""
+
+    preset: str = "compact"
+    image_size: int | None = None
+    """px; the preset's own when None."""
+    num_frames: int = 5
+    """T, 1 to 16: 5 for AVSBench clips, 10 for V2 and Ref-AVS."""
+    checkpoint: str | None = None
+    """Path or hf:// reference; None uses the deterministic weights, whose masks mean nothing."""
+    sam2_checkpoint: str | None = None
+    """SAM2's own file, for a checkpoint that holds the fuser alone."""
+    conditioning_frame: int = 0
+    read_out: ReadOut = "iou_occlusion"
+    engine: str = "openvino"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        sizes = preset(self.preset)
+        if self.image_size is None:
+            object.__setattr__(self, "image_size", sizes.default_image_size)
+        check_image_size(self.size)
+        if not 1 <= self.num_frames <= MAX_FRAMES:
+            raise ExportError(f"num_frames {self.num_frames}; a clip holds 1 to {MAX_FRAMES} frames.")
+        if not 0 <= self.conditioning_frame < self.num_frames:
+            raise ExportError(
+                f"conditioning_frame {self.conditioning_frame} is outside a clip of {self.num_frames} frames; choose 0 to"
+                f" {self.num_frames - 1}."
+            )
+        if self.read_out not in READ_OUTS:
+            raise ExportError(f"read_out {self.read_out!r} is unknown; choose one of {', '.join(READ_OUTS)}.")
+        if self.engine not in ENGINES:
+            raise ExportError(f"engine {self.engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
+        allowed = tuple(OPENVINO_PRECISION) if self.engine == "openvino" else ("float32",)
+        if self.precision not in allowed:
+            raise ExportError(f"precision {self.precision!r}; {self.engine} computes in {', '.join(allowed)}.")
+        if self.sam2_checkpoint is not None and self.checkpoint is None:
+            raise ExportError("sam2_checkpoint was given without checkpoint; give the fuser's file as checkpoint too.")
+
+    @property
+    def size(self) -> int:
+        assert self.image_size is not None
+        return self.image_size
+
+    @property
+    def name(self) -> str:
+        """The build's name, from everything that changes what it computes."""
+        parts = [self.preset, str(self.size), f"t{self.num_frames}"]
+        if self.checkpoint is not None:
+            parts.append(Path(self.checkpoint.partition("@")[0]).stem)
+        if self.conditioning_frame:
+            parts.append(f"cond{self.conditioning_frame}")
+        if self.read_out != "iou_occlusion":
+            parts.append(self.read_out.replace("_", "-"))
+        parts += [value for value, usual in ((self.engine, "openvino"), (self.precision, "float32")) if value != usual]
+        return "-".join(parts)
+
+    @property
+    def weights_sentence(self) -> str:
+        """Where the weights come from, in one plain line for people."""
+        if self.checkpoint is not None:
+            return f"Weights from {Path(self.checkpoint).name}."
+        return f"Untrained deterministic weights (seed {DETERMINISTIC_SEED}): the masks show that it runs, not what sounds."
+
+
+def load_model(settings: ExportSettings) -> AuralSAM2:
+    """The network that `settings` describes, with its weights. Raises CheckpointError when a file does not fit."""
+    model = AuralSAM2.from_preset(settings.preset, settings.size)
+    if settings.checkpoint is None:
+        model.load_released(parity_state(model, DETERMINISTIC_SEED))
+        return model
+    state = checkpoints.read(settings.checkpoint)
+    if settings.sam2_checkpoint is not None:
+        checkpoints.load_sam2(model, checkpoints.read(settings.sam2_checkpoint))
+    elif not checkpoints.is_whole(state):
+        raise ExportError(
+            f"{settings.checkpoint} holds the fuser alone; give SAM2's own weights too, with --sam2-checkpoint."
+        )
+    model.load_released(state)
+    return model

@@ -1,0 +1,183 @@
+"""The four stages that the server chains, as modules of fixed shapes: vggish -> hiera -> aural_fuser -> sam2_decoder.
+
+Each wraps parts of one AuralSAM2 and says what it changes. Between stages crosses what the next one reads, no more:
+FPN levels 0 and 1 are only ever read through linear maps (the decoder's `conv_s0`, `conv_s1` and the fuser's patch
+embeddings), so each lateral is folded into its readers and the 256-channel map at stride 4 never exists.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from auralsam2 import AuralSAM2, image_encoder, mask_decoder
+from auralsam2.aural_fuser import AuralFeatures
+from auralsam2.log_mel import WINDOW_SAMPLES, LogMel
+from auralsam2.presets import STRIDE
+from auralsam2.readout import ReadOut, select
+from auralsam2.tracker import ImageFeatures, track
+
+STAGE_NAMES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor on the wire between stages. `dtype` by Triton's name: FP32 or UINT8."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class VggishStage(nn.Module):
+    """Sound to audio tokens. Log-mel is inside, so that a client sends plain samples."""
+
+    def __init__(self, model: AuralSAM2) -> None:
+        super().__init__()
+        self.log_mel = LogMel()
+        self.vgg = model.aural_fuser.vgg
+
+    def forward(self, audio: Tensor) -> tuple[Tensor]:
+        """audio [T, 15600, 2] float32 -> tokens [T, C]."""
+        return (self.vgg(self.log_mel(audio)),)
+
+
+def fold_lateral(lateral: nn.Conv2d, reader: nn.Conv2d) -> nn.Conv2d:
+    """One convolution equal to `reader` after the 1x1 `lateral`: weights and biases are multiplied through.
+
+    Exact because the reader does not pad: every tap of its kernel sees the lateral's bias.
+    """
+    folded = nn.Conv2d(lateral.in_channels, reader.out_channels, reader.kernel_size, stride=reader.stride)
+    inner, kernel = lateral.weight.double()[:, :, 0, 0], reader.weight.double()
+    with torch.no_grad():
+        folded.weight.copy_(torch.einsum("omhw,mi->oihw", kernel, inner))
+        bias = reader.bias.double() + torch.einsum("omhw,m->o", kernel, lateral.bias.double())
+        folded.bias.copy_(bias)
+    return folded
+
+
+class HieraStage(nn.Module):
+    """Frames to image features. Normalising is inside; the position embedding is a constant; laterals are folded."""
+
+    position: Tensor
+
+    def __init__(self, model: AuralSAM2) -> None:
+        super().__init__()
+        sam, fuser = model.v_model, model.aural_fuser
+        self.trunk, self.neck = sam.image_encoder.trunk, sam.image_encoder.neck
+        self.register_buffer("position", image_encoder.position_embedding(self.trunk, model.image_size).detach())
+        level_0, level_1 = self.neck.convs[3].conv, self.neck.convs[2].conv
+        self.high_res_s4 = fold_lateral(level_0, sam.sam_mask_decoder.conv_s0)
+        self.high_res_s8 = fold_lateral(level_1, sam.sam_mask_decoder.conv_s1)
+        self.patches_1 = fold_lateral(level_0, fuser.patch_embeds[0])
+        self.patches_2 = fold_lateral(level_1, fuser.patch_embeds[1])
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """frames [T, S, S, 3] uint8 -> high_res_s4, high_res_s8, patches_1, patches_2, image_embedding."""
+        normalised = image_encoder.normalise(frames)
+        features = image_encoder.trunk_features(self.trunk, normalised, self.position)
+        return (
+            self.high_res_s4(features[0]),
+            self.high_res_s8(features[1]),
+            self.patches_1(features[0]),
+            self.patches_2(features[1]),
+            image_encoder.image_embedding(self.neck, features),
+        )
+
+
+class AuralFuserStage(nn.Module):
+    """Patches and audio tokens to the features that prompt the decoder. Only patch embedding 3 (1x1) is left to do."""
+
+    def __init__(self, model: AuralSAM2) -> None:
+        super().__init__()
+        self.fuser = model.aural_fuser
+
+    def forward(self, patches_1: Tensor, patches_2: Tensor, embedding: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        """-> visual 1 to 3 [T, C, S/16, S/16], audio 1 to 3 [T, C]."""
+        features = self.fuser((patches_1, patches_2, self.fuser.patches(2, embedding)), tokens)
+        return (*features.visual, *features.audio)
+
+
+class Sam2DecoderStage(nn.Module):
+    """The whole tracking loop as one graph: no host round trip between frames. Decoder positions are a constant."""
+
+    dense: Tensor
+
+    def __init__(self, model: AuralSAM2, conditioning_frame: int, read_out: ReadOut) -> None:
+        super().__init__()
+        self.sam = model.v_model
+        self.positions = model.positions()
+        self.conditioning_frame = conditioning_frame
+        self.read_out: ReadOut = read_out
+        self.register_buffer("dense", mask_decoder.dense_positions(self.sam).detach().contiguous())
+
+    def forward(self, high_res_s4: Tensor, high_res_s8: Tensor, embedding: Tensor, *aural: Tensor) -> tuple[Tensor, ...]:
+        """-> selected mask logits [T, S/4, S/4], candidate logits [T, 3, S/4, S/4], iou [T, 3], object score [T]."""
+        v1, v2, v3, a1, a2, a3 = aural
+        clip = track(
+            self.sam,
+            ImageFeatures(high_res_s4, high_res_s8, embedding),
+            AuralFeatures((v1, v2, v3), (a1, a2, a3)),
+            self.conditioning_frame,
+            self.positions,
+            self.dense,
+        )
+        masks = select(clip.low_res_logits, clip.iou, clip.object_score, self.read_out)
+        return masks, clip.low_res_logits, clip.iou, clip.object_score[:, 0]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its module and the names, types and shapes of what goes in and out for a clip of T frames.
+
+    `frames_per_call` may be smaller than T: on CPU the hiera graph takes one frame and the stage loops over the clip,
+    which is faster there than a batch. The specifications are always those of the clip.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    frames_per_call: int
+
+    def graph_shape(self, spec: TensorSpec) -> tuple[int, ...]:
+        """The shape of `spec` in the graph: a loop over frames cuts the leading axis."""
+        return (self.frames_per_call, *spec.shape[1:])
+
+
+def build_stages(
+    model: AuralSAM2, num_frames: int, conditioning_frame: int, read_out: ReadOut, hiera_frames_per_call: int
+) -> tuple[Stage, ...]:
+    """The chain for clips of `num_frames` frames. Names and shapes are the contract between the models."""
+    t, size, width = num_frames, model.image_size, model.preset.width
+    side = size // STRIDE
+
+    def floats(name: str, *shape: int) -> TensorSpec:
+        return TensorSpec(name, "FP32", (t, *shape))
+
+    tokens = floats("AUDIO_TOKENS", width)
+    high_res_s4 = floats("HIGH_RES_S4", width // 8, 4 * side, 4 * side)
+    high_res_s8 = floats("HIGH_RES_S8", width // 4, 2 * side, 2 * side)
+    patches = tuple(floats(f"PATCHES_{level}", width, side, side) for level in (1, 2))
+    embedding = floats("IMAGE_EMBEDDING", width, side, side)
+    visual = tuple(floats(f"VISUAL_{stage}", width, side, side) for stage in (1, 2, 3))
+    sound = tuple(floats(f"SOUND_{stage}", width) for stage in (1, 2, 3))
+    masks = (
+        floats("MASK_LOGITS", 4 * side, 4 * side),
+        floats("CANDIDATE_LOGITS", 3, 4 * side, 4 * side),
+        floats("IOU", 3),
+        floats("OBJECT_SCORE"),
+    )
+    frames = TensorSpec("FRAMES", "UINT8", (t, size, size, 3))
+    return (
+        Stage("vggish", VggishStage(model), (floats("AUDIO", WINDOW_SAMPLES, 2),), (tokens,), t),
+        Stage("hiera", HieraStage(model), (frames,), (high_res_s4, high_res_s8, *patches, embedding), hiera_frames_per_call),
+        Stage("aural_fuser", AuralFuserStage(model), (*patches, embedding, tokens), (*visual, *sound), t),
+        Stage(
+            "sam2_decoder",
+            Sam2DecoderStage(model, conditioning_frame, read_out),
+            (high_res_s4, high_res_s8, embedding, *visual, *sound),
+            masks,
+            t,
+        ),
+    )
