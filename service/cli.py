@@ -1,0 +1,250 @@
+"""`auralsam2`: export, serve, segment, demo, doctor.
+
+Only `export` and `demo` need the network; they load that room when they are called, so that a client needs no torch.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from service.errors import AuralServeError, BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
+
+# One exit code a cause, for scripts. 1 is everything else.
+EXIT_CODES: dict[type[AuralServeError], int] = {
+    BadInput: 2,
+    ConfigError: 3,
+    ServerUnavailable: 4,
+    ServerTimeout: 5,
+    ServerFault: 6,
+}
+BUILDS = Path("build")
+DEFAULT_BUILD = BUILDS / "compact-256-t5"
+
+app = typer.Typer(
+    help="Audio-visual segmentation: a clip with sound goes in, masks of the sounding objects come out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False)
+
+BuildOption = Annotated[Path, typer.Option("--build", help="Build folder, written by `auralsam2 export`.")]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
+
+
+def fail(error: Exception) -> NoReturn:
+    """Say what is wrong in one message without a traceback, and end with the cause's exit code."""
+    errors.print(f"error: {error}", style="bold red", markup=False)
+    raise typer.Exit(EXIT_CODES.get(type(error), 1) if isinstance(error, AuralServeError) else 1)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Progress]:
+    """A bar on stderr, only where a person watches."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
+        yield bar
+
+
+@app.command()
+def export(
+    preset: Annotated[
+        str, typer.Option(help="compact | hiera_tiny | hiera_small | hiera_base_plus | hiera_large")
+    ] = "compact",
+    image_size: Annotated[int | None, typer.Option(help="1024, 512, 256 or 224 px; default: the preset's own.")] = None,
+    num_frames: Annotated[int, typer.Option(help="Clip length T, 1 to 16.")] = 5,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="File, or hf://yyliu01/AuralSAM2/ckpts/auralsam2_avs_v1m.pth")
+    ] = None,
+    sam2_checkpoint: Annotated[
+        str | None, typer.Option(help="SAM2's own weights, where the checkpoint holds the fuser alone.")
+    ] = None,
+    conditioning_frame: Annotated[int, typer.Option(help="Decoded first: 0 for AVSBench, T/2 for Ref-AVS.")] = 0,
+    read_out: Annotated[str, typer.Option(help="first | iou | iou_occlusion")] = "iou_occlusion",
+    engine: Annotated[str, typer.Option(help="openvino | onnxruntime")] = "openvino",
+    precision: Annotated[str, typer.Option(help="float32 | bfloat16 (openvino)")] = "float32",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Build folder; default: build/<name>.")] = None,
+) -> None:
+    """Turn weights into a model repository that the server loads."""
+    try:
+        build = _export(
+            out,
+            preset=preset,
+            image_size=image_size,
+            num_frames=num_frames,
+            checkpoint=checkpoint,
+            sam2_checkpoint=sam2_checkpoint,
+            conditioning_frame=conditioning_frame,
+            read_out=read_out,
+            engine=engine,
+            precision=precision,
+        )
+    except AuralServeError as error:
+        fail(error)
+    console.print(f"serve it with: auralsam2 serve --build {build}")
+
+
+def _export(out: Path | None, **settings: object) -> Path:
+    """Run the export room. Its errors come back as ConfigError."""
+    try:
+        from auralsam2.errors import NetworkError
+        from export.errors import ExportError
+        from export.repository import build_repository
+        from export.settings import ExportSettings
+        from model_repository.stage_runtime.engine import EngineError
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"export needs the package {error.name!r}, which is not installed. Install what the network needs with:"
+            " make setup (or: pip install 'auralsam2-service[export]')"
+        ) from error
+    # Exporter and engine log their own business; ours is what the gate says.
+    logging.getLogger().setLevel(logging.ERROR)
+    try:
+        wanted = ExportSettings(**settings)  # type: ignore[arg-type]  # checked in __post_init__
+        return build_repository(wanted, out or BUILDS / wanted.name, console.print)
+    except (NetworkError, ExportError, EngineError) as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
+        raise ConfigError(f"the build cannot be written: {error}. Free space or choose another --out.") from error
+
+
+@app.command()
+def serve(
+    build: BuildOption = DEFAULT_BUILD,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option(help="gRPC: inference and health.")] = 8001,
+    metrics_port: Annotated[int, typer.Option(help="Prometheus metrics.")] = 8002,
+    server_env: Annotated[Path | None, typer.Option(help="Environment that holds the server; see `doctor`.")] = None,
+) -> None:
+    """Start the server and keep it alive, until Ctrl-C or SIGTERM."""
+    from service.config import ServerConfig
+    from service.supervisor import Supervisor
+
+    given = {"server_env": server_env} if server_env is not None else {}
+    try:
+        config = ServerConfig.from_environment(
+            build=build, host=host, grpc_port=grpc_port, metrics_port=metrics_port, **given
+        )
+        code = Supervisor(config).serve()
+    except AuralServeError as error:
+        fail(error)
+    raise typer.Exit(code)
+
+
+@app.command()
+def segment(
+    clip: Annotated[str, typer.Argument(help="A video file, or a folder of frames with a WAV.")],
+    out: OutOption = Path("out"),
+    url: Annotated[str, typer.Option(help="host:port of the server's gRPC.")] = "127.0.0.1:8001",
+    fps: Annotated[float, typer.Option(help="Frames a second to segment.")] = 1.0,
+    start: Annotated[float, typer.Option(help="Second to begin at.")] = 0.0,
+    max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
+    sound: Annotated[Path | None, typer.Option(help="A sound file in place of the clip's own track.")] = None,
+    silent: Annotated[bool, typer.Option("--silent", help="Treat the clip as silent.")] = False,
+    overlay: Annotated[bool, typer.Option(help="Write the overlay video and the contact sheet.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds for each clip of T frames.")] = 300.0,
+) -> None:
+    """Segment the sounding objects of a clip, through a running server."""
+    from service.client import Client
+    from service.media import read_media
+    from service.outputs import write_outputs
+    from service.segmenting import segment_media
+
+    try:
+        with progress_bar("reading   ") as bar:
+            task = bar.add_task("", total=None)
+            media = read_media(
+                clip,
+                fps=fps,
+                start_s=start,
+                max_frames=max_frames,
+                silent=silent,
+                sound_path=sound,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        with Client(url, timeout_s=timeout, retries=2) as client, progress_bar("segmenting") as bar:
+            task = bar.add_task("", total=len(media.frames))
+            segmented = segment_media(
+                client, media, timeout_s=timeout, progress=lambda done, total: bar.update(task, completed=done)
+            )
+            model = f"{client.model}, {client.image_size} px, clips of {client.num_frames} frames"
+        paths = write_outputs(out, media, segmented, model=model, precision={}, overlay=overlay)
+    except AuralServeError as error:
+        fail(error)
+    if segmented.num_repeated_windows:
+        errors.print(
+            f"note: the sound ends before the video: {segmented.num_repeated_windows} of {len(media.frames)} frames heard"
+            " the last 0.975 s again.",
+            style="yellow",
+        )
+    for frame in segmented.frames:
+        share = frame.mask.mean()
+        console.print(f"{frame.time_s:7.2f} s  mask {share:6.1%} of the frame  object score {frame.object_score:+.2f}")
+    console.print("wrote " + ", ".join(str(path) for path in paths))
+
+
+@app.command()
+def demo(
+    out: OutOption = Path("out"),
+    build: Annotated[Path | None, typer.Option(help="A build to use; default: `compact`, exported now if new.")] = None,
+) -> None:
+    """Export `compact`, serve it, segment a clip that the project makes, show where the time goes, stop."""
+    from service.demo import run_demo
+    from service.tables import demo_table
+
+    try:
+        chosen = build or DEFAULT_BUILD
+        if build is None and not _is_current(chosen):
+            _export(chosen, preset="compact")
+        result = run_demo(chosen, out, console.print)
+    except AuralServeError as error:
+        fail(error)
+    console.print(demo_table(result))
+    console.print(result.weights)
+    console.print("look at: " + ", ".join(str(path) for path in result.files))
+
+
+def _is_current(build: Path) -> bool:
+    """Whether a build is there and whole, so that the demo need not export it again."""
+    from service.manifest import read_manifest, verify_files
+
+    try:
+        verify_files(build, read_manifest(build))
+    except ConfigError:
+        return False
+    return True
+
+
+@app.command()
+def doctor(build: BuildOption = DEFAULT_BUILD) -> None:
+    """Say what is missing on this machine, and the fix."""
+    from service.doctor import examine
+    from service.tables import doctor_table
+
+    findings = examine(build)
+    console.print(doctor_table(findings))
+    if any(not finding.ok and not finding.needed_for for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

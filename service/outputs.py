@@ -1,0 +1,41 @@
+"""What `segment` leaves in its folder: overlay video with the sound, contact sheet, one PNG mask a frame, result.json."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from service.masks import write_results
+from service.media import Media
+from service.overlay import caption_of, contact_sheet, write_overlay
+from service.segmenting import SegmentedMedia
+
+OVERLAY, SHEET = "overlay.mp4", "frames.png"
+
+
+def write_outputs(
+    out_dir: Path,
+    media: Media,
+    segmented: SegmentedMedia,
+    *,
+    model: str,
+    precision: Mapping[str, str],
+    overlay: bool = True,
+) -> list[Path]:
+    """Write everything into `out_dir`, which is made if it is missing; return the paths, the JSON last.
+
+    Raises: BadInput when a file cannot be written, ConfigError when this machine cannot encode H.264.
+    """
+    result = write_results(
+        out_dir, segmented.frames, source=media.source, fps=media.fps, model=model, precision=precision
+    )
+    paths: list[Path] = []
+    if overlay:
+        masks = segmented.masks()
+        captions = [caption_of(frame.time_s, frame.object_score) for frame in segmented.frames]
+        start_s = float(media.times_s[0])
+        paths.append(
+            write_overlay(
+                out_dir / OVERLAY, media.frames, masks, captions, media.fps, media.sound, sound_start_s=start_s
+            )
+        )
+        paths.append(contact_sheet(out_dir / SHEET, media.frames, masks, captions))
+    return [*paths, result]
