@@ -100,9 +100,7 @@ class AuralFuser(nn.Module):
             batch = audio[None]
             for block in self.a_blocks[stage]:
                 batch = block(batch)
-            visual, audio = self.fusion_modules[stage](
-                visual + self.sine, batch[0] + self.audio_position, self.side
-            )
+            visual, audio = self.fusion_modules[stage](visual + self.sine, batch[0] + self.audio_position, self.side)
             carried = visual.transpose(1, 2).unflatten(2, (self.side, self.side))
             visual_out.append(carried)
             audio_out.append(audio)

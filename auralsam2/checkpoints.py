@@ -65,7 +65,9 @@ def read(reference: str) -> dict[str, Tensor]:
     """
     path = fetch(reference)
     if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"{path.name}: cannot read {path.suffix or 'no suffix'}; it must be {', '.join(SUFFIXES)}.")
+        raise CheckpointError(
+            f"{path.name}: cannot read {path.suffix or 'no suffix'}; it must be {', '.join(SUFFIXES)}."
+        )
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -76,7 +78,7 @@ def read(reference: str) -> dict[str, Tensor]:
             raise CheckpointError(f"{path.name}: not a readable safetensors file ({error}). Fetch it again.") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged or hostile pickle  # noqa: BLE001
+    except Exception as error:  # torch raises many kinds for a damaged or hostile pickle
         raise CheckpointError(
             f"{path.name}: not a readable weights-only checkpoint ({type(error).__name__}). Fetch it again, or convert it"
             " to .safetensors where you trust it."
@@ -85,7 +87,9 @@ def read(reference: str) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path.name}: holds no plain dictionary of tensors (wrapped in one of {WRAPPERS} at most).")
+        raise CheckpointError(
+            f"{path.name}: holds no plain dictionary of tensors (wrapped in one of {WRAPPERS} at most)."
+        )
     return {str(key): value for key, value in content.items()}
 
 
@@ -151,7 +155,9 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         load_strictly(model, named, f"the checkpoint (whole network, preset {model.preset.name})")
         return
     fuser = {key.removeprefix("aural_fuser."): value for key, value in named.items()}
-    load_strictly(model.get_submodule("aural_fuser"), fuser, f"the checkpoint (fuser alone, preset {model.preset.name})")
+    load_strictly(
+        model.get_submodule("aural_fuser"), fuser, f"the checkpoint (fuser alone, preset {model.preset.name})"
+    )
 
 
 def load_sam2(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -15,7 +15,7 @@ _EMBEDDINGS = ("pos_embed", "tpos", "token", "positional_encoding")
 
 def parity_tensor(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
     """The float32 tensor of `shape` that belongs at `key`."""
-    draw = np.random.RandomState((zlib.crc32(key.encode()) ^ seed) & 0x7FFFFFFF)  # noqa: NPY002  (the recipe's generator)
+    draw = np.random.RandomState((zlib.crc32(key.encode()) ^ seed) & 0x7FFFFFFF)
     noise = draw.standard_normal(shape).astype(np.float32)
     leaf = key.rsplit(".", 1)[-1]
     embedding = "embed" in leaf or any(word in key for word in _EMBEDDINGS)

@@ -41,8 +41,10 @@ class OutputParity:
 def compare(stage: str, output: str, found: Array, wanted: Array) -> OutputParity:
     """Measure one output. Raises ParityError for another shape or a value that is not finite."""
     if found.shape != wanted.shape or not np.isfinite(found).all():
-        raise ParityError(f"{stage}: {output} is {list(found.shape)}, finite {bool(np.isfinite(found).all())};"
-                          f" PyTorch gives {list(wanted.shape)}, finite.")
+        raise ParityError(
+            f"{stage}: {output} is {list(found.shape)}, finite {bool(np.isfinite(found).all())};"
+            f" PyTorch gives {list(wanted.shape)}, finite."
+        )
     error = found.astype(np.float64) - wanted
     rms = float(np.sqrt((error**2).mean()) / max(np.sqrt((wanted.astype(np.float64) ** 2).mean()), 1e-12))
     agreement = float(((found > 0) == (wanted > 0)).mean()) if output.endswith("LOGITS") else None
@@ -54,13 +56,13 @@ def check(parity: OutputParity, precision: str, last_stage: bool) -> None:
     budget = (DECODER_RELATIVE_RMS if last_stage else RELATIVE_RMS)[precision]
     if parity.relative_rms > budget:
         raise ParityError(
-            f"{parity.stage} graph vs PyTorch: {parity.output} relative RMS {parity.relative_rms:.1e}, budget {budget:.0e}"
-            f" ({precision}); max abs {parity.max_abs:.1e}. The graph was not put into the repository."
+            f"{parity.stage} graph vs PyTorch: {parity.output} relative RMS {parity.relative_rms:.1e}, budget"
+            f" {budget:.0e} ({precision}); max abs {parity.max_abs:.1e}. The graph was not put into the repository."
         )
     if parity.mask_agreement is not None and parity.mask_agreement < MASK_AGREEMENT[precision]:
         raise ParityError(
-            f"{parity.stage} graph vs PyTorch: {parity.output} agrees on {parity.mask_agreement:.4%} of the pixels, at"
-            f" least {MASK_AGREEMENT[precision]:.1%} asked for ({precision}). The graph was not put into the repository."
+            f"{parity.stage} graph vs PyTorch: {parity.output} agrees on {parity.mask_agreement:.4%} of the pixels,"
+            f" at least {MASK_AGREEMENT[precision]:.1%} asked for ({precision}). The graph was not put into the repository."
         )
 
 
@@ -68,7 +70,10 @@ def run_engine(engine: Engine, stage: Stage, inputs: dict[str, Array]) -> dict[s
     """A clip through a graph, in as many calls as its frames per call ask for."""
     num_frames = stage.outputs[0].shape[0]
     calls = [
-        {name: value.copy() for name, value in engine({n: v[t : t + stage.frames_per_call] for n, v in inputs.items()}).items()}
+        {
+            name: value.copy()
+            for name, value in engine({n: v[t : t + stage.frames_per_call] for n, v in inputs.items()}).items()
+        }
         for t in range(0, num_frames, stage.frames_per_call)
     ]
     return {spec.name: np.concatenate([call[spec.name] for call in calls]) for spec in stage.outputs}

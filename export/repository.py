@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import shutil
-import string
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,23 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from google.protobuf import text_format
-from torch import Tensor
-from tritonclient.grpc import model_config_pb2
+import numpy.typing as npt
 
-import model_repository
-from auralsam2.log_mel import LogMel
-from auralsam2.presets import STRIDE
-from export.errors import ExportError
+from auralsam2.checkpoints import fetch
+from auralsam2.readout import NO_OBJECT_LOGIT
+from export.gate import pass_gate
 from export.onnx_graph import OPSET, export_stage
-from export.parity import MASK_AGREEMENT, OutputParity, check, compare, run_engine, run_network
+from export.parity import OutputParity
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
 from export.stages import STAGE_NAMES, Stage, build_stages
-from model_repository.stage_runtime.engine import file_sha256, load_engine
+from export.triton_config import TEMPLATES, check_stage, render
+from model_repository.stage_runtime.engine import file_sha256
 
-TEMPLATES = Path(model_repository.__file__).parent
+RUNTIME = "stage_runtime"
 ENSEMBLE = "auralsam2"
 # Hiera on CPU: one frame a call is faster than a batch of five (2.2 against 2.65 s a frame at 1024 px, B+, bfloat16).
 HIERA_FRAMES_PER_CALL = 1
@@ -97,7 +93,7 @@ def _export_one(settings: ExportSettings, name: str, path: Path) -> tuple[str, f
 
 
 def _export_graphs(settings: ExportSettings, models: Path, report: Report) -> dict[str, float]:
-    """All four graphs, two at a time: tracing is one Python thread, and the decoder takes as long as the other three."""
+    """All four graphs, two at a time: tracing is one thread, and the decoder takes as long as the other three."""
     workers = min(2, os.cpu_count() or 1)
     seconds: dict[str, float] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -118,107 +114,39 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     models = build / "models"
     report(f"export     {settings.name}: {settings.weights_sentence}")
     seconds = _export_graphs(settings, models, report)
-    frames = sample_frames(settings.num_frames, settings.size)
-    audio = sample_audio(settings.num_frames)
-    parity, masks = _gate(settings, models, frames, audio, report)
-    for name in STAGE_NAMES:
-        shutil.copy2(TEMPLATES / name / "1" / "model.py", models / name / "1" / "model.py")
-        runtime = models / name / "1" / "stage_runtime"
-        shutil.copytree(TEMPLATES / "stage_runtime", runtime, ignore=shutil.ignore_patterns("__pycache__"))
-    (models / ENSEMBLE / "1").mkdir(parents=True)
-    for name in (*STAGE_NAMES, ENSEMBLE):
-        (models / name / "config.pbtxt").write_text(render_config(settings, name, _graph(models, name)))
-    tolerance = GOLDEN_TOLERANCE[settings.precision] * float(masks.std() or 1.0)
-    np.savez_compressed(
-        build / "golden.npz", FRAMES=frames, AUDIO=audio, MASK_LOGITS=masks, TOLERANCE=np.float32(tolerance)
-    )
+    stages, graphs = _stages(settings), {name: _graph(models, name) for name in STAGE_NAMES}
+    clip = {
+        "FRAMES": sample_frames(settings.num_frames, settings.size),
+        "AUDIO": sample_audio(settings.num_frames),
+    }
+    parity, masks = pass_gate(settings, load_model(settings), stages, graphs, clip, report)
+    _write_models(settings, stages, models)
+    golden = build / "golden.npz"
+    np.savez_compressed(golden, **clip, MASK_LOGITS=masks, TOLERANCE=golden_tolerance(settings.precision, masks))
     manifest = _manifest(settings, build, parity, seconds)
     (build / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     (build / "cache").mkdir()
 
 
-def _gate(
-    settings: ExportSettings, models: Path, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any], report: Report
-) -> tuple[list[OutputParity], np.ndarray[Any, Any]]:
-    """Compare each file on disk, stage by stage on the network's own inputs, then the chain; return the golden masks."""
-    wire: dict[str, Tensor] = {"FRAMES": torch.from_numpy(frames), "AUDIO": torch.from_numpy(audio)}
-    chain: dict[str, Any] = {"FRAMES": frames, "AUDIO": audio}
-    measured: list[OutputParity] = []
-    for stage in _stages(settings):
-        engine = load_engine(settings.engine, _graph(models, stage.name), precision=settings.precision)
-        names = [spec.name for spec in stage.inputs]
-        wanted = run_network(stage, {name: wire[name] for name in names})
-        found = run_engine(engine, stage, {name: wire[name].numpy() for name in names})
-        last = stage.name == STAGE_NAMES[-1]
-        for name, value in wanted.items():
-            parity = compare(stage.name, name, found[name], value.numpy())
-            check(parity, settings.precision, last)
-            measured.append(parity)
-        worst = max((p for p in measured if p.stage == stage.name), key=lambda p: p.relative_rms)
-        report(f"checked    {stage.name:13} {worst.output} relative RMS {worst.relative_rms:.1e}")
-        wire |= wanted
-        chain |= run_engine(engine, stage, {name: chain[name] for name in names})
-        del engine
-    masks = wire["MASK_LOGITS"].numpy()
-    whole = compare("auralsam2", "MASK_LOGITS", chain["MASK_LOGITS"], masks)
-    check(whole, settings.precision, last_stage=True)
-    measured.append(whole)
-    report(f"checked    whole chain   masks agree on {whole.mask_agreement:.3%} of the pixels"
-           f" (at least {MASK_AGREEMENT[settings.precision]:.1%})")
-    _check_against_model(settings, frames, audio, masks)
-    return measured, masks
+def golden_tolerance(precision: str, masks: npt.NDArray[np.float32]) -> np.float32:
+    """How far the served golden answer may be from `masks`, in logits: a share of their spread where there is a mask."""
+    logits = masks[masks > NO_OBJECT_LOGIT]
+    return np.float32(GOLDEN_TOLERANCE[precision] * (logits.std() if logits.size else 1.0))
 
 
-def _check_against_model(
-    settings: ExportSettings, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any], masks: np.ndarray[Any, Any]
-) -> None:
-    """The stages in PyTorch are the network cut in four: their masks must be those of the uncut network."""
-    from auralsam2 import image_encoder
-
-    with torch.no_grad():
-        clip = load_model(settings)(
-            image_encoder.normalise(torch.from_numpy(frames)),
-            LogMel()(torch.from_numpy(audio)),
-            conditioning_frame=settings.conditioning_frame,
-        )
-    parity = compare("stages", "MASK_LOGITS", masks, clip.select(settings.read_out).numpy())
-    check(parity, "float32", last_stage=True)
-
-
-def render_config(settings: ExportSettings, name: str, graph: Path) -> str:
-    """The `config.pbtxt` of one model, filled in and understood by Triton's own schema.
-
-    Raises: ExportError when the template has an unknown placeholder or is no valid ModelConfig.
-    """
-    from auralsam2.presets import preset
-
-    width, size = preset(settings.preset).width, settings.size
-    values: dict[str, Any] = {
-        "T": settings.num_frames,
-        "S": size,
-        "S_4": size // STRIDE * 4,
-        "S_8": size // STRIDE * 2,
-        "S_16": size // STRIDE,
-        "C": width,
-        "C_4": width // 4,
-        "C_8": width // 8,
-        "engine": settings.engine,
-        "precision": settings.precision,
-        "frames_per_call": HIERA_FRAMES_PER_CALL if name == "hiera" else settings.num_frames,
-    }
-    if graph.is_file():
-        values["sha256"] = file_sha256(graph)
-    lines = (TEMPLATES / name / "config.pbtxt").read_text().splitlines(keepends=True)
-    head = f"# Written by auralsam2 export for {settings.name}.\n"
-    body = "".join(line for line in lines if not line.startswith("# Template."))
-    try:
-        text = head + string.Template(body).substitute(values)
-        config = text_format.Parse(text, model_config_pb2.ModelConfig())
-    except (KeyError, ValueError, text_format.ParseError) as error:
-        raise ExportError(f"{name}/config.pbtxt: {error!r}. Mend the template in model_repository/{name}.") from error
-    if config.name != name:
-        raise ExportError(f"{name}/config.pbtxt names the model {config.name!r}; it must be {name!r}.")
-    return text
+def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: Path) -> None:
+    """Beside each graph: its configuration, its model.py, and the runtime that both need."""
+    for stage in stages:
+        folder = models / stage.name
+        shutil.copy2(TEMPLATES / stage.name / "1" / "model.py", folder / "1" / "model.py")
+        runtime = folder / "1" / RUNTIME
+        shutil.copytree(TEMPLATES / RUNTIME, runtime, ignore=shutil.ignore_patterns("__pycache__"))
+        sha256 = file_sha256(_graph(models, stage.name))
+        text = render(settings, stage.name, frames_per_call=stage.frames_per_call, sha256=sha256)
+        check_stage(text, stage)
+        (folder / "config.pbtxt").write_text(text)
+    (models / ENSEMBLE / "1").mkdir(parents=True)
+    (models / ENSEMBLE / "config.pbtxt").write_text(render(settings, ENSEMBLE))
 
 
 def _manifest(
@@ -251,6 +179,4 @@ def _manifest(
 def _checkpoint_hash(settings: ExportSettings) -> str | None:
     if settings.checkpoint is None:
         return None
-    from auralsam2.checkpoints import fetch
-
     return file_sha256(fetch(settings.checkpoint))

@@ -1,7 +1,7 @@
 """A small clip made of arithmetic: discs that move over a textured ground, and tones that start and stop.
 
-The gate compares graph and network on it, and the server answers it once before it is ready. Ones and zeros would not do:
-they hide errors of order, of padding and of position.
+The gate compares graph and network on it, and the server answers it once before it is ready. Ones and zeros would not
+do: they hide errors of order, of padding and of position.
 """
 
 import numpy as np
@@ -40,4 +40,5 @@ def sample_audio(num_frames: int, seed: int = 0) -> npt.NDArray[np.float32]:
             pan = draw.uniform(0, 1)
             tone = np.sin(2 * np.pi * frequency * time_s)[:, None] * np.array([pan, 1 - pan])
             window += tone * draw.uniform(0.05, 0.3) * (time_s > draw.uniform(0, 0.5))[:, None]
-    return (PEAK * audio / np.abs(audio).max()).astype(np.float32)
+    audio *= PEAK / np.abs(audio).max()
+    return audio.astype(np.float32)

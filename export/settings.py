@@ -42,8 +42,8 @@ class ExportSettings:
             raise ExportError(f"num_frames {self.num_frames}; a clip holds 1 to {MAX_FRAMES} frames.")
         if not 0 <= self.conditioning_frame < self.num_frames:
             raise ExportError(
-                f"conditioning_frame {self.conditioning_frame} is outside a clip of {self.num_frames} frames; choose 0 to"
-                f" {self.num_frames - 1}."
+                f"conditioning_frame {self.conditioning_frame} is outside a clip of {self.num_frames} frames; choose 0"
+                f" to {self.num_frames - 1}."
             )
         if self.read_out not in READ_OUTS:
             raise ExportError(f"read_out {self.read_out!r} is unknown; choose one of {', '.join(READ_OUTS)}.")
@@ -78,7 +78,7 @@ class ExportSettings:
         """Where the weights come from, in one plain line for people."""
         if self.checkpoint is not None:
             return f"Weights from {Path(self.checkpoint).name}."
-        return f"Untrained deterministic weights (seed {DETERMINISTIC_SEED}): the masks show that it runs, not what sounds."
+        return f"Untrained weights (seed {DETERMINISTIC_SEED}): the masks show that it runs, not what sounds."
 
 
 def load_model(settings: ExportSettings) -> AuralSAM2:

@@ -47,12 +47,14 @@ def fold_lateral(lateral: nn.Conv2d, reader: nn.Conv2d) -> nn.Conv2d:
 
     Exact because the reader does not pad: every tap of its kernel sees the lateral's bias.
     """
-    folded = nn.Conv2d(lateral.in_channels, reader.out_channels, reader.kernel_size, stride=reader.stride)
+    assert lateral.bias is not None and reader.bias is not None
+    patch, stride = reader.kernel_size[0], reader.stride[0]
+    folded = nn.Conv2d(lateral.in_channels, reader.out_channels, patch, stride=stride)
+    assert folded.bias is not None
     inner, kernel = lateral.weight.double()[:, :, 0, 0], reader.weight.double()
     with torch.no_grad():
         folded.weight.copy_(torch.einsum("omhw,mi->oihw", kernel, inner))
-        bias = reader.bias.double() + torch.einsum("omhw,m->o", kernel, lateral.bias.double())
-        folded.bias.copy_(bias)
+        folded.bias.copy_(reader.bias.double() + torch.einsum("omhw,m->o", kernel, lateral.bias.double()))
     return folded
 
 
@@ -69,8 +71,10 @@ class HieraStage(nn.Module):
         level_0, level_1 = self.neck.convs[3].conv, self.neck.convs[2].conv
         self.high_res_s4 = fold_lateral(level_0, sam.sam_mask_decoder.conv_s0)
         self.high_res_s8 = fold_lateral(level_1, sam.sam_mask_decoder.conv_s1)
-        self.patches_1 = fold_lateral(level_0, fuser.patch_embeds[0])
-        self.patches_2 = fold_lateral(level_1, fuser.patch_embeds[1])
+        patch_1, patch_2, _ = fuser.patch_embeds
+        assert isinstance(patch_1, nn.Conv2d) and isinstance(patch_2, nn.Conv2d)
+        self.patches_1 = fold_lateral(level_0, patch_1)
+        self.patches_2 = fold_lateral(level_1, patch_2)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """frames [T, S, S, 3] uint8 -> high_res_s4, high_res_s8, patches_1, patches_2, image_embedding."""
@@ -111,7 +115,9 @@ class Sam2DecoderStage(nn.Module):
         self.read_out: ReadOut = read_out
         self.register_buffer("dense", mask_decoder.dense_positions(self.sam).detach().contiguous())
 
-    def forward(self, high_res_s4: Tensor, high_res_s8: Tensor, embedding: Tensor, *aural: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, high_res_s4: Tensor, high_res_s8: Tensor, embedding: Tensor, *aural: Tensor
+    ) -> tuple[Tensor, ...]:
         """-> selected mask logits [T, S/4, S/4], candidate logits [T, 3, S/4, S/4], iou [T, 3], object score [T]."""
         v1, v2, v3, a1, a2, a3 = aural
         clip = track(
@@ -171,7 +177,13 @@ def build_stages(
     frames = TensorSpec("FRAMES", "UINT8", (t, size, size, 3))
     return (
         Stage("vggish", VggishStage(model), (floats("AUDIO", WINDOW_SAMPLES, 2),), (tokens,), t),
-        Stage("hiera", HieraStage(model), (frames,), (high_res_s4, high_res_s8, *patches, embedding), hiera_frames_per_call),
+        Stage(
+            "hiera",
+            HieraStage(model),
+            (frames,),
+            (high_res_s4, high_res_s8, *patches, embedding),
+            hiera_frames_per_call,
+        ),
         Stage("aural_fuser", AuralFuserStage(model), (*patches, embedding, tokens), (*visual, *sound), t),
         Stage(
             "sam2_decoder",

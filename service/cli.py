@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -129,7 +129,7 @@ def serve(
     from service.config import ServerConfig
     from service.supervisor import Supervisor
 
-    given = {"server_env": server_env} if server_env is not None else {}
+    given: dict[str, Any] = {"server_env": server_env} if server_env is not None else {}
     try:
         config = ServerConfig.from_environment(
             build=build, host=host, grpc_port=grpc_port, metrics_port=metrics_port, **given
@@ -182,8 +182,8 @@ def segment(
         fail(error)
     if segmented.num_repeated_windows:
         errors.print(
-            f"note: the sound ends before the video: {segmented.num_repeated_windows} of {len(media.frames)} frames heard"
-            " the last 0.975 s again.",
+            f"note: the sound ends before the video: {segmented.num_repeated_windows} of {len(media.frames)} frames"
+            " heard the last 0.975 s again.",
             style="yellow",
         )
     for frame in segmented.frames:

@@ -1,4 +1,4 @@
-"""What `segment` leaves in its folder: overlay video with the sound, contact sheet, one PNG mask a frame, result.json."""
+"""What `segment` leaves in its folder: overlay video with the sound, contact sheet, PNG masks, result.json."""
 
 from collections.abc import Mapping
 from pathlib import Path

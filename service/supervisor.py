@@ -213,7 +213,7 @@ class Supervisor:
             while self._attempts[0] < time.monotonic() - self.config.restart_window_s:
                 self._attempts.popleft()
             recent = len(self._attempts)
-            if False:
+            if recent > self.config.restart_limit:
                 self._say(
                     f"gave up: {recent} faults in {self.config.restart_window_s:g} s; "
                     f"{self.config.restart_limit} restarts are allowed. The last: {reason}. "

@@ -1,0 +1,56 @@
+# Two commands do everything: `make demo` and `make test`. Both set up what they need, once.
+PYTHON ?= python3
+VENV := .venv
+SERVER_VENV := .venv-server
+BIN := $(VENV)/bin
+PACKAGES := auralsam2 export kernels model_repository service loadtests
+BUILD := build/compact-256-t5
+
+.PHONY: help setup demo test check format bench-serving clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/.ready $(SERVER_VENV)/.ready ## the two environments: ours, and the server's
+
+# torch first and pinned, so that no other requirement picks a CUDA build. sam2's source package wants torchvision and
+# builds against a torch of its own choice; of it we use the model definitions only, so: no dependencies, no isolation.
+$(VENV)/.ready: pyproject.toml requirements/torch.txt requirements/sam2.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "setuptools>=68" wheel
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	SAM2_BUILD_CUDA=0 $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+		-r requirements/sam2.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[export,dev]'
+	touch $@
+
+# The server's Python models answer empty tensors with numpy 2, so they have an environment of their own.
+$(SERVER_VENV)/.ready: requirements/server.txt requirements/tritonserver.txt
+	$(PYTHON) -m venv $(SERVER_VENV)
+	$(SERVER_VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/server.txt
+	$(SERVER_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements/tritonserver.txt
+	touch $@
+
+demo: setup ## export compact, serve it, segment a clip, write overlay, masks and JSON to out/
+	$(BIN)/auralsam2 demo --out out
+
+test: setup ## every test
+	$(BIN)/python -m pytest
+
+check: setup ## format, lint, strict types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## rewrite to the house's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the engine calls alone
+	$(BIN)/python -m loadtests.serving_overhead --build $(BUILD)
+
+$(BUILD)/manifest.json:
+	$(BIN)/auralsam2 export --out $(BUILD)
+
+clean: ## remove what demo, export and tests wrote; the environments stay
+	rm -rf build out .pytest_cache .mypy_cache .ruff_cache .hypothesis
