@@ -62,7 +62,7 @@ def check(parity: OutputParity, precision: str, last_stage: bool) -> None:
     if parity.mask_agreement is not None and parity.mask_agreement < MASK_AGREEMENT[precision]:
         raise ParityError(
             f"{parity.stage} graph vs PyTorch: {parity.output} agrees on {parity.mask_agreement:.4%} of the pixels,"
-            f" at least {MASK_AGREEMENT[precision]:.1%} asked for ({precision}). The graph was not put into the repository."
+            f" at least {MASK_AGREEMENT[precision]:.1%} asked for ({precision}). It was not put into the repository."
         )
 
 

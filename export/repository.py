@@ -115,21 +115,22 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     report(f"export     {settings.name}: {settings.weights_sentence}")
     seconds = _export_graphs(settings, models, report)
     stages, graphs = _stages(settings), {name: _graph(models, name) for name in STAGE_NAMES}
-    clip = {
+    clip: dict[str, npt.NDArray[Any]] = {
         "FRAMES": sample_frames(settings.num_frames, settings.size),
         "AUDIO": sample_audio(settings.num_frames),
     }
     parity, masks = pass_gate(settings, load_model(settings), stages, graphs, clip, report)
     _write_models(settings, stages, models)
     golden = build / "golden.npz"
-    np.savez_compressed(golden, **clip, MASK_LOGITS=masks, TOLERANCE=golden_tolerance(settings.precision, masks))
+    tolerance = golden_tolerance(settings.precision, masks)
+    np.savez_compressed(golden, FRAMES=clip["FRAMES"], AUDIO=clip["AUDIO"], MASK_LOGITS=masks, TOLERANCE=tolerance)
     manifest = _manifest(settings, build, parity, seconds)
     (build / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     (build / "cache").mkdir()
 
 
 def golden_tolerance(precision: str, masks: npt.NDArray[np.float32]) -> np.float32:
-    """How far the served golden answer may be from `masks`, in logits: a share of their spread where there is a mask."""
+    """How far the served golden answer may be from `masks`: a share of the spread of the logits that are masks."""
     logits = masks[masks > NO_OBJECT_LOGIT]
     return np.float32(GOLDEN_TOLERANCE[precision] * (logits.std() if logits.size else 1.0))
 

@@ -47,7 +47,8 @@ def fold_lateral(lateral: nn.Conv2d, reader: nn.Conv2d) -> nn.Conv2d:
 
     Exact because the reader does not pad: every tap of its kernel sees the lateral's bias.
     """
-    assert lateral.bias is not None and reader.bias is not None
+    assert lateral.bias is not None
+    assert reader.bias is not None
     patch, stride = reader.kernel_size[0], reader.stride[0]
     folded = nn.Conv2d(lateral.in_channels, reader.out_channels, patch, stride=stride)
     assert folded.bias is not None
@@ -72,7 +73,8 @@ class HieraStage(nn.Module):
         self.high_res_s4 = fold_lateral(level_0, sam.sam_mask_decoder.conv_s0)
         self.high_res_s8 = fold_lateral(level_1, sam.sam_mask_decoder.conv_s1)
         patch_1, patch_2, _ = fuser.patch_embeds
-        assert isinstance(patch_1, nn.Conv2d) and isinstance(patch_2, nn.Conv2d)
+        assert isinstance(patch_1, nn.Conv2d)
+        assert isinstance(patch_2, nn.Conv2d)
         self.patches_1 = fold_lateral(level_0, patch_1)
         self.patches_2 = fold_lateral(level_1, patch_2)
 

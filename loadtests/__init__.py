@@ -1,0 +1,1 @@
+"""How fast and how steady the service is. For now: what serving costs over the engine calls themselves."""

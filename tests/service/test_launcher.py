@@ -22,6 +22,7 @@ from service.config import ServerConfig
 from service.errors import ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.guardian import processes_of, shared_memory_of
 from service.launcher import Launcher
+from service.manifest import read_manifest, verify_files
 from service.metrics import fetch, in_flight
 from tests.service.toy import build_folder as toy
 from tests.service.toy.running import alive, eventually, free_ports, kill_process, toy_config
@@ -150,6 +151,14 @@ def test_a_file_that_export_did_not_write_is_refused(build: Path) -> None:
     refuse(toy_config(build), ConfigError, "models/hiera/1/numpy.py", "not listed")
 
 
+def test_compiled_files_do_not_run_in_place_of_the_source(build: Path) -> None:
+    compiled = build / "models" / "hiera" / "1" / "__pycache__" / "model.cpython-311.pyc"
+    compiled.parent.mkdir()
+    compiled.touch()
+    verify_files(build, read_manifest(build))
+    assert not compiled.exists()
+
+
 def test_a_manifest_must_be_there_and_understood(build: Path) -> None:
     toy.write_manifest(build, format=2)
     refuse(toy_config(build), ConfigError, "format = 2")
@@ -216,6 +225,7 @@ import sys, time
 from pathlib import Path
 from service.config import ServerConfig
 from service.launcher import Launcher
+from service.manifest import read_manifest, verify_files
 launcher = Launcher(ServerConfig(Path(sys.argv[1]), grpc_port=int(sys.argv[2]), metrics_port=int(sys.argv[3])))
 launcher.start()
 print(launcher.mark, launcher._folder, flush=True)

@@ -1,0 +1,131 @@
+"""What serving costs: latency of a clip through gRPC, over the sum of the four engine calls in one process.
+
+Both sides run the same graphs with the same engine, settings and threads, in turns within one run: a round is one clip
+through the server, then one clip through the engines, so that a slow minute of the machine slows both.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_repository.stage_runtime.engine import Engine, load_engine
+from service.client import Client
+from service.config import ServerConfig
+from service.demo import STAGES, free_ports
+from service.errors import AuralServeError
+from service.golden import Golden
+from service.launcher import Launcher
+from service.manifest import read_manifest
+
+TARGET_RATIO = 1.10
+ALL_OUTPUTS = ("MASK_LOGITS", "IOU", "OBJECT_SCORE")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Seconds of one clip, over the rounds."""
+
+    name: str
+    times_s: list[float]
+
+    def quantile_ms(self, share: float) -> float:
+        return 1e3 * float(np.quantile(self.times_s, share))
+
+
+class EngineChain:
+    """The four graphs of a build in this process; one call runs a clip through all of them."""
+
+    def __init__(self, build: Path) -> None:
+        manifest = read_manifest(build)
+        self._engines: list[Engine] = [
+            load_engine(
+                manifest.engine,
+                build / "models" / name / "1" / "model.onnx",
+                precision=manifest.precision,
+                cache_dir=build / "cache",
+            )
+            for name in STAGES
+        ]
+
+    def __call__(self, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any]) -> float:
+        """Run one clip [T, S, S, 3] uint8, [T, 15600, 2] float32; seconds spent in engine calls alone."""
+        values: dict[str, Any] = {"FRAMES": frames, "AUDIO": audio}
+        spent = 0.0
+        for engine in self._engines:
+            parts: list[dict[str, Any]] = []
+            num_calls = len(frames) // next(iter(engine.input_shapes.values()))[0]
+            for index in range(num_calls):
+                given = {
+                    name: values[name][index * shape[0] : (index + 1) * shape[0]]
+                    for name, shape in engine.input_shapes.items()
+                }
+                started = time.perf_counter()
+                answer = engine(given)
+                spent += time.perf_counter() - started
+                parts.append({name: value.copy() for name, value in answer.items()})
+            values |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return spent
+
+
+def measure(build: Path, rounds: int) -> tuple[Sample, Sample]:
+    """Time `rounds` clips each way. Raises AuralServeError when the server does not start or answer."""
+    grpc_port, metrics_port = free_ports(2)
+    config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
+    chain = EngineChain(build)
+    served, bare = Sample("through gRPC", []), Sample("four engine calls", [])
+    with Launcher(config, sink=lambda line: None) as launcher:
+        golden: Golden | None = launcher.golden
+        assert golden is not None
+        with Client(config.grpc_url) as client:
+            through_server = _timed(lambda: client.infer(golden.frames, golden.audio, outputs=ALL_OUTPUTS))
+            for warm in (through_server, lambda: chain(golden.frames, golden.audio)):
+                warm()
+            for _ in range(rounds):
+                served.times_s.append(through_server())
+                bare.times_s.append(chain(golden.frames, golden.audio))
+    return served, bare
+
+
+def _timed(call: Callable[[], object]) -> Callable[[], float]:
+    def timed() -> float:
+        started = time.perf_counter()
+        call()
+        return time.perf_counter() - started
+
+    return timed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.serving_overhead", description=__doc__)
+    parser.add_argument("--build", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
+    arguments = parser.parse_args()
+    manifest = read_manifest(arguments.build)
+    try:
+        served, bare = measure(arguments.build, arguments.rounds)
+    except AuralServeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    ratio = statistics.median(served.times_s) / statistics.median(bare.times_s)
+    print(f"{'':20}{'p20':>10}{'median':>10}{'p80':>10}   ms a clip of {manifest.num_frames} frames")
+    for sample in (served, bare):
+        print(f"{sample.name:20}" + "".join(f"{sample.quantile_ms(q):10.1f}" for q in (0.2, 0.5, 0.8)))
+    print(f"ratio of the medians {ratio:.3f} (target: at most {TARGET_RATIO:.2f})")
+    print(f"{manifest.name}, {manifest.engine} {manifest.precision}, {arguments.rounds} rounds in turns, warm")
+    if arguments.json is not None:
+        record = {"build": manifest.name, "ratio": ratio, **{s.name: s.times_s for s in (served, bare)}}
+        arguments.json.write_text(json.dumps(record, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
