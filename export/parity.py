@@ -39,11 +39,11 @@ class OutputParity:
 
 
 def compare(stage: str, output: str, found: Array, wanted: Array) -> OutputParity:
-    """Measure one output. Raises ParityError for another shape or a value that is not finite."""
-    if found.shape != wanted.shape or not np.isfinite(found).all():
+    """Measure one output. Raises ParityError for another shape or a value that is not finite, on either side."""
+    if found.shape != wanted.shape or not (np.isfinite(found).all() and np.isfinite(wanted).all()):
         raise ParityError(
-            f"{stage}: {output} is {list(found.shape)}, finite {bool(np.isfinite(found).all())};"
-            f" PyTorch gives {list(wanted.shape)}, finite."
+            f"{stage}: {output} is {list(found.shape)}, finite {bool(np.isfinite(found).all())}; PyTorch gives"
+            f" {list(wanted.shape)}, finite {bool(np.isfinite(wanted).all())}. Shapes must agree and all be finite."
         )
     error = found.astype(np.float64) - wanted
     rms = float(np.sqrt((error**2).mean()) / max(np.sqrt((wanted.astype(np.float64) ** 2).mean()), 1e-12))
