@@ -76,10 +76,10 @@ def check_stage(text: str, stage: Stage) -> None:
         differing = [spec for spec in specs if spec not in found]
         if differing:
             raise ExportError(f"{stage.name}/config.pbtxt lacks {kind} {differing[0]}; it has {found}.")
-    added_in = {spec.name for spec in tensors(config.input)} - {spec.name for spec in stage.inputs}
-    added_out = {spec.name for spec in tensors(config.output)} - {spec.name for spec in stage.outputs}
-    if added_in != added_out:
+    added_in = [spec for spec in tensors(config.input) if spec not in stage.inputs]
+    added_out = [spec for spec in tensors(config.output) if spec not in stage.outputs]
+    if set(added_in) != set(added_out):
         raise ExportError(
-            f"{stage.name}/config.pbtxt takes {sorted(added_in)} and gives {sorted(added_out)} beside the graph's own;"
-            " what is not the graph's must be handed on under its name."
+            f"{stage.name}/config.pbtxt takes {added_in} and gives {added_out} beside the graph's own; what is not the"
+            " graph's must be handed on under its name, with its type and shape."
         )
