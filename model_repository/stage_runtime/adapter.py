@@ -43,16 +43,22 @@ class StageModel:
         self._input_names = [entry["name"] for entry in config["input"]]
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        return [self._answer(request) for request in requests]
+        # The server reads the answers after the last of them is computed, and an answer's arrays are the engine's own
+        # memory, valid until its next call. A lone request, the only case without a batcher, needs no copy.
+        return [self._answer(request, keep=len(requests) > 1) for request in requests]
 
-    def _answer(self, request: Any) -> Any:
+    def _answer(self, request: Any, keep: bool) -> Any:
         if request.is_cancelled():
             return _failed(f"{self._name}: cancelled by the caller before it ran.", pb_utils.TritonError.CANCELLED)
         try:
             inputs = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._input_names}
             answer = self._stage(inputs)
             wanted = set(request.requested_output_names())
-            tensors = [pb_utils.Tensor(name, value) for name, value in answer.items() if name in wanted]
+            tensors = [
+                pb_utils.Tensor(name, value.copy() if keep else value)
+                for name, value in answer.items()
+                if name in wanted
+            ]
             return pb_utils.InferenceResponse(output_tensors=tensors)
         except BadRequest as error:
             return _failed(str(error), pb_utils.TritonError.INVALID_ARG)

@@ -34,12 +34,21 @@ class Stage:
         self._frames_per_call = frames_per_call
         graph = [*engine.input_shapes.items(), *engine.output_shapes.items()]
         configured = {t.name: (frames_per_call, *t.shape[1:]) for t in (*inputs, *outputs)}
+        if inputs[0].shape[0] % frames_per_call:
+            raise EngineError(
+                f"frames_per_call {frames_per_call} does not divide the clip's {inputs[0].shape[0]} frames; the last"
+                " call would be short."
+            )
         for name, shape in graph:
             if configured.get(name) != shape:
                 raise EngineError(f"{name} is {list(shape)} in the graph, {configured.get(name)} in config.pbtxt.")
         self._results = {t.name: np.empty(t.shape, t.dtype) for t in outputs if t.name in engine.output_shapes}
         if missing := {t.name for t in outputs} - self._handed_on - set(self._results):
             raise EngineError(f"config.pbtxt has outputs that the graph does not give: {sorted(missing)}.")
+        for name in self._handed_on:
+            taken, given = (next(t for t in tensors if t.name == name) for tensors in (inputs, outputs))
+            if taken != given:
+                raise EngineError(f"{name} is handed on, but config.pbtxt takes {taken} and gives {given}.")
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Answer one clip. The arrays are valid until the next call.
