@@ -1,5 +1,6 @@
 """What an export is asked for. Same settings, same name of the build."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +65,7 @@ class ExportSettings:
     def name(self) -> str:
         """The build's name, from everything that changes what it computes."""
         parts = [self.preset, str(self.size), f"t{self.num_frames}"]
-        if self.checkpoint is not None:
-            parts.append(Path(self.checkpoint.partition("@")[0]).stem)
+        parts += [_short(reference) for reference in (self.checkpoint, self.sam2_checkpoint) if reference is not None]
         if self.conditioning_frame:
             parts.append(f"cond{self.conditioning_frame}")
         if self.read_out != "iou_occlusion":
@@ -79,6 +79,14 @@ class ExportSettings:
         if self.checkpoint is not None:
             return f"Weights from {Path(self.checkpoint).name}."
         return f"Untrained weights (seed {DETERMINISTIC_SEED}): the masks show that it runs, not what sounds."
+
+
+def _short(reference: str) -> str:
+    """A checkpoint's part of the build's name: the file's stem, and the revision of a hub reference."""
+    path, revision = reference, ""
+    if reference.startswith(checkpoints.HUB_SCHEME):
+        path, _, revision = reference.partition("@")
+    return "-".join(filter(None, (Path(path).stem, re.sub(r"[^\w.-]", "-", revision))))
 
 
 def load_model(settings: ExportSettings) -> AuralSAM2:
