@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from auralsam2 import AuralSAM2
 from auralsam2.checkpoints import fetch
 from auralsam2.readout import NO_OBJECT_LOGIT
+from export.errors import ExportError
 from export.gate import pass_gate
 from export.onnx_graph import OPSET, export_stage
 from export.parity import OutputParity
@@ -34,6 +36,7 @@ RUNTIME = "stage_runtime"
 ENSEMBLE = "auralsam2"
 # Hiera on CPU: one frame a call is faster than a batch of five (2.2 against 2.65 s a frame at 1024 px, B+, bfloat16).
 HIERA_FRAMES_PER_CALL = 1
+MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 VERSIONED_PACKAGES = ("torch", "sam2", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
 # The golden answer may differ between CPUs; beyond this share of the logits' spread it is another answer.
@@ -51,15 +54,28 @@ def build_repository(settings: ExportSettings, out: Path, report: Report = lambd
     Returns: `out`.
     Raises: ExportError, ParityError or NetworkError; `out` is then as it was before.
     """
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    target = out.resolve()
+    _check_replaceable(target)
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         _fill(settings, partial, report)
-        _replace(partial, out)
+        _replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     report(f"build      {out}")
     return out
+
+
+def _check_replaceable(target: Path) -> None:
+    """What stands at `target` will be deleted, so it must be a build, or nothing."""
+    if not target.exists() or (target / MANIFEST).is_file():
+        return
+    if not target.is_dir() or any(target.iterdir()):
+        raise ExportError(
+            f"{target.name} is no build folder (it has no {MANIFEST}) and would be replaced. Name another folder, or"
+            " remove this one yourself."
+        )
 
 
 def _replace(partial: Path, out: Path) -> None:
@@ -71,23 +87,32 @@ def _replace(partial: Path, out: Path) -> None:
     if out.exists():
         old = out.with_name(f".{out.name}.old-{os.getpid()}")
         out.rename(old)
-        partial.rename(out)
+        try:
+            partial.rename(out)
+        except OSError:
+            old.rename(out)
+            raise
         shutil.rmtree(old)
     else:
         partial.rename(out)
 
 
-@cache
-def _stages(settings: ExportSettings) -> tuple[Stage, ...]:
+def _stages(settings: ExportSettings, model: AuralSAM2) -> tuple[Stage, ...]:
     return build_stages(
-        load_model(settings), settings.num_frames, settings.conditioning_frame, settings.read_out, HIERA_FRAMES_PER_CALL
+        model, settings.num_frames, settings.conditioning_frame, settings.read_out, HIERA_FRAMES_PER_CALL
     )
+
+
+@cache
+def _worker_stages(settings: ExportSettings) -> tuple[Stage, ...]:
+    """A worker process exports several stages and ends with the export; the checkpoint is read once in it."""
+    return _stages(settings, load_model(settings))
 
 
 def _export_one(settings: ExportSettings, name: str, path: Path) -> tuple[str, float]:
     """Runs in a worker process: export one stage, return its name and the seconds it took."""
     started = time.monotonic()
-    stage = next(stage for stage in _stages(settings) if stage.name == name)
+    stage = next(stage for stage in _worker_stages(settings) if stage.name == name)
     export_stage(stage, path)
     return name, time.monotonic() - started
 
@@ -114,18 +139,19 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     models = build / "models"
     report(f"export     {settings.name}: {settings.weights_sentence}")
     seconds = _export_graphs(settings, models, report)
-    stages, graphs = _stages(settings), {name: _graph(models, name) for name in STAGE_NAMES}
+    model = load_model(settings)
+    stages, graphs = _stages(settings, model), {name: _graph(models, name) for name in STAGE_NAMES}
     clip: dict[str, npt.NDArray[Any]] = {
         "FRAMES": sample_frames(settings.num_frames, settings.size),
         "AUDIO": sample_audio(settings.num_frames),
     }
-    parity, masks = pass_gate(settings, load_model(settings), stages, graphs, clip, report)
+    parity, masks = pass_gate(settings, model, stages, graphs, clip, report)
     _write_models(settings, stages, models)
     golden = build / "golden.npz"
     tolerance = golden_tolerance(settings.precision, masks)
     np.savez_compressed(golden, FRAMES=clip["FRAMES"], AUDIO=clip["AUDIO"], MASK_LOGITS=masks, TOLERANCE=tolerance)
     manifest = _manifest(settings, build, parity, seconds)
-    (build / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    (build / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     (build / "cache").mkdir()
 
 
@@ -165,7 +191,8 @@ def _manifest(
         "engine": settings.engine,
         "precision": settings.precision,
         "weights": settings.weights_sentence,
-        "checkpoint_sha256": _checkpoint_hash(settings),
+        "checkpoint_sha256": _checkpoint_hash(settings.checkpoint),
+        "sam2_checkpoint_sha256": _checkpoint_hash(settings.sam2_checkpoint),
         "opset": OPSET,
         "versions": {
             "python": platform.python_version(),
@@ -177,7 +204,5 @@ def _manifest(
     }
 
 
-def _checkpoint_hash(settings: ExportSettings) -> str | None:
-    if settings.checkpoint is None:
-        return None
-    return file_sha256(fetch(settings.checkpoint))
+def _checkpoint_hash(reference: str | None) -> str | None:
+    return None if reference is None else file_sha256(fetch(reference))
