@@ -95,10 +95,10 @@ class AuralFuser(nn.Module):
                 image = self.smooth_convs[stage - 1](image + carried)
             visual = image.flatten(2).transpose(1, 2) + self.sine
             audio = audio + self.audio_position
-            for block in self.f_blocks[stage]:
+            for block in self.f_blocks[stage].children():
                 visual = block(visual, self.side)
             batch = audio[None]
-            for block in self.a_blocks[stage]:
+            for block in self.a_blocks[stage].children():
                 batch = block(batch)
             visual, audio = self.fusion_modules[stage](visual + self.sine, batch[0] + self.audio_position, self.side)
             carried = visual.transpose(1, 2).unflatten(2, (self.side, self.side))

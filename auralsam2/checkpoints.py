@@ -2,17 +2,22 @@
 
 Forms: the whole network (`v_model.*`, `aural_fuser.*`); the fuser alone (`vgg.*`, `f_blocks.*`, ...); older files that
 say `audio_prompter.*` with names counted from 1 and hold every layer twice more under `training_layers` and
-`finetuning_layers`. Files: .pth / .pt (read with weights_only=True) and .safetensors, from a path or the Hugging Face hub.
+`finetuning_layers`. Files: .pth / .pt (read with weights_only=True) and .safetensors, from a path or the Hugging Face
+hub.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from auralsam2.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from auralsam2.model import AuralSAM2
 
 HUB_SCHEME = "hf://"
 WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -47,11 +52,11 @@ def fetch(reference: str) -> Path:
             f"{reference}: not a hub reference; write {HUB_SCHEME}owner/repository/path/file.pth[@revision]"
         )
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(f"{parts[0]}/{parts[1]}", parts[2], revision=revision or None))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             f"{reference}: cannot be downloaded ({type(error).__name__}). Check the name and the network, or download"
             " it elsewhere and give its path."
@@ -80,8 +85,8 @@ def read(reference: str) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or hostile pickle
         raise CheckpointError(
-            f"{path.name}: not a readable weights-only checkpoint ({type(error).__name__}). Fetch it again, or convert it"
-            " to .safetensors where you trust it."
+            f"{path.name}: not a readable weights-only checkpoint ({type(error).__name__}). Fetch it again, or convert"
+            " it to .safetensors where you trust it."
         ) from error
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
@@ -148,8 +153,8 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> 
     module.load_state_dict(dict(state), strict=False)
 
 
-def load_into(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a released file's tensors into an AuralSAM2: the whole network, or `aural_fuser` where that is all it holds."""
+def load_into(model: "AuralSAM2", state: Mapping[str, Tensor]) -> None:
+    """Load a released file's tensors into `model`: the whole network, or `aural_fuser` where that is all it holds."""
     named = current_names(state)
     if is_whole(state):
         load_strictly(model, named, f"the checkpoint (whole network, preset {model.preset.name})")
@@ -160,12 +165,12 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     )
 
 
-def load_sam2(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_sam2(model: "AuralSAM2", state: Mapping[str, Tensor]) -> None:
     """Load SAM2's own checkpoint (`sam2_hiera_*.pt`, names without prefix) under a fuser-only AuralSAM2 file."""
     load_strictly(model.get_submodule("v_model"), state, f"the SAM2 checkpoint (preset {model.preset.name})")
 
 
-def load_vggish(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_vggish(model: "AuralSAM2", state: Mapping[str, Tensor]) -> None:
     """Load VGGish alone (`vggish-10086976.pth`); its post-processing matrices (`pproc.*`) are not used."""
     kept = {key: value for key, value in state.items() if not key.startswith("pproc.")}
     load_strictly(model.get_submodule("aural_fuser.vgg"), kept, "the VGGish checkpoint")

@@ -28,7 +28,7 @@ def _mel(hz: Tensor) -> Tensor:
 
 
 def mel_matrix() -> Tensor:
-    """The [257, 64] float64 matrix from FFT magnitudes to mel bands: triangles in mel space, nothing from the DC bin."""
+    """The [257, 64] float64 matrix, FFT magnitudes to mel bands: triangles in mel space, nothing from the DC bin."""
     bins = _mel(torch.linspace(0, SAMPLE_RATE / 2, FFT_SIZE // 2 + 1, dtype=torch.float64))
     low, high = (_mel(torch.tensor(hz, dtype=torch.float64)).item() for hz in (LOWEST_HZ, HIGHEST_HZ))
     edges = torch.linspace(low, high, NUM_BANDS + 2, dtype=torch.float64)

@@ -78,7 +78,7 @@ class AuralSAM2(nn.Module):
         Raises: NetworkError for an unknown name, size or form.
         """
         sizes = preset(name)
-        return cls(sizes, image_size or sizes.default_image_size, text, fusion)
+        return cls(sizes, sizes.default_image_size if image_size is None else image_size, text, fusion)
 
     def load_released(self, state: Mapping[str, Tensor]) -> None:
         """Load weights under released names, of the whole network or of the fuser (with VGGish) alone.
@@ -121,8 +121,8 @@ class AuralSAM2(nn.Module):
             raise NetworkError(f"frames are {list(frames.shape)}; this network takes [T, 3, {size}, {size}], T >= 1.")
         if log_mel.shape != (num_frames, 2, NUM_HOPS, NUM_BANDS):
             raise NetworkError(
-                f"log_mel is {list(log_mel.shape)}; {num_frames} frames need [{num_frames}, 2, {NUM_HOPS}, {NUM_BANDS}]:"
-                " one example a frame and channel, the last repeated where sound is missing."
+                f"log_mel is {list(log_mel.shape)}; {num_frames} frames need [{num_frames}, 2, {NUM_HOPS}, {NUM_BANDS}]"
+                ": one example a frame and channel, the last repeated where sound is missing."
             )
         if text is not None and self.aural_fuser.text_proj is None:
             raise NetworkError("text was given, but this network has no text projection; build it with text=True.")

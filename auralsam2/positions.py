@@ -30,7 +30,7 @@ def first_position_1d(width: int) -> Tensor:
 
 
 def rotary_tables(width: int, side: int) -> tuple[Tensor, Tensor]:
-    """cos and sin, each [side * side, width / 2] float32: the first half of the pairs turns with x, the second with y."""
+    """cos and sin, each [side * side, width / 2] float32: the first half of the pairs turns with x, the rest with y."""
     frequency = 1.0 / TEMPERATURE ** (torch.arange(0, width, 4)[: width // 4].float() / width)
     token = torch.arange(side * side, dtype=torch.float32)
     x, y = token % side, torch.div(token, side, rounding_mode="floor")

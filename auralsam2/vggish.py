@@ -1,4 +1,7 @@
-"""VGGish: one log-mel example to one embedding. Source: Hershey et al. 2017, in the form that AuralSAM2's weights use."""
+"""VGGish: one log-mel example to one embedding.
+
+Source: Hershey et al. 2017, in the form that AuralSAM2's weights use.
+"""
 
 import torch
 from torch import Tensor, nn
