@@ -1,6 +1,7 @@
 """The gate itself: every graph, read back from disk, against the network, stage by stage and as a chain."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ from model_repository.stage_runtime.engine import load_engine
 Array = npt.NDArray[Any]
 
 
+@dataclass(frozen=True)
+class Passed:
+    """What the gate measured, and the clip's final outputs by name: the network's, and those of the chain of graphs."""
+
+    parity: list[OutputParity]
+    network: dict[str, Array]
+    graphs: dict[str, Array]
+
+
 def pass_gate(
     settings: ExportSettings,
     model: AuralSAM2,
@@ -26,7 +36,7 @@ def pass_gate(
     graphs: dict[str, Path],
     clip: dict[str, Array],
     report: Callable[[str], None],
-) -> tuple[list[OutputParity], Array]:
+) -> Passed:
     """Compare the files on disk with PyTorch on a clip.
 
     Each stage gets the network's own inputs, so that an error is found where it is made; then the chain of graphs is
@@ -35,7 +45,6 @@ def pass_gate(
     Args:
         graphs: the ONNX file of each stage.
         clip: FRAMES uint8 [T, S, S, 3] and AUDIO float32 [T, 15600, 2].
-    Returns: what was measured, and the network's masks [T, S/4, S/4].
     Raises: ParityError when a budget is not met.
     """
     wire: dict[str, Tensor] = {name: torch.from_numpy(value) for name, value in clip.items()}
@@ -63,7 +72,10 @@ def pass_gate(
     )
     uncut = compare("stages in PyTorch", "MASK_LOGITS", masks, _uncut_masks(settings, model, clip))
     check(uncut, "float32", last_stage=True)
-    return [*measured, whole, uncut], masks
+    final = [spec.name for spec in stages[-1].outputs]
+    return Passed(
+        [*measured, whole, uncut], {name: wire[name].numpy() for name in final}, {name: chain[name] for name in final}
+    )
 
 
 def _uncut_masks(settings: ExportSettings, model: AuralSAM2, clip: dict[str, Array]) -> Array:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auralsam2 import AuralSAM2, checkpoints
-from auralsam2.parity_weights import parity_state
+from auralsam2.parity_weights import parity_state, stand_in_state
 from auralsam2.presets import check_image_size, preset
 from auralsam2.readout import READ_OUTS, ReadOut
 from export.errors import ExportError
@@ -93,7 +93,8 @@ def load_model(settings: ExportSettings) -> AuralSAM2:
     """The network that `settings` describes, with its weights. Raises CheckpointError when a file does not fit."""
     model = AuralSAM2.from_preset(settings.preset, settings.size)
     if settings.checkpoint is None:
-        model.load_released(parity_state(model, DETERMINISTIC_SEED))
+        recipe = parity_state if settings.preset == "compact" else stand_in_state
+        model.load_released(recipe(model, DETERMINISTIC_SEED))
         return model
     state = checkpoints.read(settings.checkpoint)
     if settings.sam2_checkpoint is not None:

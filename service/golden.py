@@ -6,13 +6,14 @@ import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.client import Client
 from service.errors import AuralServeError, ConfigError, ServerFault
-from service.wire import USUAL_OUTPUTS, Arrays
+from service.wire import OUTPUTS, Arrays
 
 REMEDY = "Run `auralsam2 doctor`, then write the build anew: auralsam2 export."
 
@@ -21,8 +22,9 @@ REMEDY = "Run `auralsam2 doctor`, then write the build anew: auralsam2 export."
 class Golden:
     frames: NDArray[np.uint8]  # [T, S, S, 3]
     audio: NDArray[np.float32]  # [T, 15600, 2]
-    mask_logits: NDArray[np.float32]  # [T, S/4, S/4], by the network itself
-    tolerance: float  # largest absolute difference of any logit
+    # By output: what the network itself answers. All four, because an empty mask says nothing about its logits.
+    reference: Arrays
+    tolerance: dict[str, float]  # largest absolute difference of any element, by output
 
     @classmethod
     def load(cls, build: Path) -> "Golden":
@@ -30,40 +32,45 @@ class Golden:
         path = build / "golden.npz"
         try:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                golden = cls(file["FRAMES"], file["AUDIO"], file["MASK_LOGITS"], float(file["TOLERANCE"]))
+                reference = {name: file[name] for name in OUTPUTS}
+                tolerance = {name: float(file[f"TOLERANCE_{name}"]) for name in OUTPUTS}
+                golden = cls(file["FRAMES"], file["AUDIO"], reference, tolerance)
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ConfigError(f"{path} cannot be read: {error}. Write the build anew: auralsam2 export.") from error
-        if not (np.isfinite(golden.mask_logits).all() and 0 < golden.tolerance < np.inf):
-            raise ConfigError(f"{path}: logits or tolerance {golden.tolerance} are not finite and positive. {REMEDY}")
+        for name in OUTPUTS:
+            if not (np.isfinite(golden.reference[name]).all() and 0 < golden.tolerance[name] < np.inf):
+                raise ConfigError(
+                    f"{path}: {name} or its tolerance {golden.tolerance[name]} is not finite and positive. {REMEDY}"
+                )
         return golden
 
     def check(self, reply: Arrays) -> float:
-        """Compare a reply with the reference; return the largest difference.
+        """Compare a reply with the reference, output by output; return the largest difference in tolerances.
 
-        Raises: ConfigError naming dtype, shape, or the worst logit when the reply is not the network's.
+        Raises: ConfigError naming dtype, shape, or the worst element when the reply is not the network's.
         """
-        T, S4 = self.mask_logits.shape[:2]
-        for name, shape in {"MASK_LOGITS": (T, S4, S4), "IOU": (T, 3), "OBJECT_SCORE": (T,)}.items():
-            value = reply[name]
-            if value.dtype != np.float32 or value.shape != shape:
-                raise ConfigError(
-                    f"Golden clip: {name} came as {value.dtype} {list(value.shape)}; "
-                    f"must be float32 {list(shape)}. {REMEDY}"
-                )
-            if not np.isfinite(value).all():
-                raise ConfigError(
-                    f"Golden clip: {name} is not finite in {int((~np.isfinite(value)).sum())} places. {REMEDY}"
-                )
-        difference = np.abs(reply["MASK_LOGITS"] - self.mask_logits)
+        return max(self._check_output(name, reply[name]) for name in OUTPUTS)
+
+    def _check_output(self, name: str, value: NDArray[Any]) -> float:
+        wanted, tolerance = self.reference[name], self.tolerance[name]
+        if value.dtype != np.float32 or value.shape != wanted.shape:
+            raise ConfigError(
+                f"Golden clip: {name} came as {value.dtype} {list(value.shape)}; "
+                f"must be float32 {list(wanted.shape)}. {REMEDY}"
+            )
+        if not np.isfinite(value).all():
+            raise ConfigError(
+                f"Golden clip: {name} is not finite in {int((~np.isfinite(value)).sum())} places. {REMEDY}"
+            )
+        difference = np.abs(value - wanted)
         worst = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
-        if difference[worst] > self.tolerance:
+        if difference[worst] > tolerance:
             zeros = " Every byte is zero: numpy 2 in the server environment does that; it must be below 2."
             raise ConfigError(
-                f"Golden clip: MASK_LOGITS is {reply['MASK_LOGITS'][worst]:.6g} at {worst}, the reference "
-                f"{self.mask_logits[worst]:.6g}; max abs {difference[worst]:.3g}, tolerance {self.tolerance:.3g}. "
-                f"{REMEDY}{'' if reply['MASK_LOGITS'].any() else zeros}"
+                f"Golden clip: {name} is {value[worst]:.6g} at {worst}, the reference {wanted[worst]:.6g}; "
+                f"max abs {difference[worst]:.3g}, tolerance {tolerance:.3g}. {REMEDY}{'' if value.any() else zeros}"
             )
-        return float(difference[worst])
+        return float(difference[worst]) / tolerance
 
 
 class GoldenCall:
@@ -90,7 +97,7 @@ class GoldenCall:
     def _run(self, golden: Golden, client: Client, timeout_s: float) -> None:
         started = time.monotonic()
         try:
-            self._reply = client.infer(golden.frames, golden.audio, outputs=USUAL_OUTPUTS, timeout_s=timeout_s)
+            self._reply = client.infer(golden.frames, golden.audio, outputs=OUTPUTS, timeout_s=timeout_s)
         except AuralServeError as error:
             self._error = error
         except Exception as error:  # noqa: BLE001 - a thread's error would be lost, and the caller would wait for ever

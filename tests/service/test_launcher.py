@@ -186,13 +186,13 @@ def test_a_server_that_answers_wrongly_never_becomes_ready(build: Path) -> None:
     frames, audio = toy.clip(seed=7)
     reference = toy.expected(frames, audio)["MASK_LOGITS"]
     reference[1, 2, 3] += np.float32(0.5)
-    toy.write_golden(build, frames, audio, reference)
+    toy.write_golden(build, frames, audio, MASK_LOGITS=reference)
     refuse(toy_config(build), ConfigError, "Golden clip", "(1, 2, 3)", "max abs 0.5", "tolerance 1e-05")
 
 
 def test_a_golden_clip_of_another_shape_is_refused(build: Path) -> None:
     frames, audio = toy.clip(seed=7)
-    toy.write_golden(build, frames, audio, np.zeros((toy.T, 4, 4), np.float32))
+    toy.write_golden(build, frames, audio, MASK_LOGITS=np.zeros((toy.T, 4, 4), np.float32))
     refuse(toy_config(build), ConfigError, "MASK_LOGITS came as float32 [2, 8, 8]", "[2, 4, 4]")
 
 

@@ -54,13 +54,15 @@ def write(build: Path) -> Path:
     (build / "models" / "auralsam2" / "config.pbtxt").write_text(ensemble_config())
     (build / "cache").mkdir()
     frames, audio = clip(seed=7)
-    write_golden(build, frames, audio, expected(frames, audio)["MASK_LOGITS"])
+    write_golden(build, frames, audio)
     write_manifest(build)
     return build
 
 
-def write_golden(build: Path, frames: Array, audio: Array, mask_logits: Array, tolerance: float = 1e-5) -> None:
-    np.savez(build / "golden.npz", FRAMES=frames, AUDIO=audio, MASK_LOGITS=mask_logits, TOLERANCE=np.float32(tolerance))
+def write_golden(build: Path, frames: Array, audio: Array, **changed: Array) -> None:
+    outputs = expected(frames, audio) | changed
+    tolerances = {f"TOLERANCE_{name}": np.float32(1e-5) for name in outputs}
+    np.savez(build / "golden.npz", FRAMES=frames, AUDIO=audio, **outputs, **tolerances)
 
 
 def write_manifest(build: Path, **changed: object) -> None:
