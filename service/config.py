@@ -29,7 +29,7 @@ class ServerConfig:
     """Settings of one server. Every field can also be set as AURALSAM2_<FIELD> (see `from_environment`)."""
 
     build: Path
-    # The embedded server release has published security holes, so nothing but loopback is accepted.
+    # Where gRPC listens. The embedded server release has published security holes: beyond loopback only on request.
     host: str = "127.0.0.1"
     grpc_port: int = 8001
     metrics_port: int = 8002
@@ -57,14 +57,12 @@ class ServerConfig:
         object.__setattr__(self, "build", Path(self.build).absolute())
         object.__setattr__(self, "server_env", Path(self.server_env).absolute())
         try:
-            loopback = self.host == "localhost" or ipaddress.IPv4Address(self.host).is_loopback
-        except ValueError:
-            loopback = False
-        if not loopback:
+            ipaddress.IPv4Address(self._numeric_host)
+        except ValueError as error:
             raise ConfigError(
-                f"host = {self.host!r}; must be an address of loopback, such as 127.0.0.1. "
-                "To serve other machines, put a gateway with its own authentication in front of it."
-            )
+                f"host = {self.host!r}; must be an IPv4 address of this machine: 127.0.0.1 for this machine alone, "
+                "0.0.0.0 for all who can reach it."
+            ) from error
         ports = {"grpc_port": self.grpc_port, "metrics_port": self.metrics_port}
         if self.http_port is not None:
             ports["http_port"] = self.http_port
@@ -92,12 +90,30 @@ class ServerConfig:
             raise ConfigError(f"{name} = {value!r}; must be {low} to {high}. Correct it, or leave it out.")
 
     @property
+    def is_loopback(self) -> bool:
+        return ipaddress.IPv4Address(self._numeric_host).is_loopback
+
+    @property
+    def local_host(self) -> str:
+        """Where metrics and HTTP listen: always this machine alone."""
+        return self.host if self.is_loopback else "127.0.0.1"
+
+    @property
+    def own_host(self) -> str:
+        """The address under which this machine reaches its own gRPC port."""
+        return "127.0.0.1" if ipaddress.IPv4Address(self._numeric_host).is_unspecified else self.host
+
+    @property
+    def _numeric_host(self) -> str:
+        return "127.0.0.1" if self.host == "localhost" else self.host
+
+    @property
     def grpc_url(self) -> str:
-        return f"{self.host}:{self.grpc_port}"
+        return f"{self.own_host}:{self.grpc_port}"
 
     @property
     def metrics_url(self) -> str:
-        return f"http://{self.host}:{self.metrics_port}/metrics"
+        return f"http://{self.local_host}:{self.metrics_port}/metrics"
 
     @property
     def models(self) -> Path:

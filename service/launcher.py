@@ -101,6 +101,11 @@ class Launcher:
         verify_files(self.config.build, read_manifest(self.config.build))
         self.golden = Golden.load(self.config.build)
         self._check_ports()
+        if not self.config.is_loopback:
+            self.sink(
+                f"Warning: gRPC listens on {self.config.host}, beyond this machine. This server release has no "
+                "authentication and published security holes: let only a gateway of yours reach it."
+            )
         runtime = find_runtime(self.config.server_env)
         try:
             # The stages look for modules in the server's working folder first, so that is an empty one.
@@ -221,7 +226,7 @@ class Launcher:
                 # As the server does itself: connections that only linger from an earlier run are no obstacle.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
-                    probe.bind((self.config.host, port))
+                    probe.bind((self.config.host if name == "grpc_port" else self.config.local_host, port))
                 except OSError as error:
                     flag = "--" + name.replace("_", "-")
                     raise ConfigError(
@@ -250,7 +255,7 @@ class Launcher:
             self._check_progress(deadline, "its port is still closed")
             with socket.socket() as probe:
                 probe.settimeout(1)
-                if probe.connect_ex((self.config.host, self.config.grpc_port)) == 0:
+                if probe.connect_ex((self.config.own_host, self.config.grpc_port)) == 0:
                     return
             time.sleep(0.05)
 

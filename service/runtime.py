@@ -126,13 +126,13 @@ def environment(runtime: ServerRuntime, config: ServerConfig, mark: str) -> dict
 
 
 def command_line(runtime: ServerRuntime, config: ServerConfig, backends: Path, mark: str) -> list[str]:
-    """The server, listening on loopback, with everything closed that a clip does not need."""
+    """The server, with everything closed that a clip does not need."""
     key = secrets.token_hex(16)
     http = ["--allow-http=false"]
     if config.http_port is not None:
         http = [
             "--allow-http=true",
-            f"--http-address={config.host}",
+            f"--http-address={config.local_host}",
             f"--http-port={config.http_port}",
             "--reuse-http-port=false",
             f"--http-restricted-api={RESTRICTED}:auralsam2-key={key}",
@@ -154,7 +154,7 @@ def command_line(runtime: ServerRuntime, config: ServerConfig, backends: Path, m
         f"--grpc-port={config.grpc_port}",
         "--reuse-grpc-port=false",
         "--allow-metrics=true",
-        f"--metrics-address={config.host}",
+        f"--metrics-address={config.local_host}",
         f"--metrics-port={config.metrics_port}",
         "--trace-config=level=off",
         f"--grpc-restricted-protocol={RESTRICTED}:auralsam2-key={key}",

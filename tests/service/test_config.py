@@ -13,8 +13,7 @@ BUILD = Path("/somewhere/build")
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"host": "0.0.0.0"}, ["0.0.0.0", "loopback", "gateway"]),
-        ({"host": "example.org"}, ["example.org", "loopback"]),
+        ({"host": "example.org"}, ["example.org", "IPv4", "127.0.0.1"]),
         ({"host": "::1"}, ["::1", "127.0.0.1"]),
         ({"grpc_port": 0}, ["grpc_port = 0", "1 to 65535"]),
         ({"metrics_port": 65536}, ["metrics_port = 65536"]),
@@ -102,3 +101,19 @@ def test_the_server_environment_is_found_from_a_folder_below(monkeypatch: pytest
     assert find_server_env() == tmp_path / ".venv-server"
     monkeypatch.setenv("AURALSAM2_SERVER_ENV", "/named")
     assert find_server_env() == Path("/named")
+
+
+@pytest.mark.parametrize(
+    ("host", "grpc_url", "local_host"),
+    [
+        ("127.0.0.1", "127.0.0.1:8001", "127.0.0.1"),
+        ("localhost", "localhost:8001", "localhost"),
+        ("0.0.0.0", "127.0.0.1:8001", "127.0.0.1"),
+        ("192.0.2.7", "192.0.2.7:8001", "127.0.0.1"),
+    ],
+)
+def test_only_grpc_ever_listens_beyond_this_machine(host: str, grpc_url: str, local_host: str) -> None:
+    config = ServerConfig(BUILD, host=host)
+    assert (config.grpc_url, config.local_host) == (grpc_url, local_host)
+    assert config.metrics_url == f"http://{local_host}:8002/metrics"
+    assert config.is_loopback == (host in ("127.0.0.1", "localhost"))
