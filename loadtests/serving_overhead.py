@@ -41,7 +41,7 @@ class Sample:
 
 
 class EngineChain:
-    """The four graphs of a build in this process; one call runs a clip through all of them."""
+    """The four graphs of a build in this process; `run` takes a clip through all of them."""
 
     def __init__(self, build: Path) -> None:
         manifest = read_manifest(build)
@@ -55,8 +55,8 @@ class EngineChain:
             for name in STAGES
         ]
 
-    def __call__(self, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any]) -> float:
-        """Run one clip [T, S, S, 3] uint8, [T, 15600, 2] float32; seconds spent in engine calls alone."""
+    def run(self, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any]) -> tuple[dict[str, Any], float]:
+        """One clip [T, S, S, 3] uint8, [T, 15600, 2] float32: every tensor by name, seconds in engine calls alone."""
         values: dict[str, Any] = {"FRAMES": frames, "AUDIO": audio}
         spent = 0.0
         for engine in self._engines:
@@ -72,7 +72,7 @@ class EngineChain:
                 spent += time.perf_counter() - started
                 parts.append({name: value.copy() for name, value in answer.items()})
             values |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return spent
+        return values, spent
 
 
 def measure(build: Path, rounds: int) -> tuple[Sample, Sample]:
@@ -86,11 +86,11 @@ def measure(build: Path, rounds: int) -> tuple[Sample, Sample]:
         assert golden is not None
         with Client(config.grpc_url) as client:
             through_server = _timed(lambda: client.infer(golden.frames, golden.audio, outputs=ALL_OUTPUTS))
-            for warm in (through_server, lambda: chain(golden.frames, golden.audio)):
+            for warm in (through_server, lambda: chain.run(golden.frames, golden.audio)):
                 warm()
             for _ in range(rounds):
                 served.times_s.append(through_server())
-                bare.times_s.append(chain(golden.frames, golden.audio))
+                bare.times_s.append(chain.run(golden.frames, golden.audio)[1])
     return served, bare
 
 

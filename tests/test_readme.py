@@ -1,0 +1,70 @@
+"""Every code block of the README is run, or held against what the project really has."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from service.cli import app
+from service.demo_clip import write_demo_clip
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def blocks(repository_root: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall((repository_root / "README.md").read_text())
+
+
+def test_the_python_example_runs_as_it_stands(
+    served_compact: Any, blocks: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    examples = [code for language, code in blocks if language == "python"]
+    assert len(examples) == 1
+    # Only the port differs: the test's server listens where there was room.
+    code = examples[0].replace("127.0.0.1:8001", served_compact.config.grpc_url)
+    write_demo_clip(tmp_path / "my.mp4")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^\d s: \d+\.\d% of the frame, object score [+-]\d", done.stdout, re.MULTILINE)) == 5
+
+
+def test_every_shell_command_exists(blocks: list[tuple[str, str]], repository_root: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (repository_root / "Makefile").read_text(), re.MULTILINE))
+    commands = get_command(app)
+    seen = 0
+    for language, code in blocks:
+        if language != "bash":
+            continue
+        for line in code.splitlines():
+            words = shlex.split(line, comments=True)
+            seen += 1
+            if words[0] == "make":
+                assert words[1] in targets, line
+            elif words[0] == "auralsam2":
+                # The CLI knows the verb and each of its options.
+                command = commands.commands[words[1]]  # type: ignore[attr-defined]
+                options = {name for parameter in command.params for name in parameter.opts}
+                assert {word for word in words if word.startswith("-")} <= options, line
+            else:
+                assert words == [".", ".venv/bin/activate"], line
+    assert seen >= 8
+
+
+def test_ci_calls_the_readmes_own_commands(repository_root: Path) -> None:
+    script = (repository_root / ".ci" / "run").read_text()
+    assert "make test" in script
+    assert "make check" in script
+
+
+def test_every_module_that_the_readme_names_exists(repository_root: Path) -> None:
+    text = (repository_root / "README.md").read_text()
+    names = re.findall(r"`((?:service|model_repository|auralsam2|export)/[\w./]*)`", text)
+    assert len(names) >= 10
+    for name in names:
+        assert (repository_root / name).exists(), name
