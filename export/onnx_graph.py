@@ -71,6 +71,8 @@ def _tidy(model: Model) -> None:
         ir_passes.RemoveUnusedNodesPass(),
         ir_passes.LiftConstantsToInitializersPass(),
         ir_passes.DeduplicateInitializersPass(),
+        # The exporter notes the stack trace of every node: paths of this machine, and other bytes on another.
+        ir_passes.ClearMetadataAndDocStringPass(),
     ):
         tidy(model)
 
