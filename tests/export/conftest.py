@@ -1,0 +1,115 @@
+"""Fixtures of the export tests: one small build, exported whole, once; the tests read it or alter copies."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+
+from auralsam2 import AuralSAM2
+from export.gate import Passed
+from export.repository import build_repository
+from export.sample_clip import sample_audio, sample_frames
+from export.settings import ExportSettings, load_model
+from export.stages import STAGE_NAMES, Stage, build_stages
+
+# 224 px: the 14 x 14 map, at which the released fusion's tokens straddle channels.
+SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2)
+Array = npt.NDArray[Any]
+
+
+@pytest.fixture(scope="session")
+def small_settings() -> ExportSettings:
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def small_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build as `auralsam2 export` writes it. Read only. tests/model_repository shares the folder."""
+    build = tmp_path_factory.getbasetemp() / SMALL.name
+    return build if build.is_dir() else build_repository(SMALL, build)
+
+
+@pytest.fixture
+def copied_build(small_build: Path, tmp_path: Path) -> Path:
+    """The small build, to be altered."""
+    return Path(shutil.copytree(small_build, tmp_path / "copied" / small_build.name))
+
+
+@pytest.fixture(scope="session")
+def small_graphs(small_build: Path) -> dict[str, Path]:
+    return {name: small_build / "models" / name / "1" / "model.onnx" for name in STAGE_NAMES}
+
+
+@pytest.fixture(scope="session")
+def protos(small_graphs: dict[str, Path]) -> dict[str, onnx.ModelProto]:
+    return {name: onnx.load(path) for name, path in small_graphs.items()}
+
+
+@pytest.fixture(scope="session")
+def small_model() -> AuralSAM2:
+    return load_model(SMALL)
+
+
+@pytest.fixture(scope="session")
+def small_stages(small_model: AuralSAM2) -> tuple[Stage, ...]:
+    return build_stages(small_model, SMALL.num_frames, SMALL.conditioning_frame, SMALL.read_out, 1)
+
+
+@pytest.fixture(scope="session")
+def small_clip() -> dict[str, Array]:
+    return {"FRAMES": sample_frames(SMALL.num_frames, SMALL.size), "AUDIO": sample_audio(SMALL.num_frames)}
+
+
+@pytest.fixture
+def perturbed(protos: dict[str, onnx.ModelProto], tmp_path: Path) -> Callable[[str, float], Path]:
+    """A copy of a stage's graph with one weight multiplied by a factor: the largest; of the decoder, the largest that
+    enlarges the masks. The largest of all is the memory encoder's, and a clip of two frames makes little use of it.
+    """
+
+    def write(stage: str, factor: float) -> Path:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(protos[stage])
+        weights = [t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) >= 2]
+        enlarging = {node.input[1] for node in proto.graph.node if node.op_type == "ConvTranspose"}
+        weights = [t for t in weights if t.name in enlarging] or weights
+        largest = max(weights, key=lambda tensor: int(np.prod(tensor.dims)))
+        value = onnx.numpy_helper.to_array(largest) * np.float32(factor)
+        largest.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float32), largest.name))
+        path = tmp_path / f"{stage}-perturbed.onnx"
+        onnx.save(proto, path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: AuralSAM2) -> None:
+    """Let `build_repository` take graphs, network and gate's figures from the small build: seconds become moments."""
+    from export import repository
+
+    def copy_graphs(settings: ExportSettings, models: Path, report: object) -> dict[str, float]:
+        for name in STAGE_NAMES:
+            (models / name / "1").mkdir(parents=True)
+            shutil.copy2(small_build / "models" / name / "1" / "model.onnx", models / name / "1")
+        return dict.fromkeys(STAGE_NAMES, 0.0)
+
+    def remembered_gate(*arguments: object) -> Passed:
+        with np.load(small_build / "golden.npz") as golden:
+            answer = {name: golden[name] for name in ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")}
+        return Passed([], answer, answer)
+
+    monkeypatch.setattr(repository, "_export_graphs", copy_graphs)
+    monkeypatch.setattr(repository, "pass_gate", remembered_gate)
+    monkeypatch.setattr(repository, "load_model", lambda settings: small_model)
+
+
+@pytest.fixture
+def onnxruntime_settings() -> ExportSettings:
+    """The small build's settings for the engine that loads fastest."""
+    return dataclasses.replace(SMALL, engine="onnxruntime")

@@ -1,0 +1,111 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from auralsam2.errors import NetworkError
+from auralsam2.presets import PRESETS
+from export.errors import ExportError
+from export.settings import MAX_FRAMES, ExportSettings, load_model
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        ({"preset": "hiera_huge"}, NetworkError, ["'hiera_huge'", *PRESETS]),
+        ({"image_size": 300}, NetworkError, ["300", "1024", "512", "256", "224"]),
+        ({"image_size": 0}, NetworkError, ["0 px", "1024"]),
+        ({"num_frames": 0}, ExportError, ["num_frames 0", "1 to 16"]),
+        ({"num_frames": 17}, ExportError, ["num_frames 17", "1 to 16"]),
+        ({"conditioning_frame": 5}, ExportError, ["conditioning_frame 5", "5 frames", "0 to 4"]),
+        ({"conditioning_frame": -1}, ExportError, ["conditioning_frame -1", "0 to 4"]),
+        ({"read_out": "best"}, ExportError, ["'best'", "first", "iou", "iou_occlusion"]),
+        ({"engine": "tflite"}, ExportError, ["'tflite'", "openvino", "onnxruntime"]),
+        ({"precision": "float16"}, ExportError, ["'float16'", "float32", "bfloat16"]),
+        ({"engine": "onnxruntime", "precision": "bfloat16"}, ExportError, ["'bfloat16'", "onnxruntime", "float32"]),
+        ({"sam2_checkpoint": "sam2.pt"}, ExportError, ["sam2_checkpoint", "checkpoint"]),
+    ],
+)
+def test_a_bad_value_is_named_with_its_limit_and_the_way_out(
+    values: dict[str, Any], error: type[Exception], words: list[str]
+) -> None:
+    with pytest.raises(error) as caught:
+        ExportSettings(**values)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("num_frames", [1, MAX_FRAMES])
+def test_the_limits_themselves_are_allowed(num_frames: int) -> None:
+    settings = ExportSettings(num_frames=num_frames, conditioning_frame=num_frames - 1)
+    assert settings.conditioning_frame == num_frames - 1
+
+
+def test_the_image_size_is_the_presets_own_when_none_is_given() -> None:
+    assert ExportSettings(preset="compact").size == 256
+    assert ExportSettings(preset="hiera_large").size == 1024
+    assert ExportSettings(preset="hiera_large", image_size=512).size == 512
+
+
+def test_the_usual_settings_have_the_name_that_everybody_uses() -> None:
+    assert ExportSettings().name == "compact-256-t5"
+
+
+def test_whatever_changes_the_result_changes_the_name() -> None:
+    usual = ExportSettings(checkpoint="weights/v1m.pth")
+    others = [
+        dataclasses.replace(usual, **change)
+        for change in (
+            {"preset": "hiera_tiny", "image_size": 256},
+            {"image_size": 224},
+            {"num_frames": 10},
+            {"checkpoint": None},
+            {"checkpoint": "weights/v2.pth"},
+            {"checkpoint": "hf://owner/weights/v1m.pth@refs/pr/2"},
+            {"sam2_checkpoint": "weights/sam2_hiera_large.pt"},
+            {"conditioning_frame": 2},
+            {"read_out": "first"},
+            {"read_out": "iou"},
+            {"engine": "onnxruntime"},
+            {"precision": "bfloat16"},
+        )
+    ]
+    names = [settings.name for settings in (usual, *others)]
+    assert len(set(names)) == len(names), names
+    assert not any(set(name) & set("/@: ") for name in names), "a name is a folder"
+
+
+def test_an_at_sign_in_a_local_path_cuts_nothing() -> None:
+    assert ExportSettings(checkpoint="runs@home/epoch_3.pth").name.endswith("epoch_3")
+
+
+def test_the_sentence_about_weights_says_whether_masks_mean_anything() -> None:
+    assert "Untrained" in ExportSettings().weights_sentence
+    sentence = ExportSettings(checkpoint="weights/v1m.pth").weights_sentence
+    assert "v1m.pth" in sentence
+    assert "Untrained" not in sentence
+
+
+def test_deterministic_weights_are_the_same_in_every_process_that_loads_them() -> None:
+    settings = ExportSettings(image_size=224)
+    first, second = load_model(settings).state_dict(), load_model(settings).state_dict()
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_a_fuser_alone_asks_for_sam2s_weights(tmp_path: Path) -> None:
+    path = tmp_path / "fuser.pth"
+    model = load_model(ExportSettings(image_size=224))
+    torch.save(model.aural_fuser.state_dict(), path)
+    with pytest.raises(ExportError, match=r"fuser alone.*--sam2-checkpoint"):
+        load_model(ExportSettings(image_size=224, checkpoint=str(path)))
+
+
+def test_a_whole_checkpoint_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "whole.pth"
+    wanted = load_model(ExportSettings(image_size=224)).state_dict()
+    wanted["v_model.no_mem_embed"] += 1
+    torch.save(wanted, path)
+    found = load_model(ExportSettings(image_size=224, checkpoint=str(path))).state_dict()
+    assert torch.equal(found["v_model.no_mem_embed"], wanted["v_model.no_mem_embed"])

@@ -1,0 +1,133 @@
+"""Fixtures of the stage runtime's tests: the small build, a graph that is arithmetic, and a server's Python side."""
+
+import importlib
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from export.repository import build_repository
+from export.settings import ExportSettings
+
+SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2)
+Array = npt.NDArray[Any]
+
+
+@pytest.fixture(scope="session")
+def small_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build as `auralsam2 export` writes it. Read only. tests/export shares the folder."""
+    build = tmp_path_factory.getbasetemp() / SMALL.name
+    return build if build.is_dir() else build_repository(SMALL, build)
+
+
+class ArithmeticEngine:
+    """Y = 2 X and Z = mean of X, into the same memory at every call, as OpenVINO does."""
+
+    def __init__(self, frames: int) -> None:
+        self.input_shapes = {"X": (frames, 3)}
+        self.output_shapes = {"Y": (frames, 3), "Z": (frames,)}
+        self.calls = 0
+        self._y, self._z = np.empty((frames, 3), np.float32), np.empty(frames, np.float32)
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        assert set(inputs) == {"X"}, "the graph takes X alone"
+        assert inputs["X"].shape == self.input_shapes["X"]
+        self.calls += 1
+        np.multiply(inputs["X"], 2, out=self._y)
+        np.mean(inputs["X"], axis=1, out=self._z)
+        return {"Y": self._y, "Z": self._z}
+
+
+@pytest.fixture
+def arithmetic_engine() -> type[ArithmeticEngine]:
+    return ArithmeticEngine
+
+
+class TritonError:
+    CANCELLED, INVALID_ARG, INTERNAL = "CANCELLED", "INVALID_ARG", "INTERNAL"
+
+    def __init__(self, message: str, code: str) -> None:
+        self.message, self.code = message, code
+
+
+class Tensor:
+    """Keeps the caller's array, as the server's does: it is read after `execute` has returned."""
+
+    def __init__(self, name: str, values: Array) -> None:
+        self.name, self.values = name, values
+
+    def as_numpy(self) -> Array:
+        return self.values
+
+
+@dataclass
+class InferenceResponse:
+    output_tensors: list[Tensor]
+    error: TritonError | None = None
+
+    def arrays(self) -> dict[str, Array]:
+        return {tensor.name: tensor.values for tensor in self.output_tensors}
+
+
+@dataclass
+class Request:
+    inputs: dict[str, Array]
+    outputs: list[str]
+    cancelled: bool = False
+
+    def is_cancelled(self) -> bool:
+        return self.cancelled
+
+    def requested_output_names(self) -> list[str]:
+        return self.outputs
+
+    def request_id(self) -> str:
+        return "clip-7"
+
+
+@dataclass
+class Backend:
+    """The fake of triton_python_backend_utils, and what was logged through it."""
+
+    module: ModuleType
+    log: list[str] = field(default_factory=list)
+    request: type[Request] = Request
+
+
+def forget_runtime() -> None:
+    for name in list(sys.modules):
+        if name.split(".")[0] == "stage_runtime" or name == "model_repository.stage_runtime.adapter":
+            del sys.modules[name]
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    """`import triton_python_backend_utils` works as inside the server, for this test."""
+    module = ModuleType("triton_python_backend_utils")
+    found = Backend(module)
+    types = {"TYPE_FP32": np.float32, "TYPE_UINT8": np.uint8}
+    contents: dict[str, Any] = {
+        "TritonError": TritonError,
+        "Tensor": Tensor,
+        "InferenceResponse": InferenceResponse,
+        "Logger": SimpleNamespace(log_error=found.log.append),
+        "triton_string_to_numpy": lambda name: types[name],
+        "get_input_tensor_by_name": lambda request, name: Tensor(name, request.inputs[name]),
+    }
+    for name, value in contents.items():
+        setattr(module, name, value)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    forget_runtime()
+    yield found
+    forget_runtime()
+
+
+@pytest.fixture
+def adapter(backend: Backend) -> ModuleType:
+    return importlib.import_module("model_repository.stage_runtime.adapter")
