@@ -32,8 +32,9 @@ def test_agreement_is_the_share_of_pixels_on_the_same_side_of_zero() -> None:
 
 def test_zero_is_no_mask() -> None:
     """The client draws what is above 0, so a pixel that moves up from 0 has changed sides; down, it has not."""
-    parity = compare("s", "MASK_LOGITS", np.array([1e-6, -1e-6], np.float32), np.zeros(2, np.float32))
-    assert parity.mask_agreement == 0.5
+    zero, below, above = (np.full(4, value, np.float32) for value in (0.0, -1e-6, 1e-6))
+    for found, wanted, agreement in ((zero, below, 1), (below, zero, 1), (zero, above, 0), (above, zero, 0)):
+        assert compare("s", "MASK_LOGITS", found, wanted).mask_agreement == agreement
 
 
 def test_an_output_of_zeros_can_be_compared() -> None:
