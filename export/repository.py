@@ -30,7 +30,7 @@ from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
 from export.stages import STAGE_NAMES, Stage, build_stages
 from export.triton_config import TEMPLATES, check_stage, render
-from model_repository.stage_runtime.engine import file_sha256
+from model_repository.stage_runtime.engine import check_precision, file_sha256
 
 RUNTIME = "stage_runtime"
 ENSEMBLE = "auralsam2"
@@ -52,7 +52,7 @@ def build_repository(settings: ExportSettings, out: Path, report: Report = lambd
         out: the folder to write; an existing build there is replaced once the new one is complete.
         report: gets a line of progress after each step.
     Returns: `out`.
-    Raises: ExportError, ParityError or NetworkError; `out` is then as it was before.
+    Raises: ExportError, ParityError, NetworkError or EngineError; `out` is then as it was before.
     """
     target = out.resolve()
     _check_replaceable(target)
@@ -137,6 +137,7 @@ def _graph(models: Path, name: str) -> Path:
 
 def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     models = build / "models"
+    check_precision(settings.engine, settings.precision)
     report(f"export     {settings.name}: {settings.weights_sentence}")
     # Before the workers start, so that a checkpoint that does not fit is told at once, and once.
     model = load_model(settings)

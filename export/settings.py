@@ -96,6 +96,11 @@ def load_model(settings: ExportSettings) -> AuralSAM2:
         model.load_released(stand_in_state(model, DETERMINISTIC_SEED))
         return model
     state = checkpoints.read(settings.checkpoint)
+    if any("text_proj." in key for key in state):
+        raise ExportError(
+            f"{Path(settings.checkpoint).name} is a checkpoint of the Ref-AVS form, which reads text beside sound; the"
+            " served models take no text yet. Export one of the auralsam2_avs_* checkpoints."
+        )
     if settings.sam2_checkpoint is not None:
         checkpoints.load_sam2(model, checkpoints.read(settings.sam2_checkpoint))
     elif not checkpoints.is_whole(state):

@@ -35,8 +35,7 @@ class OpenVinoEngine:
     def __init__(self, path: Path, precision: str, cache_dir: Path | None) -> None:
         import openvino
 
-        if precision not in OPENVINO_PRECISION:
-            raise EngineError(f"openvino: precision {precision!r}; choose one of {', '.join(OPENVINO_PRECISION)}.")
+        check_precision("openvino", precision)
         # Left unset, OpenVINO computes in bfloat16 where the CPU has it, without saying so.
         settings = {"INFERENCE_PRECISION_HINT": OPENVINO_PRECISION[precision], "PERFORMANCE_HINT": "LATENCY"}
         if cache_dir is not None:
@@ -58,8 +57,7 @@ class OnnxRuntimeEngine:
     def __init__(self, path: Path, precision: str) -> None:
         import onnxruntime
 
-        if precision != "float32":
-            raise EngineError(f"onnxruntime: precision {precision!r}; it computes in float32. Use the openvino engine.")
+        check_precision("onnxruntime", precision)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -68,6 +66,31 @@ class OnnxRuntimeEngine:
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return dict(zip(self.output_shapes, self._session.run(None, dict(inputs)), strict=True))
+
+
+def openvino_capabilities() -> list[str]:
+    """What OpenVINO says that this CPU computes in: FP32 everywhere, BF16 with AVX512_BF16 or AMX."""
+    import openvino
+
+    return list(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def check_precision(kind: str, precision: str) -> None:
+    """Raises EngineError when the engine `kind` does not compute in `precision` on this CPU.
+
+    OpenVINO itself would say nothing and compute in float32.
+    """
+    if kind == "onnxruntime":
+        if precision != "float32":
+            raise EngineError(f"onnxruntime: precision {precision!r}; it computes in float32. Use the openvino engine.")
+        return
+    if precision not in OPENVINO_PRECISION:
+        raise EngineError(f"openvino: precision {precision!r}; choose one of {', '.join(OPENVINO_PRECISION)}.")
+    if precision == "bfloat16" and "BF16" not in (found := openvino_capabilities()):
+        raise EngineError(
+            f"openvino: precision 'bfloat16', but this CPU computes in {', '.join(found)} only, and would quietly use"
+            " float32. Choose float32, or a CPU with AVX512_BF16 or AMX."
+        )
 
 
 def load_engine(kind: str, path: Path, *, precision: str = "float32", cache_dir: Path | None = None) -> Engine:

@@ -109,3 +109,10 @@ def test_a_whole_checkpoint_is_loaded(tmp_path: Path) -> None:
     torch.save(wanted, path)
     found = load_model(ExportSettings(image_size=224, checkpoint=str(path))).state_dict()
     assert torch.equal(found["v_model.no_mem_embed"], wanted["v_model.no_mem_embed"])
+
+
+def test_a_checkpoint_that_reads_text_is_refused_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "refavs.pth"
+    torch.save({"aural_fuser.text_proj.0.weight": torch.zeros(1024, 768)}, path)
+    with pytest.raises(ExportError, match=r"refavs\.pth.*Ref-AVS.*no text yet.*auralsam2_avs_"):
+        load_model(ExportSettings(checkpoint=str(path)))

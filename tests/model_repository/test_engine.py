@@ -13,6 +13,7 @@ from export.parity import run_engine
 from export.settings import load_model
 from export.stages import STAGE_NAMES, build_stages
 from model_repository import stage_runtime
+from model_repository.stage_runtime import engine
 from model_repository.stage_runtime.engine import (
     EngineError,
     cache_dir_from_environment,
@@ -175,3 +176,22 @@ def test_the_runtime_needs_nothing_of_ours_nor_torch() -> None:
     )
     for path in Path(str(stage_runtime.__file__)).parent.glob("*.py"):
         assert imported(path) <= allowed, path.name
+
+
+def test_a_precision_that_the_cpu_lacks_is_refused_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "openvino_capabilities", lambda: ["FP32", "INT8"])
+    with pytest.raises(EngineError, match=r"bfloat16.*FP32, INT8 only.*Choose float32"):
+        engine.check_precision("openvino", "bfloat16")
+    engine.check_precision("openvino", "float32")
+    monkeypatch.setattr(engine, "openvino_capabilities", lambda: ["FP32", "BF16"])
+    engine.check_precision("openvino", "bfloat16")
+
+
+def test_what_openvino_says_of_this_cpu_is_true(small_build: Path) -> None:
+    """The compiled graph's own word on its arithmetic, against the capability that `check_precision` trusts."""
+    import openvino
+
+    path = small_build / "models" / "vggish" / "1" / "model.onnx"
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    computes_in_bfloat16 = compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16
+    assert computes_in_bfloat16 == ("BF16" in engine.openvino_capabilities())
