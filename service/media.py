@@ -5,21 +5,18 @@ start_s + i / fps. Frames are decoded one after the other; only the sampled ones
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
-from av.container import InputContainer
-from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from service.errors import BadInput
-from service.frames import check_size, image_size, list_frames, read_frames
-from service.sound import read_sound_file, read_track
+from service.frames import image_size, list_frames, read_frames
+from service.sound_reader import read_sound_file, read_track
+from service.video_reader import VideoReader, open_container, reason, to_rgb
 
 MAX_FRAMES = 600
 MAX_FPS = 120.0
@@ -28,12 +25,6 @@ MAX_SOUND_S = 3600.0
 
 Progress = Callable[[int, int | None], None]
 
-# Containers hold streams; playlists and scripts (hls, dash, concat, sdp) name other files or addresses: left out.
-_CONTAINERS = (
-    "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,dv,wtv,rm,gif,ivf,obu,h264,hevc,m4v,mjpeg,"
-    "yuv4mpegpipe,mp3,wav,flac,aac"
-)
-_OPEN_OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 # A file may end this much before its declared duration: it is rounded, and the last frame's is often a guess.
 _TRUNCATION_SLACK_S = 0.5
 # A time this close to the end shows a frame about to vanish: 150 frames at 29.97 a second (5.005 s) give 5, not 6.
@@ -154,7 +145,7 @@ def read_media(
         if sound_path is not None:
             sound = read_sound_file(Path(sound_path), until_s)
         else:
-            with _open(location) as container:
+            with open_container(location) as container:
                 sound = read_track(container, str(location), origin_s, until_s)
     return Media(frames, times_s, plan.fps, sound, str(path), duration_s)
 
@@ -185,144 +176,23 @@ def _starts_too_late(plan: _Plan, end_s: float) -> BadInput:
     return BadInput(f"start_s = {plan.start_s:g}, but {plan.source} ends at {end_s:.2f} s. Give an earlier --start.")
 
 
-def _open(path: Path) -> InputContainer:
-    try:
-        # The explicit protocol keeps a file named like an address from being taken for one.
-        return av.open(f"file:{path}", "r", container_options=_OPEN_OPTIONS, metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise BadInput(
-            f"{path} cannot be opened as a video: {_reason(error)}. It is another kind of file, or incomplete (an MP4 "
-            "has its index at the end). Copy it anew, or convert it: ffmpeg -i FILE out.mp4"
-        ) from error
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
-def _declared_s(stream: Stream) -> float | None:
-    if stream.duration is None or stream.time_base is None:
-        return None
-    return float(stream.duration * stream.time_base)
-
-
-class _VideoReader:
-    """Decodes the frames of a file's video in order of display, each with its time in seconds since the first.
-
-    A decoding error ends the frames and is kept as `damage`; whether enough was read is the caller's question.
-    """
-
-    def __init__(self, path: Path, container: InputContainer) -> None:
-        # The cover picture of a music file is a video stream of one frame.
-        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not streams:
-            raise BadInput(f"{path} has no video stream; one is needed. Give a video file, or a folder of frames.")
-        self.stream: VideoStream = streams[0]
-        if self.stream.codec_context is None:
-            raise BadInput(f"{path}: there is no decoder for its video here. Convert it: ffmpeg -i FILE out.mp4")
-        self.stream.thread_type = "AUTO"
-        self.path = path
-        self.container = container
-        self.size = (self.stream.width, self.stream.height)
-        # A raw stream may not tell its size here; then the first frame does.
-        if all(self.size):
-            check_size(path.name, *self.size)
-        self.origin_s: float | None = None
-        self.end_s = 0.0
-        self.frame_s = float(1 / (self.stream.average_rate or 25))
-        self.num_frames = 0
-        self.damage: BaseException | None = None
-        self.ended = False
-        self._last_packet_s = 0.0
-
-    @property
-    def declared_s(self) -> float | None:
-        """Duration as the video stream declares it, else as the container does for all streams, else None."""
-        return _declared_s(self.stream) or self._container_s() or None
-
-    @property
-    def read_s(self) -> float:
-        """How far the file could be read, on the clock of `declared_s`."""
-        if _declared_s(self.stream):
-            return self.end_s
-        # The container's duration is that of the longest stream, which need not be the video.
-        return max(self.end_s, self._last_packet_s - (self.container.start_time or 0) / av.time_base)
-
-    @property
-    def duration_s(self) -> float:
-        return self.end_s if self.ended else self.declared_s or self.end_s
-
-    def _container_s(self) -> float:
-        # Matroska counts its duration from its clock's zero, all others from the first packet.
-        starts_late = "matroska" in self.container.format.name
-        late = (self.container.start_time or 0) if starts_late else 0
-        return ((self.container.duration or late) - late) / av.time_base
-
-    def seek(self, time_s: float) -> bool:
-        """Move to a key frame before time_s. False where the container cannot; it is of no more use then."""
-        tick_s = self.stream.time_base
-        if next(self.frames(), None) is None or self.origin_s is None or tick_s is None:
-            return False
-        try:
-            self.container.seek(int((self.origin_s + time_s) / tick_s), stream=self.stream)
-        except av.FFmpegError:
-            return False
-        return True
-
-    def frames(self) -> Iterator[tuple[VideoFrame, float]]:
-        streams = [s for s in self.container.streams if s.type in ("video", "audio")]
-        try:
-            for packet in self.container.demux(*streams):
-                if packet.pts is not None and packet.time_base is not None:
-                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
-                    self._last_packet_s = max(self._last_packet_s, float(end))
-                if packet.stream.index == self.stream.index:
-                    for frame in packet.decode():
-                        if isinstance(frame, VideoFrame):
-                            yield frame, self._time(frame)
-            self.ended = True
-        except av.FFmpegError as error:
-            self.damage = error
-
-    def _time(self, frame: VideoFrame) -> float:
-        at_s = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
-        if self.origin_s is None:
-            self.origin_s = at_s or 0.0
-        time_s = self.end_s if at_s is None else at_s - self.origin_s
-        size = (frame.width, frame.height)
-        if not all(self.size):
-            check_size(self.path.name, *size)
-            self.size = size
-        if size != self.size:
-            raise BadInput(
-                f"{self.path}: the frame at {time_s:.2f} s is {size[0]} x {size[1]} px, those before are "
-                f"{self.size[0]} x {self.size[1]} px; one size is needed. Convert it: ffmpeg -i FILE out.mp4"
-            )
-        if frame.duration and frame.time_base:
-            self.frame_s = float(frame.duration * frame.time_base)
-        self.num_frames += 1
-        # Damaged timestamps can run backwards; the end of the video cannot.
-        self.end_s = max(self.end_s, time_s + self.frame_s)
-        return time_s
-
-
 def _read_video(path: Path, plan: _Plan) -> tuple[NDArray[np.uint8], float, float]:
     """Return the frames, the duration of the video, and the time of its first frame on the container's clock."""
     if plan.start_s > _SEEK_BEYOND_S:
-        with _open(path) as container:
-            reader = _VideoReader(path, container)
+        with open_container(path) as container:
+            reader = VideoReader(path, container)
             if reader.seek(plan.start_s):
                 frames = _sample(reader, plan, sought=True)
                 if frames is not None:
                     return frames, reader.duration_s, reader.origin_s or 0.0
-    with _open(path) as container:
-        reader = _VideoReader(path, container)
+    with open_container(path) as container:
+        reader = VideoReader(path, container)
         frames = _sample(reader, plan, sought=False)
         assert frames is not None
         return frames, reader.duration_s, reader.origin_s or 0.0
 
 
-def _sample(reader: _VideoReader, plan: _Plan, *, sought: bool) -> NDArray[np.uint8] | None:
+def _sample(reader: VideoReader, plan: _Plan, *, sought: bool) -> NDArray[np.uint8] | None:
     """Collect the frames on display at the planned times; None when a seek went past the first of them."""
     declared_s = reader.declared_s
     expected = None if declared_s is None else min(plan.count_before(declared_s, reader.frame_s), plan.limit)
@@ -338,7 +208,7 @@ def _sample(reader: _VideoReader, plan: _Plan, *, sought: bool) -> NDArray[np.ui
         nonlocal rgb
         while shown is not None and len(sampled) < num_frames:
             plan.check(len(sampled) + 1, shown.height, shown.width)
-            rgb = _to_rgb(shown, reader.path) if rgb is None else rgb
+            rgb = to_rgb(shown, reader.path) if rgb is None else rgb
             sampled.append(rgb)
             if plan.progress is not None:
                 plan.progress(len(sampled), expected)
@@ -350,7 +220,7 @@ def _sample(reader: _VideoReader, plan: _Plan, *, sought: bool) -> NDArray[np.ui
         shown, rgb = frame, None
         if len(sampled) == plan.limit:
             return _stack(sampled)
-    why = "" if reader.damage is None else f" ({_reason(reader.damage)})"
+    why = "" if reader.damage is None else f" ({reason(reader.damage)})"
     if reader.num_frames == 0:
         raise BadInput(f"{reader.path}: no frame of its video can be decoded{why}. Convert it: ffmpeg -i FILE out.mp4")
     missing_s = 0.0 if declared_s is None else declared_s - reader.read_s
@@ -366,17 +236,6 @@ def _sample(reader: _VideoReader, plan: _Plan, *, sought: bool) -> NDArray[np.ui
     if not sampled:
         raise _starts_too_late(plan, reader.end_s)
     return _stack(sampled)
-
-
-def _to_rgb(frame: VideoFrame, path: Path) -> NDArray[np.uint8]:
-    try:
-        rgb = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    except (av.FFmpegError, ValueError) as error:
-        raise BadInput(
-            f"{path}: its pixels ({frame.format.name}) cannot be read as RGB: {_reason(error)}. Convert it."
-        ) from error
-    # Phones store the picture as the sensor sees it and note the turn; the angle is counter-clockwise, as rot90's is.
-    return np.rot90(rgb, round(frame.rotation / 90)) if frame.rotation else rgb
 
 
 def _stack(sampled: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -13,10 +13,10 @@ from service.sound import (
     WINDOW_SAMPLES,
     StereoStream,
     downmix_matrix,
-    read_sound_file,
     to_stereo_16k,
     windows,
 )
+from service.sound_reader import read_sound_file
 
 FIVE_ONE = ("FL", "FR", "FC", "LFE", "BL", "BR")
 
