@@ -35,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 BuildOption = Annotated[Path, typer.Option("--build", help="Build folder, written by `auralsam2 export`.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
@@ -119,22 +119,31 @@ def _export(out: Path | None, **settings: object) -> Path:
 
 @app.command()
 def serve(
-    build: BuildOption = DEFAULT_BUILD,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    grpc_port: Annotated[int, typer.Option(help="gRPC: inference and health.")] = 8001,
-    metrics_port: Annotated[int, typer.Option(help="Prometheus metrics.")] = 8002,
+    build: Annotated[Path | None, typer.Option(help=f"Build folder; default: {DEFAULT_BUILD}.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address for gRPC; default: 127.0.0.1.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC, inference and health; default: 8001.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Prometheus metrics; default: 8002.")] = None,
     server_env: Annotated[Path | None, typer.Option(help="Environment that holds the server; see `doctor`.")] = None,
 ) -> None:
-    """Start the server and keep it alive, until Ctrl-C or SIGTERM."""
-    from service.config import ServerConfig
+    """Start the server and keep it alive, until Ctrl-C or SIGTERM.
+
+    Each setting of the server can also be given as a variable AURALSAM2_<NAME>; an option wins over it.
+    """
+    from service.config import PREFIX, ServerConfig
     from service.supervisor import Supervisor
 
-    given: dict[str, Any] = {"server_env": server_env} if server_env is not None else {}
+    options = {
+        "build": build,
+        "host": host,
+        "grpc_port": grpc_port,
+        "metrics_port": metrics_port,
+        "server_env": server_env,
+    }
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if build is None and f"{PREFIX}BUILD" not in os.environ:
+        given["build"] = DEFAULT_BUILD
     try:
-        config = ServerConfig.from_environment(
-            build=build, host=host, grpc_port=grpc_port, metrics_port=metrics_port, **given
-        )
-        code = Supervisor(config).serve()
+        code = Supervisor(ServerConfig.from_environment(**given)).serve()
     except AuralServeError as error:
         fail(error)
     raise typer.Exit(code)

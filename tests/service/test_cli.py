@@ -133,6 +133,19 @@ def test_serve_without_a_build_says_how_to_make_one(tmp_path: Path) -> None:
     assert "auralsam2 export" in result.output
 
 
+def test_serve_takes_its_settings_from_the_environment_too(
+    compact_build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AURALSAM2_BUILD", str(tmp_path / "named_by_variable"))
+    named = run("serve")
+    assert named.exit_code == 3
+    assert "named_by_variable" in named.output
+    monkeypatch.setenv("AURALSAM2_GRPC_PORT", "many")
+    unreadable = run("serve", "--build", compact_build)
+    assert unreadable.exit_code == 3
+    assert "AURALSAM2_GRPC_PORT" in unreadable.output
+
+
 def test_doctor_speaks_of_every_part(compact_build: Path) -> None:
     result = run("doctor", "--build", compact_build)
     for part in ("tritonserver", "numpy of the server", "shared memory", "torch", "build"):
