@@ -30,7 +30,8 @@ class FrameResult:
     time_s: float
     mask: NDArray[np.bool_]  # [H, W]
     iou: NDArray[np.float32]  # [3], predicted for the three candidate masks
-    selected: int  # which of the three `mask` is
+    # Which of the three has the best predicted IoU: `mask` itself, unless the build reads out "first".
+    best_candidate: int
     object_score: float  # logit: is any sounding object there
 
 
@@ -138,7 +139,7 @@ def write_results(
                 "rle": to_rle(frame.mask),
                 "area_px": int(np.count_nonzero(frame.mask)),
                 "iou": iou,
-                "selected": int(frame.selected),
+                "best_candidate": int(frame.best_candidate),
                 "object_score": float(frame.object_score),
             }
         )

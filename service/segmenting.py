@@ -55,7 +55,7 @@ def segment_media(
                     time_s=float(media.times_s[first + offset]),
                     mask=mask,
                     iou=answer.iou[offset],
-                    selected=int(answer.iou[offset].argmax()),
+                    best_candidate=int(answer.iou[offset].argmax()),
                     object_score=float(answer.object_score[offset]),
                 )
             )
