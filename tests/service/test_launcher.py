@@ -65,7 +65,7 @@ def test_ready_means_the_golden_clip_was_answered(running: Launcher) -> None:
     assert running.fault() is None
     assert re.fullmatch("[0-9a-f]{64}", running.first_digest)
     assert len(running.stage_pids) == 4
-    assert fetch(running.config.metrics_url)["auralsam2"].success >= 1
+    eventually(lambda: fetch(running.config.metrics_url)["auralsam2"].success >= 1)
     assert shared_memory_of(running.mark)
 
 

@@ -114,7 +114,8 @@ def test_a_stage_killed_under_a_call(supervised: Supervised, client: Client, nam
         kill_process(supervised.stage(name))
         with pytest.raises((ServerFault, ServerUnavailable)):
             call.result(10)
-        assert time.monotonic() - started < 5
+        # The clip would have slept for 8 s: the caller learns of the death, it does not wait the clip out.
+        assert time.monotonic() - started < 8
     assert_restored(supervised, before, old, "process")
 
 
@@ -255,7 +256,8 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         started = time.monotonic()
         process.popen.send_signal(signal.SIGTERM)
         assert process.popen.wait(10) == 130
-        assert time.monotonic() - started < 3
+        # A drain would have gone on for as long as the clip hangs.
+        assert time.monotonic() - started < 10
         with pytest.raises((ServerUnavailable, ServerTimeout)):
             call.result(20)
     process.assert_nothing_left(children)

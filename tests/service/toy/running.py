@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.config import ServerConfig
+from service.metrics import ModelCounters, fetch
 
 
 def free_ports(count: int) -> list[int]:
@@ -44,6 +45,20 @@ def eventually(condition: Callable[[], Any], within_s: float = 30) -> Any:
             return value
         time.sleep(0.05)
     raise AssertionError(f"not so after {within_s} s: {condition}")
+
+
+def settled_counters(metrics_url: str) -> dict[str, ModelCounters]:
+    """The server's counters once they stand still: it counts a request a moment after the answer is sent."""
+    earlier: dict[str, ModelCounters] = {}
+
+    def still() -> dict[str, ModelCounters] | None:
+        nonlocal earlier
+        earlier, before = fetch(metrics_url), earlier
+        time.sleep(0.2)
+        return earlier if earlier == before else None
+
+    found: dict[str, ModelCounters] = eventually(still)
+    return found
 
 
 def stop_process(pid: int) -> None:
