@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 SERVER_VENV := .venv-server
 BIN := $(VENV)/bin
-PACKAGES := auralsam2 export kernels model_repository service loadtests
 BUILD := build/compact-256-t5
 
 .PHONY: help setup demo test check format bench-serving clean
@@ -49,7 +48,7 @@ format: setup ## rewrite to the house's format
 bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the engine calls alone
 	$(BIN)/python -m loadtests.serving_overhead --build $(BUILD)
 
-$(BUILD)/manifest.json:
+$(BUILD)/manifest.json: | setup
 	$(BIN)/auralsam2 export --out $(BUILD)
 
 clean: ## remove what demo, export and tests wrote; the environments stay

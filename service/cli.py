@@ -104,7 +104,7 @@ def _export(out: Path | None, **settings: object) -> Path:
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"export needs the package {error.name!r}, which is not installed. Install what the network needs with:"
-            " make setup (or: pip install 'auralsam2-service[export]')"
+            " make setup"
         ) from error
     # Exporter and engine log their own business; ours is what the gate says.
     logging.getLogger().setLevel(logging.ERROR)
@@ -223,11 +223,13 @@ def demo(
 
 
 def _is_current(build: Path) -> bool:
-    """Whether a build is there and whole, so that the demo need not export it again."""
+    """Whether a build is there, whole and of this version's form, so that the demo need not export it again."""
+    from service.golden import Golden
     from service.manifest import read_manifest, verify_files
 
     try:
         verify_files(build, read_manifest(build))
+        Golden.load(build)
     except ConfigError:
         return False
     return True

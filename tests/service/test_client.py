@@ -16,12 +16,13 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from service.client import AsyncClient, Client, check_health
+from service.demo import free_ports
 from service.errors import BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.launcher import Launcher
 from service.metrics import fetch, in_flight, stage_times
 from service.wire import OUTPUTS, ClipShape, scrub, translate
 from tests.service.toy import build_folder as toy
-from tests.service.toy.running import eventually, free_ports, settled_counters, toy_config
+from tests.service.toy.running import eventually, settled_counters, toy_config
 
 T, S = toy.T, toy.S
 
@@ -332,8 +333,7 @@ def test_no_server_is_unavailable_at_once_and_retries_stay_in_the_deadline() -> 
     started = time.monotonic()
     with Client(url, timeout_s=1, retries=10) as client, pytest.raises((ServerUnavailable, ServerTimeout)):
         client.infer(*toy.clip())
-    # Without the deadline the pauses of ten retries alone take 6.5 s on average.
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 1.5
 
 
 def test_a_retry_finds_the_server_that_comes_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,8 +369,7 @@ def test_a_server_that_never_answers_is_a_timeout() -> None:
             started = time.monotonic()
             with pytest.raises((ServerTimeout, ServerUnavailable)):
                 client.infer(*toy.clip())
-            # The deadline is 0.5 s; the client's own default would be 60 s.
-            assert time.monotonic() - started < 20
+            assert time.monotonic() - started < 2
 
 
 def test_a_closed_client_says_so(url: str) -> None:

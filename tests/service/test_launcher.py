@@ -19,13 +19,14 @@ import pytest
 
 from service.client import Client
 from service.config import ServerConfig
+from service.demo import free_ports
 from service.errors import ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.guardian import processes_of, shared_memory_of
 from service.launcher import Launcher
 from service.manifest import read_manifest, verify_files
 from service.metrics import fetch, in_flight
 from tests.service.toy import build_folder as toy
-from tests.service.toy.running import alive, eventually, free_ports, kill_process, toy_config
+from tests.service.toy.running import alive, eventually, kill_process, toy_config
 
 
 def quiet(line: str) -> None:

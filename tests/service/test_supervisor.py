@@ -16,13 +16,14 @@ import psutil
 import pytest
 
 from service.client import Client
+from service.demo import free_ports
 from service.errors import ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.guardian import processes_of, shared_memory_of
 from service.launcher import Launcher
 from service.metrics import fetch, in_flight
 from service.supervisor import GAVE_UP, Supervisor
 from tests.service.toy import build_folder as toy
-from tests.service.toy.running import alive, eventually, free_ports, kill_process, stop_process, toy_config
+from tests.service.toy.running import alive, eventually, kill_process, stop_process, toy_config
 
 
 class Supervised:
@@ -114,8 +115,7 @@ def test_a_stage_killed_under_a_call(supervised: Supervised, client: Client, nam
         kill_process(supervised.stage(name))
         with pytest.raises((ServerFault, ServerUnavailable)):
             call.result(10)
-        # The clip would have slept for 8 s: the caller learns of the death, it does not wait the clip out.
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 5
     assert_restored(supervised, before, old, "process")
 
 
@@ -256,8 +256,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         started = time.monotonic()
         process.popen.send_signal(signal.SIGTERM)
         assert process.popen.wait(10) == 130
-        # A drain would have gone on for as long as the clip hangs.
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 3
         with pytest.raises((ServerUnavailable, ServerTimeout)):
             call.result(20)
     process.assert_nothing_left(children)

@@ -2,23 +2,14 @@
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from service.config import ServerConfig
+from service.demo import free_ports
 from service.metrics import ModelCounters, fetch
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def toy_config(build: Path, **changed: Any) -> ServerConfig:
