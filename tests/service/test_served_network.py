@@ -83,7 +83,7 @@ def test_silence_is_normal_input_and_changes_the_logits(client: Client) -> None:
     heard = client.infer(frames, audio, outputs=("CANDIDATE_LOGITS",))["CANDIDATE_LOGITS"]
     silent = client.infer(frames, np.zeros_like(audio), outputs=("CANDIDATE_LOGITS",))["CANDIDATE_LOGITS"]
     assert np.isfinite(silent).all()
-    assert np.abs(heard - silent).mean() > 0.01
+    assert np.abs(heard - silent).mean() > 0.1
 
 
 async def _ask(url: str, frames: np.ndarray, audio: np.ndarray) -> dict[str, np.ndarray]:
