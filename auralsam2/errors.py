@@ -7,3 +7,11 @@ class NetworkError(ValueError):
 
 class CheckpointError(NetworkError):
     """A checkpoint whose keys or shapes do not fit the preset, or a file that cannot be read."""
+
+
+class DataError(NetworkError):
+    """A data set, or a file of one, that cannot be read as its layout says."""
+
+
+class TrainingError(NetworkError):
+    """A training run that cannot start, cannot go on, or was asked to resume another run's checkpoint."""

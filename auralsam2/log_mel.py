@@ -7,8 +7,10 @@ Shapes  one window of 15600 samples holds 96 hops: 95 * 160 + 400.
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 SAMPLE_RATE = 16000
@@ -21,6 +23,21 @@ STFT_HOP = 160
 FFT_SIZE = 512
 LOWEST_HZ, HIGHEST_HZ = 125.0, 7500.0
 LOG_OFFSET = 0.01
+
+
+def windows(sound: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
+    """AVSBench's windows: window i starts at sample 15360 i; a missing one repeats the last.
+
+    Args:
+        sound: [samples, 2] float32 at 16 kHz; shorter than one window is filled up with silence.
+        num_frames: T.
+    Returns: [T, 15600, 2] float32.
+    """
+    if len(sound) < WINDOW_SAMPLES:
+        sound = np.concatenate([sound, np.zeros((WINDOW_SAMPLES - len(sound), 2), np.float32)])
+    last = (len(sound) - WINDOW_SAMPLES) // HOP_SAMPLES
+    starts = [min(i, last) * HOP_SAMPLES for i in range(num_frames)]
+    return np.stack([sound[start : start + WINDOW_SAMPLES] for start in starts])
 
 
 def _mel(hz: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from auralsam2 import checkpoints, image_encoder, mask_decoder
-from auralsam2.aural_fuser import TEXT_WIDTH, AuralFuser
+from auralsam2.aural_fuser import TEXT_WIDTH, AuralFeatures, AuralFuser
 from auralsam2.errors import NetworkError
 from auralsam2.fusion import FUSION_FORMS, FusionForm
 from auralsam2.log_mel import NUM_BANDS, NUM_HOPS
@@ -103,6 +103,12 @@ class AuralSAM2(nn.Module):
             conditioning_frame: decoded first, read by all; 0 for AVSBench, T // 2 for Ref-AVS.
         Raises: NetworkError when a shape does not fit.
         """
+        return self.forward_with_features(frames, log_mel, text, conditioning_frame)[0]
+
+    def forward_with_features(
+        self, frames: Tensor, log_mel: Tensor, text: Tensor | None = None, conditioning_frame: int = 0
+    ) -> tuple[ClipOutput, AuralFeatures]:
+        """`forward`, and what the decoder was prompted with: contrastive training reads both."""
         self._check(frames, log_mel, text, conditioning_frame)
         sam, fuser = self.v_model, self.aural_fuser
         position = image_encoder.position_embedding(sam.image_encoder.trunk, self.image_size)
@@ -113,7 +119,7 @@ class AuralSAM2(nn.Module):
         decoder = sam.sam_mask_decoder
         image = ImageFeatures(decoder.conv_s0(fpn[0]), decoder.conv_s1(fpn[1]), fpn[2])
         dense = mask_decoder.dense_positions(sam)
-        return ClipOutput(*track(sam, image, aural, conditioning_frame, self.positions(), dense))
+        return ClipOutput(*track(sam, image, aural, conditioning_frame, self.positions(), dense)), aural
 
     def _check(self, frames: Tensor, log_mel: Tensor, text: Tensor | None, conditioning_frame: int) -> None:
         num_frames, size = frames.shape[0], self.image_size

@@ -1,30 +1,21 @@
-"""`auralsam2`: export, serve, segment, demo, doctor.
+"""`auralsam2`: export, serve, segment, demo, doctor, and from `learning` train and evaluate.
 
-Only `export` and `demo` need the network; they load that room when they are called, so that a client needs no torch.
+`export`, `demo`, `train` and `evaluate` need the network; they load that room when they are called, so that a client
+needs no torch.
 """
 
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from service.errors import AuralServeError, BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
+from service import learning
+from service.errors import AuralServeError, ConfigError
+from service.terminal import console, errors, fail, progress_bar
 
-# One exit code a cause, for scripts. 1 is everything else.
-EXIT_CODES: dict[type[AuralServeError], int] = {
-    BadInput: 2,
-    ConfigError: 3,
-    ServerUnavailable: 4,
-    ServerTimeout: 5,
-    ServerFault: 6,
-}
 BUILDS = Path("build")
 DEFAULT_BUILD = BUILDS / "compact-256-t5"
 
@@ -34,25 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-console = Console(highlight=False, soft_wrap=True)
-
 BuildOption = Annotated[Path, typer.Option("--build", help="Build folder, written by `auralsam2 export`.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
-
-
-def fail(error: Exception) -> NoReturn:
-    """Say what is wrong in one message without a traceback, and end with the cause's exit code."""
-    errors.print(f"error: {error}", style="bold red", markup=False)
-    raise typer.Exit(EXIT_CODES.get(type(error), 1) if isinstance(error, AuralServeError) else 1)
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[Progress]:
-    """A bar on stderr, only where a person watches."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
-        yield bar
 
 
 @app.command()
@@ -245,6 +219,10 @@ def doctor(build: BuildOption = DEFAULT_BUILD) -> None:
     console.print(doctor_table(findings))
     if any(not finding.ok and not finding.needed_for for finding in findings):
         raise typer.Exit(1)
+
+
+app.command()(learning.train)
+app.command()(learning.evaluate)
 
 
 def main() -> None:

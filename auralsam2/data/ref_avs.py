@@ -1,0 +1,60 @@
+"""A folder in Ref-AVS's layout.
+
+    metadata.csv                     columns uid, vid, split (train | val | test_s | test_u | test_n), fid, exp
+    media/<vid>/frames/              ten images, numbered
+    media/<vid>/audio.wav
+    gt_mask/<vid>/fid_<fid>/         one PNG a frame; black is background
+
+test_s holds objects seen in training, test_u unseen ones, test_n expressions that point at nothing: its truth is empty,
+and its figure is S. The video of a null row is its uid without the last two parts.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from auralsam2.data import files
+from auralsam2.data.samples import Sample
+from auralsam2.errors import DataError
+from auralsam2.log_mel import windows
+
+SPLITS = {"seen": "test_s", "unseen": "test_u", "null": "test_n"}
+_COLUMNS = ("uid", "vid", "split", "fid", "exp")
+
+
+def _rows(root: Path, split: str) -> list[dict[str, str]]:
+    if split not in SPLITS:
+        raise DataError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}.")
+    rows = files.read_table(root / "metadata.csv", _COLUMNS)
+    chosen = [row for row in rows if row["split"] == SPLITS[split]]
+    if not chosen:
+        found = ", ".join(sorted({row["split"] for row in rows})) or "none at all"
+        raise DataError(f"{root / 'metadata.csv'}: lists no clip of {SPLITS[split]}; it has {found}.")
+    return chosen
+
+
+def _read(root: Path, row: dict[str, str], null: bool) -> Sample:
+    video = row["uid"].rsplit("_", 2)[0] if null else row["vid"]
+    media = root / "media" / video
+    frames = files.read_frames(files.numbered_images(media / "frames", "frames"))
+    if null:
+        masks = np.zeros(frames.shape[:3], bool)
+    else:
+        folder = root / "gt_mask" / video / f"fid_{row['fid']}"
+        paths = files.numbered_images(folder, "labels")
+        if len(paths) != len(frames):
+            raise DataError(f"{folder}: {len(paths)} labels for {len(frames)} frames. Every frame needs its label.")
+        masks = files.read_masks(paths)
+    sound = files.read_sound(media / "audio.wav", len(frames))
+    return Sample(row["uid"], frames, windows(sound, len(frames)), masks, row["exp"])
+
+
+def read_split(root: Path, split: str, limit: int | None = None) -> Iterator[Sample]:
+    """The clips of "seen", "unseen" or "null", read one at a time.
+
+    Raises: DataError for an unknown or empty split, missing or too few labels, a corrupt image, or sound that is
+    missing or of another length.
+    """
+    for row in _rows(root, split)[:limit]:
+        yield _read(root, row, split == "null")

@@ -1,0 +1,21 @@
+"""One clip with its ground truth, in the sizes that it came in."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip to judge on."""
+
+    name: str
+    frames: NDArray[np.uint8]
+    """[T, H, W, 3] RGB, before any resizing."""
+    windows: NDArray[np.float32]
+    """[T, 15600, 2]: what each frame hears."""
+    masks: NDArray[np.bool_]
+    """[T, H', W'], at the size of the labels."""
+    expression: str | None = None
+    """Ref-AVS: the words that point at the object."""

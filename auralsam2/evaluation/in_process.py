@@ -1,0 +1,76 @@
+"""The network itself as predictor: float32, in this process. What is served is held against it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from auralsam2 import checkpoints
+from auralsam2.data.pictures import resize
+from auralsam2.data.samples import Sample
+from auralsam2.errors import CheckpointError, DataError
+from auralsam2.evaluation.predictions import Prediction, Predictor
+from auralsam2.image_encoder import normalise
+from auralsam2.log_mel import LogMel
+from auralsam2.model import AuralSAM2
+from auralsam2.shipped import fingerprint, shipped_weights
+
+TextEncoder = Callable[[str], torch.Tensor]
+"""An expression -> [1, L, 768] float32 DistilRoBERTa states."""
+
+
+def load_network(
+    preset: str, image_size: int | None = None, checkpoint: str | None = None, sam2_checkpoint: str | None = None
+) -> tuple[AuralSAM2, str]:
+    """A network with trained weights, and what they are, in words.
+
+    Args:
+        checkpoint: path or hf:// reference; None: the weights shipped with the preset.
+        sam2_checkpoint: SAM2's own file, for a checkpoint that holds the fuser alone.
+    Raises: CheckpointError when there are no weights, or they do not fit; NetworkError for an unknown preset or size.
+    """
+    if checkpoint is not None:
+        state, about = checkpoints.read(checkpoint), f"weights {Path(checkpoint).name}"
+    else:
+        path = shipped_weights(preset)
+        if path is None:
+            raise CheckpointError(f"no weights are shipped for preset {preset!r}; give some with --checkpoint.")
+        state, about = checkpoints.read(str(path)), f"shipped weights {fingerprint(path)}"
+    model = AuralSAM2.from_preset(preset, image_size, text=any("text_proj." in key for key in state))
+    if sam2_checkpoint is not None:
+        checkpoints.load_sam2(model, checkpoints.read(sam2_checkpoint))
+    elif not checkpoints.is_whole(state):
+        raise CheckpointError(f"{checkpoint} holds the fuser alone; give SAM2's own weights with --sam2-checkpoint.")
+    model.load_released(state)
+    return model, about
+
+
+def network_predictor(
+    model: AuralSAM2, conditioning_frame: int | None = 0, encode_text: TextEncoder | None = None
+) -> Predictor:
+    """A predictor that runs `model`.
+
+    Args:
+        model: any preset, with its weights.
+        conditioning_frame: decoded first; None: the middle of each clip, as Ref-AVS wants.
+        encode_text: for a network built with text.
+    Raises (when called): DataError when a network with text meets a sample without words, or no encoder.
+    """
+    log_mel = LogMel()
+    needs_text = model.aural_fuser.text_proj is not None
+
+    def predict(sample: Sample) -> Prediction:
+        text = None
+        if needs_text:
+            if sample.expression is None or encode_text is None:
+                raise DataError(
+                    f"{sample.name}: this network reads text beside sound; evaluate it on Ref-AVS, with a text encoder."
+                )
+            text = encode_text(sample.expression)
+        frames = normalise(torch.from_numpy(resize(sample.frames, model.image_size)))
+        middle = len(frames) // 2 if conditioning_frame is None else conditioning_frame
+        with torch.inference_mode():
+            out = model(frames, log_mel(torch.from_numpy(sample.windows)), text, middle)
+        return Prediction(out.low_res_logits.numpy(), out.iou.numpy(), out.object_score[:, 0].numpy())
+
+    return predict

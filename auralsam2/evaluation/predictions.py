@@ -1,0 +1,55 @@
+"""What a model is asked and what it answers; and the same clips with sound that is not theirs."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auralsam2.data.samples import Sample
+from auralsam2.errors import DataError
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about a sample; all that the three read-outs need."""
+
+    candidates: NDArray[np.float32]
+    """[T, 3, h, w] logits."""
+    iou: NDArray[np.float32]
+    """[T, 3]."""
+    object_score: NDArray[np.float32]
+    """[T] logits."""
+
+
+Predictor = Callable[[Sample], Prediction]
+Sound = Literal["own", "other", "silent"]
+SOUNDS: tuple[Sound, ...] = get_args(Sound)
+
+
+def with_sound(samples: Iterable[Sample], sound: Sound) -> Iterator[Sample]:
+    """The samples as they are, each with the sound of the sample before it (the first: of the last), or silent.
+
+    Raises: DataError for another word, or when "other" meets a single sample.
+    """
+    if sound not in SOUNDS:
+        raise DataError(f"sound {sound!r} is unknown; choose one of {', '.join(SOUNDS)}.")
+    if sound == "own":
+        yield from samples
+        return
+    if sound == "silent":
+        for sample in samples:
+            yield replace(sample, windows=np.zeros_like(sample.windows))
+        return
+    first: Sample | None = None
+    before: Sample | None = None
+    for sample in samples:
+        if before is None:
+            first = sample
+        else:
+            yield replace(sample, windows=before.windows)
+        before = sample
+    if first is None or before is None or first is before:
+        raise DataError("sound 'other' needs at least two clips, to exchange their sounds.")
+    yield replace(first, windows=before.windows)

@@ -1,0 +1,77 @@
+"""The field's metrics, in plain NumPy.
+
+M_J  mean Jaccard: intersection over union a frame. In a frame without object AVSBench scores what was left empty: the
+     share of pixels outside the mask. Mean over frames.
+M_F  F-score with beta^2 = 0.3 of the sigmoid of the logits, at 255 thresholds. Frames without object are left out; the
+     curve is averaged over a clip's frames, its maximum over the clips, as AVSBench's own evaluation does with a clip a
+     batch. A clip without any object has no curve and is left out; AVSBench's code counts it as zero.
+S    Ref-AVS, for expressions that point at nothing: the square root of the share of pixels inside the mask; 0 is best.
+
+Source: AVSBench (Zhou et al. 2022), Ref-AVS (Wang et al. 2024), AuralSAM2's released evaluation.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Masks = NDArray[np.bool_]
+BETA_SQUARED = 0.3
+NUM_THRESHOLDS = 255
+THRESHOLDS = np.linspace(0, 1 - 1e-10, NUM_THRESHOLDS).astype(np.float32)
+_TINY = 1e-20
+_EPSILON = 1e-7
+
+
+def jaccard(masks: Masks, truth: Masks) -> NDArray[np.float64]:
+    """The Jaccard index of each frame; for a frame without object, the share of pixels that the mask leaves empty.
+
+    Args:
+        masks, truth: [T, H, W] bool.
+    Returns: [T] float64.
+    Raises: ValueError when the shapes differ.
+    """
+    if masks.shape != truth.shape or masks.ndim != 3:
+        raise ValueError(f"masks {list(masks.shape)} and truth {list(truth.shape)} must be one [T, H, W].")
+    axes = (1, 2)
+    overlap, union = (masks & truth).sum(axes), (masks | truth).sum(axes)
+    num_pixels = masks.shape[1] * masks.shape[2]
+    has_object = truth.any(axes)
+    share = np.where(has_object, overlap, num_pixels - masks.sum(axes))
+    return np.asarray(share / (np.where(has_object, union, num_pixels) + _EPSILON), np.float64)
+
+
+def f_curve(scores: NDArray[np.float32], truth: Masks) -> NDArray[np.float64]:
+    """The F-score of one frame at each threshold.
+
+    Args:
+        scores: [H, W] float32 in [0, 1].
+        truth: [H, W] bool, at least one pixel set.
+    Returns: [255] float64; 0 where precision and recall both are.
+    """
+    # reached[p]: how many thresholds pixel p reaches; so pixel p is inside at thresholds 0 to reached[p] - 1.
+    reached = np.searchsorted(THRESHOLDS, scores.ravel(), side="right")
+    flat = truth.ravel()
+    inside, hits = (
+        np.cumsum(np.bincount(values, minlength=NUM_THRESHOLDS + 1)[::-1])[::-1][1:]
+        for values in (reached, reached[flat])
+    )
+    precision, recall = hits / (inside + _TINY), hits / (flat.sum() + _TINY)
+    weighed = BETA_SQUARED * precision + recall
+    return np.asarray(
+        np.divide((1 + BETA_SQUARED) * precision * recall, weighed, out=np.zeros(NUM_THRESHOLDS), where=weighed > 0)
+    )
+
+
+def f_score(scores: NDArray[np.float32], truth: Masks) -> float | None:
+    """A clip's F-score: the maximum of its mean curve; None when no frame shows an object.
+
+    Args:
+        scores: [T, H, W] float32 in [0, 1].
+        truth: [T, H, W] bool.
+    """
+    curves = [f_curve(frame, mask) for frame, mask in zip(scores, truth, strict=True) if mask.any()]
+    return float(np.mean(curves, axis=0).max()) if curves else None
+
+
+def null_score(masks: Masks) -> float:
+    """Ref-AVS's S of one clip: the square root of the share of pixels inside. masks: [T, H, W] bool."""
+    return float(np.sqrt(masks.mean()))

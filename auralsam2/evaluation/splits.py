@@ -1,0 +1,45 @@
+"""The splits that can be judged on, by layout and name."""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+from auralsam2.data import avsbench, ref_avs
+from auralsam2.data.samples import Sample
+from auralsam2.errors import DataError
+from auralsam2.evaluation import procedural
+from auralsam2.training import world
+
+LAYOUTS = ("avsbench", "ref-avs")
+
+
+def open_splits(
+    layout: str | None, root: Path | None, names: list[str] | None, limit: int | None, seed: int = procedural.SEED
+) -> dict[str, Iterable[Sample]]:
+    """The splits asked for, by name, in order; clips are read when gone through.
+
+    Args:
+        layout: "avsbench" | "ref-avs"; None: the procedural world.
+        root: the data set's folder.
+        names: of the splits; None: all that the layout has.
+        limit: clips of each split; None: all (procedural: 200).
+        seed: of the procedural clips.
+    Raises: DataError for an unknown layout or split, or a count below 1.
+    """
+    if limit is not None and limit < 1:
+        raise DataError(f"clips = {limit}; at least one is needed.")
+    readers: dict[str, partial[Iterator[Sample]]]
+    if layout is None:
+        count = procedural.NUM_CLIPS if limit is None else limit
+        readers = {s: partial(procedural.read_split, s, count, seed) for s in get_args(world.Split)}
+    elif layout not in LAYOUTS or root is None:
+        raise DataError(f"layout {layout!r} is unknown; choose one of {', '.join(LAYOUTS)}.")
+    elif layout == "avsbench":
+        readers = {s: partial(avsbench.read_split, root, s, "test", limit) for s in avsbench.SUBSETS}
+    else:
+        readers = {s: partial(ref_avs.read_split, root, s, limit) for s in ref_avs.SPLITS}
+    unknown = [name for name in names or () if name not in readers]
+    if unknown:
+        raise DataError(f"split {unknown[0]!r} is unknown; choose of {', '.join(readers)}.")
+    return {name: readers[name]() for name in names or readers}

@@ -1,0 +1,37 @@
+"""DistilRoBERTa's states of an expression, as Ref-AVS checkpoints read them."""
+
+import torch
+
+from auralsam2.errors import DataError
+from auralsam2.evaluation.in_process import TextEncoder
+
+MODEL = "distilbert/distilroberta-base"
+NUM_TOKENS = 25
+
+
+def distilroberta(model: str = MODEL) -> TextEncoder:
+    """The text encoder: last hidden state of 25 tokens, padded or cut, [1, 25, 768] float32.
+
+    Args:
+        model: name on the Hugging Face hub, or a local folder.
+    Raises: DataError when `transformers` is not installed or the model cannot be had.
+    """
+    try:
+        from transformers import AutoModel, AutoTokenizer
+    except ModuleNotFoundError as error:
+        raise DataError("text needs the package 'transformers'; install it with: pip install transformers") from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        network = AutoModel.from_pretrained(model).eval()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{model}: cannot be loaded ({error}). Download it elsewhere and give its folder.") from error
+
+    def encode(expression: str) -> torch.Tensor:
+        tokens = tokenizer(
+            expression, max_length=NUM_TOKENS, padding="max_length", truncation=True, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            states: torch.Tensor = network(**tokens).last_hidden_state
+        return states.float()
+
+    return encode

@@ -1,0 +1,21 @@
+"""The trained weights that come with the project. Their model card lies beside them: weights/README.md."""
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+_FILES = {"compact": "compact.safetensors"}
+
+
+def shipped_weights(preset: str) -> Path | None:
+    """The file of a preset's trained weights, float16 safetensors under released names; None where there is none."""
+    if preset not in _FILES:
+        return None
+    path = Path(str(resources.files("auralsam2") / "weights" / _FILES[preset]))
+    return path if path.is_file() else None
+
+
+def fingerprint(path: Path) -> str:
+    """The first eight digits of the file's sha256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8]

@@ -1,0 +1,72 @@
+"""What a training step reads: clips by number, augmented, each a pure function of seed and number."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auralsam2.log_mel import windows
+from auralsam2.training import world
+
+JITTER = 0.2
+"""Brightness, contrast and saturation are each scaled by 1 - JITTER to 1 + JITTER, one draw a clip."""
+GREYSCALE_SHARE = 0.1
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One clip to learn from."""
+
+    frames: NDArray[np.uint8]
+    """[T, S, S, 3] RGB."""
+    windows: NDArray[np.float32]
+    """[T, 15600, 2]: what each frame hears."""
+    masks: NDArray[np.bool_]
+    """[T, S, S]."""
+
+
+Source = Callable[[int], Example]
+"""Clip number -> example. The same number, the same example; there is no end of numbers."""
+
+
+def of_clip(clip: world.Clip) -> Example:
+    """A clip of the procedural world as an example."""
+    return Example(clip.frames, windows(clip.sound, len(clip.frames)), clip.masks)
+
+
+def procedural(seed: int, size: int, num_frames: int = 5, multi_share: float = 0.6) -> Source:
+    """The training part of the splits "single" and "multi", mixed."""
+
+    def source(number: int) -> Example:
+        multi = np.random.default_rng([seed, 7, number]).uniform() < multi_share
+        return of_clip(world.clip("multi" if multi else "single", "train", seed, number, size, num_frames))
+
+    return source
+
+
+def without_sound(source: Source) -> Source:
+    """The same clips, silent: what a network can learn that cannot hear."""
+
+    def silent(number: int) -> Example:
+        example = source(number)
+        return replace(example, windows=np.zeros_like(example.windows))
+
+    return silent
+
+
+def augment(example: Example, rng: np.random.Generator) -> Example:
+    """Colour jitter, horizontal flip, greyscale: alike for every frame of the clip. Sound stays as it is."""
+    frames: NDArray[np.floating] = example.frames.astype(np.float32)
+    brightness, contrast, saturation = (np.float32(f) for f in rng.uniform(1 - JITTER, 1 + JITTER, 3))
+    grey = (frames @ _LUMA)[..., None]
+    if rng.uniform() < GREYSCALE_SHARE:
+        saturation = np.float32(0)
+    frames = grey + (frames - grey) * saturation
+    frames = (frames - grey.mean()) * (contrast * brightness) + grey.mean() * brightness
+    masks = example.masks
+    if rng.uniform() < 0.5:
+        frames, masks = frames[:, :, ::-1], masks[:, :, ::-1]
+    pixels = np.rint(np.clip(frames, 0, 255)).astype(np.uint8)
+    return Example(np.ascontiguousarray(pixels), example.windows, np.ascontiguousarray(masks))
