@@ -199,7 +199,7 @@ def _manifest(
         "engine": settings.engine,
         "precision": settings.precision,
         "weights": settings.weights_sentence,
-        "checkpoint_sha256": _checkpoint_hash(settings.checkpoint),
+        "checkpoint_sha256": _checkpoint_hash(settings.weights_file),
         "sam2_checkpoint_sha256": _checkpoint_hash(settings.sam2_checkpoint),
         "opset": OPSET,
         "versions": {

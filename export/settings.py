@@ -8,11 +8,11 @@ from auralsam2 import AuralSAM2, checkpoints
 from auralsam2.parity_weights import stand_in_state
 from auralsam2.presets import check_image_size, preset
 from auralsam2.readout import READ_OUTS, ReadOut
+from auralsam2.shipped import fingerprint, shipped_weights
 from export.errors import ExportError
 from model_repository.stage_runtime.engine import ENGINES, OPENVINO_PRECISION
 
 MAX_FRAMES = 16
-# Chosen among 30 to 59: with it `compact` sees an object in every frame of the demo clip and of the sample clip.
 DETERMINISTIC_SEED = 51
 
 
@@ -26,7 +26,8 @@ class ExportSettings:
     num_frames: int = 5
     """T, 1 to 16: 5 for AVSBench clips, 10 for V2 and Ref-AVS."""
     checkpoint: str | None = None
-    """Path or hf:// reference; None uses the deterministic weights, whose masks mean nothing."""
+    """Path or hf:// reference; None: the weights shipped with the preset, or, where there are none, deterministic ones,
+    whose masks mean nothing."""
     sam2_checkpoint: str | None = None
     """SAM2's own file, for a checkpoint that holds the fuser alone."""
     conditioning_frame: int = 0
@@ -74,10 +75,21 @@ class ExportSettings:
         return "-".join(parts)
 
     @property
+    def weights_file(self) -> str | None:
+        """The checkpoint that is loaded, given or shipped; None: deterministic weights."""
+        if self.checkpoint is not None:
+            return self.checkpoint
+        shipped = shipped_weights(self.preset)
+        return None if shipped is None else str(shipped)
+
+    @property
     def weights_sentence(self) -> str:
         """Where the weights come from, in one plain line for people."""
         if self.checkpoint is not None:
             return f"Weights from {Path(self.checkpoint).name}."
+        shipped = shipped_weights(self.preset)
+        if shipped is not None:
+            return f"Weights trained on the procedural world, shipped as {shipped.name} ({fingerprint(shipped)})."
         return f"Untrained weights (seed {DETERMINISTIC_SEED}): the masks show that it runs, not what sounds."
 
 
@@ -92,20 +104,20 @@ def _short(reference: str) -> str:
 def load_model(settings: ExportSettings) -> AuralSAM2:
     """The network that `settings` describes, with its weights. Raises CheckpointError when a file does not fit."""
     model = AuralSAM2.from_preset(settings.preset, settings.size)
-    if settings.checkpoint is None:
+    if settings.weights_file is None:
         model.load_released(stand_in_state(model, DETERMINISTIC_SEED))
         return model
-    state = checkpoints.read(settings.checkpoint)
+    state = checkpoints.read(settings.weights_file)
     if any("text_proj." in key for key in state):
         raise ExportError(
-            f"{Path(settings.checkpoint).name} is a checkpoint of the Ref-AVS form, which reads text beside sound; the"
-            " served models take no text yet. Export one of the auralsam2_avs_* checkpoints."
+            f"{Path(settings.weights_file).name} is a checkpoint of the Ref-AVS form, which reads text beside sound;"
+            " the served models take no text yet. Export one of the auralsam2_avs_* checkpoints."
         )
     if settings.sam2_checkpoint is not None:
         checkpoints.load_sam2(model, checkpoints.read(settings.sam2_checkpoint))
     elif not checkpoints.is_whole(state):
         raise ExportError(
-            f"{settings.checkpoint} holds the fuser alone; give SAM2's own weights too, with --sam2-checkpoint."
+            f"{settings.weights_file} holds the fuser alone; give SAM2's own weights too, with --sam2-checkpoint."
         )
     model.load_released(state)
     return model

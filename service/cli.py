@@ -7,14 +7,19 @@ needs no torch.
 import logging
 import os
 import sys
+from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service import learning
 from service.errors import AuralServeError, ConfigError
 from service.terminal import console, errors, fail, progress_bar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BUILDS = Path("build")
 DEFAULT_BUILD = BUILDS / "compact-256-t5"
@@ -188,25 +193,56 @@ def demo(
         chosen = build or DEFAULT_BUILD
         if build is None and not _is_current(chosen):
             _export(chosen, preset="compact")
-        result = run_demo(chosen, out, console.print)
+        clip, truth = _write_showpiece(out)
+        result = run_demo(chosen, clip, out, console.print)
+        verdict = _verdict(result.masks, truth)
     except AuralServeError as error:
         fail(error)
     console.print(demo_table(result))
     console.print(result.weights)
+    console.print(verdict)
     console.print("look at: " + ", ".join(str(path) for path in result.files))
 
 
+def _write_showpiece(out: Path) -> "tuple[Path, NDArray[np.bool_]]":
+    """The demo's clip as a video file, and which pixels sound at each full second."""
+    from auralsam2.log_mel import SAMPLE_RATE
+    from auralsam2.training.showpiece import FRAMES_PER_SECOND, showpiece
+    from service.overlay import write_video
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be made: {error}. Choose another --out.") from error
+    piece = showpiece()
+    pictures = ((picture, 1) for picture in piece.pictures)
+    return write_video(out / "demo.mp4", pictures, Fraction(FRAMES_PER_SECOND), piece.sound, SAMPLE_RATE), piece.truth
+
+
+def _verdict(masks: "NDArray[np.bool_]", truth: "NDArray[np.bool_]") -> str:
+    """How well the masks fit what sounds, frame by frame."""
+    from auralsam2.evaluation.quality import jaccard
+
+    if masks.shape != truth.shape:
+        return f"masks are {list(masks.shape)}, the truth {list(truth.shape)}: not compared."
+    values = jaccard(masks, truth)
+    each = ", ".join(f"{value:.2f}" for value in values)
+    return f"Jaccard index of what lit up with what sounds, second by second: {each}; mean {values.mean():.2f}"
+
+
 def _is_current(build: Path) -> bool:
-    """Whether a build is there, whole and of this version's form, so that the demo need not export it again."""
+    """Whether a build is there, whole, of this version's form and of the weights that are shipped now."""
+    from export.settings import ExportSettings
     from service.golden import Golden
     from service.manifest import read_manifest, verify_files
 
     try:
-        verify_files(build, read_manifest(build))
+        manifest = read_manifest(build)
+        verify_files(build, manifest)
         Golden.load(build)
     except ConfigError:
         return False
-    return True
+    return manifest.weights == ExportSettings("compact").weights_sentence
 
 
 @app.command()

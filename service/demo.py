@@ -1,4 +1,4 @@
-"""The demo: make a clip, start the server, segment the clip, show where the time went, stop the server."""
+"""The demo: start the server, segment a clip, show where the time went, stop the server."""
 
 import socket
 import statistics
@@ -8,9 +8,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service.client import Client
 from service.config import ServerConfig
-from service.demo_clip import write_demo_clip
 from service.launcher import Launcher
 from service.manifest import read_manifest
 from service.media import read_media
@@ -19,7 +21,6 @@ from service.outputs import write_outputs
 from service.segmenting import segment_media
 
 STAGES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
-CLIP = "demo.mp4"
 LOG = "server.log"
 # The golden request has warmed the chain; the median of these is what the table shows.
 NUM_RUNS = 7
@@ -37,6 +38,8 @@ class DemoResult:
     num_frames: int
     start_s: float
     files: list[Path]
+    masks: NDArray[np.bool_]
+    """[T, H, W]."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -48,13 +51,12 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def run_demo(build: Path, out: Path, say: Callable[[str], None]) -> DemoResult:
-    """Run the demo on a build; write the clip, overlay, masks, JSON and the server's log into `out`.
+def run_demo(build: Path, clip: Path, out: Path, say: Callable[[str], None]) -> DemoResult:
+    """Run the demo on a build and a clip; write overlay, masks, JSON and the server's log into `out`.
 
     Raises: AuralServeError of whatever went wrong; the server is stopped in any case.
     """
     out.mkdir(parents=True, exist_ok=True)
-    clip = write_demo_clip(out / CLIP)
     media = read_media(clip)
     manifest = read_manifest(build)
     grpc_port, metrics_port = free_ports(2)
@@ -77,4 +79,6 @@ def run_demo(build: Path, out: Path, say: Callable[[str], None]) -> DemoResult:
     precision = {"engine": manifest.engine, "arithmetic": manifest.precision}
     files = write_outputs(out, media, segmented, model=manifest.name, precision=precision)
     chain = {name: stages[name] for name in STAGES}
-    return DemoResult(manifest.weights, chain, statistics.median(times), len(media.frames), start_s, files)
+    return DemoResult(
+        manifest.weights, chain, statistics.median(times), len(media.frames), start_s, files, segmented.masks()
+    )

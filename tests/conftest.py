@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from auralsam2 import AuralSAM2
+from auralsam2.log_mel import SAMPLE_RATE
+from auralsam2.training.showpiece import FRAMES_PER_SECOND, showpiece
 from export.repository import build_repository
 from export.settings import ExportSettings, load_model
 from service.config import ServerConfig
 from service.demo import free_ports
 from service.launcher import Launcher
+from service.overlay import write_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -46,6 +50,15 @@ def compact_build(tmp_path_factory: pytest.TempPathFactory, compact_settings: Ex
 @pytest.fixture(scope="session")
 def served_compact(compact_settings: ExportSettings, compact_build: Path) -> Iterator[Served]:
     yield from serve(compact_settings, compact_build)
+
+
+@pytest.fixture(scope="session")
+def demo_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The clip of `make demo`, 5 s."""
+    piece = showpiece()
+    path = tmp_path_factory.mktemp("clip") / "demo.mp4"
+    pictures = ((picture, 1) for picture in piece.pictures)
+    return write_video(path, pictures, Fraction(FRAMES_PER_SECOND), piece.sound, SAMPLE_RATE)
 
 
 @pytest.fixture(scope="session")

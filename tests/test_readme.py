@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,6 @@ import pytest
 from typer.main import get_command
 
 from service.cli import app
-from service.demo_clip import write_demo_clip
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -22,13 +22,13 @@ def blocks(repository_root: Path) -> list[tuple[str, str]]:
 
 
 def test_the_python_example_runs_as_it_stands(
-    served_compact: Any, blocks: list[tuple[str, str]], tmp_path: Path
+    served_compact: Any, demo_clip: Path, blocks: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     examples = [code for language, code in blocks if language == "python"]
     assert len(examples) == 1
     # Only the port differs: the test's server listens where there was room.
     code = examples[0].replace("127.0.0.1:8001", served_compact.config.grpc_url)
-    write_demo_clip(tmp_path / "my.mp4")
+    shutil.copy(demo_clip, tmp_path / "my.mp4")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^\d s: \d+\.\d% of the frame, object score [+-]\d", done.stdout, re.MULTILINE)) == 5

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from auralsam2.log_mel import WINDOW_SAMPLES
-from export.sample_clip import PEAK, sample_audio, sample_frames
+from export.sample_clip import sample_audio, sample_frames
 
 
 @pytest.mark.parametrize(("num_frames", "size"), [(1, 224), (3, 256)])
@@ -28,7 +28,7 @@ def test_audio_is_a_stereo_window_a_frame() -> None:
     assert audio.dtype == np.float32
     assert audio.shape == (3, WINDOW_SAMPLES, 2)
     assert np.isfinite(audio).all()
-    assert np.abs(audio).max() == pytest.approx(PEAK)
+    assert np.abs(audio).max() <= 1
     assert audio.std(axis=1).min() > 0.005, "a channel is nearly silent"
     assert (audio[..., 0] != audio[..., 1]).any()
     assert (audio[0] != audio[1]).any()

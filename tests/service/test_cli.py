@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 from service.cli import app
 from service.client import Client
 from service.demo import free_ports
-from service.demo_clip import write_demo_clip
 from service.errors import AuralServeError
 from service.golden import Golden
 from service.masks import from_rle
@@ -29,11 +28,6 @@ RESTORED_WITHIN_S = 30
 
 def run(*arguments: str | Path) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="module")
-def demo_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_demo_clip(tmp_path_factory.mktemp("clip") / "demo.mp4")
 
 
 def silent_copy(source: Path, target: Path) -> Path:
