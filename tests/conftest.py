@@ -1,9 +1,11 @@
 """Builds and servers that several rooms' tests share. A build is exported once a session, by our own export."""
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -59,6 +61,18 @@ def demo_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "demo.mp4"
     pictures = ((picture, 1) for picture in piece.pictures)
     return write_video(path, pictures, Fraction(FRAMES_PER_SECOND), piece.sound, SAMPLE_RATE)
+
+
+@pytest.fixture(scope="session")
+def folders() -> ModuleType:
+    """Helpers that write small data sets, from auralsam2/data/folders.py."""
+    path = Path(__file__).parent / "auralsam2" / "data" / "folders.py"
+    spec = importlib.util.spec_from_file_location("data_set_folders", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def _same_size(paths: list[Path], images: list[NDArray[np.uint8]]) -> None:
         if image.shape[:2] != images[0].shape[:2]:
             raise DataError(
                 f"{path} is {image.shape[1]} x {image.shape[0]} px, {paths[0].name} {images[0].shape[1]} x"
-                f" {images[0].shape[0]}; the images of a clip have one size."
+                f" {images[0].shape[0]} px; the images of a clip have one size."
             )
 
 

@@ -1,18 +1,57 @@
-"""Weights to start from where nothing is pretrained."""
+"""Weights to start from where nothing is pretrained: such that sound is heard from the first step.
 
-from torch import nn
+With PyTorch's own initial weights VGGish shrinks a signal at each of its nine ReLUs, and what is left of it drowns in
+the position that each stage of the fuser adds: the features of two sounds differ by a hundredth of their size, and the
+network learns to see long before it can hear. So VGGish starts with every unit centred and of unit variance on real
+sounds (data-dependent initialisation, Krähenbühl et al. 2016), and the fuser's alignment of sound as the identity.
+"""
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auralsam2.aural_fuser import AuralFuser
 from auralsam2.vggish import VGGish
 
+MIN_STD = 1e-3
 
-def initialise_vggish(vggish: VGGish) -> None:
-    """He-normal weights and zero biases.
 
-    PyTorch's default shrinks a signal at each of VGGish's nine layers of ReLU: the embeddings of two sounds then differ
-    by a hundredth of what the position added to them is, and the network learns to see long before it can hear.
+def _standardise(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
+    """Scale and shift each unit of `layer` so that on `x` it has mean 0 and variance 1; its output then."""
+    assert layer.bias is not None
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+    out: Tensor = layer(x)
+    units = out.transpose(0, 1).flatten(1)
+    mean, std = units.mean(1), units.std(1)
+    std = torch.where(std > MIN_STD, std, torch.ones_like(std))  # a unit that nothing moves stays as it is
+    layer.weight.div_(std.view(-1, *[1] * (layer.weight.ndim - 1)))
+    layer.bias.copy_(-mean / std)
+    standardised: Tensor = layer(x)
+    return standardised
+
+
+@torch.no_grad()
+def initialise_vggish(vggish: VGGish, log_mel: Tensor) -> None:
+    """Set every layer from sounds like those to come.
+
+    Args:
+        log_mel: [N, 2, 96, 64] float32, at least some dozen examples.
     """
-    for layer in vggish.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+    x = log_mel.flatten(0, 1)[:, None]
+    for layer in vggish.features:
+        x = _standardise(layer, x) if isinstance(layer, nn.Conv2d) else layer(x)
+    x = x.permute(0, 2, 3, 1).flatten(1)
+    for layer in vggish.embeddings:
+        x = _standardise(layer, x) if isinstance(layer, nn.Linear) else F.relu(x)
+
+
+@torch.no_grad()
+def initialise_alignment(fuser: AuralFuser) -> None:
+    """Let sound pass each stage's `align_channel` unchanged."""
+    for module in fuser.fusion_modules:
+        align = module.get_submodule("align_channel")
+        assert isinstance(align, nn.Conv1d)
+        assert align.bias is not None
+        align.weight.copy_(torch.eye(align.out_channels)[:, :, None])
+        nn.init.zeros_(align.bias)

@@ -2,7 +2,8 @@
 
 Source: AuralSAM2, supplementary Sec. 1.2; SAM2's training losses. Of the three candidates only the one that is best by
 20 focal + dice learns its mask; every candidate learns to predict its own IoU, or the read-outs that choose by it could
-fall for one that nobody ever corrected. Frames without object teach the object score alone.
+fall for one that nobody ever corrected. The error is squared: an absolute one teaches the median, and while a candidate
+still misses most objects its median is nothing. Frames without object teach the object score alone.
 """
 
 from typing import NamedTuple
@@ -72,6 +73,6 @@ def segmentation_loss(output: ClipOutput, masks: Tensor) -> SegmentationLoss:
         overlap = intersection_over_union(logits, target)
     chosen = logits[torch.arange(len(best)), best]
     focal, dice = focal_loss(chosen, target[:, 0]), dice_loss(chosen, target[:, 0])
-    iou = F.l1_loss(output.iou, overlap, reduction="none").mean(1)
+    iou = F.mse_loss(output.iou, overlap, reduction="none").mean(1)
     occlusion = F.binary_cross_entropy_with_logits(output.object_score[:, 0], shows)
     return SegmentationLoss((focal * shows).mean(), (dice * shows).mean(), (iou * shows).mean(), occlusion)

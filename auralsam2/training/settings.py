@@ -15,10 +15,10 @@ class TrainSettings:
     image_size: int | None = None
     """px; the preset's own when None."""
     num_frames: int = 5
-    steps: int = 2000
+    steps: int = 3600
     """Optimiser steps of the whole schedule, whether or not this session reaches its end."""
-    clips_per_step: int = 4
-    learning_rate: float = 6e-4
+    clips_per_step: int = 2
+    learning_rate: float = 5e-4
     """At its highest, after the warm-up."""
     warmup_steps: int = 100
     weight_decay: float = 0.01

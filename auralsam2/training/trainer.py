@@ -31,12 +31,14 @@ from auralsam2.model import AuralSAM2
 from auralsam2.training import run_folder
 from auralsam2.training.audio_contrast import AudioContrast
 from auralsam2.training.examples import Example, Source, augment, procedural, without_sound
-from auralsam2.training.initial import initialise_vggish
+from auralsam2.training.initial import initialise_alignment, initialise_vggish
 from auralsam2.training.losses import segmentation_loss
 from auralsam2.training.settings import TrainSettings
 
 LOSSES = ("total", "focal", "dice", "iou", "occlusion", "audio_contrast")
 CHECKPOINT_EVERY_S = 120.0
+# Whose sounds VGGish is initialised on.
+NUM_STARTING_CLIPS = 32
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,21 @@ class Weights:
     vggish_checkpoint: str | None = None
 
 
-def untrained(settings: TrainSettings, weights: Weights) -> tuple[AuralSAM2, AudioContrast]:
+def starting_point(
+    settings: TrainSettings, weights: Weights, source: Source, log_mel: LogMel
+) -> tuple[AuralSAM2, AudioContrast]:
     """Network and contrast heads as they are before the first step.
 
     Raises: CheckpointError when a file does not fit the preset; TrainingError for a Hiera preset that lacks weights.
     """
     torch.manual_seed(settings.seed)
     model = AuralSAM2.from_preset(settings.preset, settings.size)
-    initialise_vggish(model.aural_fuser.vgg)
     contrast = AudioContrast(model.preset.width)
     whole = False
+    if weights.checkpoint is None and settings.end_to_end:
+        sounds = np.concatenate([source(number).windows for number in range(NUM_STARTING_CLIPS)])
+        initialise_vggish(model.aural_fuser.vgg, log_mel(torch.from_numpy(sounds)))
+        initialise_alignment(model.aural_fuser)
     if weights.checkpoint is not None:
         state = checkpoints.read(weights.checkpoint)
         whole = checkpoints.is_whole(state)
@@ -98,14 +105,14 @@ def untrained(settings: TrainSettings, weights: Weights) -> tuple[AuralSAM2, Aud
 
 
 def source_of(settings: TrainSettings) -> Source:
-    """The clips that the settings ask for."""
+    """The clips that the settings ask for, with their sound."""
     if settings.data is not None:
         from auralsam2.training.folder_source import folder_source
 
         source = folder_source(Path(settings.data), settings.subset, settings.size, settings.num_frames, settings.seed)
     else:
         source = procedural(settings.seed, settings.size, settings.num_frames, settings.multi_share)
-    return source if settings.audio else without_sound(source)
+    return source
 
 
 class Learner:
@@ -113,9 +120,11 @@ class Learner:
 
     def __init__(self, settings: TrainSettings, weights: Weights, source: Source | None = None) -> None:
         self.settings = settings
-        self.model, self.contrast = untrained(settings, weights)
         self.log_mel = LogMel()
-        self.source = source or source_of(settings)
+        heard = source or source_of(settings)
+        # A network that is to train on silence starts from the same weights as one that hears.
+        self.model, self.contrast = starting_point(settings, weights, heard, self.log_mel)
+        self.source = heard if settings.audio else without_sound(heard)
         learning = [*self.model.parameters(), *self.contrast.parameters()]
         self.parameters = [p for p in learning if p.requires_grad]
         self.optimiser = torch.optim.AdamW(

@@ -1,0 +1,57 @@
+"""Ref-AVS's layout: three splits, of which the null one has no truth but emptiness."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auralsam2.data.ref_avs import read_split
+from auralsam2.errors import DataError
+
+
+@pytest.fixture
+def root(folders: Any, tmp_path: Path) -> Path:
+    rows = ["vid,uid,split,fid,exp"]
+    for video, split in (("cat_x", "test_s"), ("dog_y", "test_u"), ("owl_z", "test_n")):
+        folders.write_clip(tmp_path / "media" / video, num_frames=10, labels=False)
+        if split != "test_n":
+            folders.write_labels(tmp_path / "gt_mask" / video / "fid_3", 10)
+        uid = f"{video}_null_7" if split == "test_n" else f"{video}_0_7"
+        rows.append(f'{"null_vid" if split == "test_n" else video},{uid},{split},3,"the one that sounds, loudest"')
+    (tmp_path / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_seen_and_unseen_have_masks_and_words(root: Path) -> None:
+    for split, name in (("seen", "cat_x_0_7"), ("unseen", "dog_y_0_7")):
+        (sample,) = read_split(root, split)
+        assert sample.name == name
+        assert sample.expression == "the one that sounds, loudest"
+        assert sample.frames.shape == (10, 40, 60, 3)
+        assert sample.windows.shape == (10, 15600, 2)
+        assert sample.masks.any((1, 2)).all()
+
+
+def test_the_null_splits_truth_is_empty_and_its_video_stands_in_the_uid(root: Path) -> None:
+    (sample,) = read_split(root, "null")
+    assert sample.masks.shape == (10, 40, 60)
+    assert not sample.masks.any()
+
+
+def test_missing_labels(root: Path) -> None:
+    (root / "gt_mask" / "cat_x" / "fid_3" / "9.png").unlink()
+    with pytest.raises(DataError, match=r"fid_3: 9 labels for 10 frames"):
+        next(read_split(root, "seen"))
+    for path in (root / "gt_mask" / "cat_x" / "fid_3").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=r"fid_3: holds no image .*no labels"):
+        next(read_split(root, "seen"))
+
+
+def test_unknown_and_empty_splits(root: Path) -> None:
+    with pytest.raises(DataError, match="'val' is unknown; choose one of seen, unseen, null"):
+        next(read_split(root, "val"))
+    table = root / "metadata.csv"
+    table.write_text("\n".join(line for line in table.read_text().splitlines() if "test_u" not in line))
+    with pytest.raises(DataError, match="lists no clip of test_u; it has test_n, test_s"):
+        next(read_split(root, "unseen"))
