@@ -1,0 +1,40 @@
+"""Training on a folder in AVSBench's layout."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from auralsam2.errors import DataError
+from auralsam2.training.folder_source import folder_source
+
+
+@pytest.fixture(scope="module")
+def root(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = folders.write_avsbench(tmp_path_factory.mktemp("avs"), {"v1m": ["a", "b", "c"]}, split="train")
+    folders.write_tone(path / "v1m" / "b" / "audio.wav", 5, channels=1)
+    return path
+
+
+def test_clips_are_resized_and_each_pass_goes_through_all(root: Path) -> None:
+    source = folder_source(root, "v1m", 64, 5, seed=1)
+    clips = [source(number) for number in range(9)]
+    assert clips[0].frames.shape == (5, 64, 64, 3)
+    assert clips[0].windows.shape == (5, 15600, 2)
+    assert clips[0].masks.shape == (5, 64, 64)
+    assert clips[0].masks.mean() == pytest.approx(100 / 2400, rel=0.1)
+    mono = [bool((clip.windows[..., 0] == clip.windows[..., 1]).all()) for clip in clips]
+    assert [sum(mono[i : i + 3]) for i in (0, 3, 6)] == [1, 1, 1], "clip b comes once a pass"
+    np.testing.assert_array_equal(source(4).frames, clips[4].frames)
+
+
+def test_of_long_clips_the_first_frames_are_taken_and_short_ones_refused(root: Path) -> None:
+    assert folder_source(root, "v1m", 64, 3, seed=1)(0).frames.shape == (3, 64, 64, 3)
+    with pytest.raises(DataError, match="5 frames; this run takes clips of 6"):
+        folder_source(root, "v1m", 64, 6, seed=1)(0)
+
+
+def test_a_missing_split_is_told_at_once(root: Path) -> None:
+    with pytest.raises(DataError, match="lists no clip of v2/train"):
+        folder_source(root, "v2", 64, 5, seed=1)

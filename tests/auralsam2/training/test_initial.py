@@ -1,0 +1,55 @@
+"""Initial weights: after them, sounds that differ are features that differ."""
+
+import torch
+
+from auralsam2 import AuralSAM2
+from auralsam2.log_mel import LogMel
+from auralsam2.training.examples import Source, procedural
+from auralsam2.training.initial import initialise_alignment, initialise_vggish
+
+
+def log_mel_of(source: Source, numbers: range) -> torch.Tensor:
+    log_mel = LogMel()
+    with torch.no_grad():
+        return torch.cat([log_mel(torch.from_numpy(source(number).windows)) for number in numbers])
+
+
+def spread(model: AuralSAM2, log_mel: torch.Tensor) -> float:
+    """How much of an audio feature, as the first stage hands it on, depends on the sound."""
+    side = model.aural_fuser.side
+    with torch.no_grad():
+        blank = torch.zeros(5, model.preset.width, side, side)
+        features = model.aural_fuser((blank, blank, blank), model.aural_fuser.tokens(log_mel)).audio[0]
+    return float(features.std(0).mean() / features.abs().mean())
+
+
+def test_units_are_centred_and_of_unit_variance_on_sounds_not_used_for_it() -> None:
+    torch.manual_seed(0)
+    model = AuralSAM2.from_preset("compact", 224)
+    source = procedural(0, 16)
+    initialise_vggish(model.aural_fuser.vgg, log_mel_of(source, range(24)))
+    with torch.no_grad():
+        tokens = model.aural_fuser.tokens(log_mel_of(source, range(24, 48)))
+    # Of a unit normal, the positive part has mean 0.40 and standard deviation 0.58.
+    assert abs(float(tokens.mean()) - 0.40) < 0.1
+    assert abs(float(tokens.std()) - 0.58) < 0.15
+    assert (tokens.max(0).values > 0).float().mean() > 0.95, "dead units"
+
+
+def test_sound_shows_in_the_features_far_more_than_with_the_usual_initial_weights() -> None:
+    torch.manual_seed(0)
+    model = AuralSAM2.from_preset("compact", 224)
+    source = procedural(0, 16)
+    heard = log_mel_of(source, range(48, 49))
+    before = spread(model, heard)
+    initialise_vggish(model.aural_fuser.vgg, log_mel_of(source, range(24)))
+    initialise_alignment(model.aural_fuser)
+    assert spread(model, heard) > 0.2
+    assert spread(model, heard) > 5 * before
+
+
+def test_a_unit_that_nothing_moves_stays_finite() -> None:
+    model = AuralSAM2.from_preset("compact", 224)
+    initialise_vggish(model.aural_fuser.vgg, torch.full((4, 2, 96, 64), -4.6))
+    assert all(torch.isfinite(p).all() for p in model.aural_fuser.vgg.parameters())
+    assert max(float(p.detach().abs().max()) for p in model.aural_fuser.vgg.parameters()) < 1e3

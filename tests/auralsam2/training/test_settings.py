@@ -1,0 +1,49 @@
+import itertools
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from auralsam2.errors import NetworkError, TrainingError
+from auralsam2.training.settings import TrainSettings
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        ({"preset": "huge"}, NetworkError, "'huge' is unknown"),
+        ({"image_size": 300}, NetworkError, "300 px"),
+        ({"steps": 0}, TrainingError, "steps 0; must be at least 1"),
+        ({"workers": 0}, TrainingError, "workers 0"),
+        ({"num_frames": 17}, TrainingError, "num_frames 17; a clip holds 1 to 16"),
+        ({"clips_per_step": 3}, TrainingError, "clips_per_step 3 cannot be shared evenly by 2 workers"),
+        ({"learning_rate": 2.0}, TrainingError, r"learning_rate 2\.0"),
+    ],
+)
+def test_a_bad_value_is_named(values: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        TrainSettings(**values)
+
+
+def test_the_rate_warms_up_and_decays_polynomially() -> None:
+    settings = TrainSettings(steps=1000, warmup_steps=99, learning_rate=1e-3)
+    rates = [settings.rate(step) for step in range(1000)]
+    assert rates[0] == pytest.approx(1e-5)
+    assert rates[49] == pytest.approx(0.5e-3 * (1 - 49 / 1000) ** 0.9)
+    assert rates[500] == pytest.approx(1e-3 * 0.5**0.9)
+    assert all(a > b for a, b in itertools.pairwise(rates[100:]))
+    assert 0 < rates[-1] < 3e-6
+
+
+def test_only_compact_learns_end_to_end() -> None:
+    assert TrainSettings().end_to_end
+    assert not TrainSettings(preset="hiera_tiny").end_to_end
+
+
+def test_differences_are_told_in_words() -> None:
+    settings = TrainSettings()
+    assert settings.differences(asdict(settings)) == []
+    assert settings.differences(asdict(replace(settings, seed=3, audio=False))) == [
+        "seed 3, now 0",
+        "audio False, now True",
+    ]

@@ -1,0 +1,205 @@
+"""Training itself: the loss falls, a killed run goes on to the same weights, and faults stop it with what helps.
+
+The runs here are as long as a few minutes of two cores allow; what training reaches is measured on the shipped weights.
+"""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from auralsam2 import AuralSAM2
+from auralsam2.errors import CheckpointError, TrainingError
+from auralsam2.parity_weights import stand_in_state
+from auralsam2.training import run_folder, trainer
+from auralsam2.training.examples import Example, procedural
+from auralsam2.training.settings import TrainSettings
+from auralsam2.training.trainer import Learner, Progress, Weights, train
+
+STEPS = 80
+# Two workers, 224 px, two frames: small, but all that a real run does.
+SETTINGS = TrainSettings(image_size=224, num_frames=2, steps=STEPS, clips_per_step=2, warmup_steps=10, workers=2)
+TINY = replace(SETTINGS, steps=3, clips_per_step=1, workers=1)
+KILL_AT = 25
+
+RUN = """
+import sys
+from pathlib import Path
+from auralsam2.training.settings import TrainSettings
+from auralsam2.training.trainer import train
+if __name__ == "__main__":
+    train(TrainSettings(**eval(sys.argv[2])), Path(sys.argv[1]), report=lambda p: print(p.step, flush=True),
+          checkpoint_every_s=2)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress]]:
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("run")
+    steps: list[Progress] = []
+    with torch.enable_grad():
+        train(SETTINGS, folder, report=steps.append)
+    return folder, steps
+
+
+def test_the_loss_falls(run: tuple[Path, list[Progress]]) -> None:
+    losses = [progress.losses for progress in run[1]]
+    assert len(losses) == STEPS
+    first, last = losses[: STEPS // 4], losses[-STEPS // 4 :]
+    for name in ("total", "focal", "audio_contrast"):
+        means = [np.mean([loss[name] for loss in part]) for part in (first, last)]
+        assert means[1] < 0.8 * means[0], name
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(run: tuple[Path, list[Progress]], tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    folder = tmp_path / "killed"
+    command = [sys.executable, str(script), str(folder), repr(asdict(SETTINGS))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip().isdigit() and int(line) >= KILL_AT and (folder / run_folder.CHECKPOINT).exists():
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+    assert not (folder / run_folder.WEIGHTS).exists(), "it was killed before its end"
+    resumed: list[int] = []
+    train(SETTINGS, folder, report=lambda progress: resumed.append(progress.step))
+    assert 1 < resumed[0] <= STEPS
+    assert resumed == list(range(resumed[0], STEPS + 1))
+    wanted, found = (load_file(f / run_folder.WEIGHTS) for f in (run[0], folder))
+    assert set(wanted) == set(found)
+    for name, value in wanted.items():
+        assert torch.equal(value, found[name]), name
+
+
+def test_the_weights_are_a_checkpoint_like_any_other(run: tuple[Path, list[Progress]]) -> None:
+    from auralsam2 import checkpoints
+
+    model = AuralSAM2.from_preset("compact", 224)
+    model.load_released(checkpoints.read(str(run[0] / run_folder.WEIGHTS)))
+    with pytest.raises(CheckpointError, match="Is it a checkpoint of another preset"):
+        AuralSAM2.from_preset("hiera_tiny", 224).load_released(checkpoints.read(str(run[0] / run_folder.WEIGHTS)))
+
+
+def test_tensorboard_shows_every_loss_of_every_step(run: tuple[Path, list[Progress]]) -> None:
+    log = EventAccumulator(str(run[0] / run_folder.LOG))
+    log.Reload()
+    tags = log.Tags()["scalars"]
+    assert {f"loss/{name}" for name in trainer.LOSSES} | {"learning_rate", "gradient_norm"} <= set(tags)
+    values = log.Scalars("loss/total")
+    assert [value.step for value in values] == list(range(1, STEPS + 1))
+    assert values[3].value == pytest.approx(run[1][3].losses["total"], rel=1e-5)
+
+
+def test_stopping_on_the_way_and_going_on_changes_nothing(tmp_path: Path) -> None:
+    for folder, stops in (("straight", [None]), ("in_parts", [1, 2, None])):
+        for stop_at in stops:
+            train(TINY, tmp_path / folder, stop_at=stop_at)
+    wanted, found = (load_file(tmp_path / f / run_folder.WEIGHTS) for f in ("straight", "in_parts"))
+    assert all(torch.equal(value, found[name]) for name, value in wanted.items())
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_clips_and_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = procedural(0, 224, 2)
+
+    def poisoned(number: int) -> Example:
+        example = good(number)
+        if number == 2:  # the third step's clip
+            example = replace(example, windows=np.full_like(example.windows, math.nan))
+        return example
+
+    monkeypatch.setattr(trainer, "source_of", lambda settings: poisoned)
+    monkeypatch.setattr(trainer, "NUM_STARTING_CLIPS", 2)
+    with pytest.raises(TrainingError) as caught:
+        train(TINY, tmp_path, checkpoint_every_s=0)
+    message = str(caught.value)
+    assert "not finite in step 2 (clips 2 to 2 of seed 0)" in message
+    assert f"Last good checkpoint: {tmp_path / run_folder.CHECKPOINT} (step 2)" in message
+    assert "--learning-rate" in message
+    state = run_folder.load_checkpoint(tmp_path, TINY)
+    assert state is not None
+    assert state["step"] == 2
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_two_workers_stop_together(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(TrainingError, match=r"not finite in step 0 .*none yet"):
+        train(replace(SETTINGS, steps=2), tmp_path, _poisoned_start(tmp_path))
+    assert time.monotonic() - started < 100, "one of them waited for the other"
+
+
+def _poisoned_start(folder: Path) -> Weights:
+    """Weights of which one is NaN."""
+    state = stand_in_state(AuralSAM2.from_preset("compact", 224), 51)
+    state["v_model.no_mem_embed"].fill_(math.nan)
+    path = folder / "poisoned.pth"
+    torch.save(state, path)
+    return Weights(checkpoint=str(path))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    train(TINY, tmp_path, stop_at=1)
+    with pytest.raises(TrainingError, match=r"belongs to another run: seed 0, now 7\. Resume with its settings"):
+        train(replace(TINY, seed=7), tmp_path)
+    with pytest.raises(TrainingError, match=r"belongs to another run: preset 'compact', now 'hiera_tiny'"):
+        train(replace(TINY, preset="hiera_tiny"), tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / run_folder.CHECKPOINT).write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: not a readable training checkpoint .*Remove it"):
+        train(TINY, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["hiera_tiny", "hiera_base_plus"])
+def test_a_hiera_preset_asks_for_the_weights_that_stay_frozen(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TrainingError, match="frozen SAM2; give SAM2's weights with --sam2-checkpoint"):
+        train(replace(TINY, preset=name), tmp_path)
+
+
+def test_of_a_hiera_preset_only_the_fuser_learns(tmp_path: Path) -> None:
+    settings = replace(TINY, preset="hiera_tiny", num_frames=1)
+    model = AuralSAM2.from_preset("hiera_tiny", 224)
+    path = tmp_path / "whole.pth"
+    torch.save(stand_in_state(model, 51), path)
+    learner = Learner(settings, Weights(checkpoint=str(path)))
+    before = {name: value.clone() for name, value in learner.model.state_dict().items()}
+    learner.accumulate([0], 1.0)
+    learner.update()
+    moved = {name for name, value in learner.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("aural_fuser.f_blocks") for name in moved)
+    assert any(name.startswith("aural_fuser.fusion_modules") for name in moved)
+    assert not any(name.startswith(("v_model.", "aural_fuser.vgg.", "aural_fuser.train_proj")) for name in moved)
+    assert not any("running_" in name for name in moved), "batch norm stays as it is served"
+
+
+def test_a_vggish_is_asked_for_too(tmp_path: Path) -> None:
+    model = AuralSAM2.from_preset("hiera_tiny", 224)
+    path = tmp_path / "sam2.pt"
+    state = stand_in_state(model, 51)
+    torch.save({k.removeprefix("v_model."): v for k, v in state.items() if k.startswith("v_model.")}, path)
+    with pytest.raises(TrainingError, match="frozen VGGish; give its weights with --vggish-checkpoint"):
+        train(replace(TINY, preset="hiera_tiny"), tmp_path / "run", Weights(sam2_checkpoint=str(path)))
+
+
+def test_without_audio_the_network_starts_alike_and_hears_nothing() -> None:
+    deaf, hearing = (Learner(replace(TINY, audio=audio), Weights()) for audio in (False, True))
+    for name, value in hearing.model.state_dict().items():
+        assert torch.equal(value, deaf.model.state_dict()[name]), name
+    assert not deaf.source(0).windows.any()
+    assert hearing.source(0).windows.any()
