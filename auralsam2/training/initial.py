@@ -1,8 +1,8 @@
 """Weights to start from where nothing is pretrained: such that sound is heard from the first step.
 
 With PyTorch's own initial weights VGGish shrinks a signal at each of its nine ReLUs, and what is left of it drowns in
-the position that each stage of the fuser adds: the features of two sounds differ by a few hundredths of their size, and the
-network learns to see long before it can hear. So VGGish starts with every unit centred and of unit variance on real
+the position that each stage of the fuser adds: the features of two sounds differ by a few hundredths of their size, and
+the network learns to see long before it can hear. So VGGish starts with every unit centred and of unit variance on real
 sounds (data-dependent initialisation, Krähenbühl et al. 2016), and the fuser's alignment of sound as the identity.
 """
 

@@ -16,6 +16,7 @@ from auralsam2.training.settings import TrainSettings
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
+HALF_WEIGHTS = "weights-float16.safetensors"
 LOG = "log"
 
 

@@ -267,7 +267,7 @@ def train(
 
     Args:
         settings: of the run; a checkpoint in the folder must have the same.
-        folder: for checkpoint.pt, weights.safetensors and the TensorBoard log; made if missing.
+        folder: for checkpoint.pt, weights.safetensors, its float16 copy and the TensorBoard log; made if missing.
         weights: where to start from.
         stop_at: stop after this step of the schedule, with a checkpoint; None: at its end.
         report: called after every step.
@@ -306,6 +306,7 @@ def train(
                         process.terminate()
             torch.set_num_threads(threads)
     about = {"preset": settings.preset, "image_size": str(settings.size), "step": str(learner.step)}
+    run_folder.save_weights(folder / run_folder.HALF_WEIGHTS, learner.model.state_dict(), about, half=True)
     return run_folder.save_weights(folder / run_folder.WEIGHTS, learner.model.state_dict(), about)
 
 
