@@ -159,7 +159,10 @@ def evaluate(
             from auralsam2.evaluation.scoring import evaluate as score
             from auralsam2.evaluation.splits import open_splits
 
-            splits = open_splits(None if data is None else layout, data, split, clips, seed)
+            splits = {
+                name: with_sound(samples, sound)  # type: ignore[arg-type]  # checked there
+                for name, samples in open_splits(None if data is None else layout, data, split, clips, seed).items()
+            }
             conditioning_frame = None if data is not None and layout == "ref-avs" else 0
             if through_server:
                 predict, model = stack.enter_context(_served(url, build))
@@ -172,7 +175,7 @@ def evaluate(
                     reports.append(
                         score(
                             name,
-                            with_sound(samples, sound),  # type: ignore[arg-type]  # checked there
+                            samples,
                             predict,
                             lambda done, bar=bar, task=task: bar.update(task, completed=done),  # type: ignore[misc]
                         )

@@ -31,10 +31,14 @@ SOUNDS: tuple[Sound, ...] = get_args(Sound)
 def with_sound(samples: Iterable[Sample], sound: Sound) -> Iterator[Sample]:
     """The samples as they are, each with the sound of the sample before it (the first: of the last), or silent.
 
-    Raises: DataError for another word, or when "other" meets a single sample.
+    Raises: DataError for another word, at once; while going through them, when "other" meets a single sample.
     """
     if sound not in SOUNDS:
         raise DataError(f"sound {sound!r} is unknown; choose one of {', '.join(SOUNDS)}.")
+    return _with_sound(samples, sound)
+
+
+def _with_sound(samples: Iterable[Sample], sound: Sound) -> Iterator[Sample]:
     if sound == "own":
         yield from samples
         return
