@@ -27,7 +27,7 @@ def sample_frames(num_frames: int, image_size: int, seed: int = 0) -> npt.NDArra
     """[T, S, S, 3] uint8 RGB."""
     scene = _scene(num_frames, seed)
     painter = world.Painter(scene, image_size)
-    return np.stack([painter.draw(second + 0.5, row)[0] for second, row in enumerate(scene.sounding)])
+    return np.stack([painter.draw(second + 0.5)[0] for second in range(num_frames)])
 
 
 def sample_audio(num_frames: int, seed: int = 0) -> npt.NDArray[np.float32]:

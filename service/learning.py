@@ -47,6 +47,9 @@ def train(
     image_size: Annotated[int | None, typer.Option(help="1024, 512, 256 or 224 px; default: the preset's own.")] = None,
     num_frames: Annotated[int, typer.Option(help="Clip length T, 1 to 16.")] = 5,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of the whole schedule.")] = None,
+    pretraining: Annotated[
+        bool, typer.Option(help="--no-pretraining: `compact` meets shapes and timbres only in pairs.")
+    ] = True,
     stop_at: Annotated[int | None, typer.Option(help="Stop after this step of the schedule, to resume later.")] = None,
     clips_per_step: Annotated[int | None, typer.Option(help="Clips whose gradients make one step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its highest; decays polynomially.")] = None,
@@ -69,11 +72,14 @@ def train(
         "learning_rate": learning_rate,
         "workers": workers,
         "data": None if data is None else str(data),
+        "pretraining_image_steps": None if pretraining else 0,
+        "pretraining_sound_steps": None if pretraining else 0,
     }
     try:
         with _network_room(), progress_bar("training") as bar:
             from auralsam2.training.settings import TrainSettings
-            from auralsam2.training.trainer import Progress, Weights
+            from auralsam2.training.starting import Weights
+            from auralsam2.training.trainer import Progress
             from auralsam2.training.trainer import train as run
 
             settings = TrainSettings(
@@ -94,7 +100,8 @@ def train(
                 bar.update(task, completed=progress.step)
                 speaker.add(progress)
 
-            weights = run(settings, out, Weights(checkpoint, sam2_checkpoint, vggish_checkpoint), stop_at, report)
+            start = Weights(checkpoint, sam2_checkpoint, vggish_checkpoint)
+            weights = run(settings, out, start, stop_at, report, speaker.pretraining)
     except AuralServeError as error:
         fail(error)
     except OSError as error:
@@ -111,6 +118,10 @@ class _Speaker:
         self.end = end
         self.sums: dict[str, float] = {}
         self.seconds: list[float] = []
+
+    def pretraining(self, what: str, step: int, steps: int, loss: float) -> None:
+        if step % self.EVERY == 0 or step == steps:
+            console.print(f"pretraining on {what}, step {step}/{steps}  loss {loss:.3f}")
 
     def add(self, progress: Any) -> None:
         for name, value in progress.losses.items():

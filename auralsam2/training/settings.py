@@ -28,6 +28,9 @@ class TrainSettings:
     seed: int = 0
     multi_share: float = 0.6
     """Share of multi-source clips in the procedural world."""
+    pretraining_image_steps: int = 600
+    """Before the first step, where nothing is pretrained; see `pretraining`. 0: none."""
+    pretraining_sound_steps: int = 150
     audio: bool = True
     """False: every clip is silent, to see what sound is worth."""
     audio_contrast: bool = True

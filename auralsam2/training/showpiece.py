@@ -65,7 +65,6 @@ def showpiece() -> Showpiece:
     made = scene()
     painter = world.Painter(made, SIZE_PX)
     num_pictures = made.num_frames * FRAMES_PER_SECOND
-    nobody = np.zeros(len(made.things), bool)
-    pictures = (painter.draw(i / FRAMES_PER_SECOND, nobody)[0] for i in range(num_pictures))
-    truth = np.stack([painter.draw(float(second), row)[1] for second, row in enumerate(made.sounding)])
-    return Showpiece(pictures, world.play(made), truth)
+    pictures = (painter.draw(i / FRAMES_PER_SECOND)[0] for i in range(num_pictures))
+    truth = [world.mask_of(painter.draw(float(second))[1], row) for second, row in enumerate(made.sounding)]
+    return Showpiece(pictures, world.play(made), np.stack(truth))

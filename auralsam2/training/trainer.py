@@ -27,18 +27,14 @@ from auralsam2 import checkpoints
 from auralsam2.errors import TrainingError
 from auralsam2.image_encoder import normalise
 from auralsam2.log_mel import LogMel
-from auralsam2.model import AuralSAM2
 from auralsam2.training import run_folder
-from auralsam2.training.audio_contrast import AudioContrast
 from auralsam2.training.examples import Example, Source, augment, procedural, without_sound
-from auralsam2.training.initial import initialise_alignment, initialise_vggish
 from auralsam2.training.losses import segmentation_loss
 from auralsam2.training.settings import TrainSettings
+from auralsam2.training.starting import Weights, pretrained, starting_point
 
 LOSSES = ("total", "focal", "dice", "iou", "occlusion", "audio_contrast")
 CHECKPOINT_EVERY_S = 120.0
-# Whose sounds VGGish is initialised on.
-NUM_STARTING_CLIPS = 32
 
 
 @dataclass(frozen=True)
@@ -55,64 +51,13 @@ class Progress:
     step_s: float
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Where a run starts from; None: untrained."""
-
-    checkpoint: str | None = None
-    sam2_checkpoint: str | None = None
-    vggish_checkpoint: str | None = None
-
-
-def starting_point(
-    settings: TrainSettings, weights: Weights, source: Source, log_mel: LogMel
-) -> tuple[AuralSAM2, AudioContrast]:
-    """Network and contrast heads as they are before the first step.
-
-    Raises: CheckpointError when a file does not fit the preset; TrainingError for a Hiera preset that lacks weights.
-    """
-    torch.manual_seed(settings.seed)
-    model = AuralSAM2.from_preset(settings.preset, settings.size)
-    contrast = AudioContrast(model.preset.width)
-    whole = False
-    if weights.checkpoint is None and settings.end_to_end:
-        sounds = np.concatenate([source(number).windows for number in range(NUM_STARTING_CLIPS)])
-        initialise_vggish(model.aural_fuser.vgg, log_mel(torch.from_numpy(sounds)))
-        initialise_alignment(model.aural_fuser)
-    if weights.checkpoint is not None:
-        state = checkpoints.read(weights.checkpoint)
-        whole = checkpoints.is_whole(state)
-        model.load_released(state)
-    if weights.sam2_checkpoint is not None:
-        checkpoints.load_sam2(model, checkpoints.read(weights.sam2_checkpoint))
-    elif not settings.end_to_end and not whole:
-        raise TrainingError(
-            f"preset {settings.preset} trains the fuser on a frozen SAM2; give SAM2's weights with --sam2-checkpoint."
-        )
-    if weights.vggish_checkpoint is not None:
-        checkpoints.load_vggish(model, checkpoints.read(weights.vggish_checkpoint))
-    elif not settings.end_to_end and weights.checkpoint is None:
-        raise TrainingError(
-            f"preset {settings.preset} trains on a frozen VGGish; give its weights with --vggish-checkpoint."
-        )
-    if not settings.end_to_end:
-        model.v_model.requires_grad_(False)
-        model.aural_fuser.vgg.requires_grad_(False)
-    # Heads of the released files that this network's loss does not read.
-    model.aural_fuser.train_proj_v1.requires_grad_(False)
-    model.aural_fuser.train_proj_a1.requires_grad_(False)
-    return model, contrast
-
-
 def source_of(settings: TrainSettings) -> Source:
     """The clips that the settings ask for, with their sound."""
     if settings.data is not None:
         from auralsam2.training.folder_source import folder_source
 
-        source = folder_source(Path(settings.data), settings.subset, settings.size, settings.num_frames, settings.seed)
-    else:
-        source = procedural(settings.seed, settings.size, settings.num_frames, settings.multi_share)
-    return source
+        return folder_source(Path(settings.data), settings.subset, settings.size, settings.num_frames, settings.seed)
+    return procedural(settings.seed, settings.size, settings.num_frames, settings.multi_share)
 
 
 class Learner:
@@ -239,6 +184,10 @@ def _join(settings: TrainSettings, rank: int, meeting: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=settings.workers)
 
 
+def _unheard(what: str, step: int, steps: int, loss: float) -> None:
+    """A report that nobody reads."""
+
+
 def _follow(index: int, settings: TrainSettings, weights: Weights, folder: Path, stop_at: int, meeting: str) -> None:
     """A worker beside the first: same steps, no files."""
     _join(settings, index + 1, meeting)
@@ -246,6 +195,8 @@ def _follow(index: int, settings: TrainSettings, weights: Weights, folder: Path,
     state = run_folder.load_checkpoint(folder, settings)
     if state is not None:
         learner.restore(state)
+    else:
+        pretrained(learner.model, settings, weights, folder, _unheard)
     dist.barrier()
     try:
         _steps(learner, index + 1, stop_at, lambda progress: None, lambda: "")
@@ -261,6 +212,7 @@ def train(
     weights: Weights | None = None,
     stop_at: int | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
+    report_pretraining: Callable[[str, int, int, float], None] = _unheard,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> Path:
     """Train, or go on training where the folder's checkpoint stands.
@@ -271,6 +223,7 @@ def train(
         weights: where to start from.
         stop_at: stop after this step of the schedule, with a checkpoint; None: at its end.
         report: called after every step.
+        report_pretraining: called after every step before the first: what is learned, steps done, steps in all, loss.
         checkpoint_every_s: seconds between checkpoints; one more is written at the end.
     Returns: the weights, float32, under released names.
     Raises: TrainingError, DataError or CheckpointError. A loss that is not finite names step, clips and checkpoint.
@@ -282,6 +235,8 @@ def train(
     learner = Learner(settings, weights)
     if state is not None:
         learner.restore(state)
+    else:
+        pretrained(learner.model, settings, weights, folder, report_pretraining)
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as temporary:
         context = None

@@ -32,6 +32,7 @@ SILENT_SHARE = 0.05
 """Share of scenes in which nothing ever sounds."""
 NOTE_END_S = 0.84
 """Within its second. Window i of a 5-frame clip covers at least 0.00 to 0.815 s of second i."""
+NOBODY = -1
 _MIN_GAP = 0.27
 """Least distance between homes, in sides of the picture."""
 
@@ -208,11 +209,11 @@ class Painter:
         self._backdrop = surfaces.paint_backdrop(scene.backdrop, size)
         self._grain = np.random.default_rng([*scene.seed, 1]).normal(0, 0.012, (size, size, 1)).astype(np.float32)
 
-    def draw(self, time_s: float, sounding: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """The picture [S, S, 3] RGB and the visible pixels [S, S] of the things marked in `sounding` [things]."""
+    def draw(self, time_s: float) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+        """The picture [S, S, 3] RGB, and for each pixel [S, S] the number of the thing seen there, -1 for none."""
         picture = self._backdrop.copy()
-        mask = np.zeros((self.size, self.size), bool)
-        for thing, sounds in zip(self.scene.things, sounding, strict=True):
+        owners = np.full((self.size, self.size), NOBODY, np.int8)
+        for number, thing in enumerate(self.scene.things):
             rows, columns, x, y = _place(thing, self.size, time_s)
             distance = signed_distance(thing.shape, x, y, thing.build) * np.float32(thing.radius * self.size)
             cover = np.clip(np.float32(0.5) - distance, 0, 1)[..., None]
@@ -221,11 +222,16 @@ class Painter:
             paint = surfaces.paint(thing.texture, x, y) * (1 - np.float32(0.35) * rim)
             region = picture[rows, columns]
             region += (paint - region) * cover
-            inside = distance < 0
-            mask[rows, columns] = np.where(inside, bool(sounds), mask[rows, columns])
+            owners[rows, columns][distance < 0] = number
         shift = int(time_s * 37) % self.size
         picture += np.roll(self._grain, shift, axis=0)
-        return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8), mask
+        return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8), owners
+
+
+def mask_of(owners: NDArray[np.int8], sounding: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels [S, S] of the things marked in `sounding` [things]."""
+    # NOBODY is the last entry, counted from the end.
+    return np.append(sounding, False)[owners]
 
 
 def play(scene: Scene) -> NDArray[np.float32]:
@@ -249,8 +255,9 @@ def play(scene: Scene) -> NDArray[np.float32]:
 def render(scene: Scene, size: int, name: str = "") -> Clip:
     """The clip of a scene: one frame a second, `size` x `size` pixels, with its sound and its ground truth."""
     painter = Painter(scene, size)
-    drawn = [painter.draw(second + 0.5, row) for second, row in enumerate(scene.sounding)]
-    return Clip(name, np.stack([p for p, _ in drawn]), play(scene), np.stack([m for _, m in drawn]), scene)
+    drawn = [painter.draw(second + 0.5) for second in range(scene.num_frames)]
+    masks = [mask_of(owners, row) for (_, owners), row in zip(drawn, scene.sounding, strict=True)]
+    return Clip(name, np.stack([picture for picture, _ in drawn]), play(scene), np.stack(masks), scene)
 
 
 def clip(split: Split, part: Part, seed: int, index: int, size: int = 256, num_frames: int = 5) -> Clip:

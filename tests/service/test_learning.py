@@ -122,7 +122,7 @@ def test_a_checkpoint_of_another_preset(tmp_path: Path) -> None:
 
 def test_training_from_the_command_line_resumes(tmp_path: Path) -> None:
     arguments = ["train", "-o", tmp_path, "--image-size", "224", "--num-frames", "1", "--steps", "3", "--workers", "1"]
-    arguments += ["--clips-per-step", "1"]
+    arguments += ["--clips-per-step", "1", "--no-pretraining"]
     first = run(*arguments, "--stop-at", "2")
     assert first.exit_code == 0, first.output
     assert "step 2/2" in first.output

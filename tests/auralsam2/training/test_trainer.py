@@ -21,15 +21,25 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from auralsam2 import AuralSAM2
 from auralsam2.errors import CheckpointError, TrainingError
 from auralsam2.parity_weights import stand_in_state
-from auralsam2.training import run_folder, trainer
+from auralsam2.training import run_folder, starting, trainer
 from auralsam2.training.examples import Example, procedural
 from auralsam2.training.settings import TrainSettings
-from auralsam2.training.trainer import Learner, Progress, Weights, train
+from auralsam2.training.starting import Weights
+from auralsam2.training.trainer import Learner, Progress, train
 
 STEPS = 80
 # Two workers, 224 px, two frames: small, but all that a real run does.
-SETTINGS = TrainSettings(image_size=224, num_frames=2, steps=STEPS, clips_per_step=2, warmup_steps=10, workers=2)
-TINY = replace(SETTINGS, steps=3, clips_per_step=1, workers=1)
+SETTINGS = TrainSettings(
+    image_size=224,
+    num_frames=2,
+    steps=STEPS,
+    clips_per_step=2,
+    warmup_steps=10,
+    workers=2,
+    pretraining_image_steps=2,
+    pretraining_sound_steps=2,
+)
+TINY = replace(SETTINGS, steps=3, clips_per_step=1, workers=1, pretraining_image_steps=0, pretraining_sound_steps=0)
 KILL_AT = 25
 
 RUN = """
@@ -123,7 +133,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_clips_and_checkpoint(
         return example
 
     monkeypatch.setattr(trainer, "source_of", lambda settings: poisoned)
-    monkeypatch.setattr(trainer, "NUM_STARTING_CLIPS", 2)
+    monkeypatch.setattr(starting, "NUM_CLIPS", 2)
     with pytest.raises(TrainingError) as caught:
         train(TINY, tmp_path, checkpoint_every_s=0)
     message = str(caught.value)

@@ -105,16 +105,27 @@ def test_the_unseen_split_holds_nothing_that_training_shows() -> None:
 
 def test_the_truth_is_the_visible_part_of_what_sounds() -> None:
     scene = world.draw_scene("multi", "held_out", 0, 1)
-    painter = world.Painter(scene, 128)
-    alone = [painter.draw(1.5, row)[1] for row in np.eye(len(scene.things), dtype=bool)]
-    assert all(mask.any() for mask in alone)
-    assert max(np.sum(alone, axis=0).ravel()) == 1, "no pixel belongs to two things"
-    everything = painter.draw(1.5, np.ones(len(scene.things), bool))[1]
-    np.testing.assert_array_equal(everything, np.any(alone, axis=0))
     clip = world.render(scene, 128)
+    painter = world.Painter(scene, 128)
     for second, row in enumerate(scene.sounding):
-        wanted = painter.draw(second + 0.5, row)[1]
+        picture, owners = painter.draw(second + 0.5)
+        np.testing.assert_array_equal(clip.frames[second], picture)
+        assert set(np.unique(owners)) == {world.NOBODY, *range(len(scene.things))}
+        wanted = np.zeros((128, 128), bool)
+        for number in np.flatnonzero(row):
+            wanted |= owners == number
         np.testing.assert_array_equal(clip.masks[second], wanted)
+
+
+def test_a_thing_in_front_hides_what_is_behind() -> None:
+    scene = world.draw_scene("multi", "held_out", 0, 1)
+    behind, front = scene.things[:2]
+    front = dataclasses.replace(front, home=behind.home, sway=behind.sway, sway_hz=behind.sway_hz)
+    front = dataclasses.replace(front, sway_phase=behind.sway_phase, shape="disc", radius=0.2)
+    both = dataclasses.replace(scene, things=(behind, front), sounding=np.array([[True, False]]))
+    alone = dataclasses.replace(both, things=(behind,), sounding=np.array([[True]]))
+    assert world.render(alone, 128).masks.sum() > 100
+    assert world.render(both, 128).masks.sum() == 0
 
 
 def test_the_picture_does_not_tell_who_sounds() -> None:

@@ -1,0 +1,92 @@
+"""Where a run starts from: weights that were given, or for `compact` initial ones and a pretraining of its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from auralsam2 import checkpoints
+from auralsam2.errors import TrainingError
+from auralsam2.log_mel import LogMel
+from auralsam2.model import AuralSAM2
+from auralsam2.training import run_folder
+from auralsam2.training.audio_contrast import AudioContrast
+from auralsam2.training.examples import Source
+from auralsam2.training.initial import initialise_alignment, initialise_vggish
+from auralsam2.training.pretraining import Schedule, pretrain
+from auralsam2.training.settings import TrainSettings
+
+# Whose sounds VGGish is initialised on.
+NUM_CLIPS = 32
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a run starts from; None: untrained."""
+
+    checkpoint: str | None = None
+    sam2_checkpoint: str | None = None
+    vggish_checkpoint: str | None = None
+
+
+def starting_point(
+    settings: TrainSettings, weights: Weights, source: Source, log_mel: LogMel
+) -> tuple[AuralSAM2, AudioContrast]:
+    """Network and contrast heads as they are before the first step.
+
+    Raises: CheckpointError when a file does not fit the preset; TrainingError for a Hiera preset that lacks weights.
+    """
+    torch.manual_seed(settings.seed)
+    model = AuralSAM2.from_preset(settings.preset, settings.size)
+    contrast = AudioContrast(model.preset.width)
+    whole = False
+    if weights.checkpoint is None and settings.end_to_end:
+        sounds = np.concatenate([source(number).windows for number in range(NUM_CLIPS)])
+        initialise_vggish(model.aural_fuser.vgg, log_mel(torch.from_numpy(sounds)))
+        initialise_alignment(model.aural_fuser)
+    if weights.checkpoint is not None:
+        state = checkpoints.read(weights.checkpoint)
+        whole = checkpoints.is_whole(state)
+        model.load_released(state)
+    if weights.sam2_checkpoint is not None:
+        checkpoints.load_sam2(model, checkpoints.read(weights.sam2_checkpoint))
+    elif not settings.end_to_end and not whole:
+        raise TrainingError(
+            f"preset {settings.preset} trains the fuser on a frozen SAM2; give SAM2's weights with --sam2-checkpoint."
+        )
+    if weights.vggish_checkpoint is not None:
+        checkpoints.load_vggish(model, checkpoints.read(weights.vggish_checkpoint))
+    elif not settings.end_to_end and weights.checkpoint is None:
+        raise TrainingError(
+            f"preset {settings.preset} trains on a frozen VGGish; give its weights with --vggish-checkpoint."
+        )
+    if not settings.end_to_end:
+        model.v_model.requires_grad_(False)
+        model.aural_fuser.vgg.requires_grad_(False)
+    # Heads of the released files that this network's loss does not read.
+    model.aural_fuser.train_proj_v1.requires_grad_(False)
+    model.aural_fuser.train_proj_a1.requires_grad_(False)
+    return model, contrast
+
+
+def pretrained(
+    model: AuralSAM2,
+    settings: TrainSettings,
+    weights: Weights,
+    folder: Path,
+    report: Callable[[str, int, int, float], None],
+) -> None:
+    """Pretrain `model` in place, or load what an earlier session of this run pretrained; nothing for given weights.
+
+    Raises: CheckpointError when the folder's file is damaged.
+    """
+    schedule = Schedule(settings.pretraining_image_steps, settings.pretraining_sound_steps)
+    if weights.checkpoint is not None or not settings.end_to_end or not schedule.steps:
+        return
+    path = folder / run_folder.PRETRAINED
+    if not path.exists():
+        pretrain(model, settings.seed, schedule, report)
+        run_folder.save_weights(path, model.state_dict(), {"preset": settings.preset})
+    model.load_released(checkpoints.read(str(path)))
