@@ -5,7 +5,7 @@ SERVER_VENV := .venv-server
 BIN := $(VENV)/bin
 BUILD := build/compact-256-t5
 
-.PHONY: help setup demo test check format bench-serving clean
+.PHONY: help setup demo test check format train evaluate bench-serving clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,12 @@ check: setup ## format, lint, strict types
 format: setup ## rewrite to the house's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+train: setup ## the run that made the shipped weights; killed, it goes on
+	$(BIN)/auralsam2 train --out runs/compact
+
+evaluate: setup ## M_J and M_F of the shipped weights on the procedural splits
+	$(BIN)/auralsam2 evaluate --out out/evaluation.json
 
 bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the engine calls alone
 	$(BIN)/python -m loadtests.serving_overhead --build $(BUILD)

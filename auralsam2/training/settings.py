@@ -15,7 +15,7 @@ class TrainSettings:
     image_size: int | None = None
     """px; the preset's own when None."""
     num_frames: int = 5
-    steps: int = 3600
+    steps: int = 2200
     """Optimiser steps of the whole schedule, whether or not this session reaches its end."""
     clips_per_step: int = 2
     learning_rate: float = 5e-4
