@@ -27,8 +27,8 @@ class Example:
     """[T, S, S]."""
 
 
-Source = Callable[[int], Example]
-"""Clip number -> example. The same number, the same example; there is no end of numbers."""
+Source = Callable[[int, int], Example]
+"""Clip number and number of frames -> example. The same numbers, the same example; there is no end of numbers."""
 
 
 def of_clip(clip: world.Clip) -> Example:
@@ -36,10 +36,10 @@ def of_clip(clip: world.Clip) -> Example:
     return Example(clip.frames, windows(clip.sound, len(clip.frames)), clip.masks)
 
 
-def procedural(seed: int, size: int, num_frames: int = 5, multi_share: float = 0.6) -> Source:
+def procedural(seed: int, size: int, multi_share: float = 0.6) -> Source:
     """The training part of the splits "single" and "multi", mixed."""
 
-    def source(number: int) -> Example:
+    def source(number: int, num_frames: int) -> Example:
         multi = np.random.default_rng([seed, 7, number]).uniform() < multi_share
         return of_clip(world.clip("multi" if multi else "single", "train", seed, number, size, num_frames))
 
@@ -49,8 +49,8 @@ def procedural(seed: int, size: int, num_frames: int = 5, multi_share: float = 0
 def without_sound(source: Source) -> Source:
     """The same clips, silent: what a network can learn that cannot hear."""
 
-    def silent(number: int) -> Example:
-        example = source(number)
+    def silent(number: int, num_frames: int) -> Example:
+        example = source(number, num_frames)
         return replace(example, windows=np.zeros_like(example.windows))
 
     return silent

@@ -3,7 +3,7 @@
 With PyTorch's own initial weights VGGish shrinks a signal at each of its nine ReLUs, and what is left of it drowns in
 the position that each stage of the fuser adds: the features of two sounds differ by a few hundredths of their size, and
 the network learns to see long before it can hear. So VGGish starts with every unit centred and of unit variance on real
-sounds (data-dependent initialisation, Krähenbühl et al. 2016), and the fuser's alignment of sound as the identity.
+sounds (data-dependent initialisation, Krähenbühl et al. 2016), and the fuser as something close to the identity.
 """
 
 import torch
@@ -14,6 +14,7 @@ from auralsam2.aural_fuser import AuralFuser
 from auralsam2.vggish import VGGish
 
 MIN_STD = 1e-3
+BRANCH_SCALE = 0.1
 
 
 def _standardise(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
@@ -46,12 +47,24 @@ def initialise_vggish(vggish: VGGish, log_mel: Tensor) -> None:
         x = _standardise(layer, x) if isinstance(layer, nn.Linear) else F.relu(x)
 
 
+def _identity(convolution: nn.Module) -> None:
+    """Make a 1x1 convolution hand on what it gets."""
+    assert isinstance(convolution, nn.Conv1d | nn.Conv2d)
+    assert convolution.bias is not None
+    nn.init.dirac_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+
+
 @torch.no_grad()
-def initialise_alignment(fuser: AuralFuser) -> None:
-    """Let sound pass each stage's `align_channel` unchanged."""
+def initialise_fuser(fuser: AuralFuser) -> None:
+    """Let what the encoders say of a sound and of a stride-16 cell pass through the stages unchanged at first.
+
+    The 1x1 convolutions on the way become identities, the blocks' residual branches a tenth of their size.
+    """
     for module in fuser.fusion_modules:
-        align = module.get_submodule("align_channel")
-        assert isinstance(align, nn.Conv1d)
-        assert align.bias is not None
-        align.weight.copy_(torch.eye(align.out_channels)[:, :, None])
-        nn.init.zeros_(align.bias)
+        _identity(module.get_submodule("align_channel"))
+    for convolution in (fuser.patch_embeds[2], *fuser.smooth_convs):
+        _identity(convolution)
+    for name, parameter in fuser.named_parameters():
+        if ".attn.proj." in name or ".mlp.fc2." in name:
+            parameter.mul_(BRANCH_SCALE if name.endswith("weight") else 0.0)

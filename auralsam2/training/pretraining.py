@@ -2,8 +2,9 @@
 
 The paper's networks know what things look like and what sounds are before they learn which belong together. Here the
 image encoder first learns to name the thing at each pixel, sounding or not, and VGGish to name the timbres in a window;
-both from the training part of the procedural world, each with a linear head that is thrown away. No pairing of the two
-is taught. Source: our own; the paper starts from SAM2 (SA-1B) and VGGish (AudioSet).
+both from the training part of the procedural world. One linear head gives both their names, so that what looks like a
+star and what sounds like one come to lie in one direction; then it is thrown away.
+Source: our own; the paper starts from SAM2 (SA-1B) and VGGish (AudioSet).
 """
 
 from collections.abc import Callable
@@ -112,10 +113,9 @@ def _learn(
         report(what, step + 1, steps, loss.item())
 
 
-def learn_pictures(model: AuralSAM2, seed: int, schedule: Schedule, report: Report) -> None:
-    """Teach the image encoder the class of the thing at each of its stride-16 cells."""
+def learn_pictures(model: AuralSAM2, head: nn.Linear, seed: int, schedule: Schedule, report: Report) -> None:
+    """Teach the image encoder the class of the thing at each of its stride-16 cells; `head` names them, and stays."""
     sam, size = model.v_model, model.image_size
-    head = nn.Conv2d(model.preset.width, NUM_NAMES, 1)
     weight = torch.ones(NUM_NAMES)
     weight[-1] = _BACKDROP_WEIGHT
 
@@ -123,23 +123,22 @@ def learn_pictures(model: AuralSAM2, seed: int, schedule: Schedule, report: Repo
         first = step * schedule.frames_per_step
         frames, names = _pictures(seed, range(first, first + schedule.frames_per_step), size)
         position = image_encoder.position_embedding(sam.image_encoder.trunk, size)
-        return F.cross_entropy(head(image_encoder.pyramid(sam, frames, position)[2]), names, weight)
+        cells = image_encoder.pyramid(sam, frames, position)[2].permute(0, 2, 3, 1)
+        return F.cross_entropy(head(cells).flatten(0, 2), names.flatten(), weight)
 
-    encoder = [*sam.image_encoder.parameters(), *head.parameters()]
-    _learn("pictures", encoder, loss_of, schedule, schedule.image_steps, report)
+    _learn("pictures", [*sam.image_encoder.parameters()], loss_of, schedule, schedule.image_steps, report)
 
 
-def learn_sounds(model: AuralSAM2, seed: int, schedule: Schedule, report: Report) -> None:
-    """Teach VGGish which timbres a window holds."""
+def learn_sounds(model: AuralSAM2, head: nn.Linear, seed: int, schedule: Schedule, report: Report) -> None:
+    """Teach VGGish, and `head`, which timbres a window holds."""
     vggish, log_mel = model.aural_fuser.vgg, LogMel()
-    head = nn.Linear(model.preset.width, len(SHAPES))
 
     def loss_of(step: int) -> Tensor:
         first = step * schedule.clips_per_step
         heard, labels = _sounds(seed, range(first, first + schedule.clips_per_step))
         with torch.no_grad():
             mel = log_mel(torch.from_numpy(heard))
-        return F.binary_cross_entropy_with_logits(head(vggish(mel)), labels)
+        return F.binary_cross_entropy_with_logits(head(vggish(mel))[:, : len(SHAPES)], labels)
 
     _learn("sounds", [*vggish.parameters(), *head.parameters()], loss_of, schedule, schedule.sound_steps, report)
 
@@ -147,5 +146,6 @@ def learn_sounds(model: AuralSAM2, seed: int, schedule: Schedule, report: Report
 def pretrain(model: AuralSAM2, seed: int, schedule: Schedule, report: Report) -> None:
     """Both, in place. The same seed and schedule, the same weights."""
     torch.manual_seed(seed)
-    learn_sounds(model, seed, schedule, report)
-    learn_pictures(model, seed, schedule, report)
+    head = nn.Linear(model.preset.width, NUM_NAMES)
+    learn_sounds(model, head, seed, schedule, report)
+    learn_pictures(model, head.requires_grad_(False), seed, schedule, report)

@@ -15,11 +15,16 @@ class TrainSettings:
     image_size: int | None = None
     """px; the preset's own when None."""
     num_frames: int = 5
-    steps: int = 2200
-    """Optimiser steps of the whole schedule, whether or not this session reaches its end."""
+    short_steps_share: float = 0.5
+    """Share of the schedule, its beginning, in which a step takes the same number of frames from clips of one frame:
+    five times as many scenes. Memory is learned in the rest."""
+    steps: int = 2400
+    """Optimiser steps of the whole schedule, whether or not one call reaches its end."""
     clips_per_step: int = 2
-    learning_rate: float = 5e-4
+    learning_rate: float = 3e-4
     """At its highest, after the warm-up."""
+    encoder_rate_share: float = 0.1
+    """What image encoder and VGGish learn at, of the rate of the rest: they come pretrained."""
     warmup_steps: int = 100
     weight_decay: float = 0.01
     decay_power: float = 0.9
@@ -28,7 +33,7 @@ class TrainSettings:
     seed: int = 0
     multi_share: float = 0.6
     """Share of multi-source clips in the procedural world."""
-    pretraining_image_steps: int = 600
+    pretraining_image_steps: int = 800
     """Before the first step, where nothing is pretrained; see `pretraining`. 0: none."""
     pretraining_sound_steps: int = 150
     audio: bool = True
@@ -64,6 +69,14 @@ class TrainSettings:
     def size(self) -> int:
         assert self.image_size is not None
         return self.image_size
+
+    def is_short(self, step: int) -> bool:
+        """Whether the clips of this step have one frame."""
+        return step < self.steps * self.short_steps_share
+
+    def clips_of(self, step: int) -> int:
+        """How many clips make this step."""
+        return self.clips_per_step * (self.num_frames if self.is_short(step) else 1)
 
     @property
     def end_to_end(self) -> bool:

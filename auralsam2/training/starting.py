@@ -14,7 +14,7 @@ from auralsam2.model import AuralSAM2
 from auralsam2.training import run_folder
 from auralsam2.training.audio_contrast import AudioContrast
 from auralsam2.training.examples import Source
-from auralsam2.training.initial import initialise_alignment, initialise_vggish
+from auralsam2.training.initial import initialise_fuser, initialise_vggish
 from auralsam2.training.pretraining import Schedule, pretrain
 from auralsam2.training.settings import TrainSettings
 
@@ -43,9 +43,9 @@ def starting_point(
     contrast = AudioContrast(model.preset.width)
     whole = False
     if weights.checkpoint is None and settings.end_to_end:
-        sounds = np.concatenate([source(number).windows for number in range(NUM_CLIPS)])
+        sounds = np.concatenate([source(number, settings.num_frames).windows for number in range(NUM_CLIPS)])
         initialise_vggish(model.aural_fuser.vgg, log_mel(torch.from_numpy(sounds)))
-        initialise_alignment(model.aural_fuser)
+        initialise_fuser(model.aural_fuser)
     if weights.checkpoint is not None:
         state = checkpoints.read(weights.checkpoint)
         whole = checkpoints.is_whole(state)

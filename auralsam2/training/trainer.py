@@ -56,8 +56,8 @@ def source_of(settings: TrainSettings) -> Source:
     if settings.data is not None:
         from auralsam2.training.folder_source import folder_source
 
-        return folder_source(Path(settings.data), settings.subset, settings.size, settings.num_frames, settings.seed)
-    return procedural(settings.seed, settings.size, settings.num_frames, settings.multi_share)
+        return folder_source(Path(settings.data), settings.subset, settings.size, settings.seed)
+    return procedural(settings.seed, settings.size, settings.multi_share)
 
 
 class Learner:
@@ -70,10 +70,17 @@ class Learner:
         # A network that is to train on silence starts from the same weights as one that hears.
         self.model, self.contrast = starting_point(settings, weights, heard, self.log_mel)
         self.source = heard if settings.audio else without_sound(heard)
+        encoders = [*self.model.v_model.image_encoder.parameters(), *self.model.aural_fuser.vgg.parameters()]
+        pretrained_ones = {id(p) for p in encoders}
         learning = [*self.model.parameters(), *self.contrast.parameters()]
         self.parameters = [p for p in learning if p.requires_grad]
+        slow = [p for p in self.parameters if id(p) in pretrained_ones]
+        fast = [p for p in self.parameters if id(p) not in pretrained_ones]
         self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=settings.weight_decay
+            [{"params": fast, "share": 1.0}, {"params": slow, "share": settings.encoder_rate_share}],
+            lr=settings.learning_rate,
+            betas=(0.9, 0.999),
+            weight_decay=settings.weight_decay,
         )
         self.step = 0
 
@@ -112,10 +119,12 @@ class Learner:
 
     def accumulate(self, numbers: list[int], share: float) -> Tensor:
         """Add the gradients of clips to those at hand, each times `share`; the mean losses, [len(LOSSES)]."""
+        num_frames = 1 if self.settings.is_short(self.step) else self.settings.num_frames
         sums = torch.zeros(len(LOSSES))
         for number in numbers:
             rng = np.random.default_rng([self.settings.seed, 11, number])
-            losses = self.clip_losses(augment(self.source(number), rng), number)
+            example = self.source(number, num_frames)
+            losses = self.clip_losses(augment(example, rng), number)
             if not torch.isfinite(losses["total"]):
                 return torch.full((len(LOSSES),), math.nan)
             (losses["total"] * share).backward()
@@ -126,7 +135,7 @@ class Learner:
         """One optimiser step with the gradients at hand; their norm before clipping."""
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.max_gradient_norm)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.rate(self.step)
+            group["lr"] = self.settings.rate(self.step) * group["share"]
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.step += 1
@@ -134,9 +143,9 @@ class Learner:
 
 
 def _numbers(settings: TrainSettings, step: int, rank: int) -> list[int]:
-    """The clips of one worker in one step."""
-    mine = settings.clips_per_step // settings.workers
-    first = step * settings.clips_per_step + rank * mine
+    """The clips of one worker in one step. No number comes twice."""
+    mine = settings.clips_of(step) // settings.workers
+    first = step * settings.clips_per_step * settings.num_frames + rank * mine
     return list(range(first, first + mine))
 
 
@@ -161,17 +170,17 @@ def _steps(
     while learner.step < stop_at:
         started = time.monotonic()
         step = learner.step
-        losses = learner.accumulate(_numbers(settings, step, rank), 1 / settings.clips_per_step)
+        losses = learner.accumulate(_numbers(settings, step, rank), 1 / settings.clips_of(step))
         if settings.workers > 1:
             # A worker that met NaN holds fewer gradients than the others: compare losses before gradients.
             worst = losses.clone()
             dist.all_reduce(worst)
             losses = _average(learner, losses) if torch.isfinite(worst).all() else worst
         if not torch.isfinite(losses).all():
+            first = _numbers(settings, step, 0)[0]
             raise TrainingError(
-                f"the loss is not finite in step {step} (clips {step * settings.clips_per_step} to"
-                f" {(step + 1) * settings.clips_per_step - 1} of seed {settings.seed}). Last good checkpoint:"
-                f" {last_good()}. Resume it with a lower --learning-rate."
+                f"the loss is not finite in step {step} (clips {first} to {first + settings.clips_of(step) - 1} of seed"
+                f" {settings.seed}). Last good checkpoint: {last_good()}. Start again with a lower --learning-rate."
             )
         norm = learner.update()
         values = dict(zip(LOSSES, losses.tolist(), strict=True))
@@ -288,7 +297,7 @@ def _lead(
                 log.add_scalar(f"loss/{name}", value, progress.step)
             log.add_scalar("learning_rate", progress.rate, progress.step)
             log.add_scalar("gradient_norm", progress.gradient_norm, progress.step)
-            log.add_scalar("clips_per_second", settings.clips_per_step / progress.step_s, progress.step)
+            log.add_scalar("clips_per_second", settings.clips_of(progress.step - 1) / progress.step_s, progress.step)
             if progress.step == end or time.monotonic() - saved_s > checkpoint_every_s:
                 run_folder.save_checkpoint(folder, settings, learner.state())
                 saved_s, saved_step = time.monotonic(), progress.step

@@ -6,12 +6,12 @@ from auralsam2.training import examples
 
 @pytest.fixture(scope="module")
 def example() -> examples.Example:
-    return examples.procedural(0, 64)(3)
+    return examples.procedural(0, 64)(3, 5)
 
 
 def test_a_source_gives_the_same_clip_for_the_same_number(example: examples.Example) -> None:
     source = examples.procedural(0, 64)
-    again, other = source(3), source(4)
+    again, other = source(3, 5), source(4, 5)
     np.testing.assert_array_equal(example.frames, again.frames)
     np.testing.assert_array_equal(example.windows, again.windows)
     assert not np.array_equal(example.frames, other.frames)
@@ -23,7 +23,7 @@ def test_both_splits_come_up_in_their_share() -> None:
     try:
         examples.world.clip = lambda split, *a, **k: names.append(split) or source(split, *a, **k)  # type: ignore[assignment,func-returns-value]
         for number in range(60):
-            examples.procedural(0, 16, num_frames=1, multi_share=0.6)(number)
+            examples.procedural(0, 16, multi_share=0.6)(number, 1)
     finally:
         examples.world.clip = source
     assert 24 <= names.count("multi") <= 48
@@ -31,7 +31,7 @@ def test_both_splits_come_up_in_their_share() -> None:
 
 
 def test_without_sound_only_the_sound_is_gone(example: examples.Example) -> None:
-    silent = examples.without_sound(examples.procedural(0, 64))(3)
+    silent = examples.without_sound(examples.procedural(0, 64))(3, 5)
     assert not silent.windows.any()
     np.testing.assert_array_equal(silent.frames, example.frames)
     np.testing.assert_array_equal(silent.masks, example.masks)

@@ -18,23 +18,27 @@ def root(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_clips_are_resized_and_each_pass_goes_through_all(root: Path) -> None:
-    source = folder_source(root, "v1m", 64, 5, seed=1)
-    clips = [source(number) for number in range(9)]
+    source = folder_source(root, "v1m", 64, seed=1)
+    clips = [source(number, 5) for number in range(9)]
     assert clips[0].frames.shape == (5, 64, 64, 3)
     assert clips[0].windows.shape == (5, 15600, 2)
     assert clips[0].masks.shape == (5, 64, 64)
     assert clips[0].masks.mean() == pytest.approx(100 / 2400, rel=0.1)
     mono = [bool((clip.windows[..., 0] == clip.windows[..., 1]).all()) for clip in clips]
     assert [sum(mono[i : i + 3]) for i in (0, 3, 6)] == [1, 1, 1], "clip b comes once a pass"
-    np.testing.assert_array_equal(source(4).frames, clips[4].frames)
+    np.testing.assert_array_equal(source(4, 5).frames, clips[4].frames)
 
 
-def test_of_long_clips_the_first_frames_are_taken_and_short_ones_refused(root: Path) -> None:
-    assert folder_source(root, "v1m", 64, 3, seed=1)(0).frames.shape == (3, 64, 64, 3)
-    with pytest.raises(DataError, match="5 frames; this run takes clips of 6"):
-        folder_source(root, "v1m", 64, 6, seed=1)(0)
+def test_of_long_clips_each_pass_takes_another_part_and_short_ones_are_refused(root: Path) -> None:
+    source = folder_source(root, "v1m", 64, seed=1)
+    # Frames are told by their red, 20 a frame.
+    firsts = {int(source(number, 3).frames[0, 0, 0, 0]) // 19 for number in range(9)}
+    assert firsts == {0, 1, 2}
+    assert source(0, 3).windows.shape == (3, 15600, 2)
+    with pytest.raises(DataError, match="5 frames; this run takes 6 of a clip"):
+        source(0, 6)
 
 
 def test_a_missing_split_is_told_at_once(root: Path) -> None:
     with pytest.raises(DataError, match="lists no clip of v2/train"):
-        folder_source(root, "v2", 64, 5, seed=1)
+        folder_source(root, "v2", 64, seed=1)

@@ -5,13 +5,13 @@ import torch
 from auralsam2 import AuralSAM2
 from auralsam2.log_mel import LogMel
 from auralsam2.training.examples import Source, procedural
-from auralsam2.training.initial import initialise_alignment, initialise_vggish
+from auralsam2.training.initial import initialise_fuser, initialise_vggish
 
 
 def log_mel_of(source: Source, numbers: range) -> torch.Tensor:
     log_mel = LogMel()
     with torch.no_grad():
-        return torch.cat([log_mel(torch.from_numpy(source(number).windows)) for number in numbers])
+        return torch.cat([log_mel(torch.from_numpy(source(number, 5).windows)) for number in numbers])
 
 
 def spread(model: AuralSAM2, log_mel: torch.Tensor) -> float:
@@ -43,7 +43,7 @@ def test_sound_shows_in_the_features_far_more_than_with_the_usual_initial_weight
     heard = log_mel_of(source, range(48, 49))
     before = spread(model, heard)
     initialise_vggish(model.aural_fuser.vgg, log_mel_of(source, range(24)))
-    initialise_alignment(model.aural_fuser)
+    initialise_fuser(model.aural_fuser)
     assert spread(model, heard) > 0.2
     assert spread(model, heard) > 5 * before
 

@@ -38,6 +38,7 @@ SETTINGS = TrainSettings(
     workers=2,
     pretraining_image_steps=2,
     pretraining_sound_steps=2,
+    learning_rate=6e-4,
 )
 TINY = replace(SETTINGS, steps=3, clips_per_step=1, workers=1, pretraining_image_steps=0, pretraining_sound_steps=0)
 KILL_AT = 25
@@ -124,11 +125,11 @@ def test_stopping_on_the_way_and_going_on_changes_nothing(tmp_path: Path) -> Non
 def test_a_loss_that_is_not_finite_stops_with_step_clips_and_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = procedural(0, 224, 2)
+    good = procedural(0, 224)
 
-    def poisoned(number: int) -> Example:
-        example = good(number)
-        if number == 2:  # the third step's clip
+    def poisoned(number: int, num_frames: int) -> Example:
+        example = good(number, num_frames)
+        if number == 4:  # the third step's clip, since each of two frames has a number
             example = replace(example, windows=np.full_like(example.windows, math.nan))
         return example
 
@@ -137,7 +138,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_clips_and_checkpoint(
     with pytest.raises(TrainingError) as caught:
         train(TINY, tmp_path, checkpoint_every_s=0)
     message = str(caught.value)
-    assert "not finite in step 2 (clips 2 to 2 of seed 0)" in message
+    assert "not finite in step 2 (clips 4 to 4 of seed 0)" in message
     assert f"Last good checkpoint: {tmp_path / run_folder.CHECKPOINT} (step 2)" in message
     assert "--learning-rate" in message
     state = run_folder.load_checkpoint(tmp_path, TINY)
@@ -211,5 +212,5 @@ def test_without_audio_the_network_starts_alike_and_hears_nothing() -> None:
     deaf, hearing = (Learner(replace(TINY, audio=audio), Weights()) for audio in (False, True))
     for name, value in hearing.model.state_dict().items():
         assert torch.equal(value, deaf.model.state_dict()[name]), name
-    assert not deaf.source(0).windows.any()
-    assert hearing.source(0).windows.any()
+    assert not deaf.source(0, 5).windows.any()
+    assert hearing.source(0, 5).windows.any()
