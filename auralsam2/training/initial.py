@@ -59,10 +59,13 @@ def _identity(convolution: nn.Module) -> None:
 def initialise_fuser(fuser: AuralFuser) -> None:
     """Let what the encoders say of a sound and of a stride-16 cell pass through the stages unchanged at first.
 
-    The 1x1 convolutions on the way become identities, the blocks' residual branches a tenth of their size.
+    The 1x1 convolutions on the way become identities, the blocks' residual branches a tenth of their size, and what the
+    two-way fusion adds starts at nothing, as non-local blocks do.
     """
     for module in fuser.fusion_modules:
         _identity(module.get_submodule("align_channel"))
+        for name in ("W_z.1", "W_z2.1"):
+            nn.init.zeros_(module.get_submodule(name).weight)  # type: ignore[arg-type]
     for convolution in (fuser.patch_embeds[2], *fuser.smooth_convs):
         _identity(convolution)
     for name, parameter in fuser.named_parameters():

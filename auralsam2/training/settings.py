@@ -21,7 +21,7 @@ class TrainSettings:
     steps: int = 2400
     """Optimiser steps of the whole schedule, whether or not one call reaches its end."""
     clips_per_step: int = 2
-    learning_rate: float = 3e-4
+    learning_rate: float = 2e-4
     """At its highest, after the warm-up."""
     encoder_rate_share: float = 0.1
     """What image encoder and VGGish learn at, of the rate of the rest: they come pretrained."""

@@ -1,8 +1,8 @@
 """The training loop: clips in, weights out; killed at any moment, it goes on where the last checkpoint stood.
 
 Nothing random is carried from step to step: clips, augmentation and samples are functions of the seed and the clip's
-number, so a resumed run computes what an uninterrupted one would have. Batch norm stays on its running statistics (mean
-0, variance 1, or what a checkpoint brings), so that what is trained is what is served.
+number, so a resumed run computes what an uninterrupted one would have. The network trains in evaluation mode, so that
+what is trained is what is served; see `running_statistics` for its batch norms.
 
 With several workers each process computes its share of a step's clips on one thread, and gradients are averaged: on a
 few cores this uses small operators better than threads do.
@@ -30,6 +30,7 @@ from auralsam2.log_mel import LogMel
 from auralsam2.training import run_folder
 from auralsam2.training.examples import Example, Source, augment, procedural, without_sound
 from auralsam2.training.losses import segmentation_loss
+from auralsam2.training.running_statistics import RunningStatistics
 from auralsam2.training.settings import TrainSettings
 from auralsam2.training.starting import Weights, pretrained, starting_point
 
@@ -70,6 +71,7 @@ class Learner:
         # A network that is to train on silence starts from the same weights as one that hears.
         self.model, self.contrast = starting_point(settings, weights, heard, self.log_mel)
         self.source = heard if settings.audio else without_sound(heard)
+        self.statistics = RunningStatistics(self.model.aural_fuser)
         encoders = [*self.model.v_model.image_encoder.parameters(), *self.model.aural_fuser.vgg.parameters()]
         pretrained_ones = {id(p) for p in encoders}
         learning = [*self.model.parameters(), *self.contrast.parameters()]
@@ -113,8 +115,8 @@ class Learner:
         if self.settings.audio_contrast:
             generator = torch.Generator().manual_seed(number)
             contrast = self.contrast(aural, output.select("iou"), masks, generator)
-            # The paper adds AudioCon to losses summed over the clip's frames; ours are means over them.
-            total = total + contrast / len(masks)
+            # The paper adds AudioCon to losses summed over a whole clip's frames; ours are means over them.
+            total = total + contrast / self.settings.num_frames
         return {"total": total, **parts._asdict(), "audio_contrast": contrast}
 
     def accumulate(self, numbers: list[int], share: float) -> Tensor:
@@ -138,6 +140,7 @@ class Learner:
             group["lr"] = self.settings.rate(self.step) * group["share"]
         self.optimiser.step()
         self.optimiser.zero_grad()
+        self.statistics.update()
         self.step += 1
         return float(norm)
 
