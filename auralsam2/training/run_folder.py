@@ -68,4 +68,6 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str],
         key: (value.half() if half and value.dtype == torch.float32 else value).contiguous()
         for key, value in state.items()
     }
-    return _replace(path, lambda partial: save_file(stored, partial, metadata=metadata))
+    written = _replace(path, lambda partial: save_file(stored, partial, metadata=metadata))
+    written.chmod(0o644)  # the library makes it readable by its owner alone
+    return written

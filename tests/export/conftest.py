@@ -68,8 +68,9 @@ def small_clip() -> dict[str, Array]:
 
 @pytest.fixture
 def perturbed(protos: dict[str, onnx.ModelProto], tmp_path: Path) -> Callable[[str, float], Path]:
-    """A copy of a stage's graph with one weight multiplied by a factor: the largest; of the decoder, the largest that
-    enlarges the masks. The largest of all is the memory encoder's, and a clip of two frames makes little use of it.
+    """A copy of a stage's graph with one weight multiplied by a factor: the largest matrix; of the decoder, the largest
+    that enlarges the masks. The largest of all would not do: the fuser's stands before a layer norm, which undoes the
+    factor, and the decoder's is the memory encoder's, of which a clip of two frames makes little use.
     """
 
     def write(stage: str, factor: float) -> Path:
@@ -77,7 +78,8 @@ def perturbed(protos: dict[str, onnx.ModelProto], tmp_path: Path) -> Callable[[s
         proto.CopyFrom(protos[stage])
         weights = [t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) >= 2]
         enlarging = {node.input[1] for node in proto.graph.node if node.op_type == "ConvTranspose"}
-        weights = [t for t in weights if t.name in enlarging] or weights
+        matrices = [t for t in weights if len(t.dims) == 2]
+        weights = [t for t in weights if t.name in enlarging] or matrices or weights
         largest = max(weights, key=lambda tensor: int(np.prod(tensor.dims)))
         value = onnx.numpy_helper.to_array(largest) * np.float32(factor)
         largest.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float32), largest.name))

@@ -44,7 +44,7 @@ def test_the_manifest_says_what_was_built(manifest: dict[str, Any], small_settin
         "engine": "openvino",
         "precision": "float32",
         "weights": small_settings.weights_sentence,
-        "checkpoint_sha256": None,
+        "checkpoint_sha256": hashlib.sha256(Path(small_settings.weights_file or "").read_bytes()).hexdigest(),
         "sam2_checkpoint_sha256": None,
         "opset": OPSET,
     }

@@ -82,14 +82,15 @@ def test_an_at_sign_in_a_local_path_cuts_nothing() -> None:
 
 
 def test_the_sentence_about_weights_says_whether_masks_mean_anything() -> None:
-    assert "Untrained" in ExportSettings().weights_sentence
+    assert "Untrained" in ExportSettings(preset="hiera_tiny").weights_sentence
+    assert "trained on the procedural world" in ExportSettings().weights_sentence
     sentence = ExportSettings(checkpoint="weights/v1m.pth").weights_sentence
     assert "v1m.pth" in sentence
     assert "Untrained" not in sentence
 
 
 def test_deterministic_weights_are_the_same_in_every_process_that_loads_them() -> None:
-    settings = ExportSettings(image_size=224)
+    settings = ExportSettings(preset="hiera_tiny", image_size=224)
     first, second = load_model(settings).state_dict(), load_model(settings).state_dict()
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
