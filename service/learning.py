@@ -57,6 +57,7 @@ def train(
     audio: Annotated[bool, typer.Option(help="--no-audio trains on silence, to see what sound is worth.")] = True,
     audio_contrast: Annotated[bool, typer.Option(help="--no-audio-contrast trains without AudioCon.")] = True,
     workers: Annotated[int | None, typer.Option(help="Processes that share a step's clips.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each worker.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder in AVSBench's layout; default: the procedural world.")
     ] = None,
@@ -71,6 +72,7 @@ def train(
         "clips_per_step": clips_per_step,
         "learning_rate": learning_rate,
         "workers": workers,
+        "threads": threads,
         "data": None if data is None else str(data),
         "pretraining_image_steps": None if pretraining else 0,
         "pretraining_sound_steps": None if pretraining else 0,

@@ -42,6 +42,8 @@ class TrainSettings:
     """False: without AudioCon, to see what it is worth."""
     workers: int = 2
     """Processes that share the clips of a step; part of the settings, because sums of floats depend on it."""
+    threads: int = 1
+    """Of each worker; part of the settings for the same reason. Before the first step one process has them all."""
     data: str | None = None
     """Folder in AVSBench's layout; None: the procedural world."""
     subset: str = "v1m"
@@ -52,7 +54,7 @@ class TrainSettings:
         if self.image_size is None:
             object.__setattr__(self, "image_size", sizes.default_image_size)
         check_image_size(self.size)
-        for name in ("steps", "clips_per_step", "workers"):
+        for name in ("steps", "clips_per_step", "workers", "threads"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} {getattr(self, name)}; must be at least 1.")
         if not 1 <= self.num_frames <= 16:

@@ -192,8 +192,14 @@ def _steps(
 
 def _join(settings: TrainSettings, rank: int, meeting: str) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))
+    torch.set_num_threads(settings.threads)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=settings.workers)
+
+
+def _share(learner: Learner) -> None:
+    """Give every worker the first one's weights; what each computed for itself may differ in the last place."""
+    for value in (*learner.model.state_dict().values(), *learner.contrast.state_dict().values()):
+        dist.broadcast(value, 0)
 
 
 def _unheard(what: str, step: int, steps: int, loss: float) -> None:
@@ -209,7 +215,7 @@ def _follow(index: int, settings: TrainSettings, weights: Weights, folder: Path,
         learner.restore(state)
     else:
         pretrained(learner.model, settings, weights, folder, _unheard)
-    dist.barrier()
+    _share(learner)
     try:
         _steps(learner, index + 1, stop_at, lambda progress: None, lambda: "")
     except TrainingError:
@@ -244,12 +250,32 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     end = settings.steps if stop_at is None else min(stop_at, settings.steps)
     state = run_folder.load_checkpoint(folder, settings)
-    learner = Learner(settings, weights)
-    if state is not None:
-        learner.restore(state)
-    else:
-        pretrained(learner.model, settings, weights, folder, report_pretraining)
     threads = torch.get_num_threads()
+    torch.set_num_threads(settings.workers * settings.threads)
+    try:
+        learner = Learner(settings, weights)
+        if state is not None:
+            learner.restore(state)
+        else:
+            pretrained(learner.model, settings, weights, folder, report_pretraining)
+        _run(learner, weights, folder, end, report, checkpoint_every_s)
+    finally:
+        torch.set_num_threads(threads)
+    about = {"preset": settings.preset, "image_size": str(settings.size), "step": str(learner.step)}
+    run_folder.save_weights(folder / run_folder.HALF_WEIGHTS, learner.model.state_dict(), about, half=True)
+    return run_folder.save_weights(folder / run_folder.WEIGHTS, learner.model.state_dict(), about)
+
+
+def _run(
+    learner: Learner,
+    weights: Weights,
+    folder: Path,
+    end: int,
+    report: Callable[[Progress], None],
+    checkpoint_every_s: float,
+) -> None:
+    """Lead the other workers, if there are any, to the end."""
+    settings = learner.settings
     with tempfile.TemporaryDirectory() as temporary:
         context = None
         if settings.workers > 1:
@@ -261,7 +287,7 @@ def train(
                 join=False,
             )
             _join(settings, 0, meeting)
-            dist.barrier()
+            _share(learner)
         try:
             _lead(learner, folder, end, report, checkpoint_every_s)
         finally:
@@ -271,10 +297,6 @@ def train(
                     process.join(10)
                     if process.is_alive():
                         process.terminate()
-            torch.set_num_threads(threads)
-    about = {"preset": settings.preset, "image_size": str(settings.size), "step": str(learner.step)}
-    run_folder.save_weights(folder / run_folder.HALF_WEIGHTS, learner.model.state_dict(), about, half=True)
-    return run_folder.save_weights(folder / run_folder.WEIGHTS, learner.model.state_dict(), about)
 
 
 def _lead(
