@@ -1,7 +1,7 @@
 """A scene to show people: four things drift, and in five seconds each is heard, two together, and once none.
 
-Second 0: the disc rings. 1: the triangle whistles. 2: nobody. 3: the square buzzes while the star plays. 4: the star
-goes on alone. Nothing in the picture says who sounds.
+Second 0: the disc rings. 1: the triangle whistles. 2: nobody. 3: the disc rings while the square buzzes. 4: the star
+plays. Nothing in the picture says who sounds.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from auralsam2.training.shapes import Build, Shape
 
 SIZE_PX = 512
 FRAMES_PER_SECOND = 25
-_SCHEDULE: tuple[tuple[Shape, ...], ...] = (("disc",), ("triangle",), (), ("square", "star"), ("star",))
+_SCHEDULE: tuple[tuple[Shape, ...], ...] = (("disc",), ("triangle",), (), ("disc", "square"), ("star",))
 
 
 @dataclass(frozen=True)
