@@ -14,6 +14,10 @@ def model() -> AuralSAM2:
     return AuralSAM2.from_preset("compact", 224)
 
 
+def head() -> torch.nn.Linear:
+    return torch.nn.Linear(128, NUM_NAMES)
+
+
 def test_names_are_those_of_the_things_whether_or_not_they_sound() -> None:
     scene = world.draw_scene("multi", "train", 0, 4)
     owners = world.Painter(scene, 64).draw(0.5)[1]
@@ -51,7 +55,7 @@ def test_timbre_labels_are_who_sounds() -> None:
 def test_vggish_learns_timbres_within_some_dozen_steps() -> None:
     losses: list[float] = []
     learn_sounds(
-        model(), 0, Schedule(0, 40, clips_per_step=4, warmup_steps=5), lambda w, s, n, loss: losses.append(loss)
+        model(), head(), 0, Schedule(0, 40, clips_per_step=4, warmup_steps=5), lambda w, s, n, loss: losses.append(loss)
     )
     assert len(losses) == 40
     assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:3])
@@ -62,7 +66,7 @@ def test_the_image_encoder_learns_and_nothing_else_moves() -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     losses: list[float] = []
     schedule = Schedule(12, 0, frames_per_step=6, warmup_steps=2)
-    learn_pictures(network, 0, schedule, lambda w, s, n, loss: losses.append(loss))
+    learn_pictures(network, head(), 0, schedule, lambda w, s, n, loss: losses.append(loss))
     assert np.mean(losses[-3:]) < np.mean(losses[:2])
     moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     assert moved
