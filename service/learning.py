@@ -208,7 +208,7 @@ def evaluate(
 def _table(reports: list[Any], title: str) -> Table:
     table = Table(title=title)
     table.add_column("split")
-    table.add_column("read-out")
+    table.add_column("read-out", no_wrap=True)
     for column in ("M_J", "M_J with object", "M_F", "empty masks", "S"):
         table.add_column(column, justify="right")
 
@@ -217,7 +217,7 @@ def _table(reports: list[Any], title: str) -> Table:
 
     for report in reports:
         for position, (read_out, score) in enumerate(report.scores.items()):
-            about = f"{report.split} ({report.num_clips} clips)" if position == 0 else ""
+            about = f"{report.split}, {report.num_clips} clips" if position == 0 else ""
             figures = (score.mean_jaccard, score.mean_jaccard_with_object, score.mean_f_score)
             table.add_row(about, read_out, *map(shown, figures), f"{score.empty_share:.1%}", shown(score.null_score))
         table.add_section()

@@ -95,7 +95,8 @@ def evaluate(
     for sample in samples:
         prediction = predict(sample)
         parts = (prediction.candidates, prediction.iou, prediction.object_score[:, None])
-        candidates, iou, object_score = (torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
+        # Copies: what a server answered may be read-only.
+        candidates, iou, object_score = (torch.from_numpy(np.array(part)) for part in parts)
         for read_out, tally in tallies.items():
             logits = select(candidates, iou, object_score, read_out)
             size = sample.masks.shape[1:]
