@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ from auralsam2.training.losses import segmentation_loss
 from auralsam2.training.running_statistics import RunningStatistics
 from auralsam2.training.settings import TrainSettings
 from auralsam2.training.starting import Weights, pretrained, starting_point
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 LOSSES = ("total", "focal", "dice", "iou", "occlusion", "audio_contrast")
 CHECKPOINT_EVERY_S = 120.0
@@ -202,6 +205,15 @@ def _share(learner: Learner) -> None:
         dist.broadcast(value, 0)
 
 
+def _log_writer() -> "type[SummaryWriter]":
+    """TensorBoard's writer. Raises TrainingError where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise TrainingError("the log needs the package 'tensorboard'; install it with: make setup") from error
+    return SummaryWriter
+
+
 def _unheard(what: str, step: int, steps: int, loss: float) -> None:
     """A report that nobody reads."""
 
@@ -247,6 +259,7 @@ def train(
     Raises: TrainingError, DataError or CheckpointError. A loss that is not finite names step, clips and checkpoint.
     """
     weights = weights or Weights()
+    _log_writer()  # what is missing is told before the long work, not after
     folder.mkdir(parents=True, exist_ok=True)
     end = settings.steps if stop_at is None else min(stop_at, settings.steps)
     state = run_folder.load_checkpoint(folder, settings)
@@ -303,8 +316,6 @@ def _lead(
     learner: Learner, folder: Path, end: int, report: Callable[[Progress], None], checkpoint_every_s: float
 ) -> None:
     """The first worker: steps, log, checkpoints."""
-    from torch.utils.tensorboard import SummaryWriter
-
     settings = learner.settings
     saved_s = time.monotonic()
     saved_step = learner.step if (folder / run_folder.CHECKPOINT).exists() else None
@@ -314,7 +325,7 @@ def _lead(
             return "none yet"
         return f"{folder / run_folder.CHECKPOINT} (step {saved_step})"
 
-    with SummaryWriter(str(folder / run_folder.LOG), purge_step=learner.step) as log:
+    with _log_writer()(str(folder / run_folder.LOG), purge_step=learner.step) as log:
 
         def after(progress: Progress) -> None:
             nonlocal saved_s, saved_step

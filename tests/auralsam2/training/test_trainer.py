@@ -171,6 +171,15 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         train(replace(TINY, preset="hiera_tiny"), tmp_path)
 
 
+def test_without_tensorboard_it_says_so_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(TrainingError, match="needs the package 'tensorboard'"):
+        train(TINY, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / run_folder.CHECKPOINT).write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(TrainingError, match=r"checkpoint\.pt: not a readable training checkpoint .*Remove it"):
