@@ -15,7 +15,7 @@ from auralsam2.errors import TrainingError
 from auralsam2.training.settings import TrainSettings
 
 CHECKPOINT = "checkpoint.pt"
-PRETRAINED = "pretrained.safetensors"
+PRETRAINED = "pretrained-{:08x}.safetensors"
 WEIGHTS = "weights.safetensors"
 HALF_WEIGHTS = "weights-float16.safetensors"
 LOG = "log"

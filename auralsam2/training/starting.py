@@ -1,5 +1,6 @@
 """Where a run starts from: weights that were given, or for `compact` initial ones and a pretraining of its own."""
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,8 @@ def pretrained(
     schedule = Schedule(settings.pretraining_image_steps, settings.pretraining_sound_steps)
     if weights.checkpoint is not None or not settings.end_to_end or not schedule.steps:
         return
-    path = folder / run_folder.PRETRAINED
+    # Named by the run's settings: what another seed or size left in this folder is not this run's.
+    path = folder / run_folder.PRETRAINED.format(zlib.crc32(repr(settings).encode()))
     if not path.exists():
         pretrain(model, settings.seed, schedule, report)
         run_folder.save_weights(path, model.state_dict(), {"preset": settings.preset})
