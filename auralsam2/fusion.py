@@ -1,13 +1,13 @@
 """One stage's two-way fusion: project, attend both ways, project back, add, normalise."""
 
-from typing import Literal
-
+import torch
 from torch import Tensor, nn
 
-from kernels.audio_visual_fusion import two_way_paper, two_way_released
+from kernels import operators
+from kernels.fusion.reference import FUSION_FORMS, FusionForm, two_way_paper, two_way_released
+from kernels.fusion.weights import FusionWeights
 
-FusionForm = Literal["released", "paper"]
-FUSION_FORMS: tuple[FusionForm, ...] = ("released", "paper")
+__all__ = ["FUSION_FORMS", "AudioVisualFusion", "FusedAudioVisualFusion", "FusionForm"]
 
 
 class AudioVisualFusion(nn.Module):
@@ -41,3 +41,65 @@ class AudioVisualFusion(nn.Module):
         frame = self.W_z(frame.unsqueeze(2)) + volume
         sound = self.W_z2(sound.unsqueeze(2)) + tokens
         return self.norm_layer(frame.flatten(2).transpose(1, 2)), self.norm_layer2(sound.squeeze(2))
+
+
+Affine = tuple[Tensor, Tensor]
+
+
+def _affine(layer: nn.Module) -> Affine:
+    """A 1x1 convolution as matrix [out, in] and bias, in float64."""
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    return weight.detach().double().flatten(1), bias.detach().double()
+
+
+def _after(outer: Affine, inner: Affine) -> Affine:
+    return outer[0] @ inner[0], outer[0] @ inner[1] + outer[1]
+
+
+def _with_batch_norm(steps: nn.Module) -> Affine:
+    """A 1x1 convolution and the batch norm behind it, with its fixed statistics, as one map."""
+    matrix, bias = _affine(steps.get_submodule("0"))
+    norm = steps.get_submodule("1")
+    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm3d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
+    return matrix * scale[:, None], (bias - norm.running_mean.double()) * scale + norm.bias.detach().double()
+
+
+def fold(module: AudioVisualFusion) -> FusionWeights:
+    """The module's weights as the fused operator reads them, folded in float64, in the module's own dtype."""
+    align = _affine(module.align_channel)
+    visual = [_affine(module.get_submodule(f"{name}_frame")) for name in "qkv"]
+    sound = [align, *(_after(_affine(module.get_submodule(f"{name}_audio")), align) for name in "qkv")]
+    frame_out, sound_out = _with_batch_norm(module.W_z), _with_batch_norm(module.W_z2)
+    folded = (
+        torch.cat([matrix for matrix, _ in visual]),
+        torch.cat([bias for _, bias in visual]),
+        torch.cat([matrix for matrix, _ in sound]),
+        torch.cat([bias for _, bias in sound]),
+        *frame_out,
+        module.norm_layer.weight.detach(),
+        module.norm_layer.bias.detach(),
+        *sound_out,
+        module.norm_layer2.weight.detach(),
+        module.norm_layer2.bias.detach(),
+    )
+    dtype = module.norm_layer.weight.dtype
+    return FusionWeights(*(weight.to(dtype).contiguous() for weight in folded))
+
+
+class FusedAudioVisualFusion(nn.Module):
+    """The same fusion as one operator, for inference: weights are folded once, when it is made."""
+
+    def __init__(self, module: AudioVisualFusion) -> None:
+        super().__init__()
+        self.form = module.form
+        for name, weight in fold(module)._asdict().items():
+            self.register_buffer(name, weight, persistent=False)
+
+    def forward(self, visual: Tensor, audio: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """As `AudioVisualFusion`; no gradient."""
+        weights = (self.get_buffer(name) for name in FusionWeights._fields)
+        frame, sound = operators.audio_visual_fusion(visual, audio, *weights, self.form)
+        return frame, sound

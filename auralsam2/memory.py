@@ -15,6 +15,7 @@ from torch import Tensor
 
 from auralsam2.positions import rotate
 from auralsam2.segment_anything import NUM_MEMORY_FRAMES, SegmentAnything
+from kernels import operators
 
 # SAM2's configuration: how the mask enters the memory encoder, and how much of the sine map is added to the queries.
 MASK_SCALE, MASK_BIAS = 20.0, -10.0
@@ -107,9 +108,23 @@ def _cross_attention(attention: RoPEAttention, x: Tensor, memory: MemoryReading,
     return out
 
 
-def _layer(layer: MemoryAttentionLayer, x: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
+def _fused_cross_attention(attention: RoPEAttention, x: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
+    read = operators.memory_attention(
+        attention.q_proj(x),
+        attention.k_proj(memory.tokens + memory.positions),
+        memory.tokens,
+        positions.cos,
+        positions.sin,
+        memory.num_pointer_tokens,
+    )
+    out: Tensor = attention.out_proj(attention.v_proj(read))
+    return out
+
+
+def _layer(layer: MemoryAttentionLayer, x: Tensor, memory: MemoryReading, positions: Positions, fused: bool) -> Tensor:
+    cross_attention = _fused_cross_attention if fused else _cross_attention
     x = x + _self_attention(layer.self_attn, layer.norm1(x), positions)
-    x = x + _cross_attention(layer.cross_attn_image, layer.norm2(x), memory, positions)
+    x = x + cross_attention(layer.cross_attn_image, layer.norm2(x), memory, positions)
     fed: Tensor = x + layer.linear2(F.relu(layer.linear1(layer.norm3(x))))
     return fed
 
@@ -118,7 +133,7 @@ def attend(sam: SegmentAnything, image: Tensor, memory: MemoryReading, positions
     """Image tokens [N, C] that have read the memory, [N, C]."""
     x = image + INPUT_POSITION_WEIGHT * positions.image
     for layer in sam.memory_attention.layers:
-        x = _layer(layer, x, memory, positions)
+        x = _layer(layer, x, memory, positions, sam.fused)
     out: Tensor = sam.memory_attention.norm(x)
     return out
 

@@ -7,6 +7,8 @@ convolution are in the released checkpoints but take no part in the computation.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels import operators
+
 MLP_RATIO = 4
 SPATIAL_REDUCTION = 4
 
@@ -44,17 +46,26 @@ class DepthWise(nn.Module):
 
 
 class Mlp(nn.Module):
+    fused: bool
+    """Depth-wise convolution and GELU as one operator, without a gradient."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.fused = False
         self.fc1 = nn.Linear(width, MLP_RATIO * width)
         self.dwconv = DepthWise(MLP_RATIO * width)
         self.fc2 = nn.Linear(MLP_RATIO * width, width)
 
     def forward(self, x: Tensor, side: int | None) -> Tensor:
         hidden = self.fc1(x)
-        if side is not None:
-            hidden = self.dwconv(hidden, side)
-        out: Tensor = self.fc2(F.gelu(hidden))
+        if side is None:
+            hidden = F.gelu(hidden)
+        elif self.fused:
+            convolution = self.dwconv.dwconv
+            hidden = operators.depthwise_gelu(hidden, convolution.weight, convolution.bias, side)
+        else:
+            hidden = F.gelu(self.dwconv(hidden, side))
+        out: Tensor = self.fc2(hidden)
         return out
 
 

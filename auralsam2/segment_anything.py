@@ -98,6 +98,8 @@ class SegmentAnything(nn.Module):
     def __init__(self, preset: Preset, image_size: int) -> None:
         super().__init__()
         width, side = preset.width, image_size // STRIDE
+        self.fused = False
+        """Memory is read by the fused operator, without a gradient; see `AuralSAM2.fuse`."""
         self.image_encoder = _image_encoder(preset)
         self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
         self.memory_attention = _memory_attention(preset, side)

@@ -1,1 +1,1 @@
-"""How the fused operators run fast. For now the PyTorch references that every kernel will be compared with."""
+"""How the fused operators run fast: Triton kernels beside their PyTorch forms, and what proves them. See README.md."""

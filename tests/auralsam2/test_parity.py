@@ -21,6 +21,7 @@ mutations that break parity by orders of magnitude, and components against the s
 (test_against_sam2.py).
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -118,6 +119,9 @@ class Case:
     reordered: Tracked
     """A float32 run on two threads: the same sums in another order."""
     exact: Seen
+    fused: Seen
+    """A float32 run of the fused operators."""
+    fused_reordered: Tracked
     silent: list[Tensor]
     """The tracker's features when the clip falls silent."""
     misaligned: list[Tensor]
@@ -203,8 +207,11 @@ def case(request: pytest.FixtureRequest, parity_folder: Path) -> Iterator[Case]:
         keys = {key: tuple(value.shape) for key, value in model.state_dict().items()}
         model.load_released(parity_state(model, int(golden["seed"])))
         single = watched(model, inputs, int(golden["cond_frame"]))
+        fused_model = copy.deepcopy(model).fuse()
+        fused = watched(fused_model, inputs, int(golden["cond_frame"]))
         torch.set_num_threads(2)
         reordered = watched(model, inputs, int(golden["cond_frame"])).out
+        fused_reordered = watched(fused_model, inputs, int(golden["cond_frame"])).out
         torch.set_num_threads(1)
         # Silence is a log-mel of zeros, found by trial: log(0.01) gives other figures on all three files.
         silent = fuse_again(model, single, inputs, torch.zeros_like(inputs[1]))
@@ -214,7 +221,21 @@ def case(request: pytest.FixtureRequest, parity_folder: Path) -> Iterator[Case]:
         model.v_model.sam_prompt_encoder.pe_layer.float()
         doubled = [None if value is None else value.double() for value in inputs]
         exact = watched(model, doubled, int(golden["cond_frame"]))
-        made = Case(request.param, golden, model, inputs, keys, single, reordered, exact, silent, misaligned, {})
+        made = Case(
+            request.param,
+            golden,
+            model,
+            inputs,
+            keys,
+            single,
+            reordered,
+            exact,
+            fused,
+            fused_reordered,
+            silent,
+            misaligned,
+            {},
+        )
         yield dataclasses.replace(made, response=rounding_response(made))
 
 
@@ -229,7 +250,7 @@ def test_keys_and_shapes_are_those_of_the_released_checkpoint(
     assert case.keys == expected
 
 
-@pytest.mark.parametrize("precision", ["single", "exact"])
+@pytest.mark.parametrize("precision", ["single", "exact", "fused"])
 def test_every_stage_before_the_tracker(case: Case, precision: str) -> None:
     seen: Seen = getattr(case, precision)
     stages = {
@@ -253,16 +274,28 @@ def test_exact_arithmetic_is_within_one_float32_run_of_golden(case: Case, field:
 
 
 @pytest.mark.parametrize("field", TOLERANCE)
+@pytest.mark.parametrize("operators", ["plain", "fused"])
 def test_float32_is_within_two_float32_runs_of_golden(
-    case: Case, field: str, record_property: Callable[[str, object], None]
+    case: Case, field: str, operators: str, record_property: Callable[[str, object], None]
 ) -> None:
-    error = np.minimum(case.error(field, case.single.out), case.error(field, case.reordered))
+    runs = (case.single.out, case.reordered) if operators == "plain" else (case.fused.out, case.fused_reordered)
+    error = np.minimum(*(case.error(field, run) for run in runs))
     within = np.flatnonzero(error <= TOLERANCE[field]).tolist()
     record_property(f"{case.name}.{field}.error_by_frame", error.tolist())
     record_property(f"{case.name}.{field}.frames_within_published_tolerance", within)
     print(f"{case.name} {field}: {error}, response {case.response[field]}; within {TOLERANCE[field]}: frames {within}")
     budget = np.maximum(TOLERANCE[field], K_FLOAT32 * case.response[field])
     assert (error <= budget).all(), f"{case.name} {field} by frame: {error}, budget {budget}"
+
+
+@pytest.mark.parametrize("case", ["tiny_256_t3"], indirect=True)
+def test_fused_operators_are_exact(case: Case) -> None:
+    """In float64 the fused network is the plain one, far below what float32 rounds."""
+    inputs = [None if value is None else value.double() for value in case.inputs]
+    fused = watched(copy.deepcopy(case.model).fuse(), inputs, case.conditioning_frame)
+    error = (fused.out.low_res_logits - case.exact.out.low_res_logits).abs()
+    response = case.response["low_res_logits"][:, None, None, None]
+    assert (error.numpy() <= 1e-6 * np.maximum(1.0, response)).all(), by_frame(error.numpy())
 
 
 def test_which_frames_meet_the_published_tolerance_outright(case: Case) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.audio_visual_fusion import Projections, two_way_paper, two_way_released
+from kernels.fusion.reference import Projections, two_way_paper, two_way_released
 
 SHAPES = [
     pytest.param(2, 8, 4, 4, 3, id="rows-inside-channels"),

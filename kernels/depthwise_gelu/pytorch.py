@@ -1,0 +1,17 @@
+"""The plain form: what `auralsam2.pvt` computes between its two linear layers. Reference, and what a CPU runs."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def depthwise_gelu(hidden: Tensor, weight: Tensor, bias: Tensor, side: int) -> Tensor:
+    """GELU, exact, of a 3 x 3 convolution of each feature by itself, zeros around the map.
+
+    Args:
+        hidden: [T, side * side, F], pixels row by row, any float dtype.
+        weight: [F, 1, 3, 3]; bias: [F], both of the dtype of `hidden`.
+    Returns: [T, side * side, F], dtype of `hidden`.
+    """
+    image = hidden.transpose(1, 2).unflatten(2, (side, side))
+    mixed = F.conv2d(image, weight, bias, padding=1, groups=hidden.shape[2])
+    return F.gelu(mixed.flatten(2).transpose(1, 2))
