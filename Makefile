@@ -5,7 +5,7 @@ SERVER_VENV := .venv-server
 BIN := $(VENV)/bin
 BUILD := build/compact-256-t5
 
-.PHONY: help setup demo test check format train evaluate bench-serving clean
+.PHONY: help setup demo test check format train evaluate bench-serving bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,7 +20,7 @@ $(VENV)/.ready: pyproject.toml requirements/torch.txt requirements/sam2.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	SAM2_BUILD_CUDA=0 $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
 		-r requirements/sam2.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[export,train,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[export,kernels,train,dev]'
 	touch $@
 
 # The server's Python models answer empty tensors with numpy 2, so they have an environment of their own.
@@ -53,6 +53,12 @@ evaluate: setup ## M_J and M_F of the shipped weights on the procedural splits
 
 bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the engine calls alone
 	$(BIN)/python -m loadtests.serving_overhead --build $(BUILD)
+
+bench-kernels: setup ## fused operators beside what they replace; on a GPU the kernels, on a CPU the low-rank form
+	$(BIN)/python -m kernels.bench --json out/bench-kernels.json
+
+kernels-report: setup ## registers, spills, shared memory and tensor-core instructions for six architectures, no GPU needed
+	$(BIN)/python -m kernels.compilation --json out/kernels-report.json
 
 $(BUILD)/manifest.json: | setup
 	$(BIN)/auralsam2 export --out $(BUILD)

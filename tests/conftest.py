@@ -1,6 +1,7 @@
 """Builds and servers that several rooms' tests share. A build is exported once a session, by our own export."""
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -8,6 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+
+# Before anything imports triton: without a GPU its kernels run in the interpreter, on CPU tensors.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 from auralsam2 import AuralSAM2
 from auralsam2.log_mel import SAMPLE_RATE
