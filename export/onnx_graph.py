@@ -2,16 +2,20 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 import onnx_ir.passes.common as ir_passes
 import torch
 from onnx_ir import Model
 from onnxscript.optimizer import fold_constants
-from torch import Tensor
+from torch import Tensor, nn
 
 from export.errors import ExportError
+from export.fused_operators import OPERATORS
+from export.operator_functions import add_functions, inline, translations
 from export.stages import Stage, TensorSpec
 
 OPSET = 18
@@ -25,9 +29,13 @@ def example(stage: Stage, spec: TensorSpec) -> Tensor:
     return torch.zeros(stage.graph_shape(spec), dtype=DTYPES[spec.dtype])
 
 
-def export_stage(stage: Stage, path: Path) -> Path:
+def export_stage(stage: Stage, path: Path, *, inlined: bool = True) -> Path:
     """Write `stage` to `path` as ONNX (opset 18), with the specification's names on its inputs and outputs.
 
+    Args:
+        inlined: the fused operators are written out in standard operators, as OpenVINO needs it: it reads no
+            functions. Else each is a node of the domain `auralsam2` with a function as its body, which ONNX Runtime
+            runs as it is and TensorRT may replace.
     Raises: ExportError when the exporter, the checker or the size limit refuses.
     """
     module = stage.module.eval().requires_grad_(False)
@@ -35,8 +43,25 @@ def export_stage(stage: Stage, path: Path) -> Path:
     if size > MAX_BYTES:
         raise ExportError(f"{stage.name}: {size} bytes of weights; one ONNX file holds at most {MAX_BYTES}.")
     arguments = tuple(example(stage, spec) for spec in stage.inputs)
+    names = ([spec.name for spec in stage.inputs], [spec.name for spec in stage.outputs])
+    try:
+        model = to_onnx(module, arguments, *names)
+        add_functions(model, OPERATORS, to_onnx)
+    except ExportError as error:
+        raise ExportError(f"{stage.name}: {error}") from error
+    if inlined:
+        inline(model)
+        _tidy(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ir.save(model, path)
+    _check(stage, path)
+    return path
+
+
+def to_onnx(module: nn.Module, arguments: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> Model:
+    """The module's tidied graph, at the shapes of `arguments`; fused operators are nodes that have no body yet."""
     with warnings.catch_warnings(), torch.no_grad():
-        # The exporter warns about its own internals; what matters is checked below on the finished file.
+        # The exporter warns about its own internals; what matters is checked on the finished file.
         warnings.simplefilter("ignore")
         for noisy in ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "onnx_ir"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -45,18 +70,16 @@ def export_stage(stage: Stage, path: Path) -> Path:
             arguments,
             dynamo=True,
             opset_version=OPSET,
-            input_names=[spec.name for spec in stage.inputs],
-            output_names=[spec.name for spec in stage.outputs],
+            input_names=inputs,
+            output_names=outputs,
             optimize=False,
             verbose=False,
+            custom_translation_table=translations(OPERATORS),
         )
     if program is None:
-        raise ExportError(f"{stage.name}: the ONNX exporter returned nothing.")
+        raise ExportError("the ONNX exporter returned nothing.")
     _tidy(program.model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    program.save(path, external_data=False)
-    _check(stage, path)
-    return path
+    return program.model
 
 
 def _tidy(model: Model) -> None:

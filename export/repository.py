@@ -29,7 +29,7 @@ from export.parity import OutputParity
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
 from export.stages import STAGE_NAMES, Stage, build_stages
-from export.triton_config import TEMPLATES, check_stage, render
+from export.triton_config import TEMPLATES, check_stage, render, render_gpu
 from model_repository.stage_runtime.engine import check_precision, file_sha256
 
 RUNTIME = "stage_runtime"
@@ -98,8 +98,10 @@ def _replace(partial: Path, out: Path) -> None:
 
 
 def _stages(settings: ExportSettings, model: AuralSAM2) -> tuple[Stage, ...]:
+    whole_clips = settings.target != "cpu"
+    frames_per_call = settings.num_frames if whole_clips else HIERA_FRAMES_PER_CALL
     return build_stages(
-        model, settings.num_frames, settings.conditioning_frame, settings.read_out, HIERA_FRAMES_PER_CALL
+        model, settings.num_frames, settings.conditioning_frame, settings.read_out, frames_per_call, whole_clips
     )
 
 
@@ -170,14 +172,17 @@ def golden_tolerance(passed: Passed, name: str) -> npt.NDArray[np.float32]:
 
 
 def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: Path) -> None:
-    """Beside each graph: its configuration, its model.py, and the runtime that both need."""
+    """Beside each graph: its configuration and, for a CPU, its model.py and the runtime that both need."""
     for stage in stages:
         folder = models / stage.name
-        shutil.copy2(TEMPLATES / stage.name / "1" / "model.py", folder / "1" / "model.py")
-        runtime = folder / "1" / RUNTIME
-        shutil.copytree(TEMPLATES / RUNTIME, runtime, ignore=shutil.ignore_patterns("__pycache__"))
         sha256 = file_sha256(_graph(models, stage.name))
-        text = render(settings, stage.name, frames_per_call=stage.frames_per_call, sha256=sha256)
+        if settings.target == "cpu":
+            shutil.copy2(TEMPLATES / stage.name / "1" / "model.py", folder / "1" / "model.py")
+            runtime = folder / "1" / RUNTIME
+            shutil.copytree(TEMPLATES / RUNTIME, runtime, ignore=shutil.ignore_patterns("__pycache__"))
+            text = render(settings, stage.name, frames_per_call=stage.frames_per_call, sha256=sha256)
+        else:
+            text = render_gpu(settings, stage, sha256)
         check_stage(text, stage)
         (folder / "config.pbtxt").write_text(text)
     (models / ENSEMBLE / "1").mkdir(parents=True)
@@ -196,6 +201,7 @@ def _manifest(
         "num_frames": settings.num_frames,
         "conditioning_frame": settings.conditioning_frame,
         "read_out": settings.read_out,
+        "target": settings.target,
         "engine": settings.engine,
         "precision": settings.precision,
         "weights": settings.weights_sentence,

@@ -13,6 +13,7 @@ from export.errors import ExportError
 from model_repository.stage_runtime.engine import ENGINES, OPENVINO_PRECISION
 
 MAX_FRAMES = 16
+TARGETS = ("cpu", "onnx-gpu")
 DETERMINISTIC_SEED = 51
 
 
@@ -32,7 +33,10 @@ class ExportSettings:
     """SAM2's own file, for a checkpoint that holds the fuser alone."""
     conditioning_frame: int = 0
     read_out: ReadOut = "iou_occlusion"
+    target: str = "cpu"
+    """cpu: the embedded server | onnx-gpu: a GPU server's ONNX Runtime backend, with TensorRT, then CUDA."""
     engine: str = "openvino"
+    """On a CPU; what goes to a GPU is compared on ONNX Runtime."""
     precision: str = "float32"
 
     def __post_init__(self) -> None:
@@ -49,6 +53,10 @@ class ExportSettings:
             )
         if self.read_out not in READ_OUTS:
             raise ExportError(f"read_out {self.read_out!r} is unknown; choose one of {', '.join(READ_OUTS)}.")
+        if self.target not in TARGETS:
+            raise ExportError(f"target {self.target!r} is unknown; choose one of {', '.join(TARGETS)}.")
+        if self.target == "onnx-gpu":
+            object.__setattr__(self, "engine", "onnxruntime")
         if self.engine not in ENGINES:
             raise ExportError(f"engine {self.engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
         allowed = tuple(OPENVINO_PRECISION) if self.engine == "openvino" else ("float32",)
@@ -71,7 +79,8 @@ class ExportSettings:
             parts.append(f"cond{self.conditioning_frame}")
         if self.read_out != "iou_occlusion":
             parts.append(self.read_out.replace("_", "-"))
-        parts += [value for value, usual in ((self.engine, "openvino"), (self.precision, "float32")) if value != usual]
+        engine = self.engine if self.target == "cpu" else self.target
+        parts += [value for value, usual in ((engine, "openvino"), (self.precision, "float32")) if value != usual]
         return "-".join(parts)
 
     @property

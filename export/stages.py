@@ -5,6 +5,7 @@ FPN levels 0 and 1 are only ever read through linear maps (the decoder's `conv_s
 embeddings), so each lateral is folded into its readers and the 256-channel map at stride 4 never exists.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from auralsam2.presets import STRIDE
 from auralsam2.readout import ReadOut, select
 from auralsam2.tracker import ImageFeatures, track
 
+HANDED_ON = "AUDIO_TOKENS_AFTER_HIERA"
 STAGE_NAMES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
 
 
@@ -91,6 +93,18 @@ class HieraStage(nn.Module):
         )
 
 
+class HandsOnTokens(nn.Module):
+    """Hiera for a server without Python between the stages: the chain's audio tokens pass through the graph."""
+
+    def __init__(self, hiera: HieraStage) -> None:
+        super().__init__()
+        self.hiera = hiera
+
+    def forward(self, frames: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        """As HieraStage; tokens [T, C] come out as they went in."""
+        return (*self.hiera(frames), tokens.clone())
+
+
 class AuralFuserStage(nn.Module):
     """Patches and audio tokens to the features that prompt the decoder. Only patch embedding 3 (1x1) is left to do."""
 
@@ -154,9 +168,22 @@ class Stage:
 
 
 def build_stages(
-    model: AuralSAM2, num_frames: int, conditioning_frame: int, read_out: ReadOut, hiera_frames_per_call: int
+    model: AuralSAM2,
+    num_frames: int,
+    conditioning_frame: int,
+    read_out: ReadOut,
+    hiera_frames_per_call: int,
+    hands_on_tokens: bool = False,
 ) -> tuple[Stage, ...]:
-    """The chain for clips of `num_frames` frames. Names and shapes are the contract between the models."""
+    """The chain for clips of `num_frames` frames. Names and shapes are the contract between the models.
+
+    Fuser and decoder run the fused operators, on weights of their own: `model` stays as it is.
+
+    Args:
+        hands_on_tokens: the hiera graph takes the audio tokens too and gives them back; then it takes whole clips.
+    """
+    assert not hands_on_tokens or hiera_frames_per_call == num_frames
+    fused = copy.deepcopy(model).fuse()
     t, size, width = num_frames, model.image_size, model.preset.width
     side = size // STRIDE
 
@@ -177,19 +204,22 @@ def build_stages(
         floats("OBJECT_SCORE"),
     )
     frames = TensorSpec("FRAMES", "UINT8", (t, size, size, 3))
+    hiera = HieraStage(model)
+    # A graph cannot give an output the name of an input.
+    passing, handed_on = ((tokens,), (floats(HANDED_ON, width),)) if hands_on_tokens else ((), ())
     return (
         Stage("vggish", VggishStage(model), (floats("AUDIO", WINDOW_SAMPLES, 2),), (tokens,), t),
         Stage(
             "hiera",
-            HieraStage(model),
-            (frames,),
-            (high_res_s4, high_res_s8, *patches, embedding),
+            HandsOnTokens(hiera) if hands_on_tokens else hiera,
+            (frames, *passing),
+            (high_res_s4, high_res_s8, *patches, embedding, *handed_on),
             hiera_frames_per_call,
         ),
-        Stage("aural_fuser", AuralFuserStage(model), (*patches, embedding, tokens), (*visual, *sound), t),
+        Stage("aural_fuser", AuralFuserStage(fused), (*patches, embedding, tokens), (*visual, *sound), t),
         Stage(
             "sam2_decoder",
-            Sam2DecoderStage(model, conditioning_frame, read_out),
+            Sam2DecoderStage(fused, conditioning_frame, read_out),
             (high_res_s4, high_res_s8, embedding, *visual, *sound),
             masks,
             t,

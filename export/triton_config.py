@@ -1,6 +1,7 @@
 """Fill the `config.pbtxt` templates of model_repository/ and hold them against the stages that they describe."""
 
 import string
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import model_repository
 from auralsam2.presets import STRIDE, preset
 from export.errors import ExportError
 from export.settings import ExportSettings
-from export.stages import Stage, TensorSpec
+from export.stages import HANDED_ON, Stage, TensorSpec
 
 TEMPLATES = Path(model_repository.__file__).parent
-_TEMPLATE_NOTE = "# Template."
+GPU_TEMPLATE = "onnx_gpu.pbtxt"
+_TEMPLATE_NOTE = "# Template"
 
 
 def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
@@ -37,15 +39,46 @@ def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
         "C_8": width // 8,
         "engine": settings.engine,
         "precision": settings.precision,
+        "handed_on": "AUDIO_TOKENS" if settings.target == "cpu" else HANDED_ON,
         **parameters,
     }
-    lines = (TEMPLATES / name / "config.pbtxt").read_text().splitlines(keepends=True)
+    return _filled(settings, name, f"{name}/config.pbtxt", values)
+
+
+def render_gpu(settings: ExportSettings, stage: Stage, sha256: str) -> str:
+    """The `config.pbtxt` of a stage on a GPU: the graph's own tensors, on ONNX Runtime's backend.
+
+    Args:
+        sha256: of the stage's graph.
+    Raises: ExportError as `render`.
+    """
+    types = model_config_pb2.DataType
+    tensors = model_config_pb2.ModelConfig()
+    warmup = model_config_pb2.ModelWarmup(name="zeros", batch_size=1)
+    for specs, entries in ((stage.inputs, tensors.input), (stage.outputs, tensors.output)):
+        for spec in specs:
+            entries.add(name=spec.name, data_type=types.Value(f"TYPE_{spec.dtype}"), dims=spec.shape)
+    for entry in tensors.input:
+        warmup.inputs[entry.name].CopyFrom(
+            model_config_pb2.ModelWarmup.Input(data_type=entry.data_type, dims=entry.dims, zero_data=True)
+        )
+    values = {
+        "name": stage.name,
+        "tensors": text_format.MessageToString(tensors),
+        "warmup": text_format.MessageToString(model_config_pb2.ModelConfig(model_warmup=[warmup])),
+        "sha256": sha256,
+    }
+    return _filled(settings, stage.name, GPU_TEMPLATE, values)
+
+
+def _filled(settings: ExportSettings, name: str, template: str, values: Mapping[str, Any]) -> str:
+    lines = (TEMPLATES / template).read_text().splitlines(keepends=True)
     body = "".join(line for line in lines if not line.startswith(_TEMPLATE_NOTE))
     try:
         text = f"# Written by auralsam2 export for {settings.name}.\n" + string.Template(body).substitute(values)
         found = parse(text).name
     except (KeyError, ValueError, text_format.ParseError) as error:
-        raise ExportError(f"{name}/config.pbtxt: {error!r}. Mend the template in model_repository/{name}.") from error
+        raise ExportError(f"{name}/config.pbtxt: {error!r}. Mend the template model_repository/{template}.") from error
     if found != name:
         raise ExportError(f"{name}/config.pbtxt names the model {found!r}; it must be {name!r}.")
     return text
