@@ -49,7 +49,10 @@ def export(
     ] = None,
     conditioning_frame: Annotated[int, typer.Option(help="Decoded first: 0 for AVSBench, T/2 for Ref-AVS.")] = 0,
     read_out: Annotated[str, typer.Option(help="first | iou | iou_occlusion")] = "iou_occlusion",
-    engine: Annotated[str, typer.Option(help="openvino | onnxruntime")] = "openvino",
+    target: Annotated[
+        str, typer.Option(help="cpu: the embedded server | onnx-gpu: the repository of a GPU server")
+    ] = "cpu",
+    engine: Annotated[str, typer.Option(help="On a CPU: openvino | onnxruntime")] = "openvino",
     precision: Annotated[str, typer.Option(help="float32 | bfloat16 (openvino)")] = "float32",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Build folder; default: build/<name>.")] = None,
 ) -> None:
@@ -64,12 +67,16 @@ def export(
             sam2_checkpoint=sam2_checkpoint,
             conditioning_frame=conditioning_frame,
             read_out=read_out,
+            target=target,
             engine=engine,
             precision=precision,
         )
     except AuralServeError as error:
         fail(error)
-    console.print(f"serve it with: auralsam2 serve --build {build}")
+    if target == "cpu":
+        console.print(f"serve it with: auralsam2 serve --build {build}")
+    else:
+        console.print(f"serve {build / 'models'} with NVIDIA Triton Inference Server on a machine with a GPU")
 
 
 def _export(out: Path | None, **settings: object) -> Path:

@@ -33,6 +33,8 @@ class ServerConfig:
     host: str = "127.0.0.1"
     grpc_port: int = 8001
     metrics_port: int = 8002
+    # Where metrics listen; None: this machine alone. In a container: the network in which Prometheus asks for them.
+    metrics_host: str | None = None
     http_port: int | None = None
     server_env: Path = field(default_factory=find_server_env)
     model: str = "auralsam2"
@@ -56,13 +58,9 @@ class ServerConfig:
         # Paths may come as text; the server has a working folder of its own, so it needs them absolute.
         object.__setattr__(self, "build", Path(self.build).absolute())
         object.__setattr__(self, "server_env", Path(self.server_env).absolute())
-        try:
-            ipaddress.IPv4Address(self._numeric_host)
-        except ValueError as error:
-            raise ConfigError(
-                f"host = {self.host!r}; must be an IPv4 address of this machine: 127.0.0.1 for this machine alone, "
-                "0.0.0.0 for all who can reach it."
-            ) from error
+        self._check_address("host", self.host)
+        if self.metrics_host is not None:
+            self._check_address("metrics_host", self.metrics_host)
         ports = {"grpc_port": self.grpc_port, "metrics_port": self.metrics_port}
         if self.http_port is not None:
             ports["http_port"] = self.http_port
@@ -85,27 +83,36 @@ class ServerConfig:
             self._check_range(name, getattr(self, name), 0.01, 600)
         self._check_range("restart_limit", self.restart_limit, 0, 1000)
 
+    def _check_address(self, name: str, host: str) -> None:
+        try:
+            ipaddress.IPv4Address(_numeric(host))
+        except ValueError as error:
+            raise ConfigError(
+                f"{name} = {host!r}; must be an IPv4 address of this machine: 127.0.0.1 for this machine alone, "
+                "0.0.0.0 for all who can reach it."
+            ) from error
+
     def _check_range(self, name: str, value: float, low: float, high: float) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise ConfigError(f"{name} = {value!r}; must be {low} to {high}. Correct it, or leave it out.")
 
     @property
     def is_loopback(self) -> bool:
-        return ipaddress.IPv4Address(self._numeric_host).is_loopback
+        return ipaddress.IPv4Address(_numeric(self.host)).is_loopback
 
     @property
     def local_host(self) -> str:
-        """Where metrics and HTTP listen: always this machine alone."""
+        """Where HTTP listens: always this machine alone."""
         return self.host if self.is_loopback else "127.0.0.1"
+
+    @property
+    def metrics_address(self) -> str:
+        return self.local_host if self.metrics_host is None else self.metrics_host
 
     @property
     def own_host(self) -> str:
         """The address under which this machine reaches its own gRPC port."""
-        return "127.0.0.1" if ipaddress.IPv4Address(self._numeric_host).is_unspecified else self.host
-
-    @property
-    def _numeric_host(self) -> str:
-        return "127.0.0.1" if self.host == "localhost" else self.host
+        return _reached(self.host)
 
     @property
     def grpc_url(self) -> str:
@@ -113,7 +120,7 @@ class ServerConfig:
 
     @property
     def metrics_url(self) -> str:
-        return f"http://{self.local_host}:{self.metrics_port}/metrics"
+        return f"http://{_reached(self.metrics_address)}:{self.metrics_port}/metrics"
 
     @property
     def models(self) -> Path:
@@ -143,8 +150,17 @@ class ServerConfig:
         return cls(**values)
 
 
+def _numeric(host: str) -> str:
+    return "127.0.0.1" if host == "localhost" else host
+
+
+def _reached(host: str) -> str:
+    """The address under which this machine reaches its own port that listens at `host`."""
+    return "127.0.0.1" if ipaddress.IPv4Address(_numeric(host)).is_unspecified else host
+
+
 def _parse(name: str, text: str, kind: str) -> object:
-    readers = {"int": int, "int | None": int, "float": float, "str": str}
+    readers = {"int": int, "int | None": int, "float": float, "str": str, "str | None": str}
     if "Path" in kind:
         if not text:
             raise ConfigError(f"{name} = ''; must be a path. Unset it for the default.")

@@ -98,7 +98,13 @@ class Launcher:
         """
         assert self._process is None, "a launcher starts once"
         deadline = time.monotonic() + self.config.ready_timeout_s
-        verify_files(self.config.build, read_manifest(self.config.build))
+        manifest = read_manifest(self.config.build)
+        if manifest.target != "cpu":
+            raise ConfigError(
+                f"{self.config.build} was exported for {manifest.target}, which the embedded server cannot load: serve"
+                " its models/ with NVIDIA Triton Inference Server on a GPU, or export with --target cpu."
+            )
+        verify_files(self.config.build, manifest)
         self.golden = Golden.load(self.config.build)
         self._check_ports()
         if not self.config.is_loopback:
@@ -218,6 +224,7 @@ class Launcher:
                 self.sink(line.rstrip("\n"))
 
     def _check_ports(self) -> None:
+        hosts = {"grpc_port": self.config.host, "metrics_port": self.config.metrics_address}
         for name in ("grpc_port", "metrics_port", "http_port"):
             port = getattr(self.config, name)
             if port is None:
@@ -226,7 +233,7 @@ class Launcher:
                 # As the server does itself: connections that only linger from an earlier run are no obstacle.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
-                    probe.bind((self.config.host if name == "grpc_port" else self.config.local_host, port))
+                    probe.bind((hosts.get(name, self.config.local_host), port))
                 except OSError as error:
                     flag = "--" + name.replace("_", "-")
                     raise ConfigError(

@@ -23,6 +23,7 @@ class Manifest:
     engine: str
     weights: str
     files: dict[str, str]  # path below the build folder -> sha256
+    target: str = "cpu"
 
 
 def read_manifest(build: Path) -> Manifest:
@@ -40,7 +41,7 @@ def read_manifest(build: Path) -> Manifest:
     kinds = {"image_size": int, "num_frames": int, "files": dict}
     values: dict[str, Any] = {}
     for name in Manifest.__dataclass_fields__:
-        value, kind = record.get(name), kinds.get(name, str)
+        value, kind = record.get(name, "cpu" if name == "target" else None), kinds.get(name, str)
         if not isinstance(value, kind):
             raise ConfigError(f"{path}: {name} = {value!r}; must be {kind.__name__}. {REMEDY}")
         values[name] = value

@@ -154,7 +154,7 @@ def command_line(runtime: ServerRuntime, config: ServerConfig, backends: Path, m
         f"--grpc-port={config.grpc_port}",
         "--reuse-grpc-port=false",
         "--allow-metrics=true",
-        f"--metrics-address={config.local_host}",
+        f"--metrics-address={config.metrics_address}",
         f"--metrics-port={config.metrics_port}",
         "--trace-config=level=off",
         f"--grpc-restricted-protocol={RESTRICTED}:auralsam2-key={key}",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from service.cli import app
@@ -51,6 +52,9 @@ def test_every_shell_command_exists(blocks: list[tuple[str, str]], repository_ro
                 command = commands.commands[words[1]]  # type: ignore[attr-defined]
                 options = {name for parameter in command.params for name in parameter.opts}
                 assert {word for word in words if word.startswith("-")} <= options, line
+            elif words[:3] == ["docker", "compose", "--profile"]:
+                compose = yaml.safe_load((repository_root / "compose.yaml").read_text())
+                assert any(words[3] in service.get("profiles", []) for service in compose["services"].values()), line
             else:
                 assert words in ([".", ".venv/bin/activate"], ["tensorboard", "--logdir", "runs"]), line
     assert seen >= 8

@@ -81,7 +81,13 @@ def test_a_variable_that_cannot_be_parsed_is_an_error(name: str, text: str) -> N
 def test_every_field_can_come_from_the_environment() -> None:
     for name in ServerConfig.__dataclass_fields__:
         ServerConfig.from_environment(
-            {f"AURALSAM2_{name.upper()}": "127.0.0.1" if name == "host" else "1048576"[:7] if "byte" in name else "40"},
+            {
+                f"AURALSAM2_{name.upper()}": "127.0.0.1"
+                if name.endswith("host")
+                else "1048576"[:7]
+                if "byte" in name
+                else "40"
+            },
             **({} if name == "build" else {"build": BUILD}),
         )
 

@@ -1,0 +1,165 @@
+# Two images from one file:
+#
+#   docker build --target gpu -t auralsam2-service:gpu .     NVIDIA's Triton Inference Server, TensorRT and ONNX Runtime
+#   docker build --target cpu -t auralsam2-service:cpu .     the embedded server of requirements/, runs anywhere
+#
+# Each has a builder, which makes the virtual environments, and a runtime, which copies them. Packages come from where
+# the builder's pip looks; a mirror of your own (or PyTorch's index of CPU wheels, which spares the cpu image gigabytes of
+# CUDA libraries) is named in a pip.conf that stays out of the image: --secret id=pip_conf,src=pip.conf
+#
+# A tag can be moved, a digest cannot. Pin what you deploy:
+#   docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:26.08-py3 --format '{{.Manifest.Digest}}'
+#   docker build --target gpu --build-arg TRITON_DIGEST=sha256:... .
+
+# 26.07 is the first release without the security holes that are known today (NVIDIA's bulletins up to September 2026).
+ARG TRITON_VERSION=26.08
+ARG TRITON_DIGEST=
+# Debian 12: the embedded server needs glibc 2.35. The image's Python has its shared library, which the stages need.
+ARG PYTHON_VERSION=3.11.14-slim-bookworm
+ARG PYTHON_DIGEST=
+
+
+FROM python:${PYTHON_VERSION}${PYTHON_DIGEST:+@${PYTHON_DIGEST}} AS cpu-builder
+
+WORKDIR /source
+COPY requirements requirements
+# As in the Makefile: torch first and pinned; sam2 without its dependencies and against that torch; the server's own
+# environment with numpy 1. pip stays outside of both environments, so it is not in the image either.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    python3 -m venv --without-pip /opt/auralsam2 \
+    && python3 -m pip --python /opt/auralsam2/bin/python install setuptools==84.2.1 wheel==0.48.0 \
+    && python3 -m pip --python /opt/auralsam2/bin/python install -r requirements/torch.txt \
+    && SAM2_BUILD_CUDA=0 python3 -m pip --python /opt/auralsam2/bin/python install --no-build-isolation --no-deps \
+        -r requirements/sam2.txt \
+    && python3 -m venv --without-pip /opt/server \
+    && python3 -m pip --python /opt/server/bin/python install -r requirements/server.txt \
+    && python3 -m pip --python /opt/server/bin/python install --no-deps -r requirements/tritonserver.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY auralsam2 auralsam2
+COPY export export
+COPY kernels kernels
+COPY model_repository model_repository
+COPY service service
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    python3 -m pip --python /opt/auralsam2/bin/python install --no-build-isolation ".[export]"
+
+
+FROM python:${PYTHON_VERSION}${PYTHON_DIGEST:+@${PYTHON_DIGEST}} AS cpu
+
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG SOURCE=
+LABEL org.opencontainers.image.title="AuralSAM2, served on a CPU" \
+      org.opencontainers.image.description="Sounding objects of a clip, segmented: AuralSAM2 as a Triton ensemble" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"
+
+COPY --from=cpu-builder /opt/auralsam2 /opt/auralsam2
+COPY --from=cpu-builder /opt/server /opt/server
+COPY --chmod=0555 service/container/entrypoint.sh /usr/local/bin/entrypoint
+# A named volume takes its owner from this folder.
+RUN install --directory --owner=1000 --group=1000 /models
+
+# HOME is where a read-only container can write.
+ENV PATH=/opt/auralsam2/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    AURALSAM2_TARGET=cpu \
+    AURALSAM2_VOLUME=/models \
+    AURALSAM2_SERVER_ENV=/opt/server \
+    AURALSAM2_RELEASE=${VERSION}
+WORKDIR /tmp
+USER 1000:1000
+
+# The server and its stub find all their libraries here, or there is no image.
+RUN ["python", "-c", "import pathlib, service.doctor as d; f = d.check_server(pathlib.Path('/opt/server')); raise SystemExit(not f.ok and f.found)"]
+
+VOLUME /models
+EXPOSE 8001
+# Ready on the container's own loopback. The first start makes the build, which takes minutes.
+HEALTHCHECK --interval=10s --timeout=10s --start-period=20m --retries=3 \
+    CMD ["python", "-m", "service.container.healthcheck"]
+# The supervisor waits for the calls under way (30 s, AURALSAM2_DRAIN_TIMEOUT_S), then ends the server with SIGTERM. Give it
+# longer than Docker's 10 s: docker stop --time 75. With --init, orphans of a restarted server are reaped.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["entrypoint"]
+
+
+FROM nvcr.io/nvidia/tritonserver:${TRITON_VERSION}-py3${TRITON_DIGEST:+@${TRITON_DIGEST}} AS gpu-builder
+
+# An engine runs on the TensorRT that built it, so this is the image's own; the builder stops when it is not.
+# Beside TRITON_VERSION=26.08 stands TensorRT 11.2.1.
+ARG TENSORRT_VERSION=11.2.1
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+RUN found=$(find / -xdev -name 'libnvinfer.so.*.*.*' -printf '%f\n' | sort -u | tr '\n' ' ') \
+    && if [[ "$found" != "libnvinfer.so.${TENSORRT_VERSION} " ]]; then \
+        echo "TENSORRT_VERSION=${TENSORRT_VERSION}, but this image holds: ${found:-none}" >&2; exit 1; fi
+
+WORKDIR /source
+COPY requirements requirements
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    python3 -m venv --without-pip /opt/auralsam2 \
+    && python3 -m pip --python /opt/auralsam2/bin/python install setuptools==84.2.1 wheel==0.48.0 \
+    && python3 -m pip --python /opt/auralsam2/bin/python install -r requirements/torch.txt \
+    && SAM2_BUILD_CUDA=0 python3 -m pip --python /opt/auralsam2/bin/python install --no-build-isolation --no-deps \
+        -r requirements/sam2.txt \
+    && python3 -m pip --python /opt/auralsam2/bin/python install "tensorrt-cu13==${TENSORRT_VERSION}.*"
+COPY pyproject.toml README.md LICENSE ./
+COPY auralsam2 auralsam2
+COPY export export
+COPY kernels kernels
+COPY model_repository model_repository
+COPY service service
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    python3 -m pip --python /opt/auralsam2/bin/python install --no-build-isolation ".[export]"
+
+
+FROM nvcr.io/nvidia/tritonserver:${TRITON_VERSION}-py3${TRITON_DIGEST:+@${TRITON_DIGEST}} AS gpu
+
+ARG TRITON_VERSION
+ARG TENSORRT_VERSION=11.2.1
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG SOURCE=
+LABEL org.opencontainers.image.title="AuralSAM2, served on GPUs" \
+      org.opencontainers.image.description="Sounding objects of a clip, segmented: AuralSAM2 as a Triton ensemble" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.base.name="nvcr.io/nvidia/tritonserver:${TRITON_VERSION}-py3"
+
+COPY --from=gpu-builder /opt/auralsam2 /opt/auralsam2
+COPY --chmod=0555 service/container/entrypoint.sh /usr/local/bin/entrypoint
+RUN install --directory --owner=1000 --group=1000 /models
+
+# NVIDIA's own entry point is not run: the host's driver must be one that this release supports, or the container
+# toolkit must bring in the image's CUDA compatibility libraries. An engine is tied to the release, so a build is too.
+ENV PATH=/opt/auralsam2/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    AURALSAM2_TARGET=tensorrt \
+    AURALSAM2_VOLUME=/models \
+    AURALSAM2_TRITONSERVER=/opt/tritonserver \
+    AURALSAM2_RELEASE=${VERSION}-triton-${TRITON_VERSION}-tensorrt-${TENSORRT_VERSION}
+WORKDIR /tmp
+# The image's own user triton-server, by number, so that an orchestrator can see that it is not root.
+USER 1000:1000
+
+# It ends with 1 after --help; the loader's own failure would be 127.
+RUN /opt/tritonserver/bin/tritonserver --help >/dev/null 2>&1 || [ $? = 1 ]
+
+VOLUME /models
+EXPOSE 8001
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60m --retries=3 \
+    CMD ["python", "-m", "service.container.healthcheck"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["entrypoint"]

@@ -1,0 +1,32 @@
+"""The image's health check: ends with 0 when the server in this container says that it and the model are ready.
+
+It asks the container's own gRPC port, with the settings that the entry point serves with. That a stage has died does
+not show here; the supervisor sees it, and restarts the server.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from service.client import Client
+from service.config import PREFIX, ServerConfig
+from service.errors import AuralServeError
+
+# Below the 10 s that the image allows, starting Python included.
+PATIENCE_S = 4.0
+
+
+def main() -> int:
+    try:
+        config = ServerConfig.from_environment(build=Path(), host=os.environ.get(f"{PREFIX}HOST", "0.0.0.0"))
+        with Client(config.grpc_url, config.model) as client:
+            ready = client.is_ready(timeout_s=PATIENCE_S)
+    except AuralServeError as error:
+        print(error)
+        return 1
+    print(f"{config.grpc_url} is {'ready' if ready else 'not ready'}")
+    return 0 if ready else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
