@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from auralsam2.log_mel import LogMel
 from export.parity import MASK_AGREEMENT, OutputParity, check, compare, run_engine, run_network
 from export.settings import ExportSettings
 from export.stages import Stage
-from model_repository.stage_runtime.engine import load_engine
+from model_repository.stage_runtime.engine import Engine
 
 Array = npt.NDArray[Any]
 
@@ -33,7 +32,8 @@ def pass_gate(
     settings: ExportSettings,
     model: AuralSAM2,
     stages: tuple[Stage, ...],
-    graphs: dict[str, Path],
+    load: Callable[[str], Engine],
+    precision: str,
     clip: dict[str, Array],
     report: Callable[[str], None],
 ) -> Passed:
@@ -43,7 +43,8 @@ def pass_gate(
     compared, and the chain of stages with the network that was never cut.
 
     Args:
-        graphs: the ONNX file of each stage.
+        load: a stage's file as an engine; each is held for its own stage only.
+        precision: of the engines, by which the budgets go.
         clip: FRAMES uint8 [T, S, S, 3] and AUDIO float32 [T, 15600, 2].
     Raises: ParityError when a budget is not met.
     """
@@ -51,13 +52,13 @@ def pass_gate(
     chain: dict[str, Array] = dict(clip)
     measured: list[OutputParity] = []
     for stage in stages:
-        engine = load_engine(settings.engine, graphs[stage.name], precision=settings.precision)
+        engine = load(stage.name)
         names = [spec.name for spec in stage.inputs]
         wanted = run_network(stage, {name: wire[name] for name in names})
         found = run_engine(engine, stage, {name: wire[name].numpy() for name in names})
         own = [compare(stage.name, name, found[name], value.numpy()) for name, value in wanted.items()]
         for parity in own:
-            check(parity, settings.precision, last_stage=stage is stages[-1])
+            check(parity, precision, last_stage=stage is stages[-1])
         measured += own
         worst = max(own, key=lambda parity: parity.relative_rms)
         report(f"checked    {stage.name:13} {worst.output} relative RMS {worst.relative_rms:.1e}")
@@ -65,10 +66,10 @@ def pass_gate(
         chain |= run_engine(engine, stage, {name: chain[name] for name in names})
     masks: Array = wire["MASK_LOGITS"].numpy()
     whole = compare("auralsam2", "MASK_LOGITS", chain["MASK_LOGITS"], masks)
-    check(whole, settings.precision, last_stage=True)
+    check(whole, precision, last_stage=True)
     report(
         f"checked    whole chain   masks agree on {whole.mask_agreement:.3%} of the pixels"
-        f" (at least {MASK_AGREEMENT[settings.precision]:.1%})"
+        f" (at least {MASK_AGREEMENT[precision]:.1%})"
     )
     uncut = compare("stages in PyTorch", "MASK_LOGITS", masks, _uncut_masks(settings, model, clip))
     check(uncut, "float32", last_stage=True)

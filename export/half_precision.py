@@ -1,10 +1,10 @@
 """A float32 ONNX graph with its heavy part in float16 or bfloat16: the types that a strongly typed engine follows.
 
-Four kinds of nodes. Products (matrix products, convolutions) take the narrow type; engines add up in float32 within
-each. Islands (layer norms, softmax; in bfloat16 also transposed convolutions, for which TensorRT-RTX 1.7 has no
+Four kinds of nodes. Products with a weight (matrix products, convolutions) take the narrow type; engines add up in
+float32 within each. Islands (layer norms, softmax; in bfloat16 also transposed convolutions, for which TensorRT-RTX 1.7 has no
 kernel) compute in float32 and hand on the narrow type. Statistics (squares, sums, roots,
 exponentials) stay float32, and so does what is made of them alone: a variance of 1e-6 is 0 in float16. All others
-follow: narrow where one of their inputs is. Float32 as well: all that a logarithm reads (the mel spectrum), nodes with
+follow, products of two computed tensors among them: narrow where one of their inputs is. Float32 as well: all that a logarithm reads (the mel spectrum), nodes with
 a constant beyond the narrow type's range, what `keep` names, and the last product before each of `wide_outputs`.
 Which tensors come near the end of float16 is measured, by `largest_values`, and given to `keep`.
 
@@ -60,8 +60,9 @@ def cast_graph(
 
     Args:
         precision: "float16" | "bfloat16".
-        keep: names, with shell wildcards, of nodes that are to compute in float32, and of tensors that are never to
-            be narrow: what makes and what reads them computes in float32.
+        keep: names, with shell wildcards, of nodes that are to compute in float32, of tensors that are never to be
+            narrow: what makes and what reads them computes in float32, and of weights: so does what reads them. A
+            bias stands for the product that it is added to.
         wide_outputs: outputs of the graph, e.g. MASK_LOGITS, whose last products stay float32.
     Raises: ExportError for another precision, a name that matches nothing, or a graph that is not plain float32.
     """
@@ -88,12 +89,15 @@ def _wide_nodes(graph: Graph, keep: Sequence[str], wide_outputs: Sequence[str]) 
     values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     for pattern in keep:
         named = {node for node in graph if fnmatchcase(node.name or "", pattern)}
+        for name, weight in graph.initializers.items():
+            if fnmatchcase(name, pattern):
+                named |= _readers(weight)
         for value in values:
             if fnmatchcase(value.name or "", pattern):
                 producer = value.producer()
                 named |= {use.node for use in value.uses()} | (set() if producer is None else {producer})
         if not named:
-            raise ExportError(f"keep {pattern!r} names no node and no tensor.")
+            raise ExportError(f"keep {pattern!r} names no node, no tensor and no weight.")
         wide |= named
     outputs = {value.name: value for value in graph.outputs}
     for name in wide_outputs:
@@ -104,6 +108,14 @@ def _wide_nodes(graph: Graph, keep: Sequence[str], wide_outputs: Sequence[str]) 
         if node.op_type == "Log":
             wide |= _before(node.outputs[0], stop_at_products=False)
     return wide
+
+
+def _readers(weight: Value) -> set[Node]:
+    """The nodes that read a weight; of a bias that is added, the product before as well, whose matrix has no name."""
+    readers = {use.node for use in weight.uses()}
+    added_to = [value for node in readers if node.op_type == "Add" for value in node.inputs if value is not None]
+    products = (value.producer() for value in added_to)
+    return readers | {node for node in products if node is not None and node.op_type in PRODUCTS}
 
 
 def _before(value: Value, *, stop_at_products: bool) -> set[Node]:
@@ -195,9 +207,9 @@ class _Casting:
     def _is_narrow(self, node: Node, inputs: list[Value]) -> bool:
         if node in self.wide or node.op_type in self.islands | STATISTICS or self._beyond_range(inputs):
             return False
-        if node.op_type in PRODUCTS:
-            return True
         moving = [value for value in inputs if self._constant(value) is None]
+        if node.op_type in PRODUCTS and len(moving) < len(inputs):
+            return True
         if node.op_type in DIVISIONS and any(value not in self.narrow for value in moving):
             return False
         return any(value in self.narrow for value in moving)

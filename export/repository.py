@@ -22,21 +22,25 @@ import numpy.typing as npt
 from auralsam2 import AuralSAM2
 from auralsam2.checkpoints import fetch
 from auralsam2.readout import NO_OBJECT_LOGIT
+from export.engine_graphs import load_on_cpu, write_engine_graphs
+from export.engines import MANIFEST, add_engines, engine_entries
 from export.errors import ExportError
 from export.gate import Passed, pass_gate
 from export.onnx_graph import OPSET, export_stage
 from export.parity import OutputParity
+from export.precision_report import precision_report
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
 from export.stages import STAGE_NAMES, Stage, build_stages
+from export.tensorrt import EngineRecord, check_capabilities
+from export.tensorrt_builder import load_builder
 from export.triton_config import TEMPLATES, check_stage, render, render_gpu
-from model_repository.stage_runtime.engine import check_precision, file_sha256
+from model_repository.stage_runtime.engine import Engine, check_precision, file_sha256, load_engine
 
 RUNTIME = "stage_runtime"
 ENSEMBLE = "auralsam2"
 # Hiera on CPU: one frame a call is faster than a batch of five (2.2 against 2.65 s a frame at 1024 px, B+, bfloat16).
 HIERA_FRAMES_PER_CALL = 1
-MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 VERSIONED_PACKAGES = ("torch", "sam2", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
 GOLDEN_SHARE_OF_SPREAD = 0.02
@@ -119,43 +123,98 @@ def _export_one(settings: ExportSettings, name: str, path: Path) -> tuple[str, f
     return name, time.monotonic() - started
 
 
-def _export_graphs(settings: ExportSettings, models: Path, report: Report) -> dict[str, float]:
+def _export_graphs(settings: ExportSettings, root: Path, report: Report) -> dict[str, float]:
     """All four graphs, two at a time: tracing is one thread, and the decoder takes as long as the other three."""
     workers = min(2, os.cpu_count() or 1)
     seconds: dict[str, float] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         # The slowest first.
-        jobs = [pool.submit(_export_one, settings, name, _graph(models, name)) for name in reversed(STAGE_NAMES)]
+        jobs = [pool.submit(_export_one, settings, name, _graph(root, name)) for name in reversed(STAGE_NAMES)]
         for job in as_completed(jobs):
             name, taken = job.result()
             seconds[name] = round(taken, 1)
-            report(f"exported   {name:13} {_graph(models, name).stat().st_size / 1e6:7.1f} MB  {taken:5.1f} s")
+            report(f"exported   {name:13} {_graph(root, name).stat().st_size / 1e6:7.1f} MB  {taken:5.1f} s")
     return seconds
 
 
-def _graph(models: Path, name: str) -> Path:
-    return models / name / "1" / "model.onnx"
+def _graph(root: Path, name: str) -> Path:
+    return root / name / "1" / "model.onnx"
 
 
 def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     models = build / "models"
-    check_precision(settings.engine, settings.precision)
+    check_precision(settings.engine, settings.precision if settings.flavour is None else "float32")
+    # Before the long work: without the package there is no engine.
+    builder = None if settings.flavour is None else load_builder(settings.flavour)
+    if builder is not None:
+        check_capabilities(builder, settings.capabilities)
     report(f"export     {settings.name}: {settings.weights_sentence}")
     # Before the workers start, so that a checkpoint that does not fit is told at once, and once.
     model = load_model(settings)
-    seconds = _export_graphs(settings, models, report)
-    stages, graphs = _stages(settings, model), {name: _graph(models, name) for name in STAGE_NAMES}
+    root = models if builder is None else build / "exported"
+    seconds = _export_graphs(settings, root, report)
+    stages, graphs = _stages(settings, model), {name: _graph(root, name) for name in STAGE_NAMES}
     clip: dict[str, npt.NDArray[Any]] = {
         "FRAMES": sample_frames(settings.num_frames, settings.size),
         "AUDIO": sample_audio(settings.num_frames),
     }
-    passed = pass_gate(settings, model, stages, graphs, clip, report)
-    _write_models(settings, stages, models)
+
+    def load(name: str) -> Engine:
+        precision = settings.precision if builder is None else "float32"
+        return load_engine(settings.engine, graphs[name], precision=precision)
+
+    passed = pass_gate(
+        settings, model, stages, load, settings.precision if builder is None else "float32", clip, report
+    )
+    if settings.report:
+        _write_report(settings, build, graphs, model, report)
+    if builder is not None:
+        passed = _narrow(settings, build, graphs, model, stages, clip, passed, report)
+        shutil.rmtree(root)
     tolerances = {f"TOLERANCE_{name}": golden_tolerance(passed, name) for name in passed.network}
     np.savez_compressed(build / "golden.npz", allow_pickle=False, **clip, **passed.network, **tolerances)
-    manifest = _manifest(settings, build, passed.parity, seconds)
+    engines: dict[str, EngineRecord] = {}
+    if builder is not None:
+        engines = add_engines(build, settings.target, settings.capabilities, settings.precision, builder, report)
+    if settings.target != "tensorrt-rtx":
+        _write_models(settings, stages, models)
+    manifest = _manifest(settings, build, passed.parity, seconds) | {"engines": engine_entries(engines)}
     (build / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    (build / "cache").mkdir()
+    (build / "cache").mkdir(exist_ok=True)
+
+
+def _write_report(
+    settings: ExportSettings, build: Path, graphs: dict[str, Path], model: AuralSAM2, report: Report
+) -> None:
+    found = precision_report(settings, graphs, model, report=report)
+    (build / "precision_report.md").write_text(found.as_markdown())
+    (build / "precision_report.json").write_text(json.dumps(found.as_record(), indent=2) + "\n")
+
+
+def _narrow(
+    settings: ExportSettings,
+    build: Path,
+    graphs: dict[str, Path],
+    model: AuralSAM2,
+    stages: tuple[Stage, ...],
+    clip: dict[str, npt.NDArray[Any]],
+    passed: Passed,
+    report: Report,
+) -> Passed:
+    """Write the graphs of the engines; where they are narrower than those that passed, they have to pass as well."""
+    narrow = write_engine_graphs(graphs, build, settings.precision, report)
+    if settings.precision == "float32":
+        return passed
+    folder = build / "emulated"
+
+    def load(name: str) -> Engine:
+        return load_on_cpu(narrow[name], settings.precision, folder)
+
+    report(f"note       the graphs in {settings.precision} follow, emulated on the CPU")
+    try:
+        return pass_gate(settings, model, stages, load, settings.precision, clip, report)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def golden_tolerance(passed: Passed, name: str) -> npt.NDArray[np.float32]:
@@ -175,7 +234,8 @@ def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: P
     """Beside each graph: its configuration and, for a CPU, its model.py and the runtime that both need."""
     for stage in stages:
         folder = models / stage.name
-        sha256 = file_sha256(_graph(models, stage.name))
+        model = folder / "1" / ("model.onnx" if settings.target != "tensorrt" else "model.plan")
+        sha256 = file_sha256(model)
         if settings.target == "cpu":
             shutil.copy2(TEMPLATES / stage.name / "1" / "model.py", folder / "1" / "model.py")
             runtime = folder / "1" / RUNTIME
@@ -204,6 +264,8 @@ def _manifest(
         "target": settings.target,
         "engine": settings.engine,
         "precision": settings.precision,
+        "fusion": settings.fusion,
+        "capabilities": list(settings.capabilities),
         "weights": settings.weights_sentence,
         "checkpoint_sha256": _checkpoint_hash(settings.weights_file),
         "sam2_checkpoint_sha256": _checkpoint_hash(settings.sam2_checkpoint),

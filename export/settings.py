@@ -13,7 +13,11 @@ from export.errors import ExportError
 from model_repository.stage_runtime.engine import ENGINES, OPENVINO_PRECISION
 
 MAX_FRAMES = 16
-TARGETS = ("cpu", "onnx-gpu")
+TARGETS = ("cpu", "onnx-gpu", "tensorrt", "tensorrt-rtx")
+# What builds the engines of a target, by the name of its package.
+ENGINE_FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+ENGINE_PRECISIONS = ("float16", "bfloat16", "float32")
+FUSIONS = ("native", "plugin")
 DETERMINISTIC_SEED = 51
 
 
@@ -34,10 +38,18 @@ class ExportSettings:
     conditioning_frame: int = 0
     read_out: ReadOut = "iou_occlusion"
     target: str = "cpu"
-    """cpu: the embedded server | onnx-gpu: a GPU server's ONNX Runtime backend, with TensorRT, then CUDA."""
+    """cpu: the embedded server | onnx-gpu: a GPU server's ONNX Runtime backend, with TensorRT, then CUDA | tensorrt:
+    engines for the GPU of this machine | tensorrt-rtx: engines for named cards, made without a GPU."""
     engine: str = "openvino"
     """On a CPU; what goes to a GPU is compared on ONNX Runtime."""
-    precision: str = "float32"
+    precision: str = "auto"
+    """auto: float16 for engines, float32 else."""
+    fusion: str = "native"
+    """The audio-visual fusion of an engine: native operators, or plugin: the fused kernels (tensorrt only)."""
+    capabilities: tuple[int, ...] = ()
+    """Compute capabilities of tensorrt-rtx, e.g. (89, 120); empty: this machine's card."""
+    report: bool = False
+    """Write how float16 and bfloat16 compare with float32 into the build: precision_report.md and .json."""
 
     def __post_init__(self) -> None:
         sizes = preset(self.preset)
@@ -55,15 +67,34 @@ class ExportSettings:
             raise ExportError(f"read_out {self.read_out!r} is unknown; choose one of {', '.join(READ_OUTS)}.")
         if self.target not in TARGETS:
             raise ExportError(f"target {self.target!r} is unknown; choose one of {', '.join(TARGETS)}.")
-        if self.target == "onnx-gpu":
+        if self.target != "cpu":
             object.__setattr__(self, "engine", "onnxruntime")
         if self.engine not in ENGINES:
             raise ExportError(f"engine {self.engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
-        allowed = tuple(OPENVINO_PRECISION) if self.engine == "openvino" else ("float32",)
-        if self.precision not in allowed:
-            raise ExportError(f"precision {self.precision!r}; {self.engine} computes in {', '.join(allowed)}.")
+        self._check_precision()
+        if self.fusion not in FUSIONS:
+            raise ExportError(f"fusion {self.fusion!r} is unknown; choose one of {', '.join(FUSIONS)}.")
+        if self.fusion == "plugin" and self.target != "tensorrt":
+            raise ExportError(f"fusion 'plugin' needs target tensorrt, not {self.target}; others run it natively.")
+        if self.capabilities and self.flavour is None:
+            raise ExportError(f"a compute capability was given for target {self.target}, which builds no engines.")
         if self.sam2_checkpoint is not None and self.checkpoint is None:
             raise ExportError("sam2_checkpoint was given without checkpoint; give the fuser's file as checkpoint too.")
+
+    def _check_precision(self) -> None:
+        if self.precision == "auto":
+            object.__setattr__(self, "precision", "float32" if self.flavour is None else ENGINE_PRECISIONS[0])
+        allowed: tuple[str, ...] = tuple(OPENVINO_PRECISION) if self.engine == "openvino" else ("float32",)
+        what = self.engine
+        if self.flavour is not None:
+            allowed, what = ENGINE_PRECISIONS, self.target
+        if self.precision not in allowed:
+            raise ExportError(f"precision {self.precision!r}; {what} computes in {', '.join(allowed)}.")
+
+    @property
+    def flavour(self) -> str | None:
+        """The package that builds this target's engines; None where graphs are served as they are."""
+        return ENGINE_FLAVOURS.get(self.target)
 
     @property
     def size(self) -> int:
@@ -80,7 +111,9 @@ class ExportSettings:
         if self.read_out != "iou_occlusion":
             parts.append(self.read_out.replace("_", "-"))
         engine = self.engine if self.target == "cpu" else self.target
-        parts += [value for value, usual in ((engine, "openvino"), (self.precision, "float32")) if value != usual]
+        choices = (engine, "openvino"), (self.precision, "float32"), (self.fusion, "native")
+        parts += [value for value, usual in choices if value != usual]
+        parts += [f"sm{capability}" for capability in self.capabilities]
         return "-".join(parts)
 
     @property

@@ -6,7 +6,7 @@ embeddings), so each lateral is folded into its readers and the 256-channel map 
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from auralsam2 import AuralSAM2, image_encoder, mask_decoder
 from auralsam2.aural_fuser import AuralFeatures
 from auralsam2.log_mel import WINDOW_SAMPLES, LogMel
+from auralsam2.memory import Positions
 from auralsam2.presets import STRIDE
 from auralsam2.readout import ReadOut, select
 from auralsam2.tracker import ImageFeatures, track
@@ -119,17 +120,18 @@ class AuralFuserStage(nn.Module):
 
 
 class Sam2DecoderStage(nn.Module):
-    """The whole tracking loop as one graph: no host round trip between frames. Decoder positions are a constant."""
+    """The whole tracking loop as one graph: no host round trip between frames. Positions are buffers of the stage."""
 
     dense: Tensor
 
     def __init__(self, model: AuralSAM2, conditioning_frame: int, read_out: ReadOut) -> None:
         super().__init__()
         self.sam = model.v_model
-        self.positions = model.positions()
         self.conditioning_frame = conditioning_frame
         self.read_out: ReadOut = read_out
         self.register_buffer("dense", mask_decoder.dense_positions(self.sam).detach().contiguous())
+        for name, table in vars(model.positions()).items():
+            self.register_buffer(f"positions_{name}", table)
 
     def forward(
         self, high_res_s4: Tensor, high_res_s8: Tensor, embedding: Tensor, *aural: Tensor
@@ -141,7 +143,7 @@ class Sam2DecoderStage(nn.Module):
             ImageFeatures(high_res_s4, high_res_s8, embedding),
             AuralFeatures((v1, v2, v3), (a1, a2, a3)),
             self.conditioning_frame,
-            self.positions,
+            Positions(**{field.name: self.get_buffer(f"positions_{field.name}") for field in fields(Positions)}),
             self.dense,
         )
         masks = select(clip.low_res_logits, clip.iou, clip.object_score, self.read_out)

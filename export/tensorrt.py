@@ -8,12 +8,12 @@ engine is renamed into place before its manifest, so that whatever interrupts a 
 import json
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from export.errors import ExportError
+from export.memory_need import memory_need
 from export.tensorrt_builder import EngineBuilder, Report, listed, write_whole
 from model_repository.stage_runtime.engine import file_sha256
 
@@ -100,6 +100,7 @@ def build_engine(
             " short. Write it again with: auralsam2 export"
         )
     chosen = check_capabilities(builder, capabilities)
+    _check_memory(onnx, builder)
     started = time.monotonic()
     built = builder.build(onnx, chosen, timing_cache)
     seconds = time.monotonic() - started
@@ -122,36 +123,18 @@ def build_engine(
     return record
 
 
-def build_engines(
-    graphs: Mapping[str, Path],
-    engines: Mapping[str, Path],
-    builder: EngineBuilder,
-    capabilities: tuple[int, ...] = (),
-    *,
-    timing_cache: Path | None = None,
-    report: Report = lambda line: None,
-) -> dict[str, EngineRecord]:
-    """The engine of every graph; those that are there and pass `check_engine` are kept.
-
-    Args:
-        graphs: ONNX files by stage.
-        engines: where each engine goes, by the same names.
-        capabilities, timing_cache: as for `build_engine`.
-        report: gets a line for each engine.
-    Raises: ExportError for the first that does not build; the engines built before it stay.
-    """
-    chosen = check_capabilities(builder, capabilities)
-    records = {}
-    for name, onnx in graphs.items():
-        try:
-            record = check_engine(engines[name], builder, chosen, onnx=onnx)
-            report(f"kept       {name:13} {record.engine_bytes / 1e6:7.1f} MB")
-        except ExportError as error:
-            report(f"building   {name:13} {error}")
-            record = build_engine(onnx, engines[name], builder, chosen, timing_cache=timing_cache, report=report)
-            report(f"built      {name:13} {record.engine_bytes / 1e6:7.1f} MB  {record.build_seconds:5.1f} s")
-        records[name] = record
-    return records
+def _check_memory(onnx: Path, builder: EngineBuilder) -> None:
+    memory = builder.gpu_memory()
+    if memory is None:
+        return
+    (free, total), need = memory, memory_need(onnx)
+    if free < need.to_build:
+        raise ExportError(
+            f"not enough GPU memory to build {onnx.stem}: at least {need.to_build / 1e9:.1f} GB are needed"
+            f" ({need.weights / 1e9:.1f} GB of weights, twice, and {need.activations / 1e9:.1f} GB of activations),"
+            f" {free / 1e9:.1f} of {total / 1e9:.1f} GB are free. End what else runs on the card, or export fewer"
+            " frames or smaller images."
+        )
 
 
 def check_capabilities(builder: EngineBuilder, wanted: tuple[int, ...]) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ graph stands where rounding to 10 bits of mantissa was not wanted.
 """
 
 import contextlib
-import ctypes
 import importlib
 import importlib.metadata
 import os
@@ -18,25 +17,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+from export.cuda_driver import Card, CudaMemory, current_card, load_driver
 from export.errors import ExportError
 
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
-# Attributes of a device, by the CUDA driver's numbers.
-CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76
 MAX_ERRORS_TOLD = 5
 # Some errors print the weights of the layer that they name.
 MAX_MESSAGE = 400
 
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Card:
-    """A GPU. `capability` is 10 * major + minor, e.g. 89."""
-
-    name: str
-    capability: int
 
 
 @dataclass(frozen=True)
@@ -65,26 +55,10 @@ class EngineBuilder(Protocol):
     targets: tuple[int, ...] | None
     """The compute capabilities that can be built for without the card; None: `card` is the only target."""
 
+    def gpu_memory(self) -> tuple[int, int] | None:
+        """Free and total bytes of the card that building takes place on; None where it takes place on the CPU."""
+
     def build(self, onnx: Path, capabilities: tuple[int, ...], timing_cache: Path | None) -> Built: ...
-
-
-def current_card() -> Card | None:
-    """The first GPU that CUDA's driver shows, asked directly: no torch needed. None: no driver, or no GPU."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-    device, name, major, minor = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_int(), ctypes.c_int()
-    answers: tuple[Callable[[], int], ...] = (
-        lambda: driver.cuInit(0),
-        lambda: driver.cuDeviceGet(ctypes.byref(device), 0),
-        lambda: driver.cuDeviceGetName(name, len(name), device),
-        lambda: driver.cuDeviceGetAttribute(ctypes.byref(major), CAPABILITY_MAJOR, device),
-        lambda: driver.cuDeviceGetAttribute(ctypes.byref(minor), CAPABILITY_MINOR, device),
-    )
-    if any(ask() != 0 for ask in answers):
-        return None
-    return Card(name.value.decode(), 10 * major.value + minor.value)
 
 
 def load_builder(flavour: str) -> EngineBuilder:
@@ -117,6 +91,11 @@ class PackageBuilder:
         self._capabilities = {} if members is None else dict(members.__members__)
         numbers = [int(name[2:]) for name in self._capabilities if name.startswith("SM")]
         self.targets: tuple[int, ...] | None = tuple(sorted(numbers)) or None
+
+    def gpu_memory(self) -> tuple[int, int] | None:
+        if self.card is None or self.targets is not None:
+            return None
+        return CudaMemory(load_driver()).free_bytes()
 
     def build(self, onnx: Path, capabilities: tuple[int, ...], timing_cache: Path | None) -> Built:
         """Parse and build. Raises ExportError with the nodes that the parser or the builder refuses."""

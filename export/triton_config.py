@@ -15,8 +15,13 @@ from export.settings import ExportSettings
 from export.stages import HANDED_ON, Stage, TensorSpec
 
 TEMPLATES = Path(model_repository.__file__).parent
-GPU_TEMPLATE = "onnx_gpu.pbtxt"
+GPU_TEMPLATES = {"onnx-gpu": "onnx_gpu.pbtxt", "tensorrt": "tensorrt.pbtxt"}
 _TEMPLATE_NOTE = "# Template"
+# The server that has this field is that of the GPU image; the embedded one (2.51) refuses a name that it does not know.
+CLIPS_BETWEEN_STAGES = """
+  # Clips that may wait between two stages, each with its maps: twice as many as the largest machine has cards (8), so
+  # that no card waits for work; at 1024 px and T = 5 that is 16 x 0.2 GB at most. The rest waits.
+  max_inflight_requests: 16"""
 
 
 def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
@@ -40,16 +45,17 @@ def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
         "engine": settings.engine,
         "precision": settings.precision,
         "handed_on": "AUDIO_TOKENS" if settings.target == "cpu" else HANDED_ON,
+        "clips_between_stages": "" if settings.target == "cpu" else CLIPS_BETWEEN_STAGES,
         **parameters,
     }
     return _filled(settings, name, f"{name}/config.pbtxt", values)
 
 
 def render_gpu(settings: ExportSettings, stage: Stage, sha256: str) -> str:
-    """The `config.pbtxt` of a stage on a GPU: the graph's own tensors, on ONNX Runtime's backend.
+    """The `config.pbtxt` of a stage on a GPU: the graph's own tensors, on the backend of the target.
 
     Args:
-        sha256: of the stage's graph.
+        sha256: of the file that the backend loads: graph or engine.
     Raises: ExportError as `render`.
     """
     types = model_config_pb2.DataType
@@ -68,7 +74,7 @@ def render_gpu(settings: ExportSettings, stage: Stage, sha256: str) -> str:
         "warmup": text_format.MessageToString(model_config_pb2.ModelConfig(model_warmup=[warmup])),
         "sha256": sha256,
     }
-    return _filled(settings, stage.name, GPU_TEMPLATE, values)
+    return _filled(settings, stage.name, GPU_TEMPLATES[settings.target], values)
 
 
 def _filled(settings: ExportSettings, name: str, template: str, values: Mapping[str, Any]) -> str:

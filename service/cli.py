@@ -7,6 +7,7 @@ needs no torch.
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,10 +51,22 @@ def export(
     conditioning_frame: Annotated[int, typer.Option(help="Decoded first: 0 for AVSBench, T/2 for Ref-AVS.")] = 0,
     read_out: Annotated[str, typer.Option(help="first | iou | iou_occlusion")] = "iou_occlusion",
     target: Annotated[
-        str, typer.Option(help="cpu: the embedded server | onnx-gpu: the repository of a GPU server")
+        str,
+        typer.Option(
+            help="cpu: the embedded server | onnx-gpu, tensorrt: a GPU server | tensorrt-rtx: engines for --capability"
+        ),
     ] = "cpu",
     engine: Annotated[str, typer.Option(help="On a CPU: openvino | onnxruntime")] = "openvino",
-    precision: Annotated[str, typer.Option(help="float32 | bfloat16 (openvino)")] = "float32",
+    precision: Annotated[
+        str, typer.Option(help="auto | float32 | bfloat16 (openvino, engines) | float16 (engines, their default)")
+    ] = "auto",
+    fusion: Annotated[str, typer.Option(help="Of an engine: native operators | plugin, the fused kernels")] = "native",
+    capability: Annotated[
+        list[str] | None, typer.Option(help="Card of a tensorrt-rtx engine, e.g. 8.9; several by comma or repeated.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Compare float32, float16 and bfloat16; writes precision_report.md.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Build folder; default: build/<name>.")] = None,
 ) -> None:
     """Turn weights into a model repository that the server loads."""
@@ -70,22 +83,56 @@ def export(
             target=target,
             engine=engine,
             precision=precision,
+            fusion=fusion,
+            capability=capability or [],
+            report=report,
         )
     except AuralServeError as error:
         fail(error)
-    if target == "cpu":
-        console.print(f"serve it with: auralsam2 serve --build {build}")
+    if target == "tensorrt-rtx":
+        console.print(
+            f"engines are in {build / 'engines'}, each with its manifest; the graphs that made them in graphs/"
+        )
     else:
-        console.print(f"serve {build / 'models'} with NVIDIA Triton Inference Server on a machine with a GPU")
+        console.print(f"serve it with: auralsam2 serve --build {build}")
 
 
-def _export(out: Path | None, **settings: object) -> Path:
+@app.command()
+def engines(build: BuildOption = DEFAULT_BUILD) -> None:
+    """Make the engines of a build fit the card of this machine; those that do are kept."""
+    try:
+        _renew_engines(build)
+    except AuralServeError as error:
+        fail(error)
+
+
+def _renew_engines(build: Path) -> None:
+    try:
+        from export.engines import renew_engines
+        from export.errors import ExportError
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"building engines needs the package {error.name!r}, which is not installed. Install what the network needs"
+            " with: make setup"
+        ) from error
+    try:
+        renew_engines(build, console.print)
+    except ExportError as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
+        raise ConfigError(
+            f"the engines cannot be written: {error}. Free space, or mount the build writable."
+        ) from error
+
+
+def _export(out: Path | None, *, capability: Sequence[str] = (), **settings: object) -> Path:
     """Run the export room. Its errors come back as ConfigError."""
     try:
         from auralsam2.errors import NetworkError
         from export.errors import ExportError
         from export.repository import build_repository
         from export.settings import ExportSettings
+        from export.tensorrt import parse_capability
         from model_repository.stage_runtime.engine import EngineError
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -95,7 +142,8 @@ def _export(out: Path | None, **settings: object) -> Path:
     # Exporter and engine log their own business; ours is what the gate says.
     logging.getLogger().setLevel(logging.ERROR)
     try:
-        wanted = ExportSettings(**settings)  # type: ignore[arg-type]  # checked in __post_init__
+        cards = tuple(parse_capability(part) for text in capability for part in text.split(","))
+        wanted = ExportSettings(**settings, capabilities=cards)  # type: ignore[arg-type]  # checked in __post_init__
         return build_repository(wanted, out or BUILDS / wanted.name, console.print)
     except (NetworkError, ExportError, EngineError) as error:
         raise ConfigError(str(error)) from error
@@ -110,6 +158,13 @@ def serve(
     grpc_port: Annotated[int | None, typer.Option(help="gRPC, inference and health; default: 8001.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Prometheus metrics; default: 8002.")] = None,
     server_env: Annotated[Path | None, typer.Option(help="Environment that holds the server; see `doctor`.")] = None,
+    tritonserver: Annotated[
+        Path | None,
+        typer.Option(help="Home of NVIDIA's server, as /opt/tritonserver, which a GPU build needs; else the embedded."),
+    ] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Where engines keep what they compiled; default: in the build.")
+    ] = None,
 ) -> None:
     """Start the server and keep it alive, until Ctrl-C or SIGTERM.
 
@@ -124,6 +179,8 @@ def serve(
         "grpc_port": grpc_port,
         "metrics_port": metrics_port,
         "server_env": server_env,
+        "tritonserver": tritonserver,
+        "cache_dir": cache_dir,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if build is None and f"{PREFIX}BUILD" not in os.environ:

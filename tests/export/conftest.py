@@ -13,6 +13,7 @@ import pytest
 
 from auralsam2 import AuralSAM2
 from export.gate import Passed
+from export.onnx_graph import export_stage
 from export.repository import build_repository
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
@@ -59,6 +60,21 @@ def small_model() -> AuralSAM2:
 @pytest.fixture(scope="session")
 def small_stages(small_model: AuralSAM2) -> tuple[Stage, ...]:
     return build_stages(small_model, SMALL.num_frames, SMALL.conditioning_frame, SMALL.read_out, 1)
+
+
+@pytest.fixture(scope="session")
+def gpu_stages(small_model: AuralSAM2) -> tuple[Stage, ...]:
+    """The stages as they go to a GPU: whole clips, audio tokens handed on by hiera."""
+    return build_stages(small_model, SMALL.num_frames, 0, SMALL.read_out, SMALL.num_frames, hands_on_tokens=True)
+
+
+@pytest.fixture(scope="session")
+def gpu_graphs(
+    small_graphs: dict[str, Path], gpu_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The graphs of `gpu_stages`. Hiera's alone differs from that of the small build."""
+    hiera = next(stage for stage in gpu_stages if stage.name == "hiera")
+    return small_graphs | {"hiera": export_stage(hiera, tmp_path_factory.mktemp("gpu") / "model.onnx")}
 
 
 @pytest.fixture(scope="session")

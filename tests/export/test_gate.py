@@ -14,6 +14,7 @@ from export.gate import Passed, pass_gate
 from export.parity import Array
 from export.settings import ExportSettings
 from export.stages import Stage
+from model_repository.stage_runtime.engine import Engine, load_engine
 
 
 @pytest.fixture
@@ -25,7 +26,12 @@ def gate(
     small_clip: dict[str, Array],
 ) -> Callable[..., Passed]:
     def run(model: AuralSAM2 = small_model, report: Callable[[str], None] = print, **graphs: Path):  # type: ignore[no-untyped-def]
-        return pass_gate(onnxruntime_settings, model, small_stages, small_graphs | graphs, small_clip, report)
+        files = small_graphs | graphs
+
+        def load(stage: str) -> Engine:
+            return load_engine("onnxruntime", files[stage])
+
+        return pass_gate(onnxruntime_settings, model, small_stages, load, "float32", small_clip, report)
 
     return run
 

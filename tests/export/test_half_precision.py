@@ -181,7 +181,7 @@ def test_the_last_products_of_an_output_stay_float32(write: Write, tmp_path: Pat
     ("arguments", "message"),
     [
         ({"precision": "int8"}, "precision 'int8'; a graph is cast to float16 or bfloat16"),
-        ({"keep": ["nothing*"]}, r"graph\.onnx: keep 'nothing\*' names no node and no tensor"),
+        ({"keep": ["nothing*"]}, r"graph\.onnx: keep 'nothing\*' names no node, no tensor and no weight"),
         ({"wide_outputs": ["Z"]}, r"'Z' is no output; the graph has Y\."),
     ],
 )

@@ -1,6 +1,7 @@
 """Engines: what is written, what is refused, and, where TensorRT-RTX is installed, that every stage builds."""
 
 import dataclasses
+import functools
 import json
 import resource
 import sys
@@ -12,12 +13,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from export.cuda_driver import Card
 from export.errors import ExportError
 from export.stages import STAGE_NAMES
 from export.tensorrt import (
-    EngineRecord,
     build_engine,
-    build_engines,
     check_capabilities,
     check_engine,
     parse_capability,
@@ -25,31 +25,15 @@ from export.tensorrt import (
     record_path,
     write_record,
 )
-from export.tensorrt_builder import Built, Card, EngineBuilder, load_builder
+from export.tensorrt_builder import Built, EngineBuilder, load_builder
 from model_repository.stage_runtime.engine import file_sha256
+from tests.export import engine_stand_ins as stand_ins
+from tests.export.engine_stand_ins import ADA, fake_tensorrt
 
 ENGINE_BYTES = 1 << 20
-ADA = Card("NVIDIA RTX 4090", 89)
 
 
-@dataclasses.dataclass
-class FakeBuilder:
-    """Builds a megabyte that tells which graph and capabilities it is for."""
-
-    flavour: str = "tensorrt_rtx"
-    version: str = "1.7.1"
-    cuda: str = "13"
-    card: Card | None = None
-    targets: tuple[int, ...] | None = (75, 86, 89, 120)
-    refusal: str | None = None
-    builds: int = 0
-
-    def build(self, onnx: Path, capabilities: tuple[int, ...], timing_cache: Path | None) -> Built:
-        self.builds += 1
-        if self.refusal is not None:
-            raise ExportError(self.refusal)
-        content = onnx.read_bytes() + repr(capabilities).encode()
-        return Built(memoryview(content.ljust(ENGINE_BYTES, b".")), frozenset({"float32"}), ("a weight is subnormal",))
+FakeBuilder = functools.partial(stand_ins.FakeBuilder, least_bytes=ENGINE_BYTES)
 
 
 @pytest.fixture
@@ -233,8 +217,8 @@ def test_an_engine_of_another_graph_is_refused(engine: Path, tmp_path: Path) -> 
         check_engine(engine, FakeBuilder(), (89,), onnx=other)
 
 
-def tensorrt(card: Card | None) -> FakeBuilder:
-    return FakeBuilder(flavour="tensorrt", version="11.4", card=card, targets=None)
+def tensorrt(card: Card | None) -> stand_ins.FakeBuilder:
+    return fake_tensorrt(card, least_bytes=ENGINE_BYTES)
 
 
 def test_tensorrt_builds_for_the_card_it_finds(graph: Path, tmp_path: Path) -> None:
@@ -274,24 +258,12 @@ def test_what_is_no_capability(text: str) -> None:
         parse_capability(text)
 
 
-def test_only_what_is_missing_is_built(graph: Path, tmp_path: Path) -> None:
-    graphs = {"first": graph, "second": write_graph(tmp_path / "second.onnx", "Gemm")}
-    engines = {name: tmp_path / name / "model.plan" for name in graphs}
-    builder, lines = FakeBuilder(), list[str]()
-
-    def build() -> dict[str, EngineRecord]:
-        lines.clear()
-        return build_engines(graphs, engines, builder, (89,), report=lines.append)
-
-    first = build()
-    assert (builder.builds, list(first)) == (2, ["first", "second"])
-    assert build() == first
-    assert builder.builds == 2
-    assert [line.split()[:2] for line in lines] == [["kept", "first"], ["kept", "second"]]
-    engines["second"].write_bytes(b"half")
-    assert build()["second"].engine_sha256 == first["second"].engine_sha256
-    assert builder.builds == 3
-    assert any("half-written" in line for line in lines)
+def test_a_card_that_is_too_small(graph: Path, tmp_path: Path) -> None:
+    """256 bytes of weights twice, 64 of X and 64 of Y."""
+    build_engine(graph, tmp_path / "model.plan", fake_tensorrt(ADA, memory=(640, 10_000)))
+    with pytest.raises(ExportError, match=r"not enough GPU memory to build graph: at least .* GB are needed"):
+        build_engine(graph, tmp_path / "other.plan", fake_tensorrt(ADA, memory=(639, 10_000)))
+    assert not (tmp_path / "other.plan").exists()
 
 
 def test_a_flavour_that_is_unknown() -> None:
