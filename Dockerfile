@@ -61,8 +61,8 @@ LABEL org.opencontainers.image.title="AuralSAM2, served on a CPU" \
 COPY --from=cpu-builder /opt/auralsam2 /opt/auralsam2
 COPY --from=cpu-builder /opt/server /opt/server
 COPY --chmod=0555 service/container/entrypoint.sh /usr/local/bin/entrypoint
-# A named volume takes its owner from this folder.
-RUN install --directory --owner=1000 --group=1000 /models
+# A named volume takes its owner from these folders: builds, and what engines compiled where a build is mounted read-only.
+RUN install --directory --owner=1000 --group=1000 /models /var/cache/auralsam2
 
 # HOME is where a read-only container can write.
 ENV PATH=/opt/auralsam2/bin:$PATH \
@@ -71,6 +71,7 @@ ENV PATH=/opt/auralsam2/bin:$PATH \
     HOME=/tmp \
     AURALSAM2_TARGET=cpu \
     AURALSAM2_VOLUME=/models \
+    AURALSAM2_CACHE_DIR=/var/cache/auralsam2 \
     AURALSAM2_SERVER_ENV=/opt/server \
     AURALSAM2_RELEASE=${VERSION}
 WORKDIR /tmp
@@ -79,7 +80,7 @@ USER 1000:1000
 # The server and its stub find all their libraries here, or there is no image.
 RUN ["python", "-c", "import pathlib, service.doctor as d; f = d.check_server(pathlib.Path('/opt/server')); raise SystemExit(not f.ok and f.found)"]
 
-VOLUME /models
+VOLUME /models /var/cache/auralsam2
 EXPOSE 8001
 # Ready on the container's own loopback. The first start makes the build, which takes minutes.
 HEALTHCHECK --interval=10s --timeout=10s --start-period=20m --retries=3 \
@@ -138,7 +139,8 @@ LABEL org.opencontainers.image.title="AuralSAM2, served on GPUs" \
 
 COPY --from=gpu-builder /opt/auralsam2 /opt/auralsam2
 COPY --chmod=0555 service/container/entrypoint.sh /usr/local/bin/entrypoint
-RUN install --directory --owner=1000 --group=1000 /models
+# As in the cpu image; an onnx-gpu build keeps its engines in the second one.
+RUN install --directory --owner=1000 --group=1000 /models /var/cache/auralsam2
 
 # NVIDIA's own entry point is not run: the host's driver must be one that this release supports, or the container
 # toolkit must bring in the image's CUDA compatibility libraries. An engine is tied to the release, so a build is too.
@@ -148,16 +150,17 @@ ENV PATH=/opt/auralsam2/bin:$PATH \
     HOME=/tmp \
     AURALSAM2_TARGET=tensorrt \
     AURALSAM2_VOLUME=/models \
+    AURALSAM2_CACHE_DIR=/var/cache/auralsam2 \
     AURALSAM2_TRITONSERVER=/opt/tritonserver \
     AURALSAM2_RELEASE=${VERSION}-triton-${TRITON_VERSION}-tensorrt-${TENSORRT_VERSION}
 WORKDIR /tmp
 # The image's own user triton-server, by number, so that an orchestrator can see that it is not root.
 USER 1000:1000
 
-# It ends with 1 after --help; the loader's own failure would be 127.
-RUN /opt/tritonserver/bin/tritonserver --help >/dev/null 2>&1 || [ $? = 1 ]
+# The server finds its libraries, lists its flags and has every backend that a build needs, or there is no image.
+RUN ["python", "-c", "import pathlib, service.doctor as d; f = d.check_installed_server(pathlib.Path('/opt/tritonserver')); raise SystemExit(not f.ok and f.found)"]
 
-VOLUME /models
+VOLUME /models /var/cache/auralsam2
 EXPOSE 8001
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60m --retries=3 \
     CMD ["python", "-m", "service.container.healthcheck"]

@@ -51,9 +51,12 @@ class MemoryReading:
     """The memory that one frame attends to: spatial tokens first, pointer tokens last."""
 
     tokens: Tensor
-    """[R N + P, C_mem], R remembered frames, P pointer tokens."""
-    positions: Tensor
-    """[R N + P, C_mem]; zero for pointers."""
+    """[R N + P, C_mem], R remembered frames, P pointer tokens. The values of the attention."""
+    placed: Tensor
+    """[R N + P, C_mem], what the keys are made of: the tokens plus their positions; pointers have none.
+
+    Added frame by frame: positions of all the memory as one tensor would be a large constant for every reader.
+    """
     num_pointer_tokens: int
 
 
@@ -69,12 +72,12 @@ def gather(
     for distance in range(NUM_MEMORY_FRAMES - 1, 0, -1):
         if frame - distance in bank and frame - distance != conditioning_frame:
             reach.append((frame - distance, distance - 1))
-    tokens, places = [], []
+    tokens, placed = [], []
     for index, temporal in reach:
         features = bank[index].features
         assert features is not None, "a frame that is read later must run the memory encoder"
         tokens.append(features)
-        places.append(positions.memory + sam.maskmem_tpos_enc[temporal, 0])
+        placed.append(features + (positions.memory + sam.maskmem_tpos_enc[temporal, 0]))
     pointers = [bank[conditioning_frame].pointer] if conditioning_frame <= frame else []
     for distance in range(1, MAX_OBJECT_POINTERS):
         if frame - distance in bank and frame - distance != conditioning_frame:
@@ -84,8 +87,8 @@ def gather(
         split = torch.cat(pointers).reshape(-1, positions.memory.shape[1])
         num_pointer_tokens = split.shape[0]
         tokens.append(split)
-        places.append(torch.zeros_like(split))
-    return MemoryReading(torch.cat(tokens), torch.cat(places), num_pointer_tokens)
+        placed.append(split)
+    return MemoryReading(torch.cat(tokens), torch.cat(placed), num_pointer_tokens)
 
 
 def _self_attention(attention: RoPEAttention, x: Tensor, positions: Positions) -> Tensor:
@@ -98,7 +101,7 @@ def _self_attention(attention: RoPEAttention, x: Tensor, positions: Positions) -
 
 def _cross_attention(attention: RoPEAttention, x: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
     q = rotate(attention.q_proj(x), positions.cos, positions.sin)
-    k = attention.k_proj(memory.tokens + memory.positions)
+    k = attention.k_proj(memory.placed)
     num_spatial = k.shape[0] - memory.num_pointer_tokens
     spatial = k[:num_spatial].unflatten(0, (-1, x.shape[0]))
     spatial = rotate(spatial, positions.cos, positions.sin).flatten(0, 1)
@@ -111,7 +114,7 @@ def _cross_attention(attention: RoPEAttention, x: Tensor, memory: MemoryReading,
 def _fused_cross_attention(attention: RoPEAttention, x: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
     read = operators.memory_attention(
         attention.q_proj(x),
-        attention.k_proj(memory.tokens + memory.positions),
+        attention.k_proj(memory.placed),
         memory.tokens,
         positions.cos,
         positions.sin,

@@ -13,6 +13,23 @@ READ_OUTS: tuple[ReadOut, ...] = get_args(ReadOut)
 NO_OBJECT_LOGIT = -1024.0
 
 
+def best(values: Tensor, iou: Tensor) -> Tensor:
+    """The candidate with the highest predicted IoU, the first of equals.
+
+    Compared, not looked up: a graph then computes no index, which on a GPU is work in 64-bit integers between kernels.
+
+    Args:
+        values: [T, 3, ...]; iou: [T, 3].
+    Returns: [T, ...].
+    """
+    iou = iou.reshape(*iou.shape, *[1] * (values.ndim - 2))
+    found, highest = values[:, 0], iou[:, 0]
+    for candidate in range(1, values.shape[1]):
+        found = torch.where(iou[:, candidate] > highest, values[:, candidate], found)
+        highest = torch.maximum(highest, iou[:, candidate])
+    return found
+
+
 def select(low_res_logits: Tensor, iou: Tensor, object_score: Tensor, read_out: ReadOut) -> Tensor:
     """One mask a frame.
 
@@ -27,8 +44,5 @@ def select(low_res_logits: Tensor, iou: Tensor, object_score: Tensor, read_out: 
         raise NetworkError(f"read-out {read_out!r} is unknown; choose one of {', '.join(READ_OUTS)}.")
     if read_out == "first":
         return low_res_logits[:, 0]
-    index = iou.argmax(dim=1)[:, None, None, None].expand(-1, 1, *low_res_logits.shape[2:])
-    best = low_res_logits.gather(1, index)[:, 0]
-    if read_out == "iou":
-        return best
-    return torch.where(object_score[:, :, None] < 0, torch.full_like(best, NO_OBJECT_LOGIT), best)
+    mask = best(low_res_logits, iou)
+    return mask if read_out == "iou" else torch.where(object_score[:, :, None] < 0, NO_OBJECT_LOGIT, mask)

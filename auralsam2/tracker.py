@@ -8,6 +8,7 @@ from torch import Tensor
 from auralsam2.aural_fuser import AuralFeatures
 from auralsam2.mask_decoder import FrameMasks, decode
 from auralsam2.memory import Positions, Remembered, attend, gather, remember
+from auralsam2.readout import best
 from auralsam2.segment_anything import SegmentAnything
 
 
@@ -34,15 +35,9 @@ def decoding_order(num_frames: int, conditioning_frame: int) -> list[int]:
     return [conditioning_frame, *(t for t in range(num_frames) if t != conditioning_frame)]
 
 
-def _best(values: Tensor, iou: Tensor) -> Tensor:
-    """The entry of `values` [1, 3, ...] whose predicted IoU [1, 3] is highest, as [1, 1, ...]."""
-    best = iou.argmax(dim=1)
-    return values.index_select(1, best)
-
-
 def _object_pointer(sam: SegmentAnything, masks: FrameMasks) -> Tensor:
     """[1, C]: the best candidate's pointer, or the fixed `no_obj_ptr` where the frame shows no object."""
-    pointer: Tensor = sam.obj_ptr_proj(_best(masks.tokens, masks.iou)[:, 0])
+    pointer: Tensor = sam.obj_ptr_proj(best(masks.tokens, masks.iou))
     return torch.where(masks.object_score > 0, pointer, sam.no_obj_ptr)
 
 
@@ -76,7 +71,7 @@ def track(
         )
         features = None
         if t != order[-1]:  # nobody reads the last frame's memory
-            features = remember(sam, image.embedding[t : t + 1], _best(masks.low_res_logits, masks.iou))
+            features = remember(sam, image.embedding[t : t + 1], best(masks.low_res_logits, masks.iou)[:, None])
         bank[t] = Remembered(features, _object_pointer(sam, masks))
         decoded[t] = masks
     frames = [decoded[t] for t in range(num_frames)]

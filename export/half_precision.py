@@ -1,12 +1,12 @@
 """A float32 ONNX graph with its heavy part in float16 or bfloat16: the types that a strongly typed engine follows.
 
 Four kinds of nodes. Products with a weight (matrix products, convolutions) take the narrow type; engines add up in
-float32 within each. Islands (layer norms, softmax; in bfloat16 also transposed convolutions, for which TensorRT-RTX 1.7 has no
-kernel) compute in float32 and hand on the narrow type. Statistics (squares, sums, roots,
-exponentials) stay float32, and so does what is made of them alone: a variance of 1e-6 is 0 in float16. All others
-follow, products of two computed tensors among them: narrow where one of their inputs is. Float32 as well: all that a logarithm reads (the mel spectrum), nodes with
-a constant beyond the narrow type's range, what `keep` names, and the last product before each of `wide_outputs`.
-Which tensors come near the end of float16 is measured, by `largest_values`, and given to `keep`.
+float32 within each. Islands (layer norms, softmax; in bfloat16 also transposed convolutions, for which TensorRT-RTX 1.7
+has no kernel) compute in float32 and hand on the narrow type. Statistics (squares, sums, roots, exponentials) stay
+float32, and so does what is made of them alone: a variance of 1e-6 is 0 in float16. All others follow, products of two
+computed tensors among them: narrow where one of their inputs is. Float32 as well: all that a logarithm reads (the mel
+spectrum), nodes with a constant beyond the narrow type's range, what `keep` names, and the last product before each of
+`wide_outputs`. Which tensors come near the end of float16 is measured, by `largest_values`, and given to `keep`.
 
 The graph's inputs and outputs keep their types, so that stages of different precision fit together.
 """
@@ -313,10 +313,13 @@ def _producer(value: Value) -> Node:
     return node
 
 
-def largest_values(source: Path, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
-    """The largest magnitude of every float32 tensor that a graph computes on `inputs`, by name; on the CPU.
+def largest_values(source: Path, *clips: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
+    """The largest magnitude of every float32 tensor that a graph computes on any of `clips`, by name; on the CPU.
 
     Each tensor is reduced inside the graph, so that memory does not grow with their number.
+
+    Args:
+        clips: the graph's inputs, by name, once for each clip.
     """
     import onnxruntime
 
@@ -334,7 +337,9 @@ def largest_values(source: Path, inputs: Mapping[str, npt.NDArray[Any]]) -> dict
     # Else tensors would be fused away that a narrow engine may keep.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return dict(zip(names, map(float, session.run(None, dict(inputs))), strict=True))
+    # `max` of NumPy hands on NaN, that of Python does not.
+    found = np.max([session.run(None, dict(clip)) for clip in clips], axis=0)
+    return dict(zip(names, map(float, found), strict=True))
 
 
 def near_overflow(largest: Mapping[str, float], precision: str) -> tuple[str, ...]:

@@ -113,17 +113,17 @@ def _fold_splits(model: Model) -> None:
     """Cut constants that are split into constants of their own: folding leaves nodes of several outputs as they are."""
     graph = model.graph
     for node in [node for node in graph if node.op_type == "Split" and not node.domain]:
-        whole = node.inputs[0]
-        if whole is None or whole.const_value is None or not whole.is_initializer():
+        whole, parts = node.inputs[0], node.outputs
+        shapes = [part.shape for part in parts if part.shape is not None and not part.is_graph_output()]
+        if whole is None or whole.const_value is None or not whole.is_initializer() or len(shapes) < len(parts):
             continue
         axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
-        sizes = [value.shape[axis] for value in node.outputs if value.shape is not None]
-        starts = np.cumsum(sizes)[:-1]
-        for value, part in zip(node.outputs, np.split(whole.const_value.numpy(), starts, axis), strict=True):
-            tensor = ir.tensor(np.ascontiguousarray(part), name=value.name)
-            piece = ir.Value(name=value.name, type=whole.type, shape=tensor.shape, const_value=tensor)
-            value.replace_all_uses_with(piece)
-            graph.register_initializer(piece)
+        ends = np.cumsum([shape[axis] for shape in shapes])
+        for part, array in zip(parts, np.split(whole.const_value.numpy(), ends[:-1], axis), strict=True):
+            tensor = ir.tensor(np.ascontiguousarray(array), name=part.name)
+            constant = ir.Value(name=part.name, type=whole.type, shape=part.shape, const_value=tensor)
+            part.replace_all_uses_with(constant)
+            graph.register_initializer(constant)
         graph.remove(node, safe=True)
 
 

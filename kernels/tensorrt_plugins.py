@@ -12,120 +12,38 @@ Source  NVIDIA's `tensorrt.plugin` of TensorRT 11.4 (its Python is in the bindin
         `quickly_deployable_plugins`: a kernel gets inputs, extra integers, outputs, and nothing else; an extra argument
         must be a `SymInt32`; expressions know +, -, * and // with themselves or an integer on the right.
 
-Not known without a GPU that runs TensorRT: whether it allows a kernel more than 48 KB of shared memory at launch.
-Nothing public says so, hence `register` refuses such kernels unless told otherwise.
+A plugin's name ends in a digest of its code and of how it is launched. So equal names are equal plugins: registering
+one again changes nothing, and a graph that names it says which kernel it means.
+
+More than 48 KB of shared memory must be allowed by whoever launches a kernel. Stability AI's `stable-audio-3` reports
+that TensorRT 10.15 does not: 40 KB ran there, 64 KB failed when the engine ran. Hence `register` refuses such kernels
+unless told otherwise.
 """
 
+import hashlib
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import GenericAlias
 from typing import Any
 
 import torch
 
-from kernels.compilation import Compiled, compile_launch
+from kernels.compilation import Compiled, assemble, compile_launch
 from kernels.errors import KernelError
 from kernels.launch import ELEMENT_NAMES, Buffer, Launch, Plan, Size
-from kernels.occupancy import WARP_SIZE
+from kernels.ptx import add_unused_pointers, block_threads, named, plain_target, strip_scratch
+from kernels.symbolic_sizes import Expression, evaluate, named_axes, unknown
 
 NAMESPACE = "auralsam2"
 PTX_VERSION = 87
 """PTX 8.7, of CUDA 12.8: the oldest that knows sm_120. A driver loads PTX no newer than itself."""
+FORWARD_CAPABILITY = 80
+"""PTX for this one is code for every newer card too, and has tensor cores and asynchronous copies."""
+DIGEST_CHARACTERS = 8
 PLAIN_SHARED_BYTES = 48 * 1024
 """What every kernel may ask for; more has to be allowed by whoever launches it."""
 TENSORRT_TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
-
-ENTRY = re.compile(r"(?P<head>.*\.visible \.entry (?P<name>\w+)\()(?P<parameters>[^)]*)(?P<tail>\).*)", re.DOTALL)
-THREADS = re.compile(r"^\.reqntid (\d+)", re.MULTILINE)
-CLUSTER = re.compile(r"^\.(explicitcluster|reqnctapercluster|maxclusterrank)", re.MULTILINE)
-
-
-class Expression:
-    """A whole number computed from named sizes with +, -, * and //. Anything else that a plan tries on it raises."""
-
-    def __init__(self, operation: str, *operands: Any) -> None:
-        # a * b and b * a are one number, and are to be found as one.
-        self.operation = operation
-        self.operands = tuple(sorted(operands, key=repr)) if operation in ("+", "*") else operands
-
-    def __add__(self, other: Size) -> "Expression":
-        return Expression("+", self, other)
-
-    def __mul__(self, other: Size) -> "Expression":
-        return Expression("*", self, other)
-
-    __radd__, __rmul__ = __add__, __mul__
-
-    def __sub__(self, other: Size) -> "Expression":
-        return Expression("-", self, other)
-
-    def __rsub__(self, other: Size) -> "Expression":
-        return Expression("-", other, self)
-
-    def __floordiv__(self, other: Size) -> "Expression":
-        return Expression("//", self, other)
-
-    def __rfloordiv__(self, other: Size) -> "Expression":
-        return Expression("//", other, self)
-
-    def __repr__(self) -> str:
-        if self.operation == "size":
-            return str(self.operands[0])
-        return f"({f' {self.operation} '.join(map(repr, self.operands))})"
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Expression):
-            raise KernelError(f"a plan compares the size {self} with {other!r}; it is known when the engine runs only.")
-        return repr(self) == repr(other)
-
-    def __bool__(self) -> bool:
-        raise KernelError(f"a plan asks whether the size {self} is zero; it is known when the engine runs only.")
-
-
-Values = Mapping[Expression, Any]
-
-
-def evaluate(size: Size, values: Values, lift: Callable[[int], Any] = int) -> Any:
-    """`size` with numbers, or TensorRT's symbolic integers, for what `values` holds.
-
-    Args:
-        values: named sizes, and whole expressions that some axis is known to have.
-        lift: makes an integer into what `values` holds; TensorRT's integers take plain ones on their right only.
-    Raises: KernelError for a named size without a value.
-    """
-    if not isinstance(size, Expression):
-        return size
-    if size in values:
-        return values[size]
-    if size.operation == "size":
-        raise KernelError(f"the size {size} has no value here; known are {', '.join(map(repr, values))}.")
-    left, right = (evaluate(operand, values, lift) for operand in size.operands)
-    if isinstance(left, int) and not isinstance(right, int):
-        left = lift(left)
-    return {
-        "+": lambda: left + right,
-        "-": lambda: left - right,
-        "*": lambda: left * right,
-        "//": lambda: left // right,
-    }[size.operation]()
-
-
-def _unknown(size: Size, values: Values) -> list[Expression]:
-    """The named sizes that `evaluate` would miss."""
-    if not isinstance(size, Expression) or size in values:
-        return []
-    if size.operation == "size":
-        return [size]
-    return [name for operand in size.operands for name in _unknown(operand, values)]
-
-
-def _axes(shape: Sequence[Size], given: Sequence[Any]) -> dict[Expression, Any]:
-    return {axis: value for axis, value in zip(shape, given, strict=True) if isinstance(axis, Expression)}
 
 
 @dataclass(frozen=True)
@@ -144,7 +62,9 @@ class PluginKernel:
     """One launch of a chain. Shapes, grid and integers may be expressions; `inputs` gives a value to each of them."""
 
     name: str
-    entry: str
+    """Of the plugin, and of the entry of its PTX."""
+    function: str
+    """Of the Triton kernel, e.g. released_mix."""
     ptx: str
     block_threads: int
     shared_bytes: int
@@ -160,7 +80,7 @@ class PluginKernel:
         """What is known from the shapes of the inputs, in their order."""
         known: dict[Expression, Any] = {}
         for buffer, shape in zip(self.inputs.values(), shapes, strict=True):
-            known = _axes(buffer.shape, shape) | known
+            known = named_axes(buffer.shape, shape) | known
         return known
 
 
@@ -172,18 +92,46 @@ class Chain:
     outputs: tuple[str, ...]
     kernels: tuple[PluginKernel, ...]
 
+    def larger_than(self, shared_bytes: int) -> tuple[PluginKernel, ...]:
+        """The kernels that need more shared memory."""
+        return tuple(kernel for kernel in self.kernels if kernel.shared_bytes > shared_bytes)
+
+
+Compiler = Callable[[Plan, Launch, int, int], Compiled]
+"""Plan, launch, compute capability and PTX version, to code."""
+
+
+def compile_plainly(plan: Plan, launch: Launch, capability: int, ptx_version: int) -> Compiled:
+    """As `compile_launch`, with PTX that TensorRT loads: for `sm_90`, not for `sm_90a` (see `kernels.ptx`).
+
+    A kernel with instructions of the one card (wgmma, tcgen05, redux) becomes code for all cards from
+    `FORWARD_CAPABILITY` on, which has none of them. Of the result TensorRT uses the PTX and what a launch needs; the
+    machine code and its registers are those of the card that the compiler wrote it for.
+    """
+    compiled = compile_launch(plan, launch, capability, ptx_version)
+    plain = plain_target(compiled.ptx)
+    if plain == compiled.ptx:
+        return compiled
+    try:
+        assemble(plain, capability)
+        return replace(compiled, ptx=plain)
+    except KernelError:
+        older = compile_launch(plan, launch, FORWARD_CAPABILITY, ptx_version)
+        assemble(older.ptx, capability)
+        return replace(older, capability=capability)
+
 
 def build_chain(
     fused: Fused,
     dtype: torch.dtype,
     capability: int,
     ptx_version: int = PTX_VERSION,
-    compiler: Callable[[Plan, Launch, int, int], Compiled] = compile_launch,
+    compiler: Compiler = compile_plainly,
 ) -> Chain:
     """Compile a fused operator into a chain of plugin kernels.
 
     Args:
-        capability: of the GPU that builds and runs the engine; PTX of 90 and above runs on no other.
+        capability: of the GPU that builds and runs the engine. Older GPUs refuse the code; on newer ones it runs.
         ptx_version: 10 x major + minor of the PTX language; no newer than the driver that loads the engine.
     Raises: KernelError when the plan is not one that plugins can run: it names the launch and the reason.
     """
@@ -224,21 +172,23 @@ def _plugin_kernel(name: str, plan: Plan, launch: Launch, compiled: Compiled) ->
         raise KernelError(f"{name} takes one tensor twice: {inputs}.")
     known: dict[Expression, Any] = {}
     for tensor in inputs.values():
-        known |= _axes(plan.buffers[tensor].shape, plan.buffers[tensor].shape)
+        known |= named_axes(plan.buffers[tensor].shape, plan.buffers[tensor].shape)
     needed = [*launch.grid, *integers, *(axis for tensor in outputs for axis in plan.buffers[tensor].shape)]
     shape_inputs: dict[str, str] = {}
     for size in needed:
-        for missing in _unknown(size, known):
+        for missing in unknown(size, known):
             tensor = next(
-                name for name in plan.inputs if missing in _axes(plan.buffers[name].shape, plan.buffers[name].shape)
+                name
+                for name in plan.inputs
+                if missing in named_axes(plan.buffers[name].shape, plan.buffers[name].shape)
             )
             shape_inputs[f"shape_of_{tensor}"] = tensor
-            known |= _axes(plan.buffers[tensor].shape, plan.buffers[tensor].shape)
+            known |= named_axes(plan.buffers[tensor].shape, plan.buffers[tensor].shape)
     ptx = strip_scratch(compiled.ptx, len(inputs) + len(integers) + len(outputs))
     tensors = inputs | shape_inputs
-    return PluginKernel(
+    kernel = PluginKernel(
         name=name,
-        entry=compiled.entry,
+        function=launch.name,
         ptx=add_unused_pointers(ptx, len(inputs), len(shape_inputs)),
         block_threads=block_threads(ptx, compiled.num_warps),
         shared_bytes=compiled.shared_bytes,
@@ -248,63 +198,9 @@ def _plugin_kernel(name: str, plan: Plan, launch: Launch, compiled: Compiled) ->
         outputs={tensor: plan.buffers[tensor] for tensor in outputs},
         grid=launch.grid,
     )
-
-
-def _entry(ptx: str) -> tuple[str, str, list[str], str]:
-    """The text before the parameters of the only entry, its name, the declarations, and the text after them."""
-    found = ENTRY.fullmatch(ptx)
-    if not found or ptx.count(".entry ") != 1:
-        raise KernelError("PTX of a kernel has one .visible .entry; this has none or several.")
-    parameters = [line.strip() for line in found["parameters"].split(",")]
-    return found["head"], found["name"], [line for line in parameters if line], found["tail"]
-
-
-def parameters(ptx: str) -> list[str]:
-    """The parameter declarations of a kernel's PTX, as written, such as `.param .u32 mix_param_2`."""
-    return _entry(ptx)[2]
-
-
-def _with_parameters(ptx: str, declarations: Sequence[str]) -> str:
-    head, _, _, tail = _entry(ptx)
-    return head + ",".join(f"\n\t{declaration}" for declaration in declarations) + "\n" + tail
-
-
-def strip_scratch(ptx: str, num_parameters: int) -> str:
-    """PTX with the entry's first `num_parameters` parameters only.
-
-    The Triton compiler appends two pointers to every entry, to scratch and to profiling memory, that its own launcher
-    passes. They are removed after a look at the code, which must name none of them.
-
-    Raises: KernelError when the code uses what would be removed, or when there are fewer parameters than that.
-    """
-    _, name, declared, tail = _entry(ptx)
-    if len(declared) < num_parameters:
-        raise KernelError(f"{name} has {len(declared)} parameters in PTX, its launch {num_parameters}.")
-    for declaration in declared[num_parameters:]:
-        parameter = declaration.split()[-1]
-        if ".u64" not in declaration or re.search(rf"\b{re.escape(parameter)}\b", tail):
-            raise KernelError(f"{name} uses its parameter {parameter}, which TensorRT does not pass.")
-    return _with_parameters(ptx, declared[:num_parameters])
-
-
-def add_unused_pointers(ptx: str, place: int, count: int) -> str:
-    """PTX whose entry takes `count` more pointers before its parameter number `place`, and does nothing with them."""
-    _, name, declared, _ = _entry(ptx)
-    unused = [f".param .u64 .ptr .global .align 1 {name}_unused_{number}" for number in range(count)]
-    return _with_parameters(ptx, [*declared[:place], *unused, *declared[place:]])
-
-
-def block_threads(ptx: str, num_warps: int) -> int:
-    """Threads a block, as the PTX demands them.
-
-    Raises: KernelError when they are not those of `num_warps`, or when blocks come in clusters.
-    """
-    if CLUSTER.search(ptx):
-        raise KernelError("the kernel wants its blocks in clusters; TensorRT launches single blocks.")
-    demanded = THREADS.findall(ptx)
-    if demanded != [str(num_warps * WARP_SIZE)]:
-        raise KernelError(f"PTX demands {demanded} threads a block; {num_warps} warps have {num_warps * WARP_SIZE}.")
-    return num_warps * WARP_SIZE
+    digest = hashlib.sha256(repr(kernel).encode()).hexdigest()[:DIGEST_CHARACTERS]
+    unique = f"{name}_{digest}"
+    return replace(kernel, name=unique, ptx=named(kernel.ptx, unique))
 
 
 def _tensorrt() -> tuple[Any, Any]:
@@ -321,21 +217,24 @@ def _tensorrt() -> tuple[Any, Any]:
 def register(chain: Chain, *, large_shared_memory: bool = False) -> None:
     """Register every kernel of `chain` with TensorRT, as `auralsam2::<its name>`, for tensors in linear layout.
 
+    Those that are registered already stay as they are.
+
     Args:
-        large_shared_memory: register kernels with more than 48 KB of shared memory too. Untested: TensorRT may fail to
-            launch them.
-    Raises: KernelError without TensorRT, for a name that is taken, for a kernel that needs `large_shared_memory`.
+        large_shared_memory: register kernels with more than 48 KB of shared memory too; see the head of this module.
+    Raises: KernelError without TensorRT, for a kernel that TensorRT refuses or that needs `large_shared_memory`.
     """
     tensorrt, plugin = _tensorrt()
-    large = [kernel for kernel in chain.kernels if kernel.shared_bytes > PLAIN_SHARED_BYTES]
+    large = chain.larger_than(PLAIN_SHARED_BYTES)
     if large and not large_shared_memory:
         needs = ", ".join(f"{kernel.name} needs {kernel.shared_bytes}" for kernel in large)
         raise KernelError(
             f"{needs} bytes of shared memory; up to {PLAIN_SHARED_BYTES} launch everywhere. "
             "Choose smaller blocks, or pass large_shared_memory=True and test the engine."
         )
+    known = getattr(plugin.op, NAMESPACE, None)
     for kernel in chain.kernels:
-        _register_kernel(kernel, tensorrt, plugin)
+        if not hasattr(known, kernel.name):
+            _register_kernel(kernel, tensorrt, plugin)
 
 
 def _register_kernel(kernel: PluginKernel, tensorrt: Any, plugin: Any) -> None:
@@ -360,7 +259,7 @@ def _register_kernel(kernel: PluginKernel, tensorrt: Any, plugin: Any) -> None:
         extra = plugin.SymIntExprs(len(kernel.integers))
         for place, size in enumerate(kernel.integers):
             extra[place] = plugin.SymInt32(evaluate(size, values, plugin.ShapeExpr))
-        return kernel.entry, kernel.ptx, launch, extra
+        return kernel.name, kernel.ptx, launch, extra
 
     described = GenericAlias(tuple, (plugin.TensorDesc,) * len(kernel.outputs))
     implemented = GenericAlias(tuple, (str, str, plugin.KernelLaunchParams, plugin.SymIntExprs))

@@ -37,6 +37,10 @@ class ServerConfig:
     metrics_host: str | None = None
     http_port: int | None = None
     server_env: Path = field(default_factory=find_server_env)
+    # Home of an installed server, as /opt/tritonserver in NVIDIA's image; None: the embedded server of server_env.
+    tritonserver: Path | None = None
+    # Where engines keep what they compiled, as the stages are told under the same name; None: in the build.
+    cache_dir: Path | None = None
     model: str = "auralsam2"
     # The stages of a clip run one after the other, so each may use every core.
     num_threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
@@ -58,6 +62,9 @@ class ServerConfig:
         # Paths may come as text; the server has a working folder of its own, so it needs them absolute.
         object.__setattr__(self, "build", Path(self.build).absolute())
         object.__setattr__(self, "server_env", Path(self.server_env).absolute())
+        for name in ("tritonserver", "cache_dir"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)).absolute())
         self._check_address("host", self.host)
         if self.metrics_host is not None:
             self._check_address("metrics_host", self.metrics_host)
@@ -128,7 +135,7 @@ class ServerConfig:
 
     @property
     def cache(self) -> Path:
-        return self.build / "cache"
+        return self.build / "cache" if self.cache_dir is None else self.cache_dir
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, **given: Any) -> "ServerConfig":

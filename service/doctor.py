@@ -1,5 +1,6 @@
 """Looks at this machine and says what is there, what is missing, and what to do about it. Starts no server."""
 
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -11,14 +12,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.config import find_server_env
+from service.config import PREFIX, find_server_env
+from service.engine_check import check_engines
 from service.errors import ConfigError
-from service.manifest import read_manifest, verify_files
+from service.flags import known_flags
+from service.gpus import find_gpus
+from service.installed_server import IMAGE_HOME, installed_backends, installed_program, installed_version
+from service.manifest import BACKENDS, read_manifest, verify_files
 from service.runtime import find_runtime, probe
 
 SHARED_MEMORY = Path("/dev/shm")
 # Four stages, each with a clip's tensors in and out, at 1024 px and five frames.
 ENOUGH_SHARED_MEMORY = 512 << 20
+GPU_SERVING = "serving on GPUs"
+# By the name that Python imports: how to get it, and which export needs it.
+ENGINE_PACKAGES = {
+    "tensorrt": ("pip install tensorrt-cu13, in the version of the server's TensorRT.", "tensorrt"),
+    "tensorrt_rtx": ("pip install tensorrt-rtx.", "tensorrt-rtx"),
+}
 # Whole families of instructions that the engines use: what it is good for.
 CPU_FEATURES = {"avx2": "float32", "avx512f": "wide float32", "avx512_vnni": "int8", "avx512_bf16": "bfloat16"}
 
@@ -42,14 +53,18 @@ def examine(
 ) -> list[Finding]:
     """Run every check. None fails the others, and none raises."""
     server_env = find_server_env() if server_env is None else server_env
+    named = os.environ.get(f"{PREFIX}TRITONSERVER")
     checks: list[Callable[[], Finding | list[Finding]]] = [
         check_python,
         lambda: check_server_env(server_env),
         lambda: check_server(server_env),
+        lambda: check_installed_server(Path(named) if named else None),
+        check_gpus,
         check_shared_memory,
         lambda: [check_port(port) for port in ports],
         check_cpu,
         check_export_packages,
+        check_engine_packages,
         check_video,
         lambda: check_build(build),
     ]
@@ -74,9 +89,7 @@ def check_server_env(server_env: Path) -> list[Finding]:
     try:
         record = probe(server_env)
     except ConfigError as error:
-        return [
-            Finding("server environment", False, str(error), "make server-env, or set AURALSAM2_SERVER_ENV", "serve")
-        ]
+        return [Finding("server environment", False, str(error), "make setup, or set AURALSAM2_SERVER_ENV", "serve")]
     packages = record["packages"]
     assert isinstance(packages, dict)
     numpy_version = packages["numpy"]
@@ -102,7 +115,7 @@ def check_server(server_env: Path) -> Finding:
     try:
         runtime = find_runtime(server_env)
     except ConfigError as error:
-        return Finding("tritonserver", False, str(error), "Make the server environment anew: make server-env.", "serve")
+        return Finding("tritonserver", False, str(error), "Make the server environment anew: make setup.", "serve")
     fix = "Its libraries do not fit this machine (glibc 2.35 or newer is needed). Look at `ldd` of the file."
     libraries = os.pathsep.join(str(path) for path in runtime.library_dirs)
     try:
@@ -121,6 +134,31 @@ def check_server(server_env: Path) -> Finding:
     minor = runtime.stub.parent.name
     return Finding(
         "tritonserver", True, f"nvidia-pytriton {package}, stub and libpython for {minor}", needed_for="serve"
+    )
+
+
+def check_installed_server(home: Path | None) -> Finding:
+    """A whole server, as NVIDIA's image has it: that it runs, its version, and the backends that builds need."""
+    name, fix = "NVIDIA's server", f"Name its home with {PREFIX}TRITONSERVER; {IMAGE_HOME} in NVIDIA's image."
+    if home is None:
+        return Finding(name, False, "none named", fix, GPU_SERVING)
+    present = installed_backends(home)
+    missing = [backend for backend in BACKENDS.values() if backend not in present]
+    try:
+        program = installed_program(home, next((each for each in BACKENDS.values() if each in present), "python"), home)
+        known_flags(program, {"LD_LIBRARY_PATH": os.pathsep.join(program.library_dirs)})
+    except ConfigError as error:
+        return Finding(name, False, str(error), fix, GPU_SERVING)
+    found = f"{installed_version(home)} in {home}; backends: {', '.join(present)}"
+    lacks = f"; lacks {', '.join(missing)}" if missing else ""
+    return Finding(name, not missing, found + lacks, "Take NVIDIA's full image (the one tagged -py3).", GPU_SERVING)
+
+
+def check_gpus() -> Finding:
+    gpus = find_gpus()
+    found = ", ".join(map(str, gpus)) or "none seen"
+    return Finding(
+        "gpu", bool(gpus), found, "Install NVIDIA's driver; in a container, start it with --gpus all.", GPU_SERVING
     )
 
 
@@ -175,9 +213,25 @@ def check_export_packages() -> list[Finding]:
     findings = []
     for name in ("torch", "sam2", "onnx"):
         present = importlib.util.find_spec(name) is not None
-        fix = "pip install 'auralsam2-service[export]'" if name != "sam2" else "make sam2"
+        fix = "pip install 'auralsam2-service[export]'" if name != "sam2" else "make setup"
         findings.append(Finding(name, present, "present" if present else "missing", fix, "export"))
     return findings
+
+
+def check_engine_packages() -> list[Finding]:
+    """What builds engines. Looked for, not imported: a library of gigabytes each."""
+    findings = []
+    for name, (fix, target) in ENGINE_PACKAGES.items():
+        present = importlib.util.find_spec(name) is not None
+        findings.append(Finding(name, present, _version(name), fix, f"export --target {target}"))
+    return findings
+
+
+def _version(name: str) -> str:
+    """Of an importable package, whatever its distribution is called."""
+    for distribution in importlib.metadata.packages_distributions().get(name, []):
+        return importlib.metadata.version(distribution)
+    return "present" if importlib.util.find_spec(name) else "missing"
 
 
 def check_video() -> Finding:
@@ -200,6 +254,8 @@ def check_build(build: Path | None) -> Finding:
         return Finding("build", False, "none named", fix, "serve")
     try:
         manifest = read_manifest(build)
+        if manifest.target == "tensorrt":
+            check_engines(build, find_gpus())
         verify_files(build, manifest)
     except ConfigError as error:
         return Finding("build", False, str(error), fix, "serve")

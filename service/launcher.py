@@ -23,16 +23,15 @@ from service.client import Client
 from service.config import ServerConfig
 from service.errors import AuralServeError, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.golden import Golden, GoldenCall, digest
-from service.manifest import read_manifest, verify_files
+from service.launch_plan import make_cache, plan_launch
 from service.metrics import fetch, in_flight
-from service.runtime import assemble_backends, command_line, environment, find_runtime
 
 # An idle server takes 2.3 to 2.9 s from SIGTERM to its end.
 SHUTDOWN_S = 5.0
 
 Sink = Callable[[str], None]
 
-# What this server says as an error on every machine without a GPU.
+# What a server says as an error on every machine without a GPU. Where one is needed, nothing of it is noise.
 _NOISE = re.compile(r"CUDA|Cuda|NVML|DCGM|pinned")
 _CAUSE = re.compile(r"^E\d{4} |^error: |^Traceback|Error: |terminate called")
 
@@ -61,6 +60,7 @@ class Launcher:
         self.first_digest = ""
         self.golden_duration_s = 0.0
         self.ready = False
+        self._needs_gpu = False
         self._folder: Path | None = None
         self._process: subprocess.Popen[str] | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
@@ -84,41 +84,32 @@ class Launcher:
 
     @property
     def stage_pids(self) -> list[int]:
-        """The processes of the Python stages, as they were when the server became ready."""
+        """The processes of the Python stages, as they were when the server became ready; none where there are none."""
         return [stage.pid for stage in self._stages]
 
     def start(self) -> None:
         """Start the server and return when the golden clip was answered as the build says.
 
         Raises:
-            ConfigError: build, ports or server environment do not fit, or the golden answer is wrong.
+            ConfigError: build, ports, GPUs or server do not fit, or the golden answer is wrong.
             ServerFault: the server ended by itself or answered with a fault; the message quotes its log.
             ServerTimeout: not ready within ready_timeout_s.
         After an error nothing is left running.
         """
         assert self._process is None, "a launcher starts once"
         deadline = time.monotonic() + self.config.ready_timeout_s
-        manifest = read_manifest(self.config.build)
-        if manifest.target != "cpu":
-            raise ConfigError(
-                f"{self.config.build} was exported for {manifest.target}, which the embedded server cannot load: serve"
-                " its models/ with NVIDIA Triton Inference Server on a GPU, or export with --target cpu."
-            )
-        verify_files(self.config.build, manifest)
-        self.golden = Golden.load(self.config.build)
+        plan = plan_launch(self.config)
+        self.golden = plan.golden
+        self._needs_gpu = plan.manifest.needs_gpu
         self._check_ports()
-        if not self.config.is_loopback:
-            self.sink(
-                f"Warning: gRPC listens on {self.config.host}, beyond this machine. This server release has no "
-                "authentication and published security holes: let only a gateway of yours reach it."
-            )
-        runtime = find_runtime(self.config.server_env)
+        for note in plan.notes:
+            self.sink(note)
         try:
             # The stages look for modules in the server's working folder first, so that is an empty one.
             self._folder = Path(tempfile.mkdtemp(prefix="auralsam2-"))
             (self._folder / "work").mkdir()
-            self.config.cache.mkdir(exist_ok=True)
-            backends = assemble_backends(runtime, self._folder)
+            make_cache(self.config, self.sink)
+            command, variables = plan.command(self._folder, self.mark)
             self._guardian = subprocess.Popen(
                 [sys.executable, "-I", "-S", guardian.__file__, self.mark, str(self._folder)],
                 stdin=subprocess.PIPE,
@@ -127,8 +118,8 @@ class Launcher:
                 start_new_session=True,
             )
             self._process = subprocess.Popen(
-                command_line(runtime, self.config, backends, self.mark),
-                env=environment(runtime, self.config, self.mark),
+                command,
+                env=variables,
                 cwd=self._folder / "work",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -143,7 +134,9 @@ class Launcher:
             self._reader.start()
             self._wait_for_port(deadline)
             self._wait_for_answer(deadline)
-            self._stages = [child for child in self._children() if child.is_running()]
+            # Only the python backend has processes of its own; stages of a GPU build live and die with the server.
+            if plan.python_stages:
+                self._stages = [child for child in self._children() if child.is_running()]
         except BaseException:
             self.stop(drain_s=0)
             raise
@@ -204,7 +197,7 @@ class Launcher:
 
     def cause(self) -> str:
         """The last errors that the server logged, for a message."""
-        lines = [line for line in self._tail if _CAUSE.search(line) and not _NOISE.search(line)]
+        lines = [line for line in self._tail if _CAUSE.search(line) and (self._needs_gpu or not _NOISE.search(line))]
         lines = lines or [line for line in self._tail if line.strip()]
         return "\n  ".join(["The server's last words:", *(line[:600] for line in lines[-4:])])
 

@@ -10,7 +10,10 @@ from typing import Any
 from service.errors import ConfigError
 
 REMEDY = "Write the build anew: auralsam2 export."
+ENGINE_REMEDY = "Build the engines anew: auralsam2 engines --build {build}"
 FORMAT = 1
+# What a build is for, and the backend of the server that loads its stages.
+BACKENDS = {"cpu": "python", "onnx-gpu": "onnxruntime", "tensorrt": "tensorrt"}
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,20 @@ class Manifest:
     weights: str
     files: dict[str, str]  # path below the build folder -> sha256
     target: str = "cpu"
+
+    @property
+    def needs_gpu(self) -> bool:
+        return self.target != "cpu"
+
+    @property
+    def backend(self) -> str:
+        """The server's backend that loads the stages. Raises: ConfigError for a target that no server loads."""
+        if self.target not in BACKENDS:
+            raise ConfigError(
+                f"{self.name} was exported for {self.target}, which Triton Inference Server has no backend for. Export"
+                f" with --target {', '.join(BACKENDS)}."
+            )
+        return BACKENDS[self.target]
 
 
 def read_manifest(build: Path) -> Manifest:
@@ -64,9 +81,12 @@ def verify_files(build: Path, manifest: Manifest) -> None:
             raise ConfigError(f"manifest.json lists {name!r}; paths must lie inside the build. {REMEDY}")
         found = sha256(build / name)
         if found != listed:
+            # An engine is built again on its own, from the graph that the build keeps.
+            is_engine = name.endswith((".plan", ".plan.json"))
+            remedy = ENGINE_REMEDY.format(build=build) if is_engine else REMEDY
             raise ConfigError(
                 f"{name} is not the file that was exported: sha256 {found[:12]}, manifest.json says {listed[:12]}. "
-                f"{REMEDY}"
+                f"{remedy}"
             )
     for path in (build / "models").rglob("*"):
         name = path.relative_to(build).as_posix()

@@ -1,4 +1,4 @@
-"""The server's own environment: where its binary, its Python backend and its libraries are, and how it is called.
+"""The server's own environment: where its binary, its Python backend and its libraries are, and what it inherits.
 
 The stub of the Python backend takes its interpreter's packages from the `python3` that is first on PATH, ignores
 PYTHONPATH and its like, and needs libpython as a shared library. Tried on the 2.51 server of nvidia-pytriton 0.7.0.
@@ -6,7 +6,6 @@ PYTHONPATH and its like, and needs libpython as a shared library. Tried on the 2
 
 import json
 import os
-import secrets
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,6 @@ from pathlib import Path
 from service.config import ServerConfig
 from service.errors import ConfigError
 
-# Everything but health, metadata and inference. A fence rather than a lock: the key shows in the list of processes.
-RESTRICTED = "shared-memory,model-repository,model-config,logging,trace,statistics"
 # All that a stage may want to know of its surroundings. AIP_MODE is not in it: it would open the Vertex AI endpoint.
 KEPT_VARIABLES = ("HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR")
 KEPT_PREFIXES = ("AURALSAM2_", "OMP_", "KMP_", "OPENVINO_", "OV_", "ORT_", "CUDA_", "NVIDIA_")
@@ -37,6 +34,16 @@ print(json.dumps({
 
 
 @dataclass(frozen=True)
+class Program:
+    """A server that can be started, the embedded one or an installed one."""
+
+    tritonserver: Path
+    backends: Path
+    bin_dirs: tuple[str, ...]  # PATH; its python3 runs the Python stages
+    library_dirs: tuple[str, ...]  # LD_LIBRARY_PATH
+
+
+@dataclass(frozen=True)
 class ServerRuntime:
     """What `find_runtime` found in the server environment."""
 
@@ -55,7 +62,7 @@ def probe(server_env: Path) -> dict[str, object]:
     if not python.exists():
         raise ConfigError(
             f"No server environment at {server_env}: bin/python3 is missing. "
-            "Make it (`make server-env`), or name another with AURALSAM2_SERVER_ENV."
+            "Make it (`make setup`), or name another with AURALSAM2_SERVER_ENV."
         )
     try:
         answer = subprocess.run([python, "-I", "-c", _PROBE], capture_output=True, text=True, timeout=60, check=True)
@@ -108,14 +115,26 @@ def assemble_backends(runtime: ServerRuntime, folder: Path) -> Path:
     return backend.parent
 
 
-def environment(runtime: ServerRuntime, config: ServerConfig, mark: str) -> dict[str, str]:
+def embedded_program(runtime: ServerRuntime, folder: Path) -> Program:
+    """The embedded server, with its backends laid out below `folder`."""
+    return Program(
+        tritonserver=runtime.tritonserver,
+        backends=assemble_backends(runtime, folder),
+        bin_dirs=(str(runtime.bin), "/usr/local/bin", "/usr/bin", "/bin"),
+        library_dirs=tuple(str(path) for path in runtime.library_dirs),
+    )
+
+
+def environment(program: Program, config: ServerConfig, mark: str) -> dict[str, str]:
     """The variables of the server and its stages. All that it starts inherits `mark`, and is found by it."""
     kept = {k: v for k, v in os.environ.items() if k in KEPT_VARIABLES or k.startswith(KEPT_PREFIXES)}
     threads = str(config.num_threads)
     return {
+        # Cards are counted as nvidia-smi counts them (service/gpus.py), not the fastest first.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **kept,
-        "PATH": os.pathsep.join([str(runtime.bin), "/usr/local/bin", "/usr/bin", "/bin"]),
-        "LD_LIBRARY_PATH": os.pathsep.join(str(path) for path in runtime.library_dirs),
+        "PATH": os.pathsep.join(program.bin_dirs),
+        "LD_LIBRARY_PATH": os.pathsep.join(program.library_dirs),
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
@@ -123,51 +142,3 @@ def environment(runtime: ServerRuntime, config: ServerConfig, mark: str) -> dict
         "AURALSAM2_CACHE_DIR": str(config.cache),
         "AURALSAM2_LAUNCH": mark,
     }
-
-
-def command_line(runtime: ServerRuntime, config: ServerConfig, backends: Path, mark: str) -> list[str]:
-    """The server, with everything closed that a clip does not need."""
-    key = secrets.token_hex(16)
-    http = ["--allow-http=false"]
-    if config.http_port is not None:
-        http = [
-            "--allow-http=true",
-            f"--http-address={config.local_host}",
-            f"--http-port={config.http_port}",
-            "--reuse-http-port=false",
-            f"--http-restricted-api={RESTRICTED}:auralsam2-key={key}",
-        ]
-    return [
-        str(runtime.tritonserver),
-        f"--model-repository={config.models}",
-        f"--backend-directory={backends}",
-        "--model-control-mode=none",
-        "--exit-on-error=true",
-        "--strict-readiness=true",
-        "--disable-auto-complete-config",
-        "--model-load-retry-count=0",
-        *http,
-        "--allow-sagemaker=false",
-        "--allow-vertex-ai=false",
-        "--allow-grpc=true",
-        f"--grpc-address={config.host}",
-        f"--grpc-port={config.grpc_port}",
-        "--reuse-grpc-port=false",
-        "--allow-metrics=true",
-        f"--metrics-address={config.metrics_address}",
-        f"--metrics-port={config.metrics_port}",
-        "--trace-config=level=off",
-        f"--grpc-restricted-protocol={RESTRICTED}:auralsam2-key={key}",
-        "--grpc-keepalive-time=60000",
-        "--grpc-keepalive-timeout=10000",
-        "--grpc-max-connection-age=600000",
-        # Longer than any call: one that is under way when its connection grows old is still answered.
-        "--grpc-max-connection-age-grace=600000",
-        "--grpc-infer-response-compression-level=none",
-        # A little longer than the launcher waits, so that the launcher has the last word.
-        f"--exit-timeout-secs={int(config.drain_timeout_s) + 5}",
-        "--log-verbose=0",
-        f"--backend-config=python,shm-default-byte-size={config.shm_default_byte_size}",
-        f"--backend-config=python,shm-growth-byte-size={config.shm_growth_byte_size}",
-        f"--backend-config=python,shm-region-prefix-name={mark}",
-    ]

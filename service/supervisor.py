@@ -250,7 +250,8 @@ def main(arguments: list[str] | None = None) -> int:
     """`python -m service.supervisor`: the server under supervision, without the rest of the command line tool."""
     parser = argparse.ArgumentParser(prog="python -m service.supervisor", description=main.__doc__)
     parser.add_argument("--build", type=Path)
-    parser.add_argument("--server-env", type=Path)
+    for name in ("server-env", "tritonserver", "cache-dir"):
+        parser.add_argument(f"--{name}", type=Path)
     for name in ("grpc-port", "metrics-port", "http-port"):
         parser.add_argument(f"--{name}", type=int)
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}

@@ -5,6 +5,9 @@
 #   build       make the build if it is missing, then end: for a volume that the server mounts read-only
 #   serve       serve it; a build that is missing is an error; what follows goes to `auralsam2 serve`
 #
+# Target tensorrt: where the build can be written, engines that are missing, half-written or made for another card or
+# release are built anew first (`auralsam2 engines`). Where it cannot, `serve` refuses such a build and says so.
+#
 #   AURALSAM2_TARGET       cpu | tensorrt | onnx-gpu: what the build is for; cpu when unset
 #   AURALSAM2_VOLUME       folder of all builds; /models when unset
 #   AURALSAM2_BUILD        the build's own folder; when unset, one below the volume, named after all that makes it differ
@@ -20,7 +23,9 @@
 # configuration does not fit, and when the server had to be restarted too often.
 set -euo pipefail
 
-readonly EXPORT_OPTIONS=" preset image_size num_frames checkpoint sam2_checkpoint conditioning_frame read_out engine precision "
+readonly EXPORT_OPTIONS=" preset image_size num_frames checkpoint sam2_checkpoint conditioning_frame read_out engine precision fusion capability "
+# ONNX Runtime builds its engines at the first start on a card, which takes minutes for each stage.
+readonly ONNX_READY_TIMEOUT_S=3600
 
 say() {
     printf 'entrypoint: %s\n' "$*" >&2
@@ -133,19 +138,28 @@ remove_leftovers() {
     rm -rf -- "$parent/.$name".partial-* "$parent/.$name".old-*
 }
 
-make_build() {
-    local -r lock_file=$(dirname "$build")/.$(basename "$build").lock
-    local lock status=0
+# One container at a time; the file descriptor is kept in `lock`.
+take_lock() {
     child=
     locked=
     trap end_child TERM INT
-    # Two containers on one volume: the second waits, and then finds the build.
-    exec {lock}>"$lock_file"
+    exec {lock}>"$1"
     if ! flock --nonblock "$lock"; then
         say "another container is making $build; waiting for it"
         run flock "$lock"
     fi
     locked=yes
+}
+
+release_lock() {
+    exec {lock}>&-
+    trap - TERM INT
+}
+
+make_build() {
+    local lock status=0
+    # Two containers on one volume: the second waits, and then finds the build.
+    take_lock "$(dirname "$build")/.$(basename "$build").lock"
     if ! is_built; then
         say "making $build for ${card:-the CPU} (auralsam2 export${options[*]:+ ${options[*]}}); this takes minutes, once"
         remove_leftovers
@@ -160,8 +174,23 @@ make_build() {
         is_built || die 1 "export ended well but left no $build/manifest.json."
         say "made $build in $SECONDS s"
     fi
-    exec {lock}>&-
-    trap - TERM INT
+    release_lock
+}
+
+# Engines belong to one model of card and one release of TensorRT, and a build may have been cut short or carried over.
+renew_engines() {
+    local lock status=0
+    # Beside the models, not among them: what lies there is served, and checked file by file.
+    take_lock "$build/.engines.lock"
+    # What is left of an export is no business of this step; what is left of one that was killed is.
+    locked=
+    rm -rf -- "$build"/.engines-*
+    say "checking the engines of $build against $card"
+    run env PYTHONUNBUFFERED=1 auralsam2 engines --build "$build" >&2 || status=$?
+    if [[ $status != 0 ]]; then
+        die "$status" "the engines could not be made, status $status; what is missing stands above."
+    fi
+    release_lock
 }
 
 main() {
@@ -190,9 +219,15 @@ main() {
         check_writable
         make_build
     fi
+    if [[ $target == tensorrt && -w $build ]]; then
+        renew_engines
+    fi
     if [[ $command == build ]]; then
         say "$build is there"
         return
+    fi
+    if [[ $target == onnx-gpu ]]; then
+        export AURALSAM2_READY_TIMEOUT_S=${AURALSAM2_READY_TIMEOUT_S:-$ONNX_READY_TIMEOUT_S}
     fi
     # In place of this shell, so that SIGTERM reaches the supervisor, which lets calls under way finish.
     exec auralsam2 serve --build "$build" --host "${AURALSAM2_HOST:-0.0.0.0}" "$@"

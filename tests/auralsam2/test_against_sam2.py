@@ -98,7 +98,7 @@ def test_memory_attention(
         memory_pos=places[:, None],
         num_obj_ptr_tokens=num_pointer_tokens,
     )
-    same(attend(sam, image, MemoryReading(memory, places, num_pointer_tokens), positions), theirs[:, 0])
+    same(attend(sam, image, MemoryReading(memory, memory + places, num_pointer_tokens), positions), theirs[:, 0])
 
 
 def test_memory_encoder(upstream: Any, sam: SegmentAnything) -> None:
@@ -145,7 +145,8 @@ def test_which_memories_are_read_and_in_which_order(
             reading = gather(sam, bank, t, start, positions)
             assert reading.num_pointer_tokens == asked["num_obj_ptr_tokens"]
             assert torch.equal(reading.tokens, asked["memory"][:, 0])
-            torch.testing.assert_close(reading.positions, asked["memory_pos"][:, 0], rtol=0, atol=1e-6)
+            placed = (asked["memory"] + asked["memory_pos"])[:, 0]
+            torch.testing.assert_close(reading.placed, placed, rtol=0, atol=1e-6)
         features, pointer = random(SIDE**2, MEMORY_WIDTH, seed=t), random(1, WIDTH, seed=100 + t)
         bank[t] = Remembered(features, pointer)
         kind = "cond_frame_outputs" if t == start else "non_cond_frame_outputs"

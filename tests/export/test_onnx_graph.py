@@ -167,6 +167,36 @@ def test_a_tiny_stage_is_exported_with_its_frames_per_call(tmp_path: Path) -> No
     np.testing.assert_array_equal(engine({"X": x})["Y"], 2 * x)
 
 
+class Repeating(nn.Module):
+    """Reads one weight for every frame, and another, split along each of its axes, part by part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.shared, self.split = (nn.Parameter(torch.randn(8, 6)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        upper, lower = self.split.split([5, 3])
+        left, right = self.split.split([2, 4], dim=1)
+        frames = torch.stack([nn.functional.linear(frame[None] + t, self.shared) for t, frame in enumerate(x)])
+        return (frames @ torch.cat([lower, upper]) + torch.cat([right, left], dim=1),)
+
+
+def test_a_weight_of_every_frame_is_kept_once_and_split_before_it_is_written(tmp_path: Path) -> None:
+    module = Repeating()
+    specs = (TensorSpec("X", "FP32", (3, 8, 6)),), (TensorSpec("Y", "FP32", (3, 1, 8, 6)),)
+    path = export_stage(Stage("repeating", module, *specs, 3), tmp_path / "model.onnx")
+    graph = onnx.load(path).graph
+    assert {"Split", "Constant"} & {node.op_type for node in graph.node} == set()
+    floats = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT and tensor.dims]
+    # The shared weight once, turned; the split one in the two orders that are read.
+    assert sorted(tuple(tensor.dims) for tensor in floats) == [(6, 8), (8, 6), (8, 6)]
+    x = torch.randn(3, 8, 6)
+    with torch.no_grad():
+        (wanted,) = module(x)
+    np.testing.assert_allclose(load_engine("onnxruntime", path)({"X": x.numpy()})["Y"], wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("outputs", "said"),
     [

@@ -75,7 +75,6 @@ SHARED_FROM_BYTES = 64
 # Where a matrix is this large, its transpose beside it is a weight kept twice.
 TRANSPOSED_FROM = 4096
 LARGEST_FILE_OF_WEIGHTS = 1.3
-# Of hiera, whose file is a little more than its weights: it names each of some 400 nodes.
 COMPACT = ExportSettings(preset="compact", image_size=256, num_frames=5)
 TINY = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2)
 
@@ -138,9 +137,7 @@ def compact(compact_build: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
-    """Weights as a new network has them: equal in many places, so that nothing is shared by chance alone."""
-    torch.manual_seed(0)
-    model = AuralSAM2.from_preset(TINY.preset, TINY.size)
+    model = load_model(TINY)
     folder = tmp_path_factory.mktemp("tiny")
     stages = stages_of(TINY, model, on_gpu=True)
     return {stage.name: read(stage, export_stage(stage, folder / f"{stage.name}.onnx")) for stage in stages}
@@ -281,7 +278,7 @@ def tensor_bytes(tensor: onnx.TensorProto) -> int:
 def test_no_matrix_is_kept_beside_its_transpose(exported: Exported) -> None:
     matrices = [numpy_helper.to_array(each) for each in exported.model.graph.initializer if len(each.dims) == 2]
     matrices = [each for each in matrices if each.size >= TRANSPOSED_FROM]
-    # Of a network without training some are one number throughout.
+    # Biases laid out as a matrix may be one number throughout.
     kept = {each.tobytes() for each in matrices if each.min() != each.max()}
     assert len(kept) > 2 or exported.stage.name == "vggish"
     turned = [each.shape for each in matrices if each.T.tobytes() in kept and each.min() != each.max()]

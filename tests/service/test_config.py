@@ -48,6 +48,20 @@ def test_a_relative_path_becomes_absolute(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert ServerConfig(Path("build")).models == tmp_path / "build" / "models"
 
 
+def test_the_cache_is_the_build_s_own_unless_another_is_named(tmp_path: Path) -> None:
+    assert ServerConfig(BUILD).cache == BUILD / "cache"
+    # The stages are told of it under the same name, so what a person sets is what they see.
+    named = ServerConfig.from_environment({"AURALSAM2_CACHE_DIR": str(tmp_path)}, build=BUILD)
+    assert named.cache == tmp_path
+
+
+def test_an_installed_server_is_named_by_its_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert ServerConfig(BUILD).tritonserver is None
+    monkeypatch.chdir(tmp_path)
+    config = ServerConfig.from_environment({"AURALSAM2_TRITONSERVER": "home"}, build=BUILD)
+    assert config.tritonserver == tmp_path / "home"
+
+
 def test_variables_are_read_and_what_is_given_wins() -> None:
     environ = {
         "AURALSAM2_BUILD": "/b",
@@ -71,6 +85,8 @@ def test_variables_are_read_and_what_is_given_wins() -> None:
         ("DRAIN_TIMEOUT_S", "30s"),
         ("NUM_THREADS", "all"),
         ("SERVER_ENV", ""),
+        ("TRITONSERVER", ""),
+        ("CACHE_DIR", ""),
     ],
 )
 def test_a_variable_that_cannot_be_parsed_is_an_error(name: str, text: str) -> None:

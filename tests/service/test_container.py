@@ -20,9 +20,11 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from typer.main import get_command
 
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings
+from service.cli import app
 from service.client import Client
 from service.config import ServerConfig
 from service.demo import free_ports
@@ -39,6 +41,15 @@ USAGE, IS_ROOT, NO_BUILD, STOPPED = 64, 77, 78, 143
 # In place of the command line tool: says what it was called with; as `export` it makes a build, or what it is told to.
 STUB = """#!/usr/bin/env bash
 echo "$*" >> "$STUB_LOG"
+if [[ $1 == engines ]]; then
+    echo "built      hiera"
+    case ${STUB_ENGINES:-good} in
+        bad) echo "error: no card" >&2; exit 3 ;;
+        slow) mkdir "$3/.engines-1"; sleep 1; rmdir "$3/.engines-1" ;;
+        endless) mkdir "$3/.engines-2"; sleep 300 ;;
+    esac
+fi
+[[ $1 == serve ]] && echo "ready timeout ${AURALSAM2_READY_TIMEOUT_S:-of the server}"
 [[ $1 == export ]] || exit 0
 out=${!#}
 partial=$(dirname "$out")/.$(basename "$out").partial-$$
@@ -260,12 +271,101 @@ def test_a_gpu_target_is_passed_through_and_the_build_belongs_to_the_card(around
     program(around.folder / "bin" / "nvidia-smi", CARDS["twins"])
     status, output = around.run("build", AURALSAM2_TARGET=target)
     assert status == 0, output
-    assert around.calls == [f"export --target {target} --out {around.builds[0]}"]
+    made = around.builds[0]
+    # Engines are looked at even when export has just made them: it looks at a few hashes, and nothing is assumed.
+    checked = [f"engines --build {made}"] if target == "tensorrt" else []
+    assert around.calls == [f"export --target {target} --out {made}", *checked]
     assert around.builds[0].name.startswith(f"compact-{target}-NVIDIA-L4-8.9-")
     assert "for NVIDIA L4, 8.9" in output
     program(around.folder / "bin" / "nvidia-smi", "echo 'NVIDIA H200, 9.0'")
     assert around.run("build", AURALSAM2_TARGET=target)[0] == 0
     assert len(around.builds) == 2
+
+
+def test_engines_are_renewed_before_serving(around: Surroundings) -> None:
+    program(around.folder / "bin" / "nvidia-smi", CARDS["one"])
+    assert around.run("build", AURALSAM2_TARGET="tensorrt")[0] == 0
+    (build,) = around.builds
+    (build / ".engines-killed").mkdir()
+    status, output = around.run("serve", AURALSAM2_TARGET="tensorrt")
+    assert status == 0, output
+    assert around.calls[2:] == [f"engines --build {build}", f"serve --build {build} --host 0.0.0.0"]
+    assert f"checking the engines of {build} against NVIDIA L4, 8.9" in output
+    # What a killed run left is gone, and nothing lies among the models.
+    assert {path.name for path in build.iterdir()} == {"manifest.json", ".engines.lock"}
+
+
+def test_progress_of_engines_goes_to_stderr(around: Surroundings) -> None:
+    program(around.folder / "bin" / "nvidia-smi", CARDS["one"])
+    command = [str(ENTRYPOINT), "build"]
+    done = subprocess.run(
+        command,
+        env=around.environment(AURALSAM2_TARGET="tensorrt"),
+        cwd=around.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "built      hiera" in done.stderr
+    assert "built      hiera" not in done.stdout
+
+
+def test_a_build_that_cannot_be_written_is_served_as_it_is(around: Surroundings) -> None:
+    """`serve` itself says which engine does not fit, and how to mend it."""
+    program(around.folder / "bin" / "nvidia-smi", CARDS["one"])
+    assert around.run("build", AURALSAM2_TARGET="tensorrt")[0] == 0
+    (build,) = around.builds
+    status, output = around.run("serve", before=mounted(read_only(around.volume)), AURALSAM2_TARGET="tensorrt")
+    assert status == 0, output
+    assert around.calls[2:] == [f"serve --build {build} --host 0.0.0.0"]
+
+
+@pytest.mark.parametrize("target", ["cpu", "onnx-gpu"])
+def test_other_targets_have_no_engines_to_renew(around: Surroundings, target: str) -> None:
+    program(around.folder / "bin" / "nvidia-smi", CARDS["one"])
+    status, output = around.run(AURALSAM2_TARGET=target)
+    assert status == 0
+    assert [call.split()[0] for call in around.calls] == ["export", "serve"]
+    # The first start of an onnx-gpu build makes engines inside the server, for minutes.
+    assert f"ready timeout {'3600' if target == 'onnx-gpu' else 'of the server'}\n" in output
+    assert "ready timeout 60\n" in around.run(AURALSAM2_TARGET=target, AURALSAM2_READY_TIMEOUT_S="60")[1]
+
+
+def test_engines_that_cannot_be_made_stop_the_start(around: Surroundings) -> None:
+    program(around.folder / "bin" / "nvidia-smi", CARDS["one"])
+    status, output = around.run(AURALSAM2_TARGET="tensorrt", STUB_ENGINES="bad")
+    assert status == 3
+    assert "error: no card" in output
+    assert "the engines could not be made, status 3" in output
+    assert [call.split()[0] for call in around.calls] == ["export", "engines"]
+
+
+def test_sigterm_while_engines_are_made(around: Surroundings) -> None:
+    program(around.folder / "bin" / "nvidia-smi", CARDS["one"])
+    assert around.run("build", AURALSAM2_TARGET="tensorrt")[0] == 0
+    (build,) = around.builds
+    process = around.start("serve", AURALSAM2_TARGET="tensorrt", STUB_ENGINES="endless")
+    eventually(lambda: (build / ".engines-2").exists())
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == STOPPED
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    # The build stays: what is not whole is found at the next start.
+    assert (build / "manifest.json").exists()
+
+
+def test_two_containers_make_engines_one_after_the_other(around: Surroundings) -> None:
+    program(around.folder / "bin" / "nvidia-smi", CARDS["one"])
+    assert around.run("build", AURALSAM2_TARGET="tensorrt")[0] == 0
+    (build,) = around.builds
+    first = around.start("build", AURALSAM2_TARGET="tensorrt", STUB_ENGINES="slow")
+    eventually(lambda: (build / ".engines-1").exists())
+    status, output = around.run("build", AURALSAM2_TARGET="tensorrt")
+    assert "another container is making" in output
+    first.communicate(timeout=20)
+    # The second did not take the first one's half-made engines for leftovers.
+    assert (first.returncode, status) == (0, 0)
 
 
 def test_a_failed_export_gives_its_status_and_leaves_nothing(around: Surroundings) -> None:
@@ -319,11 +419,12 @@ class Served:
     grpc_port: int
     metrics_port: int
     log: Path
+    cache: Path
 
 
 @pytest.fixture
 def served(around: Surroundings, compact_build: Path) -> Iterator[Served]:
-    """The server as compose.yaml starts it: models read-only, temporary files where nothing can be executed."""
+    """The server as compose.yaml starts it: models read-only, a cache, temporary files where nothing is executed."""
     (around.folder / "bin" / "auralsam2").unlink()
     (around.folder / "tmp").mkdir()
     before = mounted(read_only(compact_build), f"mount -t tmpfs -o noexec,nosuid,nodev tmpfs '{around.folder / 'tmp'}'")
@@ -337,6 +438,7 @@ def served(around: Surroundings, compact_build: Path) -> Iterator[Served]:
                 AURALSAM2_GRPC_PORT=str(grpc_port),
                 AURALSAM2_METRICS_PORT=str(metrics_port),
                 AURALSAM2_METRICS_HOST="0.0.0.0",
+                AURALSAM2_CACHE_DIR=str(around.folder / "cache"),
                 TMPDIR=str(around.folder / "tmp"),
             ),
             cwd=ROOT,
@@ -346,7 +448,7 @@ def served(around: Surroundings, compact_build: Path) -> Iterator[Served]:
             text=True,
         )
     try:
-        yield Served(process, grpc_port, metrics_port, log)
+        yield Served(process, grpc_port, metrics_port, log, around.folder / "cache")
     finally:
         # A shell that did not give way to the supervisor has it as a child; the launcher's guardian does the rest.
         children = [] if process.poll() is not None else psutil.Process(process.pid).children()
@@ -377,6 +479,9 @@ def test_serves_read_only_and_sigterm_lets_clips_finish(served: Served) -> None:
     # The shell is gone: the process that gets SIGTERM is the supervisor.
     assert "auralsam2 serve --build" in " ".join(psutil.Process(served.process.pid).cmdline())
     assert health(served) == (0, f"127.0.0.1:{served.grpc_port} is ready\n")
+    # What OpenVINO compiled is kept for the next start, though the build cannot be written.
+    assert list(served.cache.glob("*.blob"))
+    assert "cannot be written" not in served.log.read_text()
     metrics_url = f"http://127.0.0.1:{served.metrics_port}/metrics"
     frames, audio = sample_frames(5, 256), sample_audio(5)
     with Client(f"127.0.0.1:{served.grpc_port}", timeout_s=60) as client, ThreadPoolExecutor(6) as pool:
@@ -476,6 +581,13 @@ def test_what_a_runtime_image_promises(name: str) -> None:
     assert all(line.startswith("COPY --from=") or "entrypoint.sh" in line for line in copied)
     # Packages are installed in the builder alone.
     assert not any(" pip " in line or "apt-get" in line for line in lines)
+    # Volumes take their owner from these folders, and the server is told of the one that it may write to.
+    folders = "/models /var/cache/auralsam2"
+    assert f"RUN install --directory --owner=1000 --group=1000 {folders}" in lines
+    assert f"VOLUME {folders}" in lines
+    variables = next(line for line in lines if line.startswith("ENV "))
+    assert "AURALSAM2_CACHE_DIR=/var/cache/auralsam2" in variables
+    assert ("AURALSAM2_TRITONSERVER=/opt/tritonserver" in variables) == (name == "gpu")
     assert [line for line in lines if line.startswith("USER ")] == ["USER 1000:1000"]
     assert 'ENTRYPOINT ["entrypoint"]' in lines
     assert "STOPSIGNAL SIGTERM" in lines
@@ -572,7 +684,7 @@ def test_every_container_is_fenced(compose: dict[str, Any], name: str) -> None:
 def test_a_server(compose: dict[str, Any], name: str) -> None:
     service = compose["services"][name]
     assert service["command"] == "serve"
-    assert service["volumes"] == ["models:/models:ro"]
+    assert service["volumes"] == ["models:/models:ro", "cache:/var/cache/auralsam2"]
     assert service["shm_size"] == "1gb"
     assert service["ports"] == ["127.0.0.1:8001:8001"]
     assert service["healthcheck"]["test"] == ["CMD", "python", "-m", "service.container.healthcheck"]
@@ -600,7 +712,18 @@ def test_a_server_has_time_to_drain(compose: dict[str, Any], name: str) -> None:
 
 def test_the_options_of_the_entry_point_are_those_of_export() -> None:
     options = set(re.findall(r"EXPORT_OPTIONS=\"(.*)\"", ENTRYPOINT.read_text())[0].split())
-    assert options == {field.name for field in fields(ExportSettings)} - {"target"}
+    # `--capability` is given once for each; `--report` changes nothing of a build.
+    called = {"capabilities": "capability"}
+    known = {called.get(field.name, field.name) for field in fields(ExportSettings)}
+    assert options == known - {"target", "report"}
+
+
+def test_each_option_of_the_entry_point_is_one_of_the_command() -> None:
+    options = set(re.findall(r"EXPORT_OPTIONS=\"(.*)\"", ENTRYPOINT.read_text())[0].split())
+    command = get_command(app).commands["export"]  # type: ignore[attr-defined]
+    assert {f"--{option.replace('_', '-')}" for option in options} <= {
+        name for parameter in command.params for name in parameter.opts
+    }
 
 
 @pytest.mark.parametrize("name", ["build-gpu", "server-gpu"])

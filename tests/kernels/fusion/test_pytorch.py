@@ -41,6 +41,21 @@ def test_float32_at_full_size(fusion_case: Callable[..., object], errors: Callab
     assert max(errors(fuse(case.visual, case.audio, case.weights, "released"), case.truth())) <= 1e-5
 
 
+FLOAT16_ERROR = 2e-3
+
+
+@pytest.mark.parametrize("num_pixels", [pytest.param(196, id="straddles"), pytest.param(256, id="blocks")])
+@pytest.mark.parametrize("num_tokens", [pytest.param(5, id="rank-below-d"), pytest.param(40, id="rank-above-d")])
+def test_float16_overflows_nowhere_before_the_result(
+    num_pixels: int, num_tokens: int, fusion_case: Callable[..., object], errors: Callable[..., list[float]]
+) -> None:
+    """Sums over all pixels before the division reach 1e7 here, results 2e4: the plain form has no number to give."""
+    case = fusion_case(5, num_pixels, num_tokens, dtype=torch.float16, magnitude=20.0)
+    plainly = fuse_plainly(case.visual, case.audio, case.weights, "released")
+    assert not any(bool(side.isfinite().all()) for side in plainly)
+    assert max(errors(fuse(case.visual, case.audio, case.weights, "released"), case.truth())) <= FLOAT16_ERROR
+
+
 # Products alone, T = M = 5: 9.5 and 27 times. Nothing exact is left to save in the released form: of its 0.58 GFLOP the
 # frames' rank of T M costs 0.26, reading each block for both directions 0.10, and the four small maps 0.05 each.
 @pytest.mark.parametrize(("form", "times"), [("released", 9), ("paper", 20)])
