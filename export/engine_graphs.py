@@ -10,11 +10,17 @@ from export.tensorrt_builder import Report
 from model_repository.stage_runtime.engine import Engine, load_engine
 
 GRAPHS = "graphs"
+FUSER = "aural_fuser"
 
 
 def graph_path(build: Path, stage: str) -> Path:
     """Where a build keeps the graph that a stage's engine is built from, so that it can be built again."""
     return build / GRAPHS / f"{stage}.onnx"
+
+
+def fused_graph_path(build: Path) -> Path:
+    """The fuser's float32 graph in which the fusion is still one operator, for builds whose fusion is a plugin."""
+    return build / GRAPHS / f"{FUSER}-fused.onnx"
 
 
 def write_engine_graphs(wide: Mapping[str, Path], build: Path, precision: str, report: Report) -> dict[str, Path]:

@@ -8,13 +8,16 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from export.engine_gate import pass_engine_gate
-from export.engine_graphs import graph_path
+from export.engine_graphs import FUSER, fused_graph_path, graph_path
 from export.engine_runner import LoadedEngine, load_runtime
 from export.errors import ExportError
+from export.fusion_plugins import register_plugins, with_plugins
+from export.precision import cast_stage
 from export.settings import ENGINE_FLAVOURS
 from export.stages import STAGE_NAMES
 from export.tensorrt import EngineRecord, build_engine, check_capabilities, check_engine, record_path, write_record
@@ -39,11 +42,14 @@ def add_engines(
     builder: EngineBuilder,
     report: Report,
     load: Callable[[Path], LoadedEngine] | None = None,
+    fusion: str = "native",
 ) -> dict[str, EngineRecord]:
     """Build every engine that is missing, not whole, or made for another graph, card or version; compare; put in place.
 
     Args:
         build: holds the graphs and golden.npz.
+        fusion: native, or plugin: the fuser's engine is built from the graph of `fused_graph_path`. It is compared with
+            the native graph all the same.
         load: runs an engine; None: the builder's own package, on this machine's card.
     Returns: the manifest of every engine, by stage. A line for each says what was done, and how long it took.
     Raises: ExportError or ParityError; no engine has then been put in place.
@@ -56,8 +62,10 @@ def add_engines(
         engines = {name: engine_path(build, target, name) for name in STAGE_NAMES}
         built: dict[str, Path] = {}
         for name, graph in graphs.items():
+            plugged = fusion == "plugin" and name == FUSER
+            source = fused_graph_path(build) if plugged else graph
             try:
-                records[name] = check_engine(engines[name], builder, chosen, onnx=graph)
+                records[name] = check_engine(engines[name], builder, chosen, onnx=source)
                 report(f"kept       {name:13} {records[name].engine_bytes / 1e6:7.1f} MB")
                 continue
             except ExportError as why:
@@ -65,7 +73,8 @@ def add_engines(
                 if engines[name].exists():
                     report(f"note       {why}")
             built[name] = Path(staged_in) / f"{name}.plan"
-            records[name] = build_engine(graph, built[name], builder, chosen, timing_cache=cache, report=report)
+            make = partial(_build_with_plugins, precision=precision) if plugged else build_engine
+            records[name] = make(source, built[name], builder, chosen, timing_cache=cache, report=report)
             report(
                 f"built      {name:13} {records[name].engine_bytes / 1e6:7.1f} MB  {records[name].build_seconds:6.1f} s"
             )
@@ -76,6 +85,37 @@ def add_engines(
         for name, path in built.items():
             _put_in_place(path, engines[name], records[name])
     return records
+
+
+def _build_with_plugins(
+    source: Path,
+    out: Path,
+    builder: EngineBuilder,
+    capabilities: tuple[int, ...],
+    *,
+    precision: str,
+    timing_cache: Path | None,
+    report: Report,
+) -> EngineRecord:
+    """As `build_engine`, with the fusion as the fused kernels; its manifest names the graph that `source` is."""
+    plugged = out.with_suffix(".onnx")
+    uses = with_plugins(
+        source,
+        plugged,
+        capabilities[0],
+        precision=precision,
+        gpu=None if builder.card is None else builder.card.name,
+        cast=None if precision == "float32" else partial(_cast_fuser, precision=precision),
+    )
+    register_plugins(uses)
+    for use in uses:
+        report(f"plugin     {use.operator} x {use.count}, {use.dtype}: {', '.join(use.plugins)}")
+    record = build_engine(plugged, out, builder, capabilities, timing_cache=timing_cache, report=report)
+    return replace(record, onnx_sha256=file_sha256(source), plugins=tuple(use.as_record() for use in uses))
+
+
+def _cast_fuser(source: Path, out: Path, *, precision: str) -> object:
+    return cast_stage(FUSER, source, out, precision)
 
 
 def _compare(
@@ -119,16 +159,18 @@ def renew_engines(build: Path, report: Report, builder: EngineBuilder | None = N
         is missing, or a build fails; ParityError when an engine's answers are wrong.
     """
     manifest = _read_manifest(build)
-    target = manifest["target"]
-    for name in STAGE_NAMES:
-        graph = graph_path(build, name)
+    target, fusion = manifest["target"], manifest["fusion"]
+    fused = [fused_graph_path(build)] if fusion == "plugin" else []
+    for graph in (*(graph_path(build, name) for name in STAGE_NAMES), *fused):
         listed = manifest["files"].get(graph.relative_to(build).as_posix())
         if not graph.is_file() or file_sha256(graph) != listed:
             raise ExportError(
                 f"{graph.name}: missing, or not the graph that was exported. Write it again with: auralsam2 export"
             )
     builder = load_builder(ENGINE_FLAVOURS[target]) if builder is None else builder
-    records = add_engines(build, target, tuple(manifest["capabilities"]), manifest["precision"], builder, report)
+    records = add_engines(
+        build, target, tuple(manifest["capabilities"]), manifest["precision"], builder, report, fusion=fusion
+    )
     manifest["engines"] = engine_entries(records)
     for name in STAGE_NAMES:
         engine = engine_path(build, target, name)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from auralsam2 import AuralSAM2
 from auralsam2.checkpoints import fetch
 from auralsam2.readout import NO_OBJECT_LOGIT
-from export.engine_graphs import load_on_cpu, write_engine_graphs
+from export.engine_graphs import FUSER, fused_graph_path, load_on_cpu, write_engine_graphs
 from export.engines import MANIFEST, add_engines, engine_entries
 from export.errors import ExportError
 from export.gate import Passed, pass_gate
@@ -175,7 +175,17 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     np.savez_compressed(build / "golden.npz", allow_pickle=False, **clip, **passed.network, **tolerances)
     engines: dict[str, EngineRecord] = {}
     if builder is not None:
-        engines = add_engines(build, settings.target, settings.capabilities, settings.precision, builder, report)
+        if settings.fusion == "plugin":
+            export_stage(next(stage for stage in stages if stage.name == FUSER), fused_graph_path(build), inlined=False)
+        engines = add_engines(
+            build,
+            settings.target,
+            settings.capabilities,
+            settings.precision,
+            builder,
+            report,
+            fusion=settings.fusion,
+        )
     if settings.target != "tensorrt-rtx":
         _write_models(settings, stages, models)
     manifest = _manifest(settings, build, passed.parity, seconds) | {"engines": engine_entries(engines)}

@@ -37,6 +37,8 @@ class EngineRecord:
     build_seconds: float
     parity: tuple[dict[str, Any], ...] = field(default=())
     """Filled by the gate, on a machine that can run the engine."""
+    plugins: tuple[dict[str, Any], ...] = field(default=())
+    """The fused kernels that are compiled into it; empty: native operators alone."""
 
 
 def record_path(engine: Path) -> Path:
@@ -57,7 +59,7 @@ def read_record(engine: Path) -> EngineRecord:
         found = entries.pop("format")
         if found != RECORD_FORMAT:
             raise ExportError(f"{path.name}: format {found!r}; this version reads {RECORD_FORMAT}. {_again()}")
-        for name in ("capabilities", "parity"):
+        for name in ("capabilities", "parity", "plugins"):
             entries[name] = tuple(entries[name])
         return EngineRecord(**entries)
     except FileNotFoundError as error:

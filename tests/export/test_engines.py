@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -16,7 +17,7 @@ from onnx import numpy_helper
 
 from export import engine_runner, engines, repository
 from export.cuda_driver import Card
-from export.engine_graphs import graph_path, write_engine_graphs
+from export.engine_graphs import fused_graph_path, graph_path, write_engine_graphs
 from export.engines import add_engines, engine_path, renew_engines
 from export.errors import ExportError, ParityError
 from export.gate import Passed
@@ -264,3 +265,46 @@ def test_narrow_graphs_have_to_pass_as_well(
     assert asked == ["float32", "float16"]
     assert not (tmp_path / "build").exists()
     assert exported.builds == 0
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The plugins that were registered; the graph that holds them is the fused one with its functions' bodies."""
+    registered: list[str] = []
+
+    def with_plugins(source: Path, out: Path, capability: int, **settings: Any) -> tuple[Any, ...]:
+        out.write_bytes(source.read_bytes())
+        record = {"operator": "audio_visual_fusion", "capability": capability, "gpu": settings["gpu"]}
+        return (
+            SimpleNamespace(as_record=lambda: record, plugins=("mix",), operator="fusion", count=6, dtype="float32"),
+        )
+
+    monkeypatch.setattr(engines, "with_plugins", with_plugins)
+    monkeypatch.setattr(
+        engines, "register_plugins", lambda uses: registered.extend(name for use in uses for name in use.plugins)
+    )
+    return registered
+
+
+def test_the_fusion_of_an_engine_is_a_plugin_where_asked(
+    exported: FakeBuilder, plugged: list[str], tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(SMALL, target="tensorrt", precision="float32", fusion="plugin")
+    build = build_repository(settings, tmp_path / settings.name)
+    manifest = json.loads((build / "manifest.json").read_text())
+    fused = fused_graph_path(build)
+    assert plugged == ["mix"]
+    assert manifest["files"][fused.relative_to(build).as_posix()] == file_sha256(fused)
+    assert {node.domain for node in onnx.load(fused).graph.node} == {"", "auralsam2"}
+    record = read_record(engine_path(build, "tensorrt", "aural_fuser"))
+    assert record.onnx_sha256 == file_sha256(fused)
+    assert record.plugins == ({"operator": "audio_visual_fusion", "capability": 89, "gpu": ADA.name},)
+    # The graph with plugins was compared with the native one.
+    assert record.parity
+    assert read_record(engine_path(build, "tensorrt", "hiera")).plugins == ()
+    lines: list[str] = []
+    renew_engines(build, lines.append)
+    assert verbs(lines) == [["kept", name] for name in STAGE_NAMES]
+    fused.write_bytes(b"altered")
+    with pytest.raises(ExportError, match=r"aural_fuser-fused\.onnx: missing, or not the graph"):
+        renew_engines(build, print)
