@@ -52,12 +52,12 @@ def pass_engine_gate(
             chain |= _run(engine, chain)
         own = tuple(compare(name, output, found[output], value) for output, value in wanted.items())
         for parity in own:
-            check(parity, precision, last_stage=name == last)
+            check(parity, precision, last_stage=name == last, compared="engine vs its graph")
         worst = max(own, key=lambda parity: parity.relative_rms)
         report(f"checked    {name:13} engine against graph: {worst.output} relative RMS {worst.relative_rms:.1e}")
         measured[name], wire = own, wire | wanted
     whole = compare(CHAIN, MASKS, chain[MASKS], wanted_masks)
-    check(whole, precision, last_stage=True)
+    check(whole, precision, last_stage=True, compared="engines vs PyTorch")
     report(
         f"checked    chain of engines: masks agree on {whole.mask_agreement:.3%} of the pixels"
         f" (at least {MASK_AGREEMENT[precision]:.1%})"

@@ -51,18 +51,21 @@ def compare(stage: str, output: str, found: Array, wanted: Array) -> OutputParit
     return OutputParity(stage, output, float(np.abs(error).max()), rms, agreement)
 
 
-def check(parity: OutputParity, precision: str, last_stage: bool) -> None:
-    """Raises ParityError naming stage, output, what was measured and the budget."""
+def check(parity: OutputParity, precision: str, last_stage: bool, compared: str = "graph vs PyTorch") -> None:
+    """Raises ParityError naming what was compared, stage, output, what was measured, the budget and the way out."""
     budget = (DECODER_RELATIVE_RMS if last_stage else RELATIVE_RMS)[precision]
+    kept_out = "It was not put into the repository."
+    if precision != "float32":
+        kept_out += " A wider type may pass: --precision float32."
     if parity.relative_rms > budget:
         raise ParityError(
-            f"{parity.stage} graph vs PyTorch: {parity.output} relative RMS {parity.relative_rms:.1e}, budget"
-            f" {budget:.0e} ({precision}); max abs {parity.max_abs:.1e}. The graph was not put into the repository."
+            f"{parity.stage} {compared}: {parity.output} relative RMS {parity.relative_rms:.1e}, budget"
+            f" {budget:.0e} ({precision}); max abs {parity.max_abs:.1e}. {kept_out}"
         )
     if parity.mask_agreement is not None and parity.mask_agreement < MASK_AGREEMENT[precision]:
         raise ParityError(
-            f"{parity.stage} graph vs PyTorch: {parity.output} agrees on {parity.mask_agreement:.4%} of the pixels,"
-            f" at least {MASK_AGREEMENT[precision]:.1%} asked for ({precision}). It was not put into the repository."
+            f"{parity.stage} {compared}: {parity.output} agrees on {parity.mask_agreement:.4%} of the pixels,"
+            f" at least {MASK_AGREEMENT[precision]:.1%} asked for ({precision}). {kept_out}"
         )
 
 

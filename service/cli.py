@@ -110,6 +110,7 @@ def _renew_engines(build: Path) -> None:
     try:
         from export.engines import renew_engines
         from export.errors import ExportError
+        from model_repository.stage_runtime.engine import EngineError
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"building engines needs the package {error.name!r}, which is not installed. Install what the network needs"
@@ -117,7 +118,7 @@ def _renew_engines(build: Path) -> None:
         ) from error
     try:
         renew_engines(build, console.print)
-    except ExportError as error:
+    except (ExportError, EngineError) as error:
         raise ConfigError(str(error)) from error
     except OSError as error:
         raise ConfigError(
