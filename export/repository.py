@@ -22,7 +22,7 @@ import numpy.typing as npt
 from auralsam2 import AuralSAM2
 from auralsam2.checkpoints import fetch
 from auralsam2.readout import NO_OBJECT_LOGIT
-from export.engine_graphs import FUSER, fused_graph_path, load_on_cpu, write_engine_graphs
+from export.engine_graphs import FUSER, fused_graph_path, graph_path, load_on_cpu, write_engine_graphs
 from export.engines import MANIFEST, add_engines, engine_entries
 from export.errors import ExportError
 from export.gate import Passed, pass_gate
@@ -244,8 +244,8 @@ def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: P
     """Beside each graph: its configuration and, for a CPU, its model.py and the runtime that both need."""
     for stage in stages:
         folder = models / stage.name
-        model = folder / "1" / ("model.onnx" if settings.target != "tensorrt" else "model.plan")
-        sha256 = file_sha256(model)
+        graph = graph_path(models.parent, stage.name) if settings.target == "tensorrt" else _graph(models, stage.name)
+        sha256 = file_sha256(graph)
         if settings.target == "cpu":
             shutil.copy2(TEMPLATES / stage.name / "1" / "model.py", folder / "1" / "model.py")
             runtime = folder / "1" / RUNTIME

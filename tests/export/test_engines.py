@@ -198,7 +198,7 @@ def test_export_fills_a_repository_of_engines(tensorrt_build: Path) -> None:
         config = parse((tensorrt_build / "models" / name / "config.pbtxt").read_text())
         assert (config.platform, config.max_batch_size) == ("tensorrt_plan", 0)
         assert config.optimization.cuda.graphs
-        assert config.parameters["sha256"].string_value == file_sha256(engine)
+        assert config.parameters["sha256"].string_value == file_sha256(graph_path(tensorrt_build, name))
         assert (config.instance_group[0].count, config.instance_group[0].kind) == (1, 1)
         (warmup,) = config.model_warmup
         assert {entry.name for entry in config.input} == set(warmup.inputs)
