@@ -17,10 +17,11 @@ from export.stages import Stage
 from model_repository.stage_runtime.engine import Array, Engine
 
 # Relative RMS error: float32 graphs differ by the order of their sums; bfloat16 has 8 bits of mantissa (2^-9 = 2e-3 a
-# rounding), and some tens of layers add theirs; float16 has 11 (2^-12 = 2.4e-4), an eighth of that.
-RELATIVE_RMS = {"float32": 1e-4, "float16": 7e-3, "bfloat16": 5e-2}
-DECODER_RELATIVE_RMS = {"float32": 5e-3, "float16": 7e-2, "bfloat16": 5e-1}
-MASK_AGREEMENT = {"float32": 0.999, "float16": 0.99, "bfloat16": 0.97}
+# rounding), and some tens of layers add theirs; float16 has 11 (2^-12 = 2.4e-4), an eighth of that. int8 has 255 steps
+# over the whole range of a tensor, so single outputs may err widely; there the masks decide.
+RELATIVE_RMS = {"float32": 1e-4, "float16": 7e-3, "bfloat16": 5e-2, "int8": 2e-1}
+DECODER_RELATIVE_RMS = {"float32": 5e-3, "float16": 7e-2, "bfloat16": 5e-1, "int8": 5e-1}
+MASK_AGREEMENT = {"float32": 0.999, "float16": 0.99, "bfloat16": 0.97, "int8": 0.97}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -29,6 +30,7 @@ from export.gate import Passed, pass_gate
 from export.onnx_graph import OPSET, export_stage
 from export.parity import OutputParity
 from export.precision_report import precision_report
+from export.quantization import QUANTISED, SCOPES, calibration, check_mask_iou, mask_iou, quantise_stages
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
 from export.stages import STAGE_NAMES, Stage, build_stages
@@ -37,6 +39,7 @@ from export.tensorrt_builder import load_builder
 from export.triton_config import TEMPLATES, check_stage, render, render_gpu
 from model_repository.stage_runtime.engine import (
     AUTO,
+    INT8,
     Engine,
     check_precision,
     file_sha256,
@@ -218,6 +221,8 @@ def _pass_in_some_precision(
         return pass_gate(settings, model, stages, load, precision, clip, report)
 
     asked = "float32" if settings.flavour is not None else settings.precision
+    if asked == INT8:
+        return _pass_in_int8(settings, model, stages, graphs, clip, report), INT8
     found = resolve_precision(settings.engine, asked)
     if asked != AUTO or found == "float32":
         return gate(found), found
@@ -226,6 +231,42 @@ def _pass_in_some_precision(
     except ParityError as error:
         report(f"note       float32 instead of {found}, which did not pass: {error}")
         return gate("float32"), "float32"
+
+
+def _pass_in_int8(
+    settings: ExportSettings,
+    model: AuralSAM2,
+    stages: tuple[Stage, ...],
+    graphs: dict[str, Path],
+    clip: dict[str, npt.NDArray[Any]],
+    report: Report,
+) -> Passed:
+    """Quantise as much as the gate lets pass, and put it in the place of the graphs that it came from.
+
+    Raises: ParityError when not even the narrowest scope passes.
+    """
+    samples = calibration(stages, graphs, settings.num_frames, settings.size)
+    with tempfile.TemporaryDirectory() as folder:
+        for scope in SCOPES:
+            narrow = quantise_stages(graphs, samples, scope, Path(folder), report)
+
+            def load(name: str, narrow: dict[str, Path] = narrow) -> Engine:
+                return load_engine(settings.engine, narrow[name], precision=INT8)
+
+            try:
+                passed = pass_gate(settings, model, stages, load, INT8, clip, report)
+                agreement = mask_iou(stages, graphs, narrow, settings.num_frames, settings.size)
+                report(f"checked    int8          masks' IoU with float32's on held-out clips {agreement:.4f}")
+                check_mask_iou(agreement, scope)
+            except ParityError as error:
+                if scope == SCOPES[-1]:
+                    raise
+                report(f"note       {scope} did not pass: {error}")
+            else:
+                for name in QUANTISED:
+                    shutil.copy2(narrow[name], graphs[name])
+                return passed
+    raise AssertionError("the last scope returns or raises")
 
 
 def _write_report(

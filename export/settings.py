@@ -10,7 +10,7 @@ from auralsam2.presets import check_image_size, preset
 from auralsam2.readout import READ_OUTS, ReadOut
 from auralsam2.shipped import fingerprint, shipped_weights
 from export.errors import ExportError
-from model_repository.stage_runtime.engine import AUTO, ENGINES, OPENVINO_PRECISION
+from model_repository.stage_runtime.engine import AUTO, ENGINES, INT8, OPENVINO_PRECISION
 
 MAX_FRAMES = 16
 TARGETS = ("cpu", "onnx-gpu", "tensorrt", "tensorrt-rtx")
@@ -84,7 +84,7 @@ class ExportSettings:
     def _check_precision(self) -> None:
         if self.precision == AUTO and self.engine != "openvino":
             object.__setattr__(self, "precision", "float32" if self.flavour is None else ENGINE_PRECISIONS[0])
-        allowed: tuple[str, ...] = (AUTO, *OPENVINO_PRECISION) if self.engine == "openvino" else ("float32",)
+        allowed: tuple[str, ...] = (AUTO, *OPENVINO_PRECISION, INT8) if self.engine == "openvino" else ("float32",)
         what = self.engine
         if self.flavour is not None:
             allowed, what = ENGINE_PRECISIONS, self.target

@@ -58,7 +58,10 @@ def export(
     ] = "cpu",
     engine: Annotated[str, typer.Option(help="On a CPU: openvino | onnxruntime")] = "openvino",
     precision: Annotated[
-        str, typer.Option(help="auto | float32 | bfloat16 (openvino, engines) | float16 (engines, their default)")
+        str,
+        typer.Option(
+            help="auto | float32 | bfloat16 (openvino, engines) | int8 (openvino) | float16 (engines, their default)"
+        ),
     ] = "auto",
     fusion: Annotated[str, typer.Option(help="Of an engine: native operators | plugin, the fused kernels")] = "native",
     capability: Annotated[

@@ -18,6 +18,8 @@ HASH_BLOCK_BYTES = 1 << 20
 
 # bfloat16 where the CPU has it, float32 elsewhere; what was chosen is for `resolve_precision` to say.
 AUTO = "auto"
+# The graph itself holds int8 layers; what it leaves in floating point is computed as `auto` says.
+INT8 = "int8"
 
 
 class EngineError(RuntimeError):
@@ -100,8 +102,8 @@ def check_precision(kind: str, precision: str) -> None:
 
 
 def resolve_precision(kind: str, precision: str) -> str:
-    """The precision that "auto" stands for on this CPU, any other as it is."""
-    if precision != AUTO:
+    """The floating-point type that "auto" and "int8" stand for on this CPU, any other as it is."""
+    if precision not in (AUTO, INT8):
         return precision
     return "bfloat16" if kind == "openvino" and "BF16" in openvino_capabilities() else "float32"
 
@@ -118,7 +120,8 @@ def load_engine(
 
     Args:
         kind: "openvino" | "onnxruntime".
-        precision: "float32" | "bfloat16" (openvino only) | "auto": the type of the arithmetic; tensors stay float32.
+        precision: "float32" | "bfloat16" (openvino only) | "auto" | "int8", for a graph that was quantised: the type of
+            the arithmetic; tensors stay float32.
         cache_dir: where OpenVINO keeps compiled models, so that a second start is short; None keeps none.
         keep_memory: onnxruntime: hold what a call needed for the next one. False for a graph that is called once, or
             whose maps would fill the machine: at 1024 px the attention scores of five frames alone are 2.7 GB.
