@@ -17,12 +17,14 @@ from auralsam2.aural_fuser import AuralFeatures
 from auralsam2.log_mel import WINDOW_SAMPLES, LogMel
 from auralsam2.memory import Positions
 from auralsam2.presets import STRIDE
+from auralsam2.pvt import MLP_RATIO, Mlp
 from auralsam2.readout import ReadOut, select
 from auralsam2.tracker import ImageFeatures, track
 from auralsam2.windowed_trunk import windowed_features
 
 HANDED_ON = "AUDIO_TOKENS_AFTER_HIERA"
-# Of hiera on a CPU: what passes between two operators and is read at once should not leave the last cache.
+# On a CPU, of hiera's leading blocks and the fuser's MLPs: what one operator gives and the next reads should not leave
+# the last cache.
 STRIP_BYTES = 16 << 20
 BYTES_OF_FLOAT32 = 4
 STAGE_NAMES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
@@ -202,6 +204,10 @@ def build_stages(
     """
     assert not hands_on_tokens or hiera_frames_per_call == num_frames
     fused = copy.deepcopy(model).fuse()
+    hidden = MLP_RATIO * model.preset.width * (model.image_size // STRIDE) ** 2
+    for part in fused.aural_fuser.modules():
+        if isinstance(part, Mlp):
+            part.by_frame = not hands_on_tokens and num_frames * hidden * BYTES_OF_FLOAT32 > STRIP_BYTES
     t, size, width = num_frames, model.image_size, model.preset.width
     side = size // STRIDE
 

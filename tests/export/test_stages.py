@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from auralsam2 import AuralSAM2, image_encoder, mask_decoder
 from auralsam2.log_mel import LogMel
 from auralsam2.parity_weights import parity_state
+from auralsam2.pvt import Mlp
 from export.parity import Array, run_network
 from export.settings import ExportSettings
 from export.stages import (
@@ -187,3 +188,21 @@ def test_the_conditioning_frame_matters(in_double: AuralSAM2, small_clip: dict[s
     with torch.no_grad():
         first, second = (in_double(frames, log_mel, conditioning_frame=t).low_res_logits for t in (0, 1))
     assert relative_rms(first, second) > 1e-3
+
+
+def test_mlps_of_large_maps_take_frames_one_by_one_with_the_same_result() -> None:
+    torch.manual_seed(3)
+    mlp, x = Mlp(16).eval(), torch.randn(3, 64, 16)
+    with torch.no_grad():
+        at_once = mlp(x, 8)
+        mlp.by_frame = True
+        torch.testing.assert_close(mlp(x, 8), at_once)
+    model = AuralSAM2.from_preset("hiera_tiny", 512)
+    for frames_per_call, hands_on_tokens in ((1, False), (5, True)):
+        (fuser,) = (
+            stage.module
+            for stage in build_stages(model, 5, 0, "iou_occlusion", frames_per_call, hands_on_tokens)
+            if stage.name == "aural_fuser"
+        )
+        by_frame = {part.by_frame for part in fuser.modules() if isinstance(part, Mlp)}
+        assert by_frame == {not hands_on_tokens}
