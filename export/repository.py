@@ -39,6 +39,8 @@ from model_repository.stage_runtime.engine import Engine, check_precision, file_
 
 RUNTIME = "stage_runtime"
 ENSEMBLE = "auralsam2"
+# On a CPU: interactive sessions, and the stages that they run once.
+SESSION, SESSION_FEATURES = "auralsam2_session", "auralsam2_features"
 # Hiera on CPU: one frame a call is faster than a batch of five (2.2 against 2.65 s a frame at 1024 px, B+, bfloat16).
 HIERA_FRAMES_PER_CALL = 1
 MANIFEST_FORMAT = 1
@@ -247,16 +249,24 @@ def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: P
         graph = graph_path(models.parent, stage.name) if settings.target == "tensorrt" else _graph(models, stage.name)
         sha256 = file_sha256(graph)
         if settings.target == "cpu":
-            shutil.copy2(TEMPLATES / stage.name / "1" / "model.py", folder / "1" / "model.py")
-            runtime = folder / "1" / RUNTIME
-            shutil.copytree(TEMPLATES / RUNTIME, runtime, ignore=shutil.ignore_patterns("__pycache__"))
+            _write_code(stage.name, folder)
             text = render(settings, stage.name, frames_per_call=stage.frames_per_call, sha256=sha256)
         else:
             text = render_gpu(settings, stage, sha256)
         check_stage(text, stage)
         (folder / "config.pbtxt").write_text(text)
-    (models / ENSEMBLE / "1").mkdir(parents=True)
-    (models / ENSEMBLE / "config.pbtxt").write_text(render(settings, ENSEMBLE))
+    without_graph = (ENSEMBLE, SESSION_FEATURES, SESSION) if settings.target == "cpu" else (ENSEMBLE,)
+    for name in without_graph:
+        (models / name / "1").mkdir(parents=True)
+        (models / name / "config.pbtxt").write_text(render(settings, name))
+    if SESSION in without_graph:
+        _write_code(SESSION, models / SESSION)
+
+
+def _write_code(name: str, folder: Path) -> None:
+    """A Python model's model.py, and the runtime beside it."""
+    shutil.copy2(TEMPLATES / name / "1" / "model.py", folder / "1" / "model.py")
+    shutil.copytree(TEMPLATES / RUNTIME, folder / "1" / RUNTIME, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def _manifest(
