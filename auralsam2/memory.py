@@ -138,7 +138,7 @@ def _cross_attention(attention: RoPEAttention, x: Tensor, memory: MemoryReading,
     spatial = k[:num_spatial].unflatten(0, (-1, x.shape[0]))
     spatial = rotate(spatial, positions.cos, positions.sin).flatten(0, 1)
     k = torch.cat([spatial, k[num_spatial:]])
-    bias = None if memory.absent is None else torch.where(memory.absent, -torch.inf, torch.zeros(()))
+    bias = None if memory.absent is None else torch.where(memory.absent, -torch.inf, torch.zeros(()))[None, None, None]
     read = F.scaled_dot_product_attention(q[None, None], k[None, None], memory.tokens[None, None], attn_mask=bias)
     out: Tensor = attention.out_proj(attention.v_proj(read[0, 0]))
     return out
