@@ -1,4 +1,4 @@
-"""Fill a build folder: four graphs that passed the gate, the model repository around them, manifest and golden clip.
+"""Fill a build folder: graphs that passed the gate, the model repository around them, manifest and golden clip.
 
 The folder appears whole or not at all: everything is written beside it first, then renamed.
 """
@@ -29,6 +29,8 @@ from export.gate import Passed, pass_gate
 from export.onnx_graph import OPSET, export_stage
 from export.parity import OutputParity
 from export.precision_report import precision_report
+from export.prompt_gate import pass_prompt_gate
+from export.prompt_graphs import export_prompt_graphs
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
 from export.stages import STAGE_NAMES, Stage, build_stages
@@ -36,11 +38,14 @@ from export.tensorrt import EngineRecord, check_capabilities
 from export.tensorrt_builder import load_builder
 from export.triton_config import TEMPLATES, check_stage, render, render_gpu
 from model_repository.stage_runtime.engine import Engine, check_precision, file_sha256, load_engine
+from model_repository.stage_runtime.prompted import WEIGHTS
 
 RUNTIME = "stage_runtime"
 ENSEMBLE = "auralsam2"
 # On a CPU: interactive sessions, and the stages that they run once.
 SESSION, SESSION_FEATURES = "auralsam2_session", "auralsam2_features"
+DECODER = STAGE_NAMES[-1]
+PROMPTS = "prompts"
 # Hiera on CPU: one frame a call is faster than a batch of five (2.2 against 2.65 s a frame at 1024 px, B+, bfloat16).
 HIERA_FRAMES_PER_CALL = 1
 MANIFEST_FORMAT = 1
@@ -120,27 +125,35 @@ def _worker_stages(settings: ExportSettings) -> tuple[Stage, ...]:
 def _export_one(settings: ExportSettings, name: str, path: Path) -> tuple[str, float]:
     """Runs in a worker process: export one stage, return its name and the seconds it took."""
     started = time.monotonic()
+    if name == PROMPTS:
+        export_prompt_graphs(load_model(settings), settings.num_frames, path.parent)
+        return name, time.monotonic() - started
     stage = next(stage for stage in _worker_stages(settings) if stage.name == name)
     export_stage(stage, path)
     return name, time.monotonic() - started
 
 
 def _export_graphs(settings: ExportSettings, root: Path, report: Report) -> dict[str, float]:
-    """All four graphs, two at a time: tracing is one thread, and the decoder takes as long as the other three."""
+    """All graphs, two at a time: tracing is one thread, and the decoder takes as long as the other three stages."""
     workers = min(2, os.cpu_count() or 1)
     seconds: dict[str, float] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         # The slowest first.
-        jobs = [pool.submit(_export_one, settings, name, _graph(root, name)) for name in reversed(STAGE_NAMES)]
+        names = [*reversed(STAGE_NAMES)]
+        if settings.target == "cpu":
+            names.insert(1, PROMPTS)
+        jobs = [pool.submit(_export_one, settings, name, _graph(root, name)) for name in names]
         for job in as_completed(jobs):
             name, taken = job.result()
             seconds[name] = round(taken, 1)
-            report(f"exported   {name:13} {_graph(root, name).stat().st_size / 1e6:7.1f} MB  {taken:5.1f} s")
+            file = _graph(root, name) if name != PROMPTS else _graph(root, name).with_name(WEIGHTS)
+            report(f"exported   {name:13} {file.stat().st_size / 1e6:7.1f} MB  {taken:5.1f} s")
     return seconds
 
 
 def _graph(root: Path, name: str) -> Path:
-    return root / name / "1" / "model.onnx"
+    """A stage's graph. Those of the prompts lie beside the decoder's."""
+    return root / (DECODER if name == PROMPTS else name) / "1" / "model.onnx"
 
 
 def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
@@ -168,6 +181,8 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     passed = pass_gate(
         settings, model, stages, load, settings.precision if builder is None else "float32", clip, report
     )
+    if settings.target == "cpu":
+        passed.parity.extend(pass_prompt_gate(settings, model, graphs[DECODER].parent, passed.features, report))
     if settings.report:
         _write_report(settings, build, graphs, model, report)
     if builder is not None:

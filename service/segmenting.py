@@ -96,7 +96,7 @@ def _marked_clip(prompts: Prompts | None, media: Media, clip_length: int, use_au
     if not use_audio and total > clip_length:
         raise BadInput(
             f"Without sound the prompts alone say what to segment, and they reach over one clip of {clip_length}"
-            f" frames; the video gives {total}. Take at most {clip_length} frames (--max-frames, --start, --fps), or keep the"
+            f" frames; the video gives {total}. Take at most {clip_length} (--max-frames, --start, --fps), or keep the"
             " sound."
         )
     frame = 0 if prompts is None or prompts.frame is None else prompts.frame
