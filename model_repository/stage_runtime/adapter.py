@@ -54,8 +54,8 @@ class StageModel:
         shapes = {tensor.name: tensor for tensor in (*_tensors(config["input"]), *_tensors(config["output"]))}
         outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] != PROMPT_MODE]
         inputs = [shapes[name] for name in self._input_names]
-        stage = Stage(engine, inputs, outputs, int(parameters["frames_per_call"]))
-        self._logic = self.logic(stage, outputs, shapes, parameters, path.parent)
+        self._stage = Stage(engine, inputs, outputs, int(parameters["frames_per_call"]))
+        self._logic = self.logic(self._stage, outputs, shapes, parameters, path.parent)
 
     def logic(
         self,

@@ -65,12 +65,20 @@ def test_every_file_is_listed_with_its_true_hash(manifest: dict[str, Any], small
     for stage in STAGE_NAMES:
         for file in ("config.pbtxt", "1/model.onnx", "1/model.py", "1/stage_runtime/adapter.py"):
             assert f"models/{stage}/{file}" in found
+    for file in ("config.pbtxt", "1/model.py", "1/stage_runtime/session_adapter.py"):
+        assert f"models/auralsam2_session/{file}" in found
 
 
 def test_the_folder_holds_what_the_server_loads_and_no_leftovers(small_build: Path) -> None:
     assert {path.name for path in small_build.iterdir()} == {"models", "golden.npz", "manifest.json", "cache"}
-    assert {path.name for path in (small_build / "models").iterdir()} == {*STAGE_NAMES, "auralsam2"}
-    assert (small_build / "models" / "auralsam2" / "1").is_dir()
+    assert {path.name for path in (small_build / "models").iterdir()} == {
+        *STAGE_NAMES,
+        "auralsam2",
+        "auralsam2_features",
+        "auralsam2_session",
+    }
+    for ensemble in ("auralsam2", "auralsam2_features"):
+        assert (small_build / "models" / ensemble / "1").is_dir()
     assert not list(small_build.rglob("__pycache__"))
     assert not [path for path in small_build.parent.iterdir() if path.name.startswith(f".{small_build.name}")]
 
