@@ -17,7 +17,7 @@ from auralsam2.memory import Positions
 from auralsam2.parity_weights import stand_in_state
 from auralsam2.positions import rotary_tables, sine_2d
 from auralsam2.presets import STRIDE, preset
-from auralsam2.prompted_tracker import PromptedClip, track_prompts
+from auralsam2.prompted_tracker import PromptedClip, stability, track_prompts
 from auralsam2.prompts import FramePrompt
 from auralsam2.readout import NO_OBJECT_LOGIT
 from auralsam2.segment_anything import SegmentAnything

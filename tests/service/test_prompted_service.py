@@ -309,7 +309,7 @@ def test_idle_sessions_end_and_caps_hold_on_a_server_told_so(
         sessions = [client.session(media.frames, heard) for _ in range(3)]
         for session in sessions[:2]:
             session.segment()
-        with pytest.raises(ServerUnavailable, match="at most 2 sessions"):
+        with pytest.raises(ServerUnavailable, match=r"at most 2 sessions"):
             sessions[2].segment()
 
         def opened() -> bool:
@@ -319,7 +319,7 @@ def test_idle_sessions_end_and_caps_hold_on_a_server_told_so(
                 return False
 
         eventually(opened, within_s=10)
-        with pytest.raises(SessionEnded, match="nobody used it for 1.5 s"):
+        with pytest.raises(SessionEnded, match=r"nobody used it for 1\.5 s"):
             sessions[0].click(5, 5)
         with pytest.raises(BadInput, match="lies outside the frame"):
             sessions[2].click(5, 5000)
