@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from export.stages import HieraStage
 from service.client import AsyncClient, Client
 from service.config import ServerConfig
 from service.demo import free_ports
-from service.errors import BadInput, ServerUnavailable, SessionEnded
+from service.errors import BadInput, ServerTimeout, ServerUnavailable, SessionEnded
 from service.frames import resize_frames
 from service.launcher import Launcher
 from service.media import Media, read_media
@@ -214,6 +215,25 @@ def test_sessions_at_once_do_not_mix(
             session.close()
     for found, wanted in zip(together, alone, strict=True):
         assert [same(*pair) for pair in zip(found, wanted, strict=True)] == [True] * 3
+
+
+def test_a_round_that_was_too_late_may_be_sent_again_and_counts_once(
+    client: Client, media: Media, heard: NDArray[np.float32]
+) -> None:
+    def given_up(ask: Callable[..., Segmentation]) -> None:
+        with pytest.raises(ServerTimeout):
+            ask(timeout_s=0.03)
+
+    with client.session(media.frames, heard) as usual, client.session(media.frames, heard) as hurried:
+        usual.segment()
+        usual.click(100, 100, frame=2)
+        wanted = usual.click(300, 100, "-", frame=2)
+        given_up(hurried.segment)
+        hurried.segment()
+        for x, label in ((100, "+"), (300, "-")):
+            given_up(partial(hurried.click, x, 100, label, frame=2))
+            found = hurried.click(x, 100, label, frame=2)
+    assert same(found, wanted)
 
 
 @pytest.mark.asyncio
