@@ -325,7 +325,9 @@ class AsyncClient:
         for pause_s in pauses(self.retries):
             try:
                 shape = await self.clip_shape(min(QUESTION_TIMEOUT_S, left(deadline, budget_s)))
-                return await self._send(model, make(shape), deadline, budget_s)
+                # Resizing and checking a clip takes a while; the loop goes on meanwhile.
+                call = await asyncio.to_thread(make, shape)
+                return await self._send(model, call, deadline, budget_s)
             except ServerUnavailable:
                 if pause_s is None or time.monotonic() + pause_s >= deadline:
                     raise
