@@ -1,11 +1,11 @@
 """Teach a trained network SAM2's own prompts: `python -m auralsam2.training.prompt_tuning --out runs/prompts`.
 
-The decoder and the prompt encoder learn; image encoder, fuser, memory and pointers stay as they are, so that features are
-computed once. In every step the decoder also repeats, on sound, what it said before, so that sound keeps its quality;
-`auralsam2 evaluate` before and after tells. Killed at any moment, the same command goes on.
+The decoder and the prompt encoder learn; image encoder, fuser, memory and pointers stay as they are, so that features
+are computed once. In every step the decoder also repeats, on sound, what it said before, so that sound keeps its
+quality; `auralsam2 evaluate` before and after tells. Killed at any moment, the same command goes on.
 
-A prompt is drawn for one to three things of a frame: a click, clicks, a box, or a box with clicks. Half of the time it is
-corrected: the click that a person would set next, with the logits of the round before.
+A prompt is drawn for one to three things of a frame: a click, clicks, a box, or a box with clicks. Half of the time it
+is corrected: the click that a person would set next, with the logits of the round before.
 """
 
 import argparse
@@ -168,7 +168,9 @@ class Tuner:
         decoder, encoder = sam.sam_mask_decoder, sam.sam_prompt_encoder
         learning = [*decoder.parameters(), *encoder.parameters()]
         # What sound reads beside the decoder, or features were made with.
-        still = {id(p) for module in (decoder.conv_s0, decoder.conv_s1, encoder.no_mask_embed) for p in module.parameters()}
+        still = {
+            id(p) for module in (decoder.conv_s0, decoder.conv_s1, encoder.no_mask_embed) for p in module.parameters()
+        }
         self.parameters = [p.requires_grad_(True) for p in learning if id(p) not in still]
         fresh = {id(p) for p in sam.sam_prompt_encoder.parameters()}
         self.optimiser = torch.optim.AdamW(
@@ -202,14 +204,14 @@ class Tuner:
         losses = self._prompt_losses(rng) | self._sound_losses(rng)
         total = torch.stack(list(losses.values())).sum()
         self.optimiser.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimiser.step()
         self.step += 1
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def _prompt_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        frames, asked = [], []
+        frames, asked = list[Features](), list[Drawn]()
         while len(frames) < PROMPT_BATCH:
             frame = self.features[int(rng.integers(len(self.features)))]
             drawn = draw_prompt(frame.owners, rng)
@@ -281,7 +283,9 @@ class _Batch:
         dense = torch.where(
             given[:, None, None], mask_embedding(sam, previous[:, None]), sam.sam_prompt_encoder.no_mask_embed.weight
         )
-        return decode_prompted(sam, self.tokens, self.high_res, sparse, absent, dense, mask_decoder.dense_positions(sam))
+        return decode_prompted(
+            sam, self.tokens, self.high_res, sparse, absent, dense, mask_decoder.dense_positions(sam)
+        )
 
 
 def _chosen(masks: PromptedMasks, asked: list[Drawn]) -> Tensor:
