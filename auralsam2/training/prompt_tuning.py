@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from auralsam2 import mask_decoder
@@ -40,7 +41,7 @@ from auralsam2.training.run_folder import HALF_WEIGHTS, save_weights
 
 CHECKPOINT = "prompts.pt"
 CHECKPOINT_EVERY_S = 60.0
-CORRECTED_SHARE = 0.5
+CORRECTED_SHARE, MAX_CORRECTIONS = 0.5, 2
 PROMPT_BATCH, SOUND_BATCH = 12, 6
 CANDIDATES_WEIGHT, SOUND_WEIGHT, SOUND_OTHER_WEIGHT = 0.5, 100.0, 10.0
 WARM_UP = 50
@@ -50,11 +51,11 @@ WARM_UP = 50
 class Settings:
     """One run. The same settings and folder: the same run, continued."""
 
-    clips: int = 200
-    steps: int = 1400
+    clips: int = 160
+    steps: int = 1000
     checkpoint: str | None = None
     """The trained network that is to learn prompts; None: the shipped one."""
-    learning_rate: float = 4e-4
+    learning_rate: float = 5e-4
     seed: int = 0
 
 
@@ -120,18 +121,24 @@ class Tuner:
         batch = _Batch(self.model, frames)
         previous = torch.zeros(PROMPT_BATCH, *frames[0].logits.shape[1:])
         corrected = rng.uniform(size=PROMPT_BATCH) < CORRECTED_SHARE
-        for _ in range(int(rng.integers(1, 3))):
-            with torch.no_grad():
-                before = _chosen(batch.decode(asked, previous), asked)
-            for i in np.flatnonzero(corrected):
-                mask = F.interpolate(before[i][None, None], scale_factor=4.0, mode="bilinear")[0, 0] > 0
-                click = corrective_click(mask.numpy(), asked[i].truth)
-                if click is None:
-                    continue
-                previous[i] = before[i].clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
-                coords = np.concatenate([asked[i].coords, [[click.x, click.y]]]).astype(np.float32)
-                asked[i] = Drawn(asked[i].truth, coords, np.append(asked[i].labels, click.label))
+        for _ in range(int(rng.integers(1, MAX_CORRECTIONS + 1))):
+            if corrected.any():
+                self._correct(frames, asked, previous, np.flatnonzero(corrected))
         return prompt_losses(batch.decode(asked, previous), asked)
+
+    def _correct(self, frames: list[Features], asked: list[Drawn], previous: Tensor, those: NDArray[np.intp]) -> None:
+        """Add to `those` prompts the click that the network's answer to them asks for, and the answer's logits."""
+        own = [asked[i] for i in those]
+        with torch.no_grad():
+            answers = _Batch(self.model, [frames[i] for i in those]).decode(own, previous[those])
+            chosen = _chosen(answers, own)
+            masks = F.interpolate(chosen[:, None], scale_factor=4.0, mode="bilinear")[:, 0] > 0
+        for i, drawn, logits, mask in zip(those, own, chosen, masks, strict=True):
+            click = corrective_click(mask.numpy(), drawn.truth)
+            if click is not None:
+                previous[i] = logits.clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
+                coords = np.concatenate([drawn.coords, [[click.x, click.y]]]).astype(np.float32)
+                asked[i] = Drawn(drawn.truth, coords, np.append(drawn.labels, click.label))
 
     def _sound_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """How far the decoder is, on sound, from what it said before."""
