@@ -127,8 +127,8 @@ def mask() -> Tensor:
 
 @pytest.mark.parametrize(
     ("num_points", "box", "frame"),
-    [(1, False, 0), (3, False, 1), (5, False, 0), (0, True, 2), (4, True, 0), (1, False, 1), (4, True, 1)],
-    ids=["1 first", "3 middle", "5 first", "box last", "box and 4 first", "1 middle", "box and 4 middle"],
+    [(1, False, 0), (1, False, 1), (3, False, 1), (5, False, 0), (0, True, 2), (4, True, 1)],
+    ids=["1 first", "1 middle", "3 middle", "5 first", "box last", "box and 4 middle"],
 )
 def test_points_and_box(
     sam: SegmentAnything, predictor: Any, theirs: Any, image: ImageFeatures, num_points: int, box: bool, frame: int
@@ -175,11 +175,10 @@ def test_frames_without_the_object_are_empty(
     assert [bool((mask == NO_OBJECT_LOGIT).all()) for mask in found.masks] == [False, False, True]
 
 
-@pytest.mark.parametrize("frame", [0, 1], ids=["first", "middle"])
-def test_mask(sam: SegmentAnything, predictor: Any, theirs: Any, image: ImageFeatures, frame: int) -> None:
+def test_mask(sam: SegmentAnything, predictor: Any, theirs: Any, image: ImageFeatures) -> None:
     state = theirs()
-    predictor.add_new_mask(state, frame, 1, mask())
-    same(ours(sam, image, prompt(frame, 0, mask=mask().float())), *tracked(predictor, state))
+    predictor.add_new_mask(state, 1, 1, mask())
+    same(ours(sam, image, prompt(1, 0, mask=mask().float())), *tracked(predictor, state))
 
 
 def test_a_mask_without_anything_inside(

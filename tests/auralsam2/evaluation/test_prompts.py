@@ -7,7 +7,7 @@ from auralsam2.evaluation.in_process import load_network
 from auralsam2.evaluation.procedural import read_split
 from auralsam2.evaluation.prompts import Found, combine, score_prompts
 
-CLIPS = 16
+CLIPS = 12
 
 
 @pytest.fixture(scope="module")
