@@ -52,10 +52,10 @@ class Settings:
     """One run. The same settings and folder: the same run, continued."""
 
     clips: int = 160
-    steps: int = 1000
+    steps: int = 2000
     checkpoint: str | None = None
     """The trained network that is to learn prompts; None: the shipped one."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     seed: int = 0
 
 
