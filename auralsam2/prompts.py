@@ -52,7 +52,8 @@ def check_prompts(prompts: list[FramePrompt], num_frames: int, image_size: int) 
         points, where = len(prompt.labels), f"the prompt of frame {prompt.frame}"
         if prompt.coords.shape != (points, 2) or points > MAX_POINTS:
             raise NetworkError(
-                f"{where}: coords {list(prompt.coords.shape)} for {points} labels; [P, 2] for [P], P up to {MAX_POINTS}."
+                f"{where}: coords {list(prompt.coords.shape)} for {points} labels; [P, 2] for [P], P up to"
+                f" {MAX_POINTS}."
             )
         for name, given in (("mask", prompt.mask), ("previous", prompt.previous)):
             if given is not None and given.shape != (side, side):

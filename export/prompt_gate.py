@@ -12,7 +12,7 @@ from auralsam2.prompted_tracker import track_prompts
 from auralsam2.prompts import NUM_SLOTS, FramePrompt, padded
 from auralsam2.tracker import ImageFeatures
 from export.parity import OutputParity, check, compare, run_engine, run_network
-from export.prompt_graphs import DECODE, prompt_stages
+from export.prompt_graphs import prompt_stages
 from export.settings import ExportSettings
 from export.stages import Stage
 from model_repository.stage_runtime import prompted
@@ -45,7 +45,7 @@ def pass_prompt_gate(
         found = run_engine(decoder.engines[stage.name], stage, {name: value.numpy() for name, value in inputs.items()})
         own = [compare(stage.name, name, found[name], value.numpy()) for name, value in wanted.items()]
         for parity in own:
-            check(parity, settings.precision, last_stage=stage.name == DECODE)
+            check(parity, settings.precision, last_stage=stage.name == prompted.DECODE)
         measured += own
     whole = _whole_clip(model, decoder, settings, features)
     for parity in whole:

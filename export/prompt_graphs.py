@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from auralsam2 import AuralSAM2, mask_decoder
 from auralsam2.memory import MemoryReading, attend, enlarge, remember_mask
+from auralsam2.presets import STRIDE
 from auralsam2.prompted_masks import NUM_MASKS, decode_prompted
 from auralsam2.prompts import NUM_SLOTS, mask_embedding, sparse_tokens
 from auralsam2.segment_anything import NUM_MEMORY_FRAMES, SegmentAnything
-from auralsam2.presets import STRIDE
 from export.onnx_graph import export_stage
 from export.shared_weights import share_weights
 from export.stages import PositionBuffers, Stage, TensorSpec
@@ -51,7 +51,9 @@ class DecodeGraph(nn.Module):
         sam = self.sam
         sparse, absent = sparse_tokens(sam, coords, labels)
         dense = torch.where(
-            mask_given[:, None, None] > 0, mask_embedding(sam, mask[:, None]), sam.sam_prompt_encoder.no_mask_embed.weight
+            mask_given[:, None, None] > 0,
+            mask_embedding(sam, mask[:, None]),
+            sam.sam_prompt_encoder.no_mask_embed.weight,
         )
         tokens = image.flatten(2).transpose(1, 2)
         found = decode_prompted(sam, tokens, (high_res_s4, high_res_s8), sparse, absent, dense, self.dense)
@@ -191,8 +193,9 @@ def export_prompt_graphs(model: AuralSAM2, num_frames: int, folder: Path) -> Non
         "no_obj_ptr": sam.no_obj_ptr[0],
         "temporal": sam.maskmem_tpos_enc[:, 0, 0],
         "mask_weight": sam.mask_downsample.weight[0, 0],
-        "mask_bias": sam.mask_downsample.bias,
     }
+    assert sam.mask_downsample.bias is not None
+    constants["mask_bias"] = sam.mask_downsample.bias
     arrays = {name: value.detach().float().numpy() for name, value in constants.items()}
     np.savez(folder / CONSTANTS, allow_pickle=False, **arrays)
     index = {

@@ -117,16 +117,21 @@ def _stages(settings: ExportSettings, model: AuralSAM2) -> tuple[Stage, ...]:
 
 
 @cache
-def _worker_stages(settings: ExportSettings) -> tuple[Stage, ...]:
+def _worker_model(settings: ExportSettings) -> AuralSAM2:
     """A worker process exports several stages and ends with the export; the checkpoint is read once in it."""
-    return _stages(settings, load_model(settings))
+    return load_model(settings)
+
+
+@cache
+def _worker_stages(settings: ExportSettings) -> tuple[Stage, ...]:
+    return _stages(settings, _worker_model(settings))
 
 
 def _export_one(settings: ExportSettings, name: str, path: Path) -> tuple[str, float]:
     """Runs in a worker process: export one stage, return its name and the seconds it took."""
     started = time.monotonic()
     if name == PROMPTS:
-        export_prompt_graphs(load_model(settings), settings.num_frames, path.parent)
+        export_prompt_graphs(_worker_model(settings), settings.num_frames, path.parent)
         return name, time.monotonic() - started
     stage = next(stage for stage in _worker_stages(settings) if stage.name == name)
     export_stage(stage, path)

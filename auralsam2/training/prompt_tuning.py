@@ -1,11 +1,9 @@
 """Teach a trained network SAM2's own prompts: `python -m auralsam2.training.prompt_tuning --out runs/prompts`.
 
-The decoder and the prompt encoder learn; image encoder, fuser, memory and pointers stay as they are, so that features are
-computed once. In every step the decoder also repeats, on sound, what it said before, so that sound keeps its quality;
-`auralsam2 evaluate` before and after tells. Killed at any moment, the same command goes on.
-
-A prompt is drawn for one to three things of a frame: a click, clicks, a box, or a box with clicks. Half of the time it is
-corrected: the click that a person would set next, with the logits of the round before.
+The decoder and the prompt encoder learn; image encoder, fuser, memory and pointers stay as they are, so that features
+are computed once. In every step the decoder also repeats, on sound, what it said before, so that sound keeps its
+quality; `auralsam2 evaluate` before and after tells. Killed at any moment, the same command goes on.
+Half of the prompts are corrected: the click that a person would set next, with the logits of the round before.
 """
 
 import argparse
@@ -14,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +20,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auralsam2 import mask_decoder, memory
-from auralsam2.evaluation.clicks import box_of, corrective_click, points_in
+from auralsam2 import mask_decoder
+from auralsam2.evaluation.clicks import corrective_click
 from auralsam2.evaluation.in_process import load_network
-from auralsam2.image_encoder import normalise
-from auralsam2.log_mel import LogMel, windows
 from auralsam2.mask_decoder import FrameMasks
 from auralsam2.model import AuralSAM2
 from auralsam2.prompted_masks import PromptedMasks, decode_prompted
 from auralsam2.prompts import ABSENT, NUM_SLOTS, PREVIOUS_LIMIT, mask_embedding, padded, sparse_tokens
-from auralsam2.training import world
 from auralsam2.training.losses import (
     DICE_WEIGHT,
     FOCAL_WEIGHT,
@@ -41,16 +36,12 @@ from auralsam2.training.losses import (
     focal_loss,
     intersection_over_union,
 )
+from auralsam2.training.prompt_examples import Drawn, Features, cache, draw_prompt
 from auralsam2.training.run_folder import HALF_WEIGHTS, save_weights
 
 CHECKPOINT = "prompts.pt"
 CHECKPOINT_EVERY_S = 60.0
-MIN_PIXELS = 60
-"""Of the frame: a thing of which less is seen is not pointed at."""
-MAX_THINGS = 3
-STRIDE = 4
-CORRECTED_SHARE = 0.5
-SINGLE_SHARE = 0.3
+CORRECTED_SHARE, MAX_CORRECTIONS = 0.5, 2
 PROMPT_BATCH, SOUND_BATCH = 12, 6
 CANDIDATES_WEIGHT, SOUND_WEIGHT, SOUND_OTHER_WEIGHT = 0.5, 100.0, 10.0
 WARM_UP = 50
@@ -60,103 +51,12 @@ WARM_UP = 50
 class Settings:
     """One run. The same settings and folder: the same run, continued."""
 
-    clips: int = 300
+    clips: int = 160
     steps: int = 2000
-    learning_rate: float = 4e-4
+    checkpoint: str | None = None
+    """The trained network that is to learn prompts; None: the shipped one."""
+    learning_rate: float = 1e-3
     seed: int = 0
-
-
-class Features(NamedTuple):
-    """What the frozen parts make of one frame, float16."""
-
-    embedding: Tensor
-    high_res_s4: Tensor
-    high_res_s8: Tensor
-    conditioned: Tensor
-    """[N, C]: image tokens as the decoder gets them, memory read."""
-    visual: Tensor
-    """[3, N, C]."""
-    audio: Tensor
-    """[3, C]."""
-    logits: Tensor
-    """[3, S/4, S/4]: what the network said before it learned prompts."""
-    iou: Tensor
-    score: Tensor
-    owners: NDArray[np.int8]
-    """[S, S]: the thing seen at each pixel."""
-
-
-def clip_features(model: AuralSAM2, log_mel: LogMel, index: int, seed: int) -> list[Features]:
-    """The frames of training clip `index`: two of three clips of split "multi"."""
-    scene = world.draw_scene("single" if index % 3 == 2 else "multi", "train", seed, index)
-    painter = world.Painter(scene, model.image_size)
-    drawn = [painter.draw(second + 0.5) for second in range(scene.num_frames)]
-    frames = normalise(torch.from_numpy(np.stack([picture for picture, _ in drawn])))
-    heard = log_mel(torch.from_numpy(windows(world.play(scene), scene.num_frames)))
-    conditioned: list[Tensor] = []
-    out, aural = model.forward_with_features(frames, heard)
-    image = model.image_features(frames)
-    sam, positions = model.v_model, model.positions()
-    bank: dict[int, memory.Remembered] = {}
-    for t in range(scene.num_frames):
-        own = image.embedding[t].flatten(1).T
-        reading = memory.gather(sam, bank, t, (0,), positions) if t else None
-        conditioned.append(memory.attend(sam, own, reading, positions) if reading else own + sam.no_mem_embed[0])
-        chosen = out.low_res_logits[t, out.iou[t].argmax()]
-        features = memory.remember(sam, image.embedding[t : t + 1], chosen[None, None])
-        bank[t] = memory.Remembered(features, out.object_pointer[t : t + 1])
-    return [
-        Features(
-            image.embedding[t].half(),
-            image.high_res_s4[t].half(),
-            image.high_res_s8[t].half(),
-            conditioned[t].half(),
-            torch.stack([v[t].flatten(1).T for v in aural.visual]).half(),
-            torch.stack([a[t] for a in aural.audio]).half(),
-            out.low_res_logits[t].half(),
-            out.iou[t],
-            out.object_score[t],
-            drawn[t][1],
-        )
-        for t in range(scene.num_frames)
-    ]
-
-
-class Drawn(NamedTuple):
-    """What is asked of one frame."""
-
-    truth: NDArray[np.bool_]
-    coords: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-
-def draw_prompt(owners: NDArray[np.int8], rng: np.random.Generator) -> Drawn | None:
-    """A prompt for one to three things of a frame; None where nothing is seen."""
-    seen = [n for n in range(int(owners.max()) + 1) if (owners == n).sum() >= MIN_PIXELS]
-    if not seen:
-        return None
-    single = rng.uniform() < SINGLE_SHARE
-    count = 1 if single else int(rng.integers(1, min(MAX_THINGS, len(seen)) + 1))
-    asked = rng.permutation(seen)[:count]
-    truth = np.isin(owners, asked)
-    if single:
-        # Where SAM2's own evaluation sets the first click, or anywhere inside.
-        click = corrective_click(np.zeros_like(truth), truth) if rng.uniform() < 0.5 else None
-        coords = points_in(truth, 1, rng) if click is None else np.array([[click.x, click.y]], np.float32)
-        return Drawn(truth, coords, np.ones(1, np.int64))
-    kind = rng.choice(("box", "points", "both"), p=(0.2, 0.35, 0.45))
-    coords, labels = np.empty((0, 2), np.float32), np.empty(0, np.int64)
-    if kind != "points":
-        x0, y0, x1, y1 = np.asarray(box_of(truth)) + rng.normal(0, 1.5, 4)
-        coords, labels = np.array([[x0, y0], [x1, y1]], np.float32), np.array([2, 3])
-    if kind != "box":
-        inside = [points_in(owners == n, 1, rng) for n in asked] if rng.uniform() < 0.5 else []
-        inside.append(points_in(truth, int(rng.integers(1, 5)), rng))
-        positive = np.concatenate(inside)
-        outside = points_in(~truth, int(rng.integers(0, 3)), rng)
-        coords = np.concatenate([coords, positive, outside])
-        labels = np.concatenate([labels, np.ones(len(positive), np.int64), np.zeros(len(outside), np.int64)])
-    return Drawn(truth, coords, labels)
 
 
 class Tuner:
@@ -168,7 +68,9 @@ class Tuner:
         decoder, encoder = sam.sam_mask_decoder, sam.sam_prompt_encoder
         learning = [*decoder.parameters(), *encoder.parameters()]
         # What sound reads beside the decoder, or features were made with.
-        still = {id(p) for module in (decoder.conv_s0, decoder.conv_s1, encoder.no_mask_embed) for p in module.parameters()}
+        still = {
+            id(p) for module in (decoder.conv_s0, decoder.conv_s1, encoder.no_mask_embed) for p in module.parameters()
+        }
         self.parameters = [p.requires_grad_(True) for p in learning if id(p) not in still]
         fresh = {id(p) for p in sam.sam_prompt_encoder.parameters()}
         self.optimiser = torch.optim.AdamW(
@@ -202,14 +104,14 @@ class Tuner:
         losses = self._prompt_losses(rng) | self._sound_losses(rng)
         total = torch.stack(list(losses.values())).sum()
         self.optimiser.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimiser.step()
         self.step += 1
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def _prompt_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        frames, asked = [], []
+        frames, asked = list[Features](), list[Drawn]()
         while len(frames) < PROMPT_BATCH:
             frame = self.features[int(rng.integers(len(self.features)))]
             drawn = draw_prompt(frame.owners, rng)
@@ -219,18 +121,24 @@ class Tuner:
         batch = _Batch(self.model, frames)
         previous = torch.zeros(PROMPT_BATCH, *frames[0].logits.shape[1:])
         corrected = rng.uniform(size=PROMPT_BATCH) < CORRECTED_SHARE
-        for _ in range(int(rng.integers(1, 3))):
-            with torch.no_grad():
-                before = _chosen(batch.decode(asked, previous), asked)
-            for i in np.flatnonzero(corrected):
-                mask = F.interpolate(before[i][None, None], scale_factor=4.0, mode="bilinear")[0, 0] > 0
-                click = corrective_click(mask.numpy(), asked[i].truth)
-                if click is None:
-                    continue
-                previous[i] = before[i].clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
-                coords = np.concatenate([asked[i].coords, [[click.x, click.y]]]).astype(np.float32)
-                asked[i] = Drawn(asked[i].truth, coords, np.append(asked[i].labels, click.label))
+        for _ in range(int(rng.integers(1, MAX_CORRECTIONS + 1))):
+            if corrected.any():
+                self._correct(frames, asked, previous, np.flatnonzero(corrected))
         return prompt_losses(batch.decode(asked, previous), asked)
+
+    def _correct(self, frames: list[Features], asked: list[Drawn], previous: Tensor, those: NDArray[np.intp]) -> None:
+        """Add to `those` prompts the click that the network's answer to them asks for, and the answer's logits."""
+        own = [asked[i] for i in those]
+        with torch.no_grad():
+            answers = _Batch(self.model, [frames[i] for i in those]).decode(own, previous[those])
+            chosen = _chosen(answers, own)
+            masks = F.interpolate(chosen[:, None], scale_factor=4.0, mode="bilinear")[:, 0] > 0
+        for i, drawn, logits, mask in zip(those, own, chosen, masks, strict=True):
+            click = corrective_click(mask.numpy(), drawn.truth)
+            if click is not None:
+                previous[i] = logits.clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)
+                coords = np.concatenate([drawn.coords, [[click.x, click.y]]]).astype(np.float32)
+                asked[i] = Drawn(drawn.truth, coords, np.append(drawn.labels, click.label))
 
     def _sound_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """How far the decoder is, on sound, from what it said before."""
@@ -281,7 +189,9 @@ class _Batch:
         dense = torch.where(
             given[:, None, None], mask_embedding(sam, previous[:, None]), sam.sam_prompt_encoder.no_mask_embed.weight
         )
-        return decode_prompted(sam, self.tokens, self.high_res, sparse, absent, dense, mask_decoder.dense_positions(sam))
+        return decode_prompted(
+            sam, self.tokens, self.high_res, sparse, absent, dense, mask_decoder.dense_positions(sam)
+        )
 
 
 def _chosen(masks: PromptedMasks, asked: list[Drawn]) -> Tensor:
@@ -310,18 +220,6 @@ def prompt_losses(masks: PromptedMasks, asked: list[Drawn]) -> dict[str, Tensor]
     }
 
 
-def cache(model: AuralSAM2, settings: Settings, report: Callable[[str], None]) -> list[Features]:
-    """The features of the run's clips, 2.7 MB each."""
-    log_mel, found = LogMel(), list[Features]()
-    started = time.monotonic()
-    with torch.no_grad():
-        for index in range(settings.clips):
-            found += clip_features(model, log_mel, index, settings.seed)
-            if index % 50 == 49:
-                report(f"features   {index + 1} clips, {time.monotonic() - started:.0f} s")
-    return found
-
-
 def tune(out: Path, settings: Settings, report: Callable[[str], None], stop_after_s: float = math.inf) -> Path | None:
     """Run to the end, or until the time is up; then the weights' file, or None.
 
@@ -330,8 +228,8 @@ def tune(out: Path, settings: Settings, report: Callable[[str], None], stop_afte
     """
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    model, _ = load_network("compact")
-    tuner = Tuner(model, cache(model, settings, report), settings)
+    model, _ = load_network("compact", checkpoint=settings.checkpoint)
+    tuner = Tuner(model, cache(model, settings.clips, settings.seed, report), settings)
     if (out / CHECKPOINT).is_file():
         tuner.restore(torch.load(out / CHECKPOINT, weights_only=True))
         report(f"goes on    step {tuner.step}")
@@ -352,19 +250,26 @@ def tune(out: Path, settings: Settings, report: Callable[[str], None], stop_afte
         if out_of_time:
             return None
     torch.save(tuner.state(), out / CHECKPOINT)
-    return save_weights(out / HALF_WEIGHTS, model.state_dict(), {"preset": "compact"}, half=True)
+    return save_weights(out / HALF_WEIGHTS, model.state_dict(), _about(model, settings), half=True)
+
+
+def _about(model: AuralSAM2, settings: Settings) -> dict[str, str]:
+    return {"preset": model.preset.name, "image_size": str(model.image_size), "prompt_steps": str(settings.steps)}
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m auralsam2.training.prompt_tuning", description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--checkpoint", help="weights of `compact` to start from; default: those that are shipped")
     parser.add_argument("--clips", type=int, default=Settings.clips)
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    written = tune(given.out, Settings(given.clips, given.steps), lambda line: print(line, flush=True))
+    written = tune(
+        given.out, Settings(given.clips, given.steps, given.checkpoint), lambda line: print(line, flush=True)
+    )
     print(f"weights    {written}")
 
 

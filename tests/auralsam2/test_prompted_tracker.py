@@ -1,4 +1,4 @@
-"""Promptable segmentation and tracking against the sam2 package's own video predictor, on the same weights and frames."""
+"""Prompted segmentation and tracking against the sam2 package's own video predictor, on the same weights and frames."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 from sam2 import sam2_video_predictor
 from torch import Tensor
 
-from auralsam2 import image_encoder, mask_decoder
+from auralsam2 import image_encoder, mask_decoder, prompted_tracker
 from auralsam2.memory import Positions
 from auralsam2.parity_weights import stand_in_state
 from auralsam2.positions import rotary_tables, sine_2d
 from auralsam2.presets import STRIDE, preset
-from auralsam2.prompted_tracker import PromptedClip, stability, track_prompts
+from auralsam2.prompted_tracker import PromptedClip, track_prompts
 from auralsam2.prompts import FramePrompt
 from auralsam2.readout import NO_OBJECT_LOGIT
 from auralsam2.segment_anything import SegmentAnything
@@ -125,11 +125,10 @@ def mask() -> Tensor:
     return inside & ~((x > 60) & (y > 72))
 
 
-@pytest.mark.parametrize("frame", [0, 1], ids=["first", "middle"])
 @pytest.mark.parametrize(
-    ("num_points", "box"),
-    [(1, False), (3, False), (5, False), (0, True), (4, True)],
-    ids=["1 point", "3 points", "5 points", "box", "points+box"],
+    ("num_points", "box", "frame"),
+    [(1, False, 0), (1, False, 1), (3, False, 1), (5, False, 0), (0, True, 2), (4, True, 1)],
+    ids=["1 first", "1 middle", "3 middle", "5 first", "box last", "box and 4 middle"],
 )
 def test_points_and_box(
     sam: SegmentAnything, predictor: Any, theirs: Any, image: ImageFeatures, num_points: int, box: bool, frame: int
@@ -146,11 +145,40 @@ def test_points_and_box(
     same(ours(sam, image, prompt(frame, num_points, box)), *tracked(predictor, state))
 
 
-@pytest.mark.parametrize("frame", [0, 1], ids=["first", "middle"])
-def test_mask(sam: SegmentAnything, predictor: Any, theirs: Any, image: ImageFeatures, frame: int) -> None:
+def test_a_stable_mask_is_kept(
+    sam: SegmentAnything, predictor: Any, theirs: Any, image: ImageFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random weights make no mask that is stable enough; here the threshold comes to it."""
+    monkeypatch.setattr(prompted_tracker, "STABILITY_THRESHOLD", 0.9)
+    monkeypatch.setattr(predictor.sam_mask_decoder, "dynamic_multimask_stability_thresh", 0.9)
     state = theirs()
-    predictor.add_new_mask(state, frame, 1, mask())
-    same(ours(sam, image, prompt(frame, 0, mask=mask().float())), *tracked(predictor, state))
+    predictor.add_new_points_or_box(state, 1, 1, points=POINTS[:3], labels=LABELS[:3])
+    found = ours(sam, image, prompt(1, 3))
+    same(found, *tracked(predictor, state))
+    monkeypatch.undo()
+    assert not torch.equal(ours(sam, image, prompt(1, 3)).masks[1], found.masks[1]), "another mask stands in for it"
+
+
+def test_frames_without_the_object_are_empty(
+    sam: SegmentAnything, predictor: Any, theirs: Any, image: ImageFeatures
+) -> None:
+    """The score's bias is lowered until the tracked frames fall below 0, and the prompted one does not."""
+    biases = [model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias for model in (sam, predictor)]
+    for bias in biases:
+        bias -= 0.51
+    state = theirs()
+    predictor.add_new_points_or_box(state, 1, 1, points=POINTS[:1], labels=LABELS[:1])
+    found = ours(sam, image, prompt(1, 1))
+    same(found, *tracked(predictor, state))
+    for bias in biases:
+        bias += 0.51
+    assert [bool((mask == NO_OBJECT_LOGIT).all()) for mask in found.masks] == [False, False, True]
+
+
+def test_mask(sam: SegmentAnything, predictor: Any, theirs: Any, image: ImageFeatures) -> None:
+    state = theirs()
+    predictor.add_new_mask(state, 1, 1, mask())
+    same(ours(sam, image, prompt(1, 0, mask=mask().float())), *tracked(predictor, state))
 
 
 def test_a_mask_without_anything_inside(
