@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILD := build/compact-256-t5
 SESSION_BUILD := build/hiera_tiny-512-t5
 
-.PHONY: help setup demo test check format train evaluate bench-serving bench-sessions bench-kernels kernels-report clean
+.PHONY: help setup demo test check format train evaluate bench bench-serving bench-sessions bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml requirements/torch.txt requirements/sam2.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	SAM2_BUILD_CUDA=0 $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
 		-r requirements/sam2.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[export,kernels,train,tensorrt-rtx,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[export,kernels,train,tensorrt-rtx,load,dev]'
 	touch $@
 
 # The server's Python models answer empty tensors with numpy 2, so they have an environment of their own.
@@ -51,6 +51,9 @@ train: setup ## the run that made the shipped weights; killed, it goes on
 
 evaluate: setup ## M_J and M_F of the shipped weights on the procedural splits
 	$(BIN)/auralsam2 evaluate --out out/evaluation.json
+
+bench: setup ## seconds a clip on this CPU: the published implementation, our graphs, the service, in turns
+	$(BIN)/python -m loadtests.cpu --out out/bench-cpu
 
 bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the engine calls alone
 	$(BIN)/python -m loadtests.serving_overhead --build $(BUILD)

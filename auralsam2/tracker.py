@@ -1,5 +1,6 @@
 """The frame loop: decode the conditioning frame, then every other frame in order, each reading what came before."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from auralsam2.aural_fuser import AuralFeatures
 from auralsam2.mask_decoder import FrameMasks, decode
-from auralsam2.memory import Positions, Remembered, attend, gather, remember
+from auralsam2.memory import MemoryReading, Positions, Remembered, attend, gather, remember
 from auralsam2.readout import best
 from auralsam2.segment_anything import SegmentAnything
 
@@ -48,8 +49,17 @@ def track(
     conditioning_frame: int,
     positions: Positions,
     dense: Tensor,
+    *,
+    read: Callable[[SegmentAnything, Tensor, MemoryReading, Positions], Tensor] = attend,
+    remember_last: bool = False,
 ) -> Tracked:
-    """Decode every frame of one clip; outputs stacked along T, in order of time. `dense`: [N, C] decoder positions."""
+    """Decode every frame of one clip; outputs stacked along T, in order of time.
+
+    Args:
+        dense: [N, C] decoder positions.
+        read: how a frame's tokens read the memory.
+        remember_last: run the memory encoder on the last frame too, which nobody reads, as published.
+    """
     num_frames = image.embedding.shape[0]
     order = decoding_order(num_frames, conditioning_frame)
     bank: dict[int, Remembered] = {}
@@ -60,7 +70,7 @@ def track(
             conditioned = own + sam.no_mem_embed[0]
         else:
             memory = gather(sam, bank, t, (conditioning_frame,), positions)
-            conditioned = attend(sam, own, memory, positions)
+            conditioned = read(sam, own, memory, positions)
         masks = decode(
             sam,
             conditioned,
@@ -70,7 +80,7 @@ def track(
             dense,
         )
         features = None
-        if t != order[-1]:  # nobody reads the last frame's memory
+        if remember_last or t != order[-1]:
             features = remember(sam, image.embedding[t : t + 1], best(masks.low_res_logits, masks.iou)[:, None])
         bank[t] = Remembered(features, _object_pointer(sam, masks))
         decoded[t] = masks

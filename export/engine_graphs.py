@@ -43,4 +43,4 @@ def load_on_cpu(graph: Path, precision: str, folder: Path) -> Engine:
         folder: for the graph that emulates a narrow one; whoever calls removes it.
     """
     runnable = graph if precision == "float32" else emulate(graph, folder / f"{graph.stem}-emulated.onnx")
-    return load_engine("onnxruntime", runnable)
+    return load_engine("onnxruntime", runnable, keep_memory=False)

@@ -69,6 +69,8 @@ def pass_gate(
         report(f"checked    {stage.name:13} {worst.output} relative RMS {worst.relative_rms:.1e}")
         wire |= wanted
         chain |= run_engine(engine, stage, {name: chain[name] for name in names})
+        # Its weights and maps go before those of the next come.
+        del engine
     masks: Array = wire["MASK_LOGITS"].numpy()
     whole = compare("auralsam2", "MASK_LOGITS", chain["MASK_LOGITS"], masks)
     check(whole, precision, last_stage=True)

@@ -227,7 +227,7 @@ def _engines(
         if precision != "float32":
             casts[name] = cast_stage(name, path, folder / f"{name}.onnx", precision)
             path = emulate(folder / f"{name}.onnx", folder / f"{name}-emulated.onnx")
-        engines[name] = load_engine("onnxruntime", path)
+        engines[name] = load_engine("onnxruntime", path, keep_memory=False)
     return engines, casts
 
 

@@ -181,7 +181,7 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
 
     def load(name: str) -> Engine:
         precision = settings.precision if builder is None else "float32"
-        return load_engine(settings.engine, graphs[name], precision=precision)
+        return load_engine(settings.engine, graphs[name], precision=precision, keep_memory=False)
 
     passed = pass_gate(
         settings, model, stages, load, settings.precision if builder is None else "float32", clip, report

@@ -6,6 +6,7 @@ embeddings), so each lateral is folded into its readers and the 256-channel map 
 """
 
 import copy
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -18,8 +19,12 @@ from auralsam2.memory import Positions
 from auralsam2.presets import STRIDE
 from auralsam2.readout import ReadOut, select
 from auralsam2.tracker import ImageFeatures, track
+from auralsam2.windowed_trunk import windowed_features
 
 HANDED_ON = "AUDIO_TOKENS_AFTER_HIERA"
+# Of hiera on a CPU: what passes between two operators and is read at once should not leave the last cache.
+STRIP_BYTES = 16 << 20
+BYTES_OF_FLOAT32 = 4
 STAGE_NAMES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
 
 
@@ -63,12 +68,15 @@ def fold_lateral(lateral: nn.Conv2d, reader: nn.Conv2d) -> nn.Conv2d:
 
 
 class HieraStage(nn.Module):
-    """Frames to image features. Normalising is inside; the position embedding is a constant; laterals are folded."""
+    """Frames to image features. Normalising is inside; the position embedding is a constant; laterals are folded; the
+    trunk's tokens lie window by window, and its leading blocks take the windows in `strips` parts.
+    """
 
     position: Tensor
 
-    def __init__(self, model: AuralSAM2) -> None:
+    def __init__(self, model: AuralSAM2, strips: int = 1) -> None:
         super().__init__()
+        self.strips = strips
         sam, fuser = model.v_model, model.aural_fuser
         self.trunk, self.neck = sam.image_encoder.trunk, sam.image_encoder.neck
         self.register_buffer("position", image_encoder.position_embedding(self.trunk, model.image_size).detach())
@@ -84,7 +92,7 @@ class HieraStage(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """frames [T, S, S, 3] uint8 -> high_res_s4, high_res_s8, patches_1, patches_2, image_embedding."""
         normalised = image_encoder.normalise(frames)
-        features = image_encoder.trunk_features(self.trunk, normalised, self.position)
+        features = windowed_features(self.trunk, normalised, self.position, strips=self.strips)
         return (
             self.high_res_s4(features[0]),
             self.high_res_s8(features[1]),
@@ -92,6 +100,14 @@ class HieraStage(nn.Module):
             self.patches_2(features[1]),
             image_encoder.image_embedding(self.neck, features),
         )
+
+
+def strips_for(model: AuralSAM2) -> int:
+    """Parts for the trunk's leading blocks on a CPU: a power of two, so that the widest map of a part, inside the first
+    blocks' MLP, is at most STRIP_BYTES.
+    """
+    expanded = 4 * model.preset.embed_dim * (model.image_size // image_encoder.PATCH_STRIDE) ** 2
+    return 1 << max(0, math.ceil(math.log2(expanded * BYTES_OF_FLOAT32 / STRIP_BYTES)))
 
 
 class HandsOnTokens(nn.Module):
@@ -217,7 +233,8 @@ def build_stages(
         floats("OBJECT_SCORE"),
     )
     frames = TensorSpec("FRAMES", "UINT8", (t, size, size, 3))
-    hiera = HieraStage(model)
+    # A GPU has no use for strips: they are launches more, of less work each.
+    hiera = HieraStage(model, 1 if hands_on_tokens else strips_for(model))
     # A graph cannot give an output the name of an input.
     passing, handed_on = ((tokens,), (floats(HANDED_ON, width),)) if hands_on_tokens else ((), ())
     return (

@@ -45,21 +45,23 @@ class EngineChain:
 
     def __init__(self, build: Path) -> None:
         manifest = read_manifest(build)
-        self._engines: list[Engine] = [
-            load_engine(
+        self.spent: dict[str, float] = {}
+        """Seconds in each stage's engine calls, of the last clip."""
+        self._engines: dict[str, Engine] = {
+            name: load_engine(
                 manifest.engine,
                 build / "models" / name / "1" / "model.onnx",
                 precision=manifest.precision,
                 cache_dir=build / "cache",
             )
             for name in STAGES
-        ]
+        }
 
     def run(self, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any]) -> tuple[dict[str, Any], float]:
         """One clip [T, S, S, 3] uint8, [T, 15600, 2] float32: every tensor by name, seconds in engine calls alone."""
         values: dict[str, Any] = {"FRAMES": frames, "AUDIO": audio}
-        spent = 0.0
-        for engine in self._engines:
+        self.spent = dict.fromkeys(self._engines, 0.0)
+        for stage, engine in self._engines.items():
             parts: list[dict[str, Any]] = []
             num_calls = len(frames) // next(iter(engine.input_shapes.values()))[0]
             for index in range(num_calls):
@@ -69,10 +71,10 @@ class EngineChain:
                 }
                 started = time.perf_counter()
                 answer = engine(given)
-                spent += time.perf_counter() - started
+                self.spent[stage] += time.perf_counter() - started
                 parts.append({name: value.copy() for name, value in answer.items()})
             values |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return values, spent
+        return values, sum(self.spent.values())
 
 
 def measure(build: Path, rounds: int) -> tuple[Sample, Sample]:

@@ -54,12 +54,14 @@ class OpenVinoEngine:
 class OnnxRuntimeEngine:
     """ONNX Runtime's CPU provider, float32 only."""
 
-    def __init__(self, path: Path, precision: str) -> None:
+    def __init__(self, path: Path, precision: str, keep_memory: bool = True) -> None:
         import onnxruntime
 
         check_precision("onnxruntime", precision)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # The arena keeps what a call needed for the next call, and lays tensors out beside each other for speed.
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = keep_memory
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.input_shapes = {value.name: tuple(value.shape) for value in self._session.get_inputs()}
         self.output_shapes = {value.name: tuple(value.shape) for value in self._session.get_outputs()}
@@ -93,13 +95,22 @@ def check_precision(kind: str, precision: str) -> None:
         )
 
 
-def load_engine(kind: str, path: Path, *, precision: str = "float32", cache_dir: Path | None = None) -> Engine:
+def load_engine(
+    kind: str,
+    path: Path,
+    *,
+    precision: str = "float32",
+    cache_dir: Path | None = None,
+    keep_memory: bool = True,
+) -> Engine:
     """The engine `kind` with the graph at `path` loaded.
 
     Args:
         kind: "openvino" | "onnxruntime".
         precision: "float32" | "bfloat16" (openvino only): the type of the arithmetic; tensors stay float32.
         cache_dir: where OpenVINO keeps compiled models, so that a second start is short; None keeps none.
+        keep_memory: onnxruntime: hold what a call needed for the next one. False for a graph that is called once, or
+            whose maps would fill the machine: at 1024 px the attention scores of five frames alone are 2.7 GB.
     Raises: EngineError for an unknown engine or precision, or a missing file.
     """
     if kind not in ENGINES:
@@ -108,7 +119,7 @@ def load_engine(kind: str, path: Path, *, precision: str = "float32", cache_dir:
         raise EngineError(f"{path.name}: no such model file. Write it again with: auralsam2 export")
     if kind == "openvino":
         return OpenVinoEngine(path, precision, cache_dir)
-    return OnnxRuntimeEngine(path, precision)
+    return OnnxRuntimeEngine(path, precision, keep_memory)
 
 
 def file_sha256(path: Path) -> str:

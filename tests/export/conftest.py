@@ -18,6 +18,7 @@ from export.repository import build_repository
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
 from export.stages import STAGE_NAMES, Stage, build_stages
+from tests.export.graphs_on_gpu import COMPACT, TINY, OnGpu, stages_of
 
 # 224 px: the 14 x 14 map, at which the released fusion's tokens straddle channels.
 SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2)
@@ -75,6 +76,24 @@ def gpu_graphs(
     """The graphs of `gpu_stages`. Hiera's alone differs from that of the small build."""
     hiera = next(stage for stage in gpu_stages if stage.name == "hiera")
     return small_graphs | {"hiera": export_stage(hiera, tmp_path_factory.mktemp("gpu") / "model.onnx")}
+
+
+@pytest.fixture(scope="session")
+def compact_on_gpu(compact_build: Path, tmp_path_factory: pytest.TempPathFactory) -> OnGpu:
+    """The session's own build, which is for a CPU, but for hiera: the other graphs are the same on both."""
+    folder = tmp_path_factory.mktemp("compact-gpu")
+    graphs = []
+    for stage in stages_of(COMPACT, on_gpu=True):
+        path = compact_build / "models" / stage.name / "1" / "model.onnx"
+        graphs.append((stage, export_stage(stage, folder / "hiera.onnx") if stage.name == "hiera" else path))
+    return OnGpu(COMPACT, tuple(graphs))
+
+
+@pytest.fixture(scope="session")
+def tiny_on_gpu(tmp_path_factory: pytest.TempPathFactory) -> OnGpu:
+    folder = tmp_path_factory.mktemp("tiny-gpu")
+    stages = stages_of(TINY, on_gpu=True)
+    return OnGpu(TINY, tuple((stage, export_stage(stage, folder / f"{stage.name}.onnx")) for stage in stages))
 
 
 @pytest.fixture(scope="session")

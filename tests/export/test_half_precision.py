@@ -23,6 +23,7 @@ FLOAT, HALF, BFLOAT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT
 TYPES = {"float16": HALF, "bfloat16": BFLOAT}
 # 2^-11 and 2^-8 a rounding; tens of layers add theirs, as independent errors do.
 BUDGET = {"float16": 2e-3, "bfloat16": 1.6e-2}
+MANY_VALUES = 100
 both = pytest.mark.parametrize("precision", list(TYPES))
 Write = Callable[..., Path]
 
@@ -310,8 +311,10 @@ def test_the_network_bears_the_narrow_type(
         narrow |= run_engine(engine, stage, {spec.name: narrow[spec.name] for spec in stage.inputs})
     for name in cast.wire.keys() - small_clip.keys():
         error = np.sqrt(np.mean((cast.wire[name] - narrow[name]) ** 2) / np.mean(cast.wire[name] ** 2))
-        # Far below what one rounding costs, nothing was rounded.
-        assert BUDGET[cast.precision] / 500 < error < BUDGET[cast.precision], name
+        assert error < BUDGET[cast.precision], name
+        # Far below what one rounding costs, nothing was rounded. A handful of scores may come out that well by chance.
+        if cast.wire[name].size >= MANY_VALUES:
+            assert error > BUDGET[cast.precision] / 500, name
     assert np.mean((cast.wire["MASK_LOGITS"] > 0) == (narrow["MASK_LOGITS"] > 0)) > 0.998
 
 

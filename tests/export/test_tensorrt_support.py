@@ -20,10 +20,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from auralsam2 import AuralSAM2
-from export.onnx_graph import DTYPES, export_stage
-from export.settings import ExportSettings, load_model
-from export.stages import STAGE_NAMES, Stage, build_stages
+from export.onnx_graph import DTYPES
+from export.stages import STAGE_NAMES, Stage
+from tests.export.graphs_on_gpu import OnGpu, stages_of
 
 # "Supported ONNX Operators" of onnx-tensorrt for TensorRT 10.15, opset 9 to 24:
 # https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md
@@ -75,8 +74,6 @@ SHARED_FROM_BYTES = 64
 # Where a matrix is this large, its transpose beside it is a weight kept twice.
 TRANSPOSED_FROM = 4096
 LARGEST_FILE_OF_WEIGHTS = 1.3
-COMPACT = ExportSettings(preset="compact", image_size=256, num_frames=5)
-TINY = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,34 +110,19 @@ def infer(model: onnx.ModelProto) -> tuple[dict[str, str], dict[str, tuple[int |
     return kinds, shapes
 
 
-def stages_of(settings: ExportSettings, model: AuralSAM2, *, on_gpu: bool) -> tuple[Stage, ...]:
-    per_call = settings.num_frames if on_gpu else 1
-    return build_stages(model, settings.num_frames, 0, settings.read_out, per_call, hands_on_tokens=on_gpu)
+@pytest.fixture(scope="module")
+def compact(compact_on_gpu: OnGpu, compact_build: Path) -> dict[str, Exported]:
+    """Of the CPU's graphs, which are the session's own build, only hiera is another than the GPU's."""
+    (here,) = (stage for stage in stages_of(compact_on_gpu.settings, on_gpu=False) if stage.name == "hiera")
+    return {
+        "hiera-cpu": read(here, compact_build / "models" / "hiera" / "1" / "model.onnx"),
+        **{stage.name: read(stage, path) for stage, path in compact_on_gpu.graphs},
+    }
 
 
 @pytest.fixture(scope="module")
-def compact(compact_build: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
-    """The session's own build, which is for a CPU; only hiera is another graph on a GPU."""
-    model = load_model(COMPACT)
-    folder = tmp_path_factory.mktemp("compact")
-    found = {}
-    for here, on_gpu in zip(
-        stages_of(COMPACT, model, on_gpu=False), stages_of(COMPACT, model, on_gpu=True), strict=True
-    ):
-        path = compact_build / "models" / here.name / "1" / "model.onnx"
-        if here.name == "hiera":
-            found["hiera-cpu"] = read(here, path)
-            path = export_stage(on_gpu, folder / "hiera.onnx")
-        found[here.name] = read(on_gpu, path)
-    return found
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
-    model = load_model(TINY)
-    folder = tmp_path_factory.mktemp("tiny")
-    stages = stages_of(TINY, model, on_gpu=True)
-    return {stage.name: read(stage, export_stage(stage, folder / f"{stage.name}.onnx")) for stage in stages}
+def tiny(tiny_on_gpu: OnGpu) -> dict[str, Exported]:
+    return {stage.name: read(stage, path) for stage, path in tiny_on_gpu.graphs}
 
 
 GRAPHS = (*(f"compact-{name}" for name in (*STAGE_NAMES, "hiera-cpu")), *(f"tiny-{name}" for name in STAGE_NAMES))

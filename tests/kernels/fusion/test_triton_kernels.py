@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels.errors import KernelError
 from kernels.fusion.plan import FusionSizes, default_blocks, plan
+from kernels.fusion.pytorch import fuse
 from kernels.fusion.reference import FUSION_FORMS, FusionForm, fuse_plainly
 from kernels.launch import Launch, Plan, run
 
@@ -57,7 +58,16 @@ def test_half_precision_errs_at_most_twice_as_much_as_pytorch(  # type: ignore[n
 
 
 @pytest.mark.parametrize("form", FUSION_FORMS)
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# The same draws in every run, so that a run that fails can be repeated. Not shrunk: a call takes the interpreter
+# seconds, and a search for the smallest one minutes.
+@settings(
+    max_examples=4,
+    derandomize=True,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@example(num_frames=3, side=14, num_tokens=17, sizes=(256, 128), magnitude=30.0, seed=951)
 @given(
     num_frames=st.integers(1, 3),
     side=st.sampled_from([7, 8, 14]),
@@ -67,17 +77,27 @@ def test_half_precision_errs_at_most_twice_as_much_as_pytorch(  # type: ignore[n
     seed=st.integers(0, 1000),
 )
 def test_drawn_shapes_and_values(  # type: ignore[no-untyped-def]
-    fusion_case, errors, not_a_number, form, num_frames, side, num_tokens, sizes, magnitude, seed
+    fusion_case,
+    errors,
+    not_a_number,
+    form,
+    num_frames,
+    side,
+    num_tokens,
+    sizes,
+    magnitude,
+    seed,
 ) -> None:
     case = fusion_case(
         num_frames, side**2, num_tokens, form, width=sizes[0], inner=sizes[1], seed=seed, magnitude=magnitude
     )
-    # Float32 itself errs more where numbers cancel: its own error is the measure there.
-    allowed = [
-        max(FLOAT32_ERROR, 2 * error)
-        for error in errors(fuse_plainly(case.visual, case.audio, case.weights, form), case.truth())
-    ]
-    found = errors(fused(planned(case, form), case.tensors(), not_a_number), case.truth())
+    truth = case.truth()
+    plainly = errors(fuse_plainly(case.visual, case.audio, case.weights, form), truth)
+    # Float32 itself errs more where numbers cancel, and in another order of products where a softmax saturates: there
+    # its own error is the measure, in the plain order and in the kernels', which fold keys into the query weights.
+    folded = errors(fuse(case.visual, case.audio, case.weights, form), truth)
+    allowed = [max(FLOAT32_ERROR, 2 * max(each)) for each in zip(plainly, folded, strict=True)]
+    found = errors(fused(planned(case, form), case.tensors(), not_a_number), truth)
     assert all(error <= bound for error, bound in zip(found, allowed, strict=True))
 
 

@@ -1,0 +1,74 @@
+"""`python -m loadtests.cpu`: the bench of a CPU. Each case is written when it is done, and not measured again."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from loadtests.cpu.measure import Case, measure
+from loadtests.cpu.report import draw_waterfall, machine, markdown
+from service.errors import AuralServeError
+
+CASES = (
+    "compact:256:5",
+    "hiera_base_plus:224:5",
+    "hiera_base_plus:512:5",
+    "hiera_base_plus:1024:5",
+    "hiera_base_plus:512:10",
+    "hiera_large:224:5",
+    "hiera_large:512:5",
+)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def build_of(case: Case, precision: str) -> Path:
+    """The export of a case, made now where it is missing."""
+    from auralsam2.errors import NetworkError
+    from export.errors import ExportError
+    from export.repository import build_repository
+    from export.settings import ExportSettings
+    from model_repository.stage_runtime.engine import EngineError
+
+    try:
+        settings = ExportSettings(case.preset, case.image_size, case.num_frames, precision=precision)
+        build = Path("build") / settings.name
+        return build if (build / "manifest.json").is_file() else build_repository(settings, build, say)
+    except (NetworkError, ExportError, EngineError) as error:
+        raise AuralServeError(str(error)) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.cpu", description=__doc__)
+    parser.add_argument("--cases", nargs="+", default=CASES, metavar="PRESET:SIZE:FRAMES")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--precision", default="auto", help="of the exports: auto | float32 | bfloat16")
+    parser.add_argument("--out", type=Path, default=Path("out/bench-cpu"))
+    parser.add_argument("--fresh", action="store_true", help="measure cases anew that are in --out already")
+    given = parser.parse_args(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
+    found, records = machine(), list[dict[str, Any]]()
+    try:
+        for case in map(Case.parse, given.cases):
+            path = given.out / f"{case.name}-{given.precision}.json"
+            if given.fresh or not path.is_file():
+                say(f"case       {case.name}")
+                record = measure(case, build_of(case, given.precision), given.repeats, say)
+                path.write_text(json.dumps(record | {"machine": found}, indent=1) + "\n")
+            records.append(json.loads(path.read_text()))
+    except (AuralServeError, ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    text = markdown(records, found)
+    (given.out / "table.md").write_text(text)
+    draw_waterfall(records, found, given.out / "waterfall.png")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""Ways to compute one clip, each in a process of its own, so that peak memory can be told apart.
+
+A way answers the golden clip of a build; its seconds are from the clip's bytes to its mask logits.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from model_repository.stage_runtime.engine import openvino_capabilities
+from service.client import Client
+from service.config import ServerConfig
+from service.demo import STAGES, free_ports
+from service.golden import Golden
+from service.launcher import Launcher
+from service.manifest import read_manifest
+
+Masks = NDArray[np.bool_]
+MASK_LOGITS = "MASK_LOGITS"
+# For CPUs that have it; elsewhere PyTorch computes it as well, many times slower than float32.
+BFLOAT16 = "BF16"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One clip, one way."""
+
+    seconds: float
+    masks: Masks  # [T, S/4, S/4]
+    stages: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage, where the way has stages."""
+
+
+class Way(Protocol):
+    """A context manager: warm once entered."""
+
+    name: str
+
+    def __enter__(self) -> "Way": ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def run(self) -> Run: ...
+
+    def peak_bytes(self) -> int:
+        """The largest memory that its processes held so far."""
+        ...
+
+
+Compute = Callable[[], Run]
+
+
+def eager(build: Path) -> Compute:
+    """The published implementation in PyTorch, float32."""
+    return _published(build, autocast=False)
+
+
+def eager_bfloat16(build: Path) -> Compute:
+    """The same under PyTorch's autocast to bfloat16."""
+    return _published(build, autocast=True)
+
+
+def _published(build: Path, *, autocast: bool) -> Compute:
+    import torch
+
+    from auralsam2.published import Published
+    from auralsam2.readout import select
+    from export.settings import ExportSettings, load_model
+
+    manifest, golden = read_manifest(build), Golden.load(build)
+    published = Published(load_model(ExportSettings(manifest.preset, manifest.image_size, manifest.num_frames)))
+    frames, audio = torch.from_numpy(golden.frames), torch.from_numpy(golden.audio)
+
+    def compute() -> Run:
+        spent: dict[str, float] = {}
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            started = last = time.perf_counter()
+            answers = []
+            for stage, answer in zip(STAGES, published.stages(frames, audio), strict=True):
+                spent[stage] = time.perf_counter() - last
+                last += spent[stage]
+                answers.append(answer)
+            answer = answers[-1]
+            assert answer is not None
+            logits = select(answer.low_res_logits, answer.iou, answer.object_score, "iou_occlusion")
+            seconds = time.perf_counter() - started
+        return Run(seconds, np.asarray((logits > 0).numpy()), spent)
+
+    return compute
+
+
+def engine_calls(build: Path) -> Compute:
+    """The build's four graphs in one process, with the build's engine and precision."""
+    from loadtests.serving_overhead import EngineChain
+
+    golden, chain = Golden.load(build), EngineChain(build)
+
+    def compute() -> Run:
+        values, seconds = chain.run(golden.frames, golden.audio)
+        return Run(seconds, values[MASK_LOGITS] > 0, dict(chain.spent))
+
+    return compute
+
+
+IN_PROCESS: dict[str, Callable[[Path], Compute]] = {
+    "published, eager float32": eager,
+    "published, eager bfloat16": eager_bfloat16,
+    "our graphs, one process": engine_calls,
+}
+REFERENCE = "published, eager float32"
+GRAPHS = "our graphs, one process"
+SERVICE = "our service, gRPC"
+
+
+def unavailable(name: str) -> str | None:
+    """Why a way makes no sense on this CPU; None where it does."""
+    if name == "published, eager bfloat16" and BFLOAT16 not in openvino_capabilities():
+        return "this CPU has no bfloat16 (AVX512_BF16 or AMX)"
+    return None
+
+
+class Apart:
+    """One of IN_PROCESS in a process of its own."""
+
+    def __init__(self, name: str, build: Path, label: str | None = None) -> None:
+        self.name = label or name
+        context = get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, name, build), daemon=True)
+        self._peak = 0
+
+    def __enter__(self) -> "Apart":
+        self._process.start()
+        self.run()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process.is_alive():
+            self._connection.send(None)
+            self._process.join(30)
+        if self._process.is_alive():
+            self._process.kill()
+
+    def run(self) -> Run:
+        self._connection.send("run")
+        while not self._connection.poll(1.0):
+            if not self._process.is_alive():
+                raise RuntimeError(f"{self.name}: its process ended with exit code {self._process.exitcode}.")
+        answer = self._connection.recv()
+        if isinstance(answer, str):
+            raise RuntimeError(f"{self.name}: {answer}")
+        run, self._peak = answer
+        found: Run = run
+        return found
+
+    def peak_bytes(self) -> int:
+        return self._peak
+
+
+def _serve(connection: "Connection[Any, Any]", name: str, build: Path) -> None:
+    compute: Compute | None = None
+    while connection.recv() is not None:
+        try:
+            compute = compute or IN_PROCESS[name](build)
+            run = compute()
+        except Exception as error:  # noqa: BLE001  (told in the parent, which raises it)
+            connection.send(f"{type(error).__name__}: {error}")
+            return
+        # Linux counts in KiB.
+        connection.send((run, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+class Served:
+    """The service: the embedded server of a build, asked through gRPC."""
+
+    def __init__(self, build: Path, label: str | None = None) -> None:
+        self.name = label or SERVICE
+        grpc_port, metrics_port = free_ports(2)
+        self.config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
+        self.launcher = Launcher(self.config, sink=lambda line: None)
+        self.client = Client(self.config.grpc_url, timeout_s=1200)
+
+    def __enter__(self) -> "Served":
+        self.launcher.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.client.close()
+        self.launcher.stop()
+
+    def run(self) -> Run:
+        golden = self.launcher.golden
+        assert golden is not None
+        started = time.perf_counter()
+        answer = self.client.infer(golden.frames, golden.audio, outputs=(MASK_LOGITS, "IOU", "OBJECT_SCORE"))
+        return Run(time.perf_counter() - started, answer[MASK_LOGITS] > 0)
+
+    def peak_bytes(self) -> int:
+        """Of the server and its stages together: the sum of each process's own peak, so an upper bound."""
+        return sum(_peak_of(pid) for pid in self.processes())
+
+    def rss_bytes(self) -> int:
+        """What they hold now."""
+        return sum(psutil.Process(pid).memory_info().rss for pid in self.processes())
+
+    def processes(self) -> Iterator[int]:
+        assert self.launcher.pid is not None
+        yield self.launcher.pid
+        yield from self.launcher.stage_pids
+
+
+def _peak_of(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    print(f"process {pid} does not tell its peak memory", file=sys.stderr)
+    return 0

@@ -1,0 +1,25 @@
+"""The graphs that a GPU gets, exported without one: `compact` as the demo has it, and a Hiera preset at 512 px."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.settings import ExportSettings, load_model
+from export.stages import Stage, build_stages
+
+COMPACT = ExportSettings(preset="compact", image_size=256, num_frames=5)
+TINY = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2)
+
+
+@dataclass(frozen=True)
+class OnGpu:
+    """One network's four stages for whole clips, each with its float32 graph on disk."""
+
+    settings: ExportSettings
+    graphs: tuple[tuple[Stage, Path], ...]
+
+
+def stages_of(settings: ExportSettings, *, on_gpu: bool) -> tuple[Stage, ...]:
+    per_call = settings.num_frames if on_gpu else 1
+    return build_stages(
+        load_model(settings), settings.num_frames, 0, settings.read_out, per_call, hands_on_tokens=on_gpu
+    )
