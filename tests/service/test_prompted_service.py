@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -292,7 +293,8 @@ def test_bad_prompts_on_the_wire_are_refused_and_the_next_clip_answered(
     served_compact: Any, client: Client, name: str, model: str
 ) -> None:
     tensors, words = BAD_PROMPTS[name]
-    sequence = {"sequence_id": 77, "sequence_start": True} if model == "auralsam2_session" else {}
+    whole = {"sequence_id": 77, "sequence_start": True, "sequence_end": True}
+    sequence = whole if model == "auralsam2_session" else {}
     before = settled_hiera(served_compact.config)
     with pytest.raises(triton.InferenceServerException) as refusal:
         raw(served_compact.config, model, CLIP | tensors, **sequence)
@@ -316,7 +318,7 @@ def test_a_click_for_no_session_is_refused(served_compact: Any) -> None:
         assert refusal.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
-def test_idle_sessions_end_and_caps_hold_on_a_server_told_so(
+def test_idle_sessions_end_caps_hold_and_one_left_open_does_not_hold_up_a_stop(
     compact_build: Path, media: Media, heard: NDArray[np.float32]
 ) -> None:
     grpc_port, metrics_port = free_ports(2)
@@ -327,7 +329,7 @@ def test_idle_sessions_end_and_caps_hold_on_a_server_told_so(
         max_sessions=2,
         session_idle_timeout_s=1.5,
     )
-    with Launcher(config, sink=lambda line: None), Client(config.grpc_url) as client:
+    with Launcher(config, sink=lambda line: None) as launcher, Client(config.grpc_url) as client:
         sessions = [client.session(media.frames, heard) for _ in range(3)]
         for session in sessions[:2]:
             session.segment()
@@ -345,3 +347,7 @@ def test_idle_sessions_end_and_caps_hold_on_a_server_told_so(
             sessions[0].click(5, 5)
         with pytest.raises(BadInput, match="lies outside the frame"):
             sessions[2].click(5, 5000)
+        started = time.monotonic()
+        launcher.stop()
+        # Three sequences are open at the server, which by itself would wait for them as long as the launcher lets it.
+        assert time.monotonic() - started < config.drain_timeout_s / 2
