@@ -42,7 +42,7 @@ class Rounds:
         """Whether the server keeps anything of it, as far as is known here."""
         return self._clip is None and not self._closed
 
-    def next(self, shape: ClipShape, prompts: Prompts | None, combination: str | None) -> Call:
+    def next(self, shape: ClipShape, prompts: Prompts | None, combination: str | None, propagate: bool = True) -> Call:
         """Raises: BadInput, SessionEnded, ConfigError. Nothing changes before `answered`."""
         if self._closed:
             raise SessionEnded("This session has ended. Open a new one with client.session(frames, audio).")
@@ -50,6 +50,8 @@ class Rounds:
         chosen = self._combination if combination is None else combination
         settings = setting_tensors(self._use_audio, chosen)
         tensors: Tensors = {"STEP": np.array([self._step], np.int32)}
+        if not propagate:
+            tensors["PROPAGATE"] = np.array([0], np.int32)
         if self._clip is not None:
             clip = clip_with_prompts(*self._clip, shape, prompts, self._use_audio, chosen)
             tensors |= clip_tensors(clip.frames, clip.audio, clip.prompts | settings)
@@ -92,27 +94,45 @@ class Session:
         self.close()
 
     def segment(
-        self, prompts: Prompts | None = None, *, combination: str | None = None, timeout_s: float | None = None
+        self,
+        prompts: Prompts | None = None,
+        *,
+        combination: str | None = None,
+        propagate: bool = True,
+        timeout_s: float | None = None,
     ) -> Segmentation:
         """Answer for all frames, by the sound and all marks so far, `prompts` among them.
 
         Args:
             prompts: points, a box or a mask on one frame; None adds nothing.
             combination: of this round; None is the session's own.
+            propagate: False answers the marked frame only, which is quick, and leaves the others as they were; a later
+                `propagate` tracks all marks to them.
         Raises: as `Client.infer`, and SessionEnded. A round that raised counts for nothing and may be repeated.
         """
         answer = self._call(
-            lambda shape: self._rounds.next(shape, prompts, combination),
+            lambda shape: self._rounds.next(shape, prompts, combination, propagate),
             self._timeout_s if timeout_s is None else timeout_s,
         )
         self._rounds.answered()
         return segmentation(answer, self._rounds.input_shape)
 
     def click(
-        self, x: float, y: float, label: str | int = "+", *, frame: int | None = None, timeout_s: float | None = None
+        self,
+        x: float,
+        y: float,
+        label: str | int = "+",
+        *,
+        frame: int | None = None,
+        propagate: bool = True,
+        timeout_s: float | None = None,
     ) -> Segmentation:
         """One more point, in pixels of the input: "+" on the object, "-" beside it. As `segment` otherwise."""
-        return self.segment(Prompts(points=[(x, y, label)], frame=frame), timeout_s=timeout_s)
+        return self.segment(Prompts(points=[(x, y, label)], frame=frame), propagate=propagate, timeout_s=timeout_s)
+
+    def propagate(self, *, timeout_s: float | None = None) -> Segmentation:
+        """Track the marks that were set with `propagate=False` to all frames, as SAM2's `propagate_in_video`."""
+        return self.segment(timeout_s=timeout_s)
 
     def close(self) -> None:
         """Give back what the server keeps. May be called twice; later rounds raise SessionEnded."""
@@ -143,21 +163,39 @@ class AsyncSession:
         await self.close()
 
     async def segment(
-        self, prompts: Prompts | None = None, *, combination: str | None = None, timeout_s: float | None = None
+        self,
+        prompts: Prompts | None = None,
+        *,
+        combination: str | None = None,
+        propagate: bool = True,
+        timeout_s: float | None = None,
     ) -> Segmentation:
         """As `Session.segment`."""
         answer = await self._call(
-            lambda shape: self._rounds.next(shape, prompts, combination),
+            lambda shape: self._rounds.next(shape, prompts, combination, propagate),
             self._timeout_s if timeout_s is None else timeout_s,
         )
         self._rounds.answered()
         return segmentation(answer, self._rounds.input_shape)
 
     async def click(
-        self, x: float, y: float, label: str | int = "+", *, frame: int | None = None, timeout_s: float | None = None
+        self,
+        x: float,
+        y: float,
+        label: str | int = "+",
+        *,
+        frame: int | None = None,
+        propagate: bool = True,
+        timeout_s: float | None = None,
     ) -> Segmentation:
         """As `Session.click`."""
-        return await self.segment(Prompts(points=[(x, y, label)], frame=frame), timeout_s=timeout_s)
+        return await self.segment(
+            Prompts(points=[(x, y, label)], frame=frame), propagate=propagate, timeout_s=timeout_s
+        )
+
+    async def propagate(self, *, timeout_s: float | None = None) -> Segmentation:
+        """As `Session.propagate`."""
+        return await self.segment(timeout_s=timeout_s)
 
     async def close(self) -> None:
         """As `Session.close`."""

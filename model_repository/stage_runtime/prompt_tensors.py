@@ -5,6 +5,7 @@ POINT_COORDS [16, 2] float32, POINT_LABELS [16] int32   pixels of the S x S fram
 MASK_INPUT [S/4, S/4] float32                           > 0 inside; alone on its frame, as in SAM2
 PROMPT_FRAME [1] int32                                  absent or -1: the conditioning frame
 USE_AUDIO [1] bool, COMBINATION [1] int32               absent: true, and the mean of logits
+PROPAGATE [1] int32                                     of a session: 0 answers the marked frame only; absent: 1
 """
 
 from collections.abc import Mapping
@@ -68,6 +69,14 @@ def mode_of(use_audio: bool, kinds: set[str]) -> str:
 
 def use_audio(tensors: Mapping[str, Array]) -> bool:
     return "USE_AUDIO" not in tensors or bool(tensors["USE_AUDIO"].reshape(-1)[0])
+
+
+def propagates(tensors: Mapping[str, Array]) -> bool:
+    """Whether a round is tracked to all frames. Raises: BadRequest."""
+    number = int(tensors["PROPAGATE"].reshape(-1)[0]) if "PROPAGATE" in tensors else 1
+    if number not in (0, 1):
+        raise BadRequest(f"PROPAGATE is {number}; must be 1 (track to all frames) or 0 (the marked frame only).")
+    return number == 1
 
 
 def rule_of(tensors: Mapping[str, Array]) -> str:

@@ -113,13 +113,12 @@ class PromptedDecoder:
                 if frame not in answers:
                     image = self._read(features, frame, answers, memories, conditioning, reverse)
                     answers[frame] = self._tracked(features, frame, image)
-        clip = [answers[frame] for frame in range(self._num_frames)]
-        return {
-            "CANDIDATE_LOGITS": np.stack([answer.candidates for answer in clip]),
-            "IOU": np.stack([answer.iou for answer in clip]),
-            "OBJECT_SCORE": np.asarray([answer.score for answer in clip], np.float32),
-            "MASK_LOGITS": np.stack([answer.mask for answer in clip]),
-        }
+        return _stacked([answers[frame] for frame in range(self._num_frames)])
+
+    def alone(self, features: Mapping[str, Array], prompt: FramePrompt) -> dict[str, Array]:
+        """The prompted frame as `__call__` answers it, and no other: nothing is tracked. Outputs have a leading 1."""
+        self._check([prompt])
+        return _stacked([self._prompted(features, prompt)])
 
     def _check(self, prompts: Sequence[FramePrompt]) -> None:
         frames = [prompt.frame for prompt in prompts]
@@ -242,6 +241,15 @@ class PromptedDecoder:
         inputs["POINTED"][0, : len(pointed)] = 1
         image: Array = engine(inputs)["IMAGE"][0].copy()
         return image
+
+
+def _stacked(answers: Sequence[_Answer]) -> dict[str, Array]:
+    return {
+        "CANDIDATE_LOGITS": np.stack([answer.candidates for answer in answers]),
+        "IOU": np.stack([answer.iou for answer in answers]),
+        "OBJECT_SCORE": np.asarray([answer.score for answer in answers], np.float32),
+        "MASK_LOGITS": np.stack([answer.mask for answer in answers]),
+    }
 
 
 def reach(

@@ -16,7 +16,8 @@ from .adapter import answered, failed, optional_inputs
 from .engine import Array, cache_dir_from_environment
 from .prompt_tensors import ClipSize
 from .prompted import PromptedDecoder
-from .prompted_stage import FEATURES, PROMPT_MODE, Decoder, mode_tensor
+from .prompted_stage import FEATURES, PROMPT_MODE, mode_tensor
+from .session_rounds import SessionDecoder
 from .sessions import Limits, NoRoom, Sessions
 from .stage import BadRequest
 
@@ -54,7 +55,7 @@ class SessionModel:
         self._sweeper = threading.Thread(target=self._sweep, args=(limits.idle_timeout_s / SWEEPS,), daemon=True)
         self._sweeper.start()
 
-    def load_decoder(self, folder: Path, parameters: Mapping[str, str]) -> Decoder:
+    def load_decoder(self, folder: Path, parameters: Mapping[str, str]) -> SessionDecoder:
         return PromptedDecoder.load(folder, parameters["engine"], parameters["precision"], cache_dir_from_environment())
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .engine import Array
-from .prompt_tensors import ClipSize, read_marks, rule_of, use_audio
-from .prompted_stage import NOTHING_TO_GO_BY, Decoder
-from .session_rounds import Session
+from .prompt_tensors import ClipSize, propagates, read_marks, rule_of, use_audio
+from .prompted_stage import NOTHING_TO_GO_BY
+from .session_rounds import Session, SessionDecoder
 from .stage import BadRequest
 
 # Why a session ended is remembered for this many, so that a late click is told.
@@ -49,7 +49,7 @@ class Sessions:
     """Sessions by their correlation id. May be used by several threads; one round runs at a time."""
 
     def __init__(
-        self, decoder: Decoder, clip: ClipSize, limits: Limits, clock: Callable[[], float] = time.monotonic
+        self, decoder: SessionDecoder, clip: ClipSize, limits: Limits, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._decoder = decoder
         self._clip = clip
@@ -81,6 +81,7 @@ class Sessions:
         with self._lock:
             marks, sound = read_marks(tensors, self._clip), use_audio(tensors)
             rule_of(tensors)
+            propagates(tensors)
             if marks is None and not sound:
                 raise BadRequest(NOTHING_TO_GO_BY)
             self._kept.pop(key, None)

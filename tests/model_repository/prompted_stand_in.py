@@ -44,6 +44,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self.calls: list[list[FramePrompt]] = []
+        self.alone_calls = 0
 
     def __call__(self, clip: Mapping[str, Array], prompts: Sequence[FramePrompt]) -> dict[str, Array]:
         self.calls.append(list(prompts))
@@ -56,6 +57,12 @@ class StandIn:
             if prompt.previous is not None:
                 logits[prompt.frame] += prompt.previous / 10
         return answer(logits, 0.75)
+
+    def alone(self, clip: Mapping[str, Array], prompt: FramePrompt) -> dict[str, Array]:
+        frame = slice(prompt.frame, prompt.frame + 1)
+        found = {name: value[frame] for name, value in self(clip, [prompt]).items()}
+        self.alone_calls += 1
+        return found
 
 
 def points(*placed: tuple[float, float, int], frame: int | None = None, step: int | None = None) -> dict[str, Array]:

@@ -182,3 +182,47 @@ def test_its_size_does_not_grow_beyond_what_it_said_at_the_start(session: Sessio
     arrays = [value for each in held for value in (each or {}).values() if value.dtype == np.float32]
     arrays += [prompt.previous for prompt in session._prompts.values() if prompt.previous is not None]
     assert sum(value.nbytes for value in arrays) <= said == session.num_bytes
+
+
+PREVIEW = {"PROPAGATE": np.array([0], np.int32)}
+
+
+@pytest.mark.parametrize("sound", [{}, NO_SOUND])
+def test_marks_then_tracking_end_where_tracked_rounds_end(decoder: StandIn, sound: dict[str, Any]) -> None:
+    clicks = [points((1, 2, 1), frame=0), points((3, 4, 0), frame=0)]
+    tracked, previewed = (Session(features(1), heard(1), decoder, CLIP) for _ in range(2))
+    wanted = [tracked.round(click | sound) for click in clicks]
+    decoder.alone_calls = 0
+    for click, want in zip(clicks, wanted, strict=True):
+        preview = previewed.round(click | sound | PREVIEW)
+        np.testing.assert_array_equal(preview["MASK_LOGITS"][0], want["MASK_LOGITS"][0])
+        others = heard(1)["MASK_LOGITS"][1:] if not sound else np.full_like(want["MASK_LOGITS"][1:], -1024)
+        np.testing.assert_array_equal(preview["MASK_LOGITS"][1:], others)
+    assert decoder.alone_calls == len(clicks)
+    final = previewed.round(sound)
+    for name in ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE", PROMPT_MODE):
+        np.testing.assert_array_equal(final[name], wanted[-1][name])
+    calls = len(decoder.calls)
+    previewed.round(sound)
+    assert len(decoder.calls) == calls, "nothing is tracked again"
+
+
+def test_a_preview_feeds_back_nothing_of_a_frame_that_was_not_reached(session: Session, decoder: StandIn) -> None:
+    session.round(points((1, 2, 1), frame=0) | NO_SOUND | PREVIEW)
+    session.round(points((3, 4, 1), frame=2) | NO_SOUND | PREVIEW)
+    assert decoder.calls[1][0].previous is None
+    session.round(NO_SOUND)
+    assert [prompt.frame for prompt in decoder.calls[2]] == [0, 2]
+
+
+def test_a_preview_leaves_tracked_frames_as_they_were(session: Session) -> None:
+    before = session.round(points((1, 2, 1), frame=0) | NO_SOUND)
+    after = session.round(points((5, 6, 1), frame=1) | NO_SOUND | PREVIEW)
+    np.testing.assert_array_equal(after["MASK_LOGITS"][[0, 2]], before["MASK_LOGITS"][[0, 2]])
+    assert not np.array_equal(after["MASK_LOGITS"][1], before["MASK_LOGITS"][1])
+
+
+def test_another_propagate_is_refused_and_the_session_stays(session: Session) -> None:
+    with pytest.raises(BadRequest, match="PROPAGATE is 2; must be 1"):
+        session.round(points((1, 2, 1)) | {"PROPAGATE": np.array([2], np.int32)})
+    assert mode(session.round({"STEP": np.array([0], np.int32)})) == "audio"
