@@ -1,7 +1,10 @@
 """What a later round of a session costs, over its first: the promise is that clicks do not pay for the clip again.
 
+Three kinds of later rounds: "click" is answered for its frame alone, "propagate" tracks such clicks to all frames, and
+"later" does both in one request.
+
 One session after the other on one server, in one run: a first request (clip and sound encoded, answered by sound), then
-clicks on changing frames, each answered for all frames. Beside it, the memory of the sessions' process: before, with
+clicks on changing frames. Beside it, the memory of the sessions' process: before, with
 sessions open, and after they ended.
 """
 
@@ -37,7 +40,7 @@ def measure(build: Path, sessions: int, clicks: int) -> tuple[dict[str, list[flo
     """
     grpc_port, metrics_port = free_ports(2)
     config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
-    times: dict[str, list[float]] = {"first": [], "later": [], "clip by sound": []}
+    times: dict[str, list[float]] = {"first": [], "later": [], "click": [], "propagate": [], "clip by sound": []}
     with Launcher(config, sink=lambda line: None) as launcher:
         golden: Golden | None = launcher.golden
         assert golden is not None
@@ -48,11 +51,13 @@ def measure(build: Path, sessions: int, clicks: int) -> tuple[dict[str, list[flo
 
             def one(timed: bool) -> None:
                 with client.session(frames, audio) as session:
-                    found = {"first": [_seconds(session.segment)], "later": []}
+                    found = {"first": [_seconds(session.segment)], "later": [], "click": [], "propagate": []}
                     for _ in range(clicks):
                         x, y = rng.uniform(0.2 * size, 0.8 * size, 2)
                         frame = int(rng.integers(len(frames)))
                         found["later"].append(_seconds(partial(session.click, x, y, frame=frame)))
+                        found["click"].append(_seconds(partial(session.click, y, x, frame=frame, propagate=False)))
+                        found["propagate"].append(_seconds(session.propagate))
                 found["clip by sound"] = [_seconds(lambda: client.segment(frames, audio))]
                 if timed:
                     for name, values in found.items():
@@ -97,11 +102,13 @@ def main() -> int:
     except AuralServeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    share = statistics.median(times["later"]) / statistics.median(times["first"])
+    first = statistics.median(times["first"])
+    shares = {name: statistics.median(times[name]) / first for name in ("click", "propagate", "later")}
     print(f"{'':20}{'p20':>10}{'median':>10}{'p80':>10}   ms a request, clips of {manifest.num_frames} frames")
     for name, values in times.items():
         print(f"{name:20}" + "".join(f"{1e3 * float(np.quantile(values, q)):10.1f}" for q in (0.2, 0.5, 0.8)))
-    print(f"a later round costs {share:.1%} of the first (target: at most {TARGET_SHARE:.0%})")
+    told = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    print(f"of the first round's cost: {told} (target for a later round: at most {TARGET_SHARE:.0%})")
     empty, full, after = (value / 1e6 for value in memory)
     print(f"memory of the sessions: {empty:.0f} MB, {full:.0f} MB with {OPEN_SESSIONS} open, {after:.0f} MB after")
     print(
@@ -109,7 +116,7 @@ def main() -> int:
         f" {arguments.clicks} clicks in one run, warm"
     )
     if arguments.json is not None:
-        record = {"build": manifest.name, "share": share, "memory_bytes": memory, **times}
+        record = {"build": manifest.name, "shares": shares, "memory_bytes": memory, **times}
         arguments.json.write_text(json.dumps(record, indent=1))
     return 0
 

@@ -134,6 +134,17 @@ def test_later_rounds_read_earlier_logits(
     assert np.abs(alone - answers[-1]).max() > 10 * BUDGET, "the logits of the round before count"
 
 
+@pytest.mark.parametrize("case", ["5 points in the middle", "mask that points refine"])
+def test_a_frame_alone_is_answered_as_with_the_others(
+    case: str, decoder: PromptedDecoder, features: dict[str, Array]
+) -> None:
+    (asked,) = CASES[case]
+    alone, clip = decoder.alone(features, asked), decoder(features, [asked])
+    assert set(alone) == set(clip)
+    for name, value in alone.items():
+        np.testing.assert_array_equal(value, clip[name][asked.frame : asked.frame + 1])
+
+
 def test_a_call_leaves_nothing_behind(decoder: PromptedDecoder, features: dict[str, Array]) -> None:
     first = decoder(features, CASES["box on the last frame"])
     kept = {name: value.copy() for name, value in first.items()}

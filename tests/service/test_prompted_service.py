@@ -168,6 +168,22 @@ def test_a_session_answers_as_clips_sent_whole_and_encodes_once(
         session.click(x, y)
 
 
+def test_a_click_for_its_frame_alone_and_then_tracked_ends_where_a_tracked_click_does(
+    client: Client, media: Media, heard: NDArray[np.float32], truth: NDArray[np.bool_]
+) -> None:
+    x, y = middle_of(truth[LOUD])
+    with client.session(media.frames, heard) as session:
+        by_sound = session.segment()
+        quick = session.click(x, y, frame=FRAME, propagate=False)
+        tracked = session.propagate()
+    assert same(tracked, client.segment(media.frames, heard, prompts=Prompts(points=[(x, y, "+")], frame=FRAME)))
+    assert quick.mode == tracked.mode == "audio+points"
+    others = [frame for frame in range(len(media.frames)) if frame != FRAME]
+    np.testing.assert_array_equal(quick.mask_logits[FRAME], tracked.mask_logits[FRAME])
+    np.testing.assert_array_equal(quick.mask_logits[others], by_sound.mask_logits[others])
+    assert not np.array_equal(tracked.mask_logits[others], by_sound.mask_logits[others])
+
+
 def test_a_silent_object_is_marked_and_then_corrected(
     client: Client, media: Media, heard: NDArray[np.float32], truth: NDArray[np.bool_]
 ) -> None:

@@ -71,6 +71,16 @@ def test_the_clip_goes_with_the_first_round_alone(server: Server, session: Sessi
     assert [call.tensors["STEP"].tolist() for call in (start, click)] == [[0], [1]]
 
 
+def test_a_click_for_its_frame_alone_says_so_and_propagate_does_not(server: Server, session: Session) -> None:
+    session.segment()
+    session.click(3, 4, propagate=False)
+    session.propagate()
+    _, click, propagate = server.calls
+    assert names(click) == {"POINT_COORDS", "POINT_LABELS", "STEP", "PROPAGATE"}
+    assert click.tensors["PROPAGATE"].tolist() == [0]
+    assert names(propagate) == {"STEP"}
+
+
 def test_a_round_without_an_answer_is_sent_again_as_the_same_round(server: Server, session: Session) -> None:
     server.failure = ServerTimeout("late")
     with pytest.raises(ServerTimeout):
