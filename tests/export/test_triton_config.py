@@ -111,7 +111,9 @@ def test_prompts_are_optional_and_nothing_else_is(name: str, configs: dict[str, 
 def test_a_session_takes_clip_prompts_and_step_and_answers_as_the_ensemble(configs: dict[str, Any]) -> None:
     session, ensemble = configs["auralsam2_session"], configs["auralsam2"]
     assert all(entry.optional for entry in session.input)
-    assert set(tensors(session.input)) == {*tensors(ensemble.input), TensorSpec("STEP", "INT32", (1,))}
+    assert set(tensors(session.input)) == set(tensors(ensemble.input)) | {
+        TensorSpec(name, "INT32", (1,)) for name in ("STEP", "PROPAGATE")
+    }
     assert tensors(session.output) == tensors(ensemble.output)
     batching = session.sequence_batching
     assert batching.WhichOneof("strategy_choice") == "oldest"
