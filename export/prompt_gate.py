@@ -27,6 +27,7 @@ def pass_prompt_gate(
     settings: ExportSettings,
     model: AuralSAM2,
     folder: Path,
+    precision: str,
     features: dict[str, Array],
     report: Callable[[str], None],
 ) -> list[OutputParity]:
@@ -35,21 +36,22 @@ def pass_prompt_gate(
     Each graph gets the network's own inputs; then the whole loop is compared with `track_prompts`.
 
     Args:
+        precision: of the arithmetic; "auto" is resolved by the caller.
         features: HIGH_RES_S4, HIGH_RES_S8 and IMAGE_EMBEDDING of the clip, from the network.
     Raises: ParityError when a budget is not met.
     """
-    decoder = prompted.PromptedDecoder.load(folder, settings.engine, settings.precision, None)
+    decoder = prompted.PromptedDecoder.load(folder, settings.engine, precision, None)
     measured: list[OutputParity] = []
     for stage, inputs in _calls(model, settings, features):
         wanted = run_network(stage, inputs)
         found = run_engine(decoder.engines[stage.name], stage, {name: value.numpy() for name, value in inputs.items()})
         own = [compare(stage.name, name, found[name], value.numpy()) for name, value in wanted.items()]
         for parity in own:
-            check(parity, settings.precision, last_stage=stage.name == prompted.DECODE)
+            check(parity, precision, last_stage=stage.name == prompted.DECODE)
         measured += own
     whole = _whole_clip(model, decoder, settings, features)
     for parity in whole:
-        check(parity, settings.precision, last_stage=True)
+        check(parity, precision, last_stage=True)
     worst = max(whole, key=lambda parity: parity.relative_rms)
     report(f"checked    prompts       {worst.output} relative RMS {worst.relative_rms:.1e}")
     return [*measured, *whole]

@@ -24,7 +24,7 @@ from auralsam2.checkpoints import fetch
 from auralsam2.readout import NO_OBJECT_LOGIT
 from export.engine_graphs import FUSER, fused_graph_path, graph_path, load_on_cpu, write_engine_graphs
 from export.engines import MANIFEST, add_engines, engine_entries
-from export.errors import ExportError
+from export.errors import ExportError, ParityError
 from export.gate import Passed, pass_gate
 from export.onnx_graph import OPSET, export_stage
 from export.parity import OutputParity
@@ -37,7 +37,14 @@ from export.stages import STAGE_NAMES, Stage, build_stages
 from export.tensorrt import EngineRecord, check_capabilities
 from export.tensorrt_builder import load_builder
 from export.triton_config import TEMPLATES, check_stage, render, render_gpu
-from model_repository.stage_runtime.engine import Engine, check_precision, file_sha256, load_engine
+from model_repository.stage_runtime.engine import (
+    AUTO,
+    Engine,
+    check_precision,
+    file_sha256,
+    load_engine,
+    resolve_precision,
+)
 from model_repository.stage_runtime.prompted import WEIGHTS
 
 RUNTIME = "stage_runtime"
@@ -163,7 +170,8 @@ def _graph(root: Path, name: str) -> Path:
 
 def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     models = build / "models"
-    check_precision(settings.engine, settings.precision if settings.flavour is None else "float32")
+    asked = settings.precision if settings.flavour is None else "float32"
+    check_precision(settings.engine, resolve_precision(settings.engine, asked))
     # Before the long work: without the package there is no engine.
     builder = None if settings.flavour is None else load_builder(settings.flavour)
     if builder is not None:
@@ -179,15 +187,7 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
         "AUDIO": sample_audio(settings.num_frames),
     }
 
-    def load(name: str) -> Engine:
-        precision = settings.precision if builder is None else "float32"
-        return load_engine(settings.engine, graphs[name], precision=precision, keep_memory=False)
-
-    passed = pass_gate(
-        settings, model, stages, load, settings.precision if builder is None else "float32", clip, report
-    )
-    if settings.target == "cpu":
-        passed.parity.extend(pass_prompt_gate(settings, model, graphs[DECODER].parent, passed.features, report))
+    passed, served = _pass_in_some_precision(settings, model, stages, graphs, clip, report)
     if settings.report:
         _write_report(settings, build, graphs, model, report)
     if builder is not None:
@@ -209,10 +209,47 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
             fusion=settings.fusion,
         )
     if settings.target != "tensorrt-rtx":
-        _write_models(settings, stages, models)
+        _write_models(settings, stages, models, served)
     manifest = _manifest(settings, build, passed.parity, seconds) | {"engines": engine_entries(engines)}
+    if settings.target == "cpu":
+        manifest["precision"] = served
     (build / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     (build / "cache").mkdir(exist_ok=True)
+
+
+def _pass_in_some_precision(
+    settings: ExportSettings,
+    model: AuralSAM2,
+    stages: tuple[Stage, ...],
+    graphs: dict[str, Path],
+    clip: dict[str, npt.NDArray[Any]],
+    report: Report,
+) -> tuple[Passed, str]:
+    """The gate, and the precision that the CPU's stages are served in.
+
+    That is "auto" only where bfloat16 passed: then another CPU may take float32, which errs less. Where bfloat16 was
+    not tried, or did not pass, no other CPU may choose it.
+    """
+
+    def gate(precision: str) -> Passed:
+        def load(name: str) -> Engine:
+            return load_engine(settings.engine, graphs[name], precision=precision, keep_memory=False)
+
+        passed = pass_gate(settings, model, stages, load, precision, clip, report)
+        if settings.target == "cpu":
+            folder = graphs[DECODER].parent
+            passed.parity.extend(pass_prompt_gate(settings, model, folder, precision, passed.features, report))
+        return passed
+
+    asked = "float32" if settings.flavour is not None else settings.precision
+    found = resolve_precision(settings.engine, asked)
+    if asked != AUTO or found == "float32":
+        return gate(found), found
+    try:
+        return gate(found), AUTO
+    except ParityError as error:
+        report(f"note       float32 instead of {found}, which did not pass: {error}")
+        return gate("float32"), "float32"
 
 
 def _write_report(
@@ -262,7 +299,7 @@ def golden_tolerance(passed: Passed, name: str) -> npt.NDArray[np.float32]:
     return np.asarray(max(floor, GOLDEN_SHARE_OF_MEASURED * measured), np.float32)
 
 
-def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: Path) -> None:
+def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: Path, precision: str) -> None:
     """Beside each graph: its configuration and, for a CPU, its model.py and the runtime that both need."""
     for stage in stages:
         folder = models / stage.name
@@ -270,7 +307,9 @@ def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: P
         sha256 = file_sha256(graph)
         if settings.target == "cpu":
             _write_code(stage.name, folder)
-            text = render(settings, stage.name, frames_per_call=stage.frames_per_call, sha256=sha256)
+            text = render(
+                settings, stage.name, frames_per_call=stage.frames_per_call, sha256=sha256, precision=precision
+            )
         else:
             text = render_gpu(settings, stage, sha256)
         check_stage(text, stage)
@@ -278,7 +317,7 @@ def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: P
     without_graph = (ENSEMBLE, SESSION_FEATURES, SESSION) if settings.target == "cpu" else (ENSEMBLE,)
     for name in without_graph:
         (models / name / "1").mkdir(parents=True)
-        (models / name / "config.pbtxt").write_text(render(settings, name))
+        (models / name / "config.pbtxt").write_text(render(settings, name, precision=precision))
     if SESSION in without_graph:
         _write_code(SESSION, models / SESSION)
 

@@ -10,7 +10,7 @@ from auralsam2.presets import check_image_size, preset
 from auralsam2.readout import READ_OUTS, ReadOut
 from auralsam2.shipped import fingerprint, shipped_weights
 from export.errors import ExportError
-from model_repository.stage_runtime.engine import ENGINES, OPENVINO_PRECISION
+from model_repository.stage_runtime.engine import AUTO, ENGINES, OPENVINO_PRECISION
 
 MAX_FRAMES = 16
 TARGETS = ("cpu", "onnx-gpu", "tensorrt", "tensorrt-rtx")
@@ -43,7 +43,7 @@ class ExportSettings:
     engine: str = "openvino"
     """On a CPU; what goes to a GPU is compared on ONNX Runtime."""
     precision: str = "auto"
-    """auto: float16 for engines, float32 else."""
+    """auto: float16 for engines; on a CPU bfloat16 where the CPU has it and the gate lets it pass, else float32."""
     fusion: str = "native"
     """The audio-visual fusion of an engine: native operators, or plugin: the fused kernels (tensorrt only)."""
     capabilities: tuple[int, ...] = ()
@@ -82,9 +82,9 @@ class ExportSettings:
             raise ExportError("sam2_checkpoint was given without checkpoint; give the fuser's file as checkpoint too.")
 
     def _check_precision(self) -> None:
-        if self.precision == "auto":
+        if self.precision == AUTO and self.engine != "openvino":
             object.__setattr__(self, "precision", "float32" if self.flavour is None else ENGINE_PRECISIONS[0])
-        allowed: tuple[str, ...] = tuple(OPENVINO_PRECISION) if self.engine == "openvino" else ("float32",)
+        allowed: tuple[str, ...] = (AUTO, *OPENVINO_PRECISION) if self.engine == "openvino" else ("float32",)
         what = self.engine
         if self.flavour is not None:
             allowed, what = ENGINE_PRECISIONS, self.target
@@ -111,7 +111,8 @@ class ExportSettings:
         if self.read_out != "iou_occlusion":
             parts.append(self.read_out.replace("_", "-"))
         engine = self.engine if self.target == "cpu" else self.target
-        choices = (engine, "openvino"), (self.precision, "float32"), (self.fusion, "native")
+        usual = AUTO if engine == "openvino" else "float32"
+        choices = (engine, "openvino"), (self.precision, usual), (self.fusion, "native")
         parts += [value for value, usual in choices if value != usual]
         parts += [f"sm{capability}" for capability in self.capabilities]
         return "-".join(parts)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .engine import Array, cache_dir_from_environment, check_hash, load_engine
+from .engine import Array, cache_dir_from_environment, check_hash, load_engine, resolve_precision
 from .prompt_tensors import ClipSize
 from .prompted import PromptedDecoder
 from .prompted_stage import PROMPT_MODE, DecoderStage, SoundStage
@@ -45,10 +45,10 @@ class StageModel:
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         path = Path(args["model_repository"]) / args["model_version"] / MODEL_FILE
         check_hash(path, parameters["sha256"])
-        engine = load_engine(
-            parameters["engine"], path, precision=parameters["precision"], cache_dir=cache_dir_from_environment()
-        )
         self._name = args["model_name"]
+        precision = resolve_precision(parameters["engine"], parameters["precision"])
+        pb_utils.Logger.log_info(f"{self._name}: {parameters['engine']} computes in {precision}")
+        engine = load_engine(parameters["engine"], path, precision=precision, cache_dir=cache_dir_from_environment())
         self._optional = optional_inputs(config)
         self._input_names = [entry["name"] for entry in config["input"] if entry["name"] not in self._optional]
         shapes = {tensor.name: tensor for tensor in (*_tensors(config["input"]), *_tensors(config["output"]))}

@@ -16,6 +16,10 @@ OPENVINO_PRECISION = {"float32": "f32", "bfloat16": "bf16"}
 HASH_BLOCK_BYTES = 1 << 20
 
 
+# bfloat16 where the CPU has it, float32 elsewhere; what was chosen is for `resolve_precision` to say.
+AUTO = "auto"
+
+
 class EngineError(RuntimeError):
     """A model file or an engine setting that cannot be used. Names the file, what was found and the way out."""
 
@@ -95,6 +99,13 @@ def check_precision(kind: str, precision: str) -> None:
         )
 
 
+def resolve_precision(kind: str, precision: str) -> str:
+    """The precision that "auto" stands for on this CPU, any other as it is."""
+    if precision != AUTO:
+        return precision
+    return "bfloat16" if kind == "openvino" and "BF16" in openvino_capabilities() else "float32"
+
+
 def load_engine(
     kind: str,
     path: Path,
@@ -107,7 +118,7 @@ def load_engine(
 
     Args:
         kind: "openvino" | "onnxruntime".
-        precision: "float32" | "bfloat16" (openvino only): the type of the arithmetic; tensors stay float32.
+        precision: "float32" | "bfloat16" (openvino only) | "auto": the type of the arithmetic; tensors stay float32.
         cache_dir: where OpenVINO keeps compiled models, so that a second start is short; None keeps none.
         keep_memory: onnxruntime: hold what a call needed for the next one. False for a graph that is called once, or
             whose maps would fill the machine: at 1024 px the attention scores of five frames alone are 2.7 GB.
@@ -117,6 +128,7 @@ def load_engine(
         raise EngineError(f"engine {kind!r} is unknown; choose one of {', '.join(ENGINES)}.")
     if not path.is_file():
         raise EngineError(f"{path.name}: no such model file. Write it again with: auralsam2 export")
+    precision = resolve_precision(kind, precision)
     if kind == "openvino":
         return OpenVinoEngine(path, precision, cache_dir)
     return OnnxRuntimeEngine(path, precision, keep_memory)

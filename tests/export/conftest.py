@@ -21,7 +21,7 @@ from export.stages import STAGE_NAMES, Stage, build_stages
 from tests.export.graphs_on_gpu import COMPACT, TINY, OnGpu, stages_of
 
 # 224 px: the 14 x 14 map, at which the released fusion's tokens straddle channels.
-SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2)
+SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")
 Array = npt.NDArray[Any]
 
 

@@ -30,7 +30,7 @@ from export.triton_config import parse
 from model_repository.stage_runtime.engine import file_sha256
 from tests.export.engine_stand_ins import ADA, FakeBuilder, FakeDriver, fake_package, fake_tensorrt
 
-SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2)
+SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")
 L4 = Card("NVIDIA L4", 89)
 
 

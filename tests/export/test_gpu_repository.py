@@ -23,7 +23,7 @@ from service.config import ServerConfig
 from service.errors import ConfigError
 from service.launcher import Launcher
 
-SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2)
+SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")
 
 
 @pytest.fixture(scope="module")

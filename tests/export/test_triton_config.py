@@ -225,7 +225,7 @@ def test_every_preset_renders_to_a_chain(preset: str, num_frames: int) -> None:
 def test_the_written_file_says_what_wrote_it_and_no_longer_that_it_is_a_template(small_build: Path) -> None:
     for name in MODELS:
         text = (small_build / "models" / name / "config.pbtxt").read_text()
-        assert text.startswith("# Written by auralsam2 export for compact-224-t2.\n")
+        assert text.startswith("# Written by auralsam2 export for compact-224-t2-float32.\n")
         assert "Template" not in text
         assert "$" not in text
 

@@ -15,7 +15,7 @@ import pytest
 from export.repository import build_repository
 from export.settings import ExportSettings
 
-SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2)
+SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")
 Array = npt.NDArray[Any]
 
 
@@ -126,7 +126,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
         "TritonError": TritonError,
         "Tensor": Tensor,
         "InferenceResponse": InferenceResponse,
-        "Logger": SimpleNamespace(log_error=found.log.append),
+        "Logger": SimpleNamespace(log_error=found.log.append, log_info=lambda line: None),
         "triton_string_to_numpy": lambda name: types[name],
         "get_input_tensor_by_name": lambda request, name: (
             Tensor(name, request.inputs[name]) if name in request.inputs else None

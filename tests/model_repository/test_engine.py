@@ -187,6 +187,22 @@ def test_a_precision_that_the_cpu_lacks_is_refused_not_replaced(monkeypatch: pyt
     engine.check_precision("openvino", "bfloat16")
 
 
+@pytest.mark.parametrize(
+    ("kind", "capabilities", "wanted"),
+    [
+        ("openvino", ["FP32", "BF16"], "bfloat16"),
+        ("openvino", ["FP32", "INT8"], "float32"),
+        ("onnxruntime", ["FP32", "BF16"], "float32"),
+    ],
+)
+def test_auto_is_bfloat16_where_engine_and_cpu_have_it(
+    kind: str, capabilities: list[str], wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "openvino_capabilities", lambda: capabilities)
+    assert engine.resolve_precision(kind, "auto") == wanted
+    assert engine.resolve_precision(kind, "float32") == "float32"
+
+
 def test_what_openvino_says_of_this_cpu_is_true(small_build: Path) -> None:
     """The compiled graph's own word on its arithmetic, against the capability that `check_precision` trusts."""
     import openvino

@@ -57,7 +57,7 @@ def test_compact_masks_over_grpc_are_the_networks(served_compact: Any, client: C
 
 
 def test_hiera_tiny_at_512_px_over_grpc_is_the_network(tmp_path: Path) -> None:
-    settings = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, read_out="iou")
+    settings = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, read_out="iou", precision="float32")
     build = build_repository(settings, tmp_path / settings.name)
     grpc_port, metrics_port = free_ports(2)
     frames, audio = clip(2, 512, 1)
