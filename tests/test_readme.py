@@ -25,7 +25,7 @@ def blocks(repository_root: Path) -> list[tuple[str, str]]:
 # What each example prints, line by line.
 PRINTED = (
     (r"\d s: \d+\.\d% of the frame, object score [+-]\d", 5),
-    (r"audio(\+points)?(\+box)?: \d+\.\d% of the clip, predicted IoU \d\.\d\d", 3),
+    (r"audio(\+points)?(\+box)?: \d+\.\d% of the clip, predicted IoU \d\.\d\d", 4),
 )
 
 
