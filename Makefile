@@ -4,8 +4,9 @@ VENV := .venv
 SERVER_VENV := .venv-server
 BIN := $(VENV)/bin
 BUILD := build/compact-256-t5
+SESSION_BUILD := build/hiera_tiny-512-t5
 
-.PHONY: help setup demo test check format train evaluate bench bench-serving bench-kernels kernels-report clean
+.PHONY: help setup demo test check format train evaluate bench bench-serving bench-sessions bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +58,9 @@ bench: setup ## seconds a clip on this CPU: the published implementation, our gr
 bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the engine calls alone
 	$(BIN)/python -m loadtests.serving_overhead --build $(BUILD)
 
+bench-sessions: setup $(SESSION_BUILD)/manifest.json ## a later round of a session against its first, at 512 px
+	$(BIN)/python -m loadtests.session_rounds --build $(SESSION_BUILD)
+
 bench-kernels: setup ## fused operators beside what they replace; on a GPU the kernels, on a CPU the low-rank form
 	$(BIN)/python -m kernels.bench --json out/bench-kernels.json
 
@@ -65,6 +69,10 @@ kernels-report: setup ## registers, spills, shared memory and tensor-core instru
 
 $(BUILD)/manifest.json: | setup
 	$(BIN)/auralsam2 export --out $(BUILD)
+
+# Random weights: what a round costs does not depend on them.
+$(SESSION_BUILD)/manifest.json: | setup
+	$(BIN)/auralsam2 export --preset hiera_tiny --image-size 512 --out $(SESSION_BUILD)
 
 clean: ## remove what demo, export and tests wrote; the environments stay
 	rm -rf build out .pytest_cache .mypy_cache .ruff_cache .hypothesis

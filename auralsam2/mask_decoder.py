@@ -35,6 +35,11 @@ def dense_positions(sam: SegmentAnything) -> Tensor:
     return positions[0].flatten(1).T
 
 
+def output_tokens(decoder: MaskDecoder) -> Tensor:
+    """[6, C]: object score, IoU, and the four masks."""
+    return torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])
+
+
 def _add_to_mask_tokens(tokens: Tensor, audio: Tensor) -> Tensor:
     return torch.cat([tokens[:, :NUM_TOKENS_BEFORE_MASKS], tokens[:, NUM_TOKENS_BEFORE_MASKS:] + audio], dim=1)
 
@@ -51,7 +56,7 @@ def _attend(
 ) -> tuple[Tensor, Tensor]:
     """Tokens [1, 6, C] and image tokens [1, N, C] after the two-way transformer; `visual`, `audio` in stage order."""
     decoder = sam.sam_mask_decoder
-    tokens = torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])[None]
+    tokens = output_tokens(decoder)[None]
     keys, key_pe = image, image_pe[None]
     # Upstream adds the first audio feature in place to one tensor that serves as queries and as their position.
     queries = query_pe = _add_to_mask_tokens(tokens, audio[-1])
@@ -66,7 +71,8 @@ def _attend(
     return decoder.transformer.norm_final_attn(queries), keys
 
 
-def _upscale(decoder: MaskDecoder, image: Tensor, high_res_s4: Tensor, high_res_s8: Tensor) -> Tensor:
+def upscale(decoder: MaskDecoder, image: Tensor, high_res_s4: Tensor, high_res_s8: Tensor) -> Tensor:
+    """[B, C/8, S/4, S/4], whose pixels the masks weigh, from image tokens [B, C, S/16, S/16] and the projected maps."""
     deconv_1, norm, act_1, deconv_2, act_2 = decoder.output_upscaling
     x = act_1(norm(deconv_1(image) + high_res_s8))
     enlarged: Tensor = act_2(deconv_2(x) + high_res_s4)
@@ -93,7 +99,7 @@ def decode(
     image = image + sam.sam_prompt_encoder.no_mask_embed.weight
     tokens, keys = _attend(sam, image[None], visual, audio, image_pe)
     side = high_res[1].shape[-1] // 2
-    enlarged = _upscale(decoder, keys.transpose(1, 2).unflatten(2, (side, side)), *high_res)
+    enlarged = upscale(decoder, keys.transpose(1, 2).unflatten(2, (side, side)), *high_res)
     mask_tokens = tokens[:, NUM_TOKENS_BEFORE_MASKS:]
     # Candidate 0 of SAM2 serves single-mask prompts; sound always reads the three others.
     kernels = torch.stack([decoder.output_hypernetworks_mlps[i](mask_tokens[:, i]) for i in (1, 2, 3)], dim=1)

@@ -5,7 +5,9 @@ Changed against the sam2 package, with the same result: rotary positions turn re
 one, so softmax(Q K^T) (M W + b) = (softmax(Q K^T) M) W + b, and M is 64 wide where M W is 256.
 """
 
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,33 +60,63 @@ class MemoryReading:
     Added frame by frame: positions of all the memory as one tensor would be a large constant for every reader.
     """
     num_pointer_tokens: int
+    absent: Tensor | None = None
+    """[R N + P] bool: tokens that only fill a fixed shape and are not to be read; None where there are none."""
+
+
+class Reach(NamedTuple):
+    """Which frames one frame reads."""
+
+    frames: list[tuple[int, int]]
+    """Frame and row of the temporal encoding of each spatial memory."""
+    pointers: list[int]
+    """The frames whose object pointers are read."""
+
+
+def reach(decoded: Container[int], frame: int, conditioning: Sequence[int], reverse: bool = False) -> Reach:
+    """What `frame` reads: the conditioning frames, then up to six frames before it, the farthest first.
+
+    Pointers come from the past only: those of conditioning frames that lie there, then the nearest first, at most 15.
+
+    Args:
+        decoded: the frames that have a memory.
+        reverse: the clip is gone through backwards, so that "before" means later in time.
+    """
+    step = 1 if reverse else -1
+
+    def remembered(distance: int) -> bool:
+        return frame + step * distance in decoded and frame + step * distance not in conditioning
+
+    frames = [(index, NUM_MEMORY_FRAMES - 1) for index in conditioning]
+    for distance in range(NUM_MEMORY_FRAMES - 1, 0, -1):
+        if remembered(distance):
+            frames.append((frame + step * distance, distance - 1))
+    pointers = [index for index in conditioning if step * (index - frame) >= 0]
+    pointers += [frame + step * distance for distance in range(1, MAX_OBJECT_POINTERS) if remembered(distance)]
+    return Reach(frames, pointers)
 
 
 def gather(
-    sam: SegmentAnything, bank: dict[int, Remembered], frame: int, conditioning_frame: int, positions: Positions
+    sam: SegmentAnything,
+    bank: Mapping[int, Remembered],
+    frame: int,
+    conditioning: Sequence[int],
+    positions: Positions,
+    reverse: bool = False,
 ) -> MemoryReading:
-    """The memory of `frame`: the conditioning frame, then up to six frames before it, oldest first, then pointers.
-
-    Pointers come from the past only: the conditioning frame's if it lies there, then the nearest first, 16 at most,
-    each split into tokens as wide as the spatial memory, without a temporal encoding.
+    """The memory of `frame`, as `reach` names it: spatial tokens, then pointers, each split into tokens as wide as the
+    spatial memory, without a temporal encoding.
     """
-    reach = [(conditioning_frame, NUM_MEMORY_FRAMES - 1)]
-    for distance in range(NUM_MEMORY_FRAMES - 1, 0, -1):
-        if frame - distance in bank and frame - distance != conditioning_frame:
-            reach.append((frame - distance, distance - 1))
+    frames, pointed = reach(bank, frame, conditioning, reverse)
     tokens, placed = [], []
-    for index, temporal in reach:
+    for index, temporal in frames:
         features = bank[index].features
         assert features is not None, "a frame that is read later must run the memory encoder"
         tokens.append(features)
         placed.append(features + (positions.memory + sam.maskmem_tpos_enc[temporal, 0]))
-    pointers = [bank[conditioning_frame].pointer] if conditioning_frame <= frame else []
-    for distance in range(1, MAX_OBJECT_POINTERS):
-        if frame - distance in bank and frame - distance != conditioning_frame:
-            pointers.append(bank[frame - distance].pointer)
     num_pointer_tokens = 0
-    if pointers:
-        split = torch.cat(pointers).reshape(-1, positions.memory.shape[1])
+    if pointed:
+        split = torch.cat([bank[index].pointer for index in pointed]).reshape(-1, positions.memory.shape[1])
         num_pointer_tokens = split.shape[0]
         tokens.append(split)
         placed.append(split)
@@ -106,7 +138,8 @@ def _cross_attention(attention: RoPEAttention, x: Tensor, memory: MemoryReading,
     spatial = k[:num_spatial].unflatten(0, (-1, x.shape[0]))
     spatial = rotate(spatial, positions.cos, positions.sin).flatten(0, 1)
     k = torch.cat([spatial, k[num_spatial:]])
-    read = F.scaled_dot_product_attention(q[None, None], k[None, None], memory.tokens[None, None])
+    bias = None if memory.absent is None else torch.where(memory.absent, -torch.inf, torch.zeros(()))[None, None, None]
+    read = F.scaled_dot_product_attention(q[None, None], k[None, None], memory.tokens[None, None], attn_mask=bias)
     out: Tensor = attention.out_proj(attention.v_proj(read[0, 0]))
     return out
 
@@ -125,7 +158,8 @@ def _fused_cross_attention(attention: RoPEAttention, x: Tensor, memory: MemoryRe
 
 
 def _layer(layer: MemoryAttentionLayer, x: Tensor, memory: MemoryReading, positions: Positions, fused: bool) -> Tensor:
-    cross_attention = _fused_cross_attention if fused else _cross_attention
+    # The fused operator reads everything.
+    cross_attention = _fused_cross_attention if fused and memory.absent is None else _cross_attention
     x = x + _self_attention(layer.self_attn, layer.norm1(x), positions)
     x = x + cross_attention(layer.cross_attn_image, layer.norm2(x), memory, positions)
     fed: Tensor = x + layer.linear2(F.relu(layer.linear1(layer.norm3(x))))
@@ -148,9 +182,18 @@ def remember(sam: SegmentAnything, embedding: Tensor, mask_logits: Tensor) -> Te
         embedding: [1, C, S/16, S/16], the frame's own FPN map, before it read any memory.
         mask_logits: [1, 1, S/4, S/4], the candidate with the best predicted IoU.
     """
+    return remember_mask(sam, embedding, torch.sigmoid(enlarge(mask_logits)))
+
+
+def enlarge(mask_logits: Tensor) -> Tensor:
+    """[1, 1, S, S] from [1, 1, S/4, S/4]."""
+    return F.interpolate(mask_logits, scale_factor=4.0, mode="bilinear", align_corners=False)
+
+
+def remember_mask(sam: SegmentAnything, embedding: Tensor, mask: Tensor) -> Tensor:
+    """`remember` for a mask [1, 1, S, S] in [0, 1]."""
     encoder = sam.memory_encoder
-    enlarged = F.interpolate(mask_logits, scale_factor=4.0, mode="bilinear", align_corners=False)
-    mask = encoder.mask_downsampler(torch.sigmoid(enlarged) * MASK_SCALE + MASK_BIAS)
+    mask = encoder.mask_downsampler(mask * MASK_SCALE + MASK_BIAS)
     features = encoder.out_proj(encoder.fuser(encoder.pix_feat_proj(embedding) + mask))
     tokens: Tensor = features[0].flatten(1).T
     return tokens

@@ -1,6 +1,6 @@
 """AuralSAM2: frames and sound of one clip in, masks of the sounding objects out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,6 +14,8 @@ from auralsam2.log_mel import NUM_BANDS, NUM_HOPS
 from auralsam2.memory import Positions
 from auralsam2.positions import rotary_tables, sine_2d
 from auralsam2.presets import Preset, check_image_size, preset
+from auralsam2.prompted_tracker import PromptedClip, track_prompts
+from auralsam2.prompts import FramePrompt
 from auralsam2.pvt import Mlp
 from auralsam2.readout import ReadOut, select
 from auralsam2.segment_anything import SegmentAnything
@@ -136,15 +138,32 @@ class AuralSAM2(nn.Module):
         """`forward`, and what the decoder was prompted with: contrastive training reads both."""
         self._check(frames, log_mel, text, conditioning_frame)
         sam, fuser = self.v_model, self.aural_fuser
-        position = image_encoder.position_embedding(sam.image_encoder.trunk, self.image_size)
-        fpn = image_encoder.pyramid(sam, frames, position)
+        fpn = self._pyramid(frames)
         aural = fuser(
             (fuser.patches(0, fpn[0]), fuser.patches(1, fpn[1]), fuser.patches(2, fpn[2])), fuser.tokens(log_mel, text)
         )
-        decoder = sam.sam_mask_decoder
-        image = ImageFeatures(decoder.conv_s0(fpn[0]), decoder.conv_s1(fpn[1]), fpn[2])
-        dense = mask_decoder.dense_positions(sam)
+        image, dense = self._image_features(fpn), mask_decoder.dense_positions(sam)
         return ClipOutput(*track(sam, image, aural, conditioning_frame, self.positions(), dense)), aural
+
+    def _pyramid(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        position = image_encoder.position_embedding(self.v_model.image_encoder.trunk, self.image_size)
+        return image_encoder.pyramid(self.v_model, frames, position)
+
+    def _image_features(self, fpn: tuple[Tensor, Tensor, Tensor]) -> ImageFeatures:
+        decoder = self.v_model.sam_mask_decoder
+        return ImageFeatures(decoder.conv_s0(fpn[0]), decoder.conv_s1(fpn[1]), fpn[2])
+
+    def image_features(self, frames: Tensor) -> ImageFeatures:
+        """What `track_prompts` decodes. frames: [T, 3, S, S] float32, normalised."""
+        return self._image_features(self._pyramid(frames))
+
+    def track_prompts(self, image: ImageFeatures, prompts: Sequence[FramePrompt]) -> PromptedClip:
+        """Segment what points, boxes or masks point at, without sound; see `prompted_tracker`.
+
+        Raises: NetworkError when a prompt says nothing or does not fit the clip.
+        """
+        dense = mask_decoder.dense_positions(self.v_model)
+        return track_prompts(self.v_model, image, prompts, self.positions(), dense)
 
     def _check(self, frames: Tensor, log_mel: Tensor, text: Tensor | None, conditioning_frame: int) -> None:
         num_frames, size = frames.shape[0], self.image_size

@@ -69,7 +69,7 @@ def track(
         if t == conditioning_frame:
             conditioned = own + sam.no_mem_embed[0]
         else:
-            memory = gather(sam, bank, t, conditioning_frame, positions)
+            memory = gather(sam, bank, t, (conditioning_frame,), positions)
             conditioned = read(sam, own, memory, positions)
         masks = decode(
             sam,

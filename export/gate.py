@@ -1,7 +1,7 @@
 """The gate itself: every graph, read back from disk, against the network, stage by stage and as a chain."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,11 @@ class Passed:
     parity: list[OutputParity]
     network: dict[str, Array]
     graphs: dict[str, Array]
+    features: dict[str, Array] = field(default_factory=dict)
+    """What the network made of the clip's frames, by name: what prompts are decoded from."""
+
+
+FEATURES = ("HIGH_RES_S4", "HIGH_RES_S8", "IMAGE_EMBEDDING")
 
 
 def pass_gate(
@@ -77,7 +82,10 @@ def pass_gate(
     check(uncut, "float32", last_stage=True)
     final = [spec.name for spec in stages[-1].outputs]
     return Passed(
-        [*measured, whole, uncut], {name: wire[name].numpy() for name in final}, {name: chain[name] for name in final}
+        [*measured, whole, uncut],
+        {name: wire[name].numpy() for name in final},
+        {name: chain[name] for name in final},
+        {name: wire[name].numpy() for name in FEATURES},
     )
 
 

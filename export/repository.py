@@ -1,4 +1,4 @@
-"""Fill a build folder: four graphs that passed the gate, the model repository around them, manifest and golden clip.
+"""Fill a build folder: graphs that passed the gate, the model repository around them, manifest and golden clip.
 
 The folder appears whole or not at all: everything is written beside it first, then renamed.
 """
@@ -30,6 +30,8 @@ from export.gate import Passed, pass_gate
 from export.onnx_graph import OPSET, export_stage
 from export.parity import OutputParity
 from export.precision_report import precision_report
+from export.prompt_gate import pass_prompt_gate
+from export.prompt_graphs import export_prompt_graphs
 from export.quantization import QUANTISED, SCOPES, calibration, check_mask_iou, mask_iou, quantise_stages
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
@@ -46,9 +48,14 @@ from model_repository.stage_runtime.engine import (
     load_engine,
     resolve_precision,
 )
+from model_repository.stage_runtime.prompted import WEIGHTS
 
 RUNTIME = "stage_runtime"
 ENSEMBLE = "auralsam2"
+# On a CPU: interactive sessions, and the stages that they run once.
+SESSION, SESSION_FEATURES = "auralsam2_session", "auralsam2_features"
+DECODER = STAGE_NAMES[-1]
+PROMPTS = "prompts"
 # Hiera on CPU: one frame a call is faster than a batch of five (2.2 against 2.65 s a frame at 1024 px, B+, bfloat16).
 HIERA_FRAMES_PER_CALL = 1
 MANIFEST_FORMAT = 1
@@ -120,35 +127,48 @@ def _stages(settings: ExportSettings, model: AuralSAM2) -> tuple[Stage, ...]:
 
 
 @cache
-def _worker_stages(settings: ExportSettings) -> tuple[Stage, ...]:
+def _worker_model(settings: ExportSettings) -> AuralSAM2:
     """A worker process exports several stages and ends with the export; the checkpoint is read once in it."""
-    return _stages(settings, load_model(settings))
+    return load_model(settings)
+
+
+@cache
+def _worker_stages(settings: ExportSettings) -> tuple[Stage, ...]:
+    return _stages(settings, _worker_model(settings))
 
 
 def _export_one(settings: ExportSettings, name: str, path: Path) -> tuple[str, float]:
     """Runs in a worker process: export one stage, return its name and the seconds it took."""
     started = time.monotonic()
+    if name == PROMPTS:
+        export_prompt_graphs(_worker_model(settings), settings.num_frames, path.parent)
+        return name, time.monotonic() - started
     stage = next(stage for stage in _worker_stages(settings) if stage.name == name)
     export_stage(stage, path)
     return name, time.monotonic() - started
 
 
 def _export_graphs(settings: ExportSettings, root: Path, report: Report) -> dict[str, float]:
-    """All four graphs, two at a time: tracing is one thread, and the decoder takes as long as the other three."""
+    """All graphs, two at a time: tracing is one thread, and the decoder takes as long as the other three stages."""
     workers = min(2, os.cpu_count() or 1)
     seconds: dict[str, float] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         # The slowest first.
-        jobs = [pool.submit(_export_one, settings, name, _graph(root, name)) for name in reversed(STAGE_NAMES)]
+        names = [*reversed(STAGE_NAMES)]
+        if settings.target == "cpu":
+            names.insert(1, PROMPTS)
+        jobs = [pool.submit(_export_one, settings, name, _graph(root, name)) for name in names]
         for job in as_completed(jobs):
             name, taken = job.result()
             seconds[name] = round(taken, 1)
-            report(f"exported   {name:13} {_graph(root, name).stat().st_size / 1e6:7.1f} MB  {taken:5.1f} s")
+            file = _graph(root, name) if name != PROMPTS else _graph(root, name).with_name(WEIGHTS)
+            report(f"exported   {name:13} {file.stat().st_size / 1e6:7.1f} MB  {taken:5.1f} s")
     return seconds
 
 
 def _graph(root: Path, name: str) -> Path:
-    return root / name / "1" / "model.onnx"
+    """A stage's graph. Those of the prompts lie beside the decoder's."""
+    return root / (DECODER if name == PROMPTS else name) / "1" / "model.onnx"
 
 
 def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
@@ -218,7 +238,9 @@ def _pass_in_some_precision(
         def load(name: str) -> Engine:
             return load_engine(settings.engine, graphs[name], precision=precision, keep_memory=False)
 
-        return pass_gate(settings, model, stages, load, precision, clip, report)
+        passed = pass_gate(settings, model, stages, load, precision, clip, report)
+        _pass_prompts(settings, model, graphs, precision, passed, report)
+        return passed
 
     asked = "float32" if settings.flavour is not None else settings.precision
     if asked == INT8:
@@ -231,6 +253,20 @@ def _pass_in_some_precision(
     except ParityError as error:
         report(f"note       float32 instead of {found}, which did not pass: {error}")
         return gate("float32"), "float32"
+
+
+def _pass_prompts(
+    settings: ExportSettings,
+    model: AuralSAM2,
+    graphs: dict[str, Path],
+    precision: str,
+    passed: Passed,
+    report: Report,
+) -> None:
+    """Add to `passed` what the graphs of prompts, which builds for a CPU have beside the decoder's, are measured at."""
+    if settings.target == "cpu":
+        folder = graphs[DECODER].parent
+        passed.parity.extend(pass_prompt_gate(settings, model, folder, precision, passed.features, report))
 
 
 def _pass_in_int8(
@@ -258,6 +294,7 @@ def _pass_in_int8(
                 agreement = mask_iou(stages, graphs, narrow, settings.num_frames, settings.size)
                 report(f"checked    int8          masks' IoU with float32's on held-out clips {agreement:.4f}")
                 check_mask_iou(agreement, scope)
+                _pass_prompts(settings, model, graphs, INT8, passed, report)
             except ParityError as error:
                 if scope == SCOPES[-1]:
                     raise
@@ -323,9 +360,7 @@ def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: P
         graph = graph_path(models.parent, stage.name) if settings.target == "tensorrt" else _graph(models, stage.name)
         sha256 = file_sha256(graph)
         if settings.target == "cpu":
-            shutil.copy2(TEMPLATES / stage.name / "1" / "model.py", folder / "1" / "model.py")
-            runtime = folder / "1" / RUNTIME
-            shutil.copytree(TEMPLATES / RUNTIME, runtime, ignore=shutil.ignore_patterns("__pycache__"))
+            _write_code(stage.name, folder)
             text = render(
                 settings, stage.name, frames_per_call=stage.frames_per_call, sha256=sha256, precision=precision
             )
@@ -333,8 +368,18 @@ def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: P
             text = render_gpu(settings, stage, sha256)
         check_stage(text, stage)
         (folder / "config.pbtxt").write_text(text)
-    (models / ENSEMBLE / "1").mkdir(parents=True)
-    (models / ENSEMBLE / "config.pbtxt").write_text(render(settings, ENSEMBLE))
+    without_graph = (ENSEMBLE, SESSION_FEATURES, SESSION) if settings.target == "cpu" else (ENSEMBLE,)
+    for name in without_graph:
+        (models / name / "1").mkdir(parents=True)
+        (models / name / "config.pbtxt").write_text(render(settings, name, precision=precision))
+    if SESSION in without_graph:
+        _write_code(SESSION, models / SESSION)
+
+
+def _write_code(name: str, folder: Path) -> None:
+    """A Python model's model.py, and the runtime beside it."""
+    shutil.copy2(TEMPLATES / name / "1" / "model.py", folder / "1" / "model.py")
+    shutil.copytree(TEMPLATES / RUNTIME, folder / "1" / RUNTIME, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def _manifest(

@@ -137,6 +137,18 @@ class AuralFuserStage(nn.Module):
         return (*features.visual, *features.audio)
 
 
+class PositionBuffers(nn.Module):
+    """The network's position constants as buffers, so that a graph holds them."""
+
+    def __init__(self, model: AuralSAM2) -> None:
+        super().__init__()
+        for name, table in vars(model.positions()).items():
+            self.register_buffer(name, table)
+
+    def forward(self) -> Positions:
+        return Positions(**{field.name: self.get_buffer(field.name) for field in fields(Positions)})
+
+
 class Sam2DecoderStage(nn.Module):
     """The whole tracking loop as one graph: no host round trip between frames. Positions are buffers of the stage."""
 
@@ -148,8 +160,7 @@ class Sam2DecoderStage(nn.Module):
         self.conditioning_frame = conditioning_frame
         self.read_out: ReadOut = read_out
         self.register_buffer("dense", mask_decoder.dense_positions(self.sam).detach().contiguous())
-        for name, table in vars(model.positions()).items():
-            self.register_buffer(f"positions_{name}", table)
+        self.positions = PositionBuffers(model)
 
     def forward(
         self, high_res_s4: Tensor, high_res_s8: Tensor, embedding: Tensor, *aural: Tensor
@@ -161,7 +172,7 @@ class Sam2DecoderStage(nn.Module):
             ImageFeatures(high_res_s4, high_res_s8, embedding),
             AuralFeatures((v1, v2, v3), (a1, a2, a3)),
             self.conditioning_frame,
-            Positions(**{field.name: self.get_buffer(f"positions_{field.name}") for field in fields(Positions)}),
+            self.positions(),
             self.dense,
         )
         masks = select(clip.low_res_logits, clip.iou, clip.object_score, self.read_out)

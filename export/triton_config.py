@@ -1,7 +1,7 @@
 """Fill the `config.pbtxt` templates of model_repository/ and hold them against the stages that they describe."""
 
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,14 @@ from auralsam2.presets import STRIDE, preset
 from export.errors import ExportError
 from export.settings import ExportSettings
 from export.stages import HANDED_ON, Stage, TensorSpec
+from model_repository.stage_runtime.prompted import MAX_POINTS
 
 TEMPLATES = Path(model_repository.__file__).parent
 GPU_TEMPLATES = {"onnx-gpu": "onnx_gpu.pbtxt", "tensorrt": "tensorrt.pbtxt"}
 _TEMPLATE_NOTE = "# Template"
+# What SAM2's own prompts need: stage_runtime/prompt_tensors.py says what they hold. On a CPU alone.
+PROMPTS = ("POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "PROMPT_FRAME", "USE_AUDIO", "COMBINATION")
+PROMPT_MODE = "PROMPT_MODE"
 # The server that has this field is that of the GPU image; the embedded one (2.51) refuses a name that it does not know.
 CLIPS_BETWEEN_STAGES = """
   # Clips that may wait between two stages, each with its maps: twice as many as the largest machine has cards (8), so
@@ -46,9 +50,36 @@ def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
         "precision": settings.precision,
         "handed_on": "AUDIO_TOKENS" if settings.target == "cpu" else HANDED_ON,
         "clips_between_stages": "" if settings.target == "cpu" else CLIPS_BETWEEN_STAGES,
+        "conditioning_frame": settings.conditioning_frame,
+        **(_prompt_parts(4 * side) if settings.target == "cpu" else dict.fromkeys(_prompt_parts(4 * side), "")),
         **parameters,
     }
     return _filled(settings, name, f"{name}/config.pbtxt", values)
+
+
+def _prompt_parts(mask_side: int) -> dict[str, str]:
+    """What the ensemble's template has for prompts, empty on a GPU: its clips are those of the sound alone."""
+    shapes = {
+        "POINT_COORDS": f"TYPE_FP32 dims: [ {MAX_POINTS}, 2 ]",
+        "POINT_LABELS": f"TYPE_INT32 dims: [ {MAX_POINTS} ]",
+        "MASK_INPUT": f"TYPE_FP32 dims: [ {mask_side}, {mask_side} ]",
+        "PROMPT_FRAME": "TYPE_INT32 dims: [ 1 ]",
+        "USE_AUDIO": "TYPE_BOOL dims: [ 1 ]",
+        "COMBINATION": "TYPE_INT32 dims: [ 1 ]",
+    }
+
+    def into_stage(names: Sequence[str]) -> str:
+        return "".join(f'\n      input_map {{ key: "{name}" value: "{name}" }}' for name in names)
+
+    return {
+        "prompts": "".join(
+            f',\n  {{ name: "{name}" data_type: {shape} optional: true }}' for name, shape in shapes.items()
+        ),
+        "prompt_mode": f',\n  {{ name: "{PROMPT_MODE}" data_type: TYPE_STRING dims: [ 1 ] }}',
+        "prompts_into_stage": into_stage(PROMPTS),
+        "use_audio_into_stage": into_stage(["USE_AUDIO"]),
+        "mode_out_of_stage": f'\n      output_map {{ key: "{PROMPT_MODE}" value: "{PROMPT_MODE}" }}',
+    }
 
 
 def render_gpu(settings: ExportSettings, stage: Stage, sha256: str) -> str:
@@ -107,6 +138,8 @@ def tensors(entries: Any) -> list[TensorSpec]:
 def check_stage(text: str, stage: Stage) -> None:
     """A stage's configuration names the graph's tensors, types and shapes; what it adds, it hands on untouched.
 
+    But for prompts and the mode that they make: the stage's own runtime reads and writes them.
+
     Raises: ExportError naming the tensor that differs.
     """
     config = parse(text)
@@ -115,8 +148,9 @@ def check_stage(text: str, stage: Stage) -> None:
         differing = [spec for spec in specs if spec not in found]
         if differing:
             raise ExportError(f"{stage.name}/config.pbtxt lacks {kind} {differing[0]}; it has {found}.")
-    added_in = [spec for spec in tensors(config.input) if spec not in stage.inputs]
-    added_out = [spec for spec in tensors(config.output) if spec not in stage.outputs]
+    own = {entry.name for entry in config.input if entry.optional and entry.name in PROMPTS} | {PROMPT_MODE}
+    added_in = [spec for spec in tensors(config.input) if spec not in stage.inputs and spec.name not in own]
+    added_out = [spec for spec in tensors(config.output) if spec not in stage.outputs and spec.name not in own]
     if set(added_in) != set(added_out):
         raise ExportError(
             f"{stage.name}/config.pbtxt takes {added_in} and gives {added_out} beside the graph's own; what is not the"

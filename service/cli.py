@@ -208,14 +208,27 @@ def segment(
     silent: Annotated[bool, typer.Option("--silent", help="Treat the clip as silent.")] = False,
     overlay: Annotated[bool, typer.Option(help="Write the overlay video and the contact sheet.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds for each clip of T frames.")] = 300.0,
+    points: Annotated[
+        str | None,
+        typer.Option(help='Clicks in pixels of the input: "120,200,+;30,40,-"; + on the object, - beside it.'),
+    ] = None,
+    box: Annotated[str | None, typer.Option(help="Box around the object, x0,y0,x1,y1 in pixels of the input.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Picture of the input's size, white on the object.")] = None,
+    frame: Annotated[
+        int | None, typer.Option(help="Of points, box or mask, from 0; default: the one that is decoded first.")
+    ] = None,
+    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Go by the sound too, beside the prompts.")] = True,
+    combine: Annotated[str, typer.Option(help="Of sound and prompts: mean | best_iou | union")] = "mean",
 ) -> None:
-    """Segment the sounding objects of a clip, through a running server."""
+    """Segment the sounding objects of a clip, or what you mark in it, through a running server."""
     from service.client import Client
     from service.media import read_media
     from service.outputs import write_outputs
+    from service.prompt_options import read_prompts
     from service.segmenting import segment_media
 
     try:
+        prompts = read_prompts(points, box, mask, frame)
         with progress_bar("reading   ") as bar:
             task = bar.add_task("", total=None)
             media = read_media(
@@ -230,10 +243,16 @@ def segment(
         with Client(url, timeout_s=timeout, retries=2) as client, progress_bar("segmenting") as bar:
             task = bar.add_task("", total=len(media.frames))
             segmented = segment_media(
-                client, media, timeout_s=timeout, progress=lambda done, total: bar.update(task, completed=done)
+                client,
+                media,
+                prompts=prompts,
+                use_audio=audio,
+                combination=combine,
+                timeout_s=timeout,
+                progress=lambda done, total: bar.update(task, completed=done),
             )
             model = f"{client.model}, {client.image_size} px, clips of {client.num_frames} frames"
-        paths = write_outputs(out, media, segmented, model=model, precision={}, overlay=overlay)
+        paths = write_outputs(out, media, segmented, model=model, precision={}, overlay=overlay, prompts=prompts)
     except AuralServeError as error:
         fail(error)
     if segmented.num_repeated_windows:
@@ -242,9 +261,12 @@ def segment(
             " heard the last 0.975 s again.",
             style="yellow",
         )
-    for frame in segmented.frames:
-        share = frame.mask.mean()
-        console.print(f"{frame.time_s:7.2f} s  mask {share:6.1%} of the frame  object score {frame.object_score:+.2f}")
+    for found in segmented.frames:
+        share = found.mask.mean()
+        made_by = "" if found.mode == "audio" else f"  by {found.mode}"
+        console.print(
+            f"{found.time_s:7.2f} s  mask {share:6.1%} of the frame  object score {found.object_score:+.2f}{made_by}"
+        )
     console.print("wrote " + ", ".join(str(path) for path in paths))
 
 

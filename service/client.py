@@ -1,11 +1,10 @@
 """Send a clip, get its masks: a blocking client and an asyncio client over the same checks and the same errors."""
 
 import asyncio
-import random
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 import grpc
 import numpy as np
@@ -14,40 +13,30 @@ import tritonclient.grpc.aio as asynchronous
 from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 
-from service.errors import AuralServeError, BadInput, ServerTimeout, ServerUnavailable
-from service.masks import to_masks
+from service.deadline import budget, check_settings, left, pauses
+from service.errors import AuralServeError, ServerTimeout, ServerUnavailable
+from service.prompts import Prompts
+from service.segmentation import Segmentation, clip_with_prompts, segmentation
+from service.session import AsyncSession, Rounds, Session
 from service.wire import (
     CHANNEL_OPTIONS,
+    SESSION_SUFFIX,
     USUAL_OUTPUTS,
     WIRE_ERRORS,
     Arrays,
+    Call,
     ClipShape,
     check_clip,
-    prepared,
+    check_takes_prompts,
+    clip_tensors,
     read_answer,
     read_clip_shape,
-    request,
     translate,
+    written,
 )
 
 # The server answers cheap questions (metadata, health) while it computes, so these need not wait long.
 QUESTION_TIMEOUT_S = 10.0
-RETRY_BASE_S, RETRY_CAP_S = 0.1, 2.0
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """The answer for N frames of height x width; S is the model's image size."""
-
-    mask_logits: NDArray[np.float32]  # [N, S/4, S/4]
-    iou: NDArray[np.float32]  # [N, 3]
-    object_score: NDArray[np.float32]  # [N]
-    height: int
-    width: int
-
-    def masks(self) -> NDArray[np.bool_]:
-        """Masks at the size of the input, [N, H, W]: upsampled logits > 0."""
-        return to_masks(self.mask_logits, (self.height, self.width))
 
 
 class Client:
@@ -61,7 +50,7 @@ class Client:
     def __init__(
         self, url: str = "127.0.0.1:8001", model: str = "auralsam2", timeout_s: float = 60.0, *, retries: int = 0
     ) -> None:
-        _check_settings(timeout_s, retries)
+        check_settings(timeout_s, retries)
         self.url, self.model, self.timeout_s, self.retries = url, model, timeout_s, retries
         self._wire = blocking.InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
         self._shape: ClipShape | None = None
@@ -104,6 +93,7 @@ class Client:
         audio: NDArray[np.float32],
         *,
         outputs: Sequence[str] = USUAL_OUTPUTS,
+        prompts: Mapping[str, NDArray[Any]] | None = None,
         timeout_s: float | None = None,
     ) -> Arrays:
         """Send one clip exactly as the model takes it and return the outputs asked for, by name.
@@ -111,43 +101,73 @@ class Client:
         Args:
             frames: [T, S, S, 3] uint8 RGB.
             audio: [T, 15600, 2] float32 in [-1, 1], the 0.975 s that each frame hears.
-            outputs: some of MASK_LOGITS [T, S/4, S/4], CANDIDATE_LOGITS [T, 3, S/4, S/4], IOU [T, 3], OBJECT_SCORE [T].
+            outputs: some of MASK_LOGITS [T, S/4, S/4], CANDIDATE_LOGITS [T, 3, S/4, S/4], IOU [T, 3], OBJECT_SCORE [T],
+                PROMPT_MODE [1].
+            prompts: tensors of SAM2's own prompts, as `service.prompts` makes them.
             timeout_s: seconds from call to answer; None is the client's own.
         Raises:
             BadInput: a value above is not met. Nothing was sent, unless the server found it.
             ServerTimeout, ServerUnavailable, ServerFault: no answer; the call is safe to repeat.
             ConfigError: the server does not know the model.
         """
-        budget_s = _budget(self.timeout_s, timeout_s)
-        deadline = time.monotonic() + budget_s
-        for pause_s in _pauses(self.retries):
-            try:
-                shape = self.clip_shape(min(QUESTION_TIMEOUT_S, _left(deadline, budget_s)))
-                check_clip(frames, audio, shape)
-                return self._send(frames, audio, outputs, deadline, budget_s)
-            except ServerUnavailable:
-                if pause_s is None or time.monotonic() + pause_s >= deadline:
-                    raise
-                time.sleep(pause_s)
-        raise AssertionError("the last try returns or raises")
+
+        def call(shape: ClipShape) -> Call:
+            check_clip(frames, audio, shape)
+            if prompts:
+                check_takes_prompts(shape)
+            return Call(clip_tensors(frames, audio, prompts), outputs)
+
+        return self._call(self.model, call, timeout_s)
 
     def segment(
-        self, frames: NDArray[np.uint8], audio: NDArray[np.float32], *, timeout_s: float | None = None
+        self,
+        frames: NDArray[np.uint8],
+        audio: NDArray[np.float32] | None,
+        *,
+        prompts: Prompts | None = None,
+        use_audio: bool = True,
+        combination: str = "mean",
+        timeout_s: float | None = None,
     ) -> Segmentation:
-        """Segment the sounding objects of one clip of frames of any size.
+        """Segment one clip of frames of any size: what sounds, what is marked, or both.
 
         Args:
             frames: [N, H, W, 3] uint8 RGB, 1 <= N <= T. A shorter clip is filled up with its last frame for the model.
-            audio: [T, 15600, 2] or [N, 15600, 2] float32 in [-1, 1], the 0.975 s that each frame hears.
+            audio: [T, 15600, 2] or [N, 15600, 2] float32 in [-1, 1], the 0.975 s that each frame hears. May be None
+                with use_audio False.
+            prompts: points, a box or a mask on one frame, in pixels of `frames`.
+            use_audio: False goes by the prompts alone.
+            combination: of sound and prompts: "mean" of logits, "best_iou" frame by frame, "union".
             timeout_s: seconds from call to answer; None is the client's own.
         Raises: as `infer`.
         """
-        budget_s = _budget(self.timeout_s, timeout_s)
+        budget_s = budget(self.timeout_s, timeout_s)
         deadline = time.monotonic() + budget_s
         shape = self.clip_shape(min(QUESTION_TIMEOUT_S, budget_s))
-        wire_frames, wire_audio = prepared(frames, audio, shape)
-        answer = self.infer(wire_frames, wire_audio, timeout_s=_left(deadline, budget_s))
-        return _segmentation(answer, frames)
+        clip = clip_with_prompts(frames, audio, shape, prompts, use_audio, combination)
+        answer = self.infer(
+            clip.frames,
+            clip.audio,
+            outputs=clip.outputs,
+            prompts=clip.prompts,
+            timeout_s=left(deadline, budget_s),
+        )
+        return segmentation(answer, frames.shape)
+
+    def session(
+        self,
+        frames: NDArray[np.uint8],
+        audio: NDArray[np.float32] | None,
+        *,
+        use_audio: bool = True,
+        combination: str = "mean",
+        timeout_s: float | None = None,
+    ) -> Session:
+        """Open an interactive session on one clip: its first request encodes the clip, later ones bring prompts only.
+
+        A context manager; arguments as for `segment`. Nothing is sent before the first request.
+        """
+        return Session(self._call_session, Rounds(frames, audio, use_audio, combination), timeout_s)
 
     def is_ready(self, timeout_s: float = QUESTION_TIMEOUT_S) -> bool:
         """True when the server says that it and the model are ready. It says so, too, when a stage has died."""
@@ -162,20 +182,32 @@ class Client:
                 return False
             raise translated from error
 
-    def _send(
-        self,
-        frames: NDArray[np.uint8],
-        audio: NDArray[np.float32],
-        outputs: Sequence[str],
-        deadline: float,
-        budget_s: float,
-    ) -> Arrays:
-        inputs, wanted = request(blocking, frames, audio, outputs)
+    def _call_session(self, make: Callable[[ClipShape], Call], timeout_s: float | None) -> Arrays:
+        return self._call(self.model + SESSION_SUFFIX, make, timeout_s)
+
+    def _call(self, model: str, make: Callable[[ClipShape], Call], timeout_s: float | None) -> Arrays:
+        """Send what `make` makes for the served shape, again while it met ServerUnavailable and there are retries."""
+        budget_s = budget(self.timeout_s, timeout_s)
+        deadline = time.monotonic() + budget_s
+        for pause_s in pauses(self.retries):
+            try:
+                shape = self.clip_shape(min(QUESTION_TIMEOUT_S, left(deadline, budget_s)))
+                return self._send(model, make(shape), deadline, budget_s)
+            except ServerUnavailable:
+                if pause_s is None or time.monotonic() + pause_s >= deadline:
+                    raise
+                time.sleep(pause_s)
+        raise AssertionError("the last try returns or raises")
+
+    def _send(self, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
+        inputs, wanted = written(blocking, call)
         try:
-            result = self._wire.infer(self.model, inputs, outputs=wanted, client_timeout=_left(deadline, budget_s))
+            result = self._wire.infer(
+                model, inputs, outputs=wanted, client_timeout=left(deadline, budget_s), **call.sequence
+            )
         except WIRE_ERRORS as error:
             raise self._translated(error, budget_s) from error
-        return read_answer(result, outputs)
+        return read_answer(result, call.outputs)
 
     def _translated(self, error: Exception, timeout_s: float) -> AuralServeError:
         translated = translate(error, url=self.url, timeout_s=timeout_s)
@@ -190,7 +222,7 @@ class AsyncClient:
     def __init__(
         self, url: str = "127.0.0.1:8001", model: str = "auralsam2", timeout_s: float = 60.0, *, retries: int = 0
     ) -> None:
-        _check_settings(timeout_s, retries)
+        check_settings(timeout_s, retries)
         self.url, self.model, self.timeout_s, self.retries = url, model, timeout_s, retries
         self._wire = asynchronous.InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
         self._shape: ClipShape | None = None
@@ -223,32 +255,54 @@ class AsyncClient:
         audio: NDArray[np.float32],
         *,
         outputs: Sequence[str] = USUAL_OUTPUTS,
+        prompts: Mapping[str, NDArray[Any]] | None = None,
         timeout_s: float | None = None,
     ) -> Arrays:
         """As `Client.infer`."""
-        budget_s = _budget(self.timeout_s, timeout_s)
-        deadline = time.monotonic() + budget_s
-        for pause_s in _pauses(self.retries):
-            try:
-                shape = await self.clip_shape(min(QUESTION_TIMEOUT_S, _left(deadline, budget_s)))
-                check_clip(frames, audio, shape)
-                return await self._send(frames, audio, outputs, deadline, budget_s)
-            except ServerUnavailable:
-                if pause_s is None or time.monotonic() + pause_s >= deadline:
-                    raise
-                await asyncio.sleep(pause_s)
-        raise AssertionError("the last try returns or raises")
+
+        def call(shape: ClipShape) -> Call:
+            check_clip(frames, audio, shape)
+            if prompts:
+                check_takes_prompts(shape)
+            return Call(clip_tensors(frames, audio, prompts), outputs)
+
+        return await self._call(self.model, call, timeout_s)
 
     async def segment(
-        self, frames: NDArray[np.uint8], audio: NDArray[np.float32], *, timeout_s: float | None = None
+        self,
+        frames: NDArray[np.uint8],
+        audio: NDArray[np.float32] | None,
+        *,
+        prompts: Prompts | None = None,
+        use_audio: bool = True,
+        combination: str = "mean",
+        timeout_s: float | None = None,
     ) -> Segmentation:
         """As `Client.segment`."""
-        budget_s = _budget(self.timeout_s, timeout_s)
+        budget_s = budget(self.timeout_s, timeout_s)
         deadline = time.monotonic() + budget_s
         shape = await self.clip_shape(min(QUESTION_TIMEOUT_S, budget_s))
-        wire_frames, wire_audio = await asyncio.to_thread(prepared, frames, audio, shape)
-        answer = await self.infer(wire_frames, wire_audio, timeout_s=_left(deadline, budget_s))
-        return _segmentation(answer, frames)
+        clip = await asyncio.to_thread(clip_with_prompts, frames, audio, shape, prompts, use_audio, combination)
+        answer = await self.infer(
+            clip.frames,
+            clip.audio,
+            outputs=clip.outputs,
+            prompts=clip.prompts,
+            timeout_s=left(deadline, budget_s),
+        )
+        return segmentation(answer, frames.shape)
+
+    def session(
+        self,
+        frames: NDArray[np.uint8],
+        audio: NDArray[np.float32] | None,
+        *,
+        use_audio: bool = True,
+        combination: str = "mean",
+        timeout_s: float | None = None,
+    ) -> AsyncSession:
+        """As `Client.session`; use it with `async with`."""
+        return AsyncSession(self._call_session, Rounds(frames, audio, use_audio, combination), timeout_s)
 
     async def is_ready(self, timeout_s: float = QUESTION_TIMEOUT_S) -> bool:
         """As `Client.is_ready`."""
@@ -261,22 +315,34 @@ class AsyncClient:
                 return False
             raise translated from error
 
-    async def _send(
-        self,
-        frames: NDArray[np.uint8],
-        audio: NDArray[np.float32],
-        outputs: Sequence[str],
-        deadline: float,
-        budget_s: float,
-    ) -> Arrays:
-        inputs, wanted = request(asynchronous, frames, audio, outputs)
+    async def _call_session(self, make: Callable[[ClipShape], Call], timeout_s: float | None) -> Arrays:
+        return await self._call(self.model + SESSION_SUFFIX, make, timeout_s)
+
+    async def _call(self, model: str, make: Callable[[ClipShape], Call], timeout_s: float | None) -> Arrays:
+        """Send what `make` makes for the served shape, again while it met ServerUnavailable and there are retries."""
+        budget_s = budget(self.timeout_s, timeout_s)
+        deadline = time.monotonic() + budget_s
+        for pause_s in pauses(self.retries):
+            try:
+                shape = await self.clip_shape(min(QUESTION_TIMEOUT_S, left(deadline, budget_s)))
+                # Resizing and checking a clip takes a while; the loop goes on meanwhile.
+                call = await asyncio.to_thread(make, shape)
+                return await self._send(model, call, deadline, budget_s)
+            except ServerUnavailable:
+                if pause_s is None or time.monotonic() + pause_s >= deadline:
+                    raise
+                await asyncio.sleep(pause_s)
+        raise AssertionError("the last try returns or raises")
+
+    async def _send(self, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
+        inputs, wanted = written(asynchronous, call)
         try:
             result = await self._wire.infer(
-                self.model, inputs, outputs=wanted, client_timeout=_left(deadline, budget_s)
+                model, inputs, outputs=wanted, client_timeout=left(deadline, budget_s), **call.sequence
             )
         except WIRE_ERRORS as error:
             raise self._translated(error, budget_s) from error
-        return read_answer(result, outputs)
+        return read_answer(result, call.outputs)
 
     def _translated(self, error: Exception, timeout_s: float) -> AuralServeError:
         translated = translate(error, url=self.url, timeout_s=timeout_s)
@@ -301,35 +367,3 @@ def check_health(url: str = "127.0.0.1:8001", service: str = "", *, timeout_s: f
         except grpc.RpcError as error:
             raise translate(error, url=url, timeout_s=timeout_s) from error
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
-
-
-def _check_settings(timeout_s: float, retries: int) -> None:
-    _budget(timeout_s, None)
-    if not 0 <= retries <= 10:
-        raise BadInput(f"retries = {retries}; must be 0 to 10. More would only add load to a server in trouble.")
-
-
-def _budget(default_s: float, timeout_s: float | None) -> float:
-    budget_s = default_s if timeout_s is None else timeout_s
-    if not 0 < budget_s <= 86400:
-        raise BadInput(f"timeout_s = {budget_s!r}; must be above 0, at most 86400. Every call has a deadline.")
-    return budget_s
-
-
-def _left(deadline: float, budget_s: float) -> float:
-    left_s = deadline - time.monotonic()
-    if left_s <= 0:
-        raise ServerTimeout(f"{budget_s:g} s were over before the clip was sent. Give the call a longer timeout_s.")
-    return left_s
-
-
-def _pauses(retries: int) -> Iterator[float | None]:
-    """The pause after each try that fails: any length up to twice the last bound; None after the last try."""
-    for attempt in range(retries):
-        yield random.uniform(0, min(RETRY_CAP_S, RETRY_BASE_S * 2**attempt))  # spreads callers out, hides nothing
-    yield None
-
-
-def _segmentation(answer: Arrays, frames: NDArray[np.uint8]) -> Segmentation:
-    N, height, width = frames.shape[:3]
-    return Segmentation(answer["MASK_LOGITS"][:N], answer["IOU"][:N], answer["OBJECT_SCORE"][:N], height, width)

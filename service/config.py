@@ -11,6 +11,12 @@ from typing import Any
 from service.errors import ConfigError
 
 PREFIX = "AURALSAM2_"
+# The server forgets a sequence after an hour; until then the sessions' own clock decides.
+SESSION_LIMITS = (
+    ("max_sessions", 1, 1024),
+    ("max_session_bytes", 1 << 20, 1 << 40),
+    ("session_idle_timeout_s", 0.1, 3600),
+)
 
 
 def find_server_env() -> Path:
@@ -47,6 +53,10 @@ class ServerConfig:
     # Shared memory of each stage at its start, and the least it grows by. It never shrinks.
     shm_default_byte_size: int = 4 << 20
     shm_growth_byte_size: int = 4 << 20
+    # Of interactive sessions; None: as the build says (16 sessions, 3 GiB, 600 s).
+    max_sessions: int | None = None
+    max_session_bytes: int | None = None
+    session_idle_timeout_s: float | None = None
     ready_timeout_s: float = 300.0
     drain_timeout_s: float = 30.0
     poll_interval_s: float = 0.5
@@ -83,6 +93,9 @@ class ServerConfig:
         # 64 MiB for every stage is more than any clip starts with; a typing error would fill /dev/shm.
         for name in ("shm_default_byte_size", "shm_growth_byte_size"):
             self._check_range(name, getattr(self, name), 1 << 20, 1 << 30)
+        for name, low, high in SESSION_LIMITS:
+            if getattr(self, name) is not None:
+                self._check_range(name, getattr(self, name), low, high)
         self._check_range("drain_timeout_s", self.drain_timeout_s, 0, 3600)
         for name in ("ready_timeout_s", "canary_interval_s", "canary_timeout_s", "restart_window_s"):
             self._check_range(name, getattr(self, name), 0.1, 86400)
@@ -167,7 +180,7 @@ def _reached(host: str) -> str:
 
 
 def _parse(name: str, text: str, kind: str) -> object:
-    readers = {"int": int, "int | None": int, "float": float, "str": str, "str | None": str}
+    readers = {"int": int, "int | None": int, "float": float, "float | None": float, "str": str, "str | None": str}
     if "Path" in kind:
         if not text:
             raise ConfigError(f"{name} = ''; must be a path. Unset it for the default.")

@@ -22,8 +22,8 @@ from service.manifest import BACKENDS, read_manifest, verify_files
 from service.runtime import find_runtime, probe
 
 SHARED_MEMORY = Path("/dev/shm")
-# Four stages, each with a clip's tensors in and out, at 1024 px and five frames.
-ENOUGH_SHARED_MEMORY = 512 << 20
+# Four stages and the sessions, each with a clip's tensors in and out, at 1024 px and five frames.
+ENOUGH_SHARED_MEMORY = 768 << 20
 GPU_SERVING = "serving on GPUs"
 # By the name that Python imports: how to get it, and which export needs it.
 ENGINE_PACKAGES = {

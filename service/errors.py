@@ -12,6 +12,10 @@ class BadInput(AuralServeError):
     """The caller's clip, tensor or argument is not acceptable. Nothing was sent, or the server refused it."""
 
 
+class SessionEnded(BadInput):
+    """A click for a session that has ended, by its client, its time-out or a restart, or never was. Open a new one."""
+
+
 class ConfigError(AuralServeError):
     """A setting, a file of the model repository or this machine does not fit; the server was not started."""
 

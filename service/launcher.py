@@ -157,9 +157,10 @@ class Launcher:
         process = self._process
         if process is not None and drain_s > 0 and process.poll() is None:
             drain_until = time.monotonic() + drain_s
-            self._wait_until_idle(drain_until)
+            idle = self._wait_until_idle(drain_until)
             process.send_signal(signal.SIGTERM)
-            drain_s = max(SHUTDOWN_S, drain_until - time.monotonic())
+            # The server itself waits for sequences that nobody ended, so an idle one is not given all of drain_s.
+            drain_s = SHUTDOWN_S if idle else max(SHUTDOWN_S, drain_until - time.monotonic())
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(drain_s)
         left = guardian.reap(self.mark, self._folder)
@@ -279,7 +280,8 @@ class Launcher:
         self.golden_duration_s = call.duration_s
         self.first_digest = digest(reply)
 
-    def _wait_until_idle(self, deadline: float) -> None:
+    def _wait_until_idle(self, deadline: float) -> bool:
+        """Whether the server was found idle before the deadline."""
         # A clip in the first stage does not show, so the server must look idle for as long as any stage takes.
         settle_s = min(self.golden_duration_s, 2.0)
         idle_since = time.monotonic()
@@ -288,10 +290,11 @@ class Launcher:
                 if in_flight(fetch(self.config.metrics_url, timeout_s=2), self.config.model):
                     idle_since = time.monotonic()
             except (ServerUnavailable, ServerFault):
-                return
+                return False
             if time.monotonic() - idle_since >= settle_s:
-                return
+                return True
             time.sleep(0.02)
+        return False
 
     def _release_guardian(self) -> None:
         watcher, self._guardian = self._guardian, None

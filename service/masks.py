@@ -33,6 +33,7 @@ class FrameResult:
     # Which of the three has the best predicted IoU: `mask` itself, unless the build reads out "first".
     best_candidate: int
     object_score: float  # logit: is any sounding object there
+    mode: str = "audio"  # what made it: sound, points, a box, a mask, or several
 
 
 def upsample(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
@@ -141,6 +142,7 @@ def write_results(
                 "iou": iou,
                 "best_candidate": int(frame.best_candidate),
                 "object_score": float(frame.object_score),
+                "mode": frame.mode,
             }
         )
     result = {

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from service.errors import ServerFault, ServerUnavailable
+from service.wire import SESSION_SUFFIX
+
+FEATURES_SUFFIX = "_features"
 
 _SAMPLE = re.compile(r"^(?P<name>[A-Za-z_:][\w:]*)\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -92,11 +95,14 @@ def in_flight(counters: Mapping[str, ModelCounters], ensemble: str = "auralsam2"
     The server has no gauge for this. A clip that is being computed in the very first stage does not show; a call that
     went to a stage directly, not through the ensemble, looks like a clip that never ends.
     """
-    answered = counters.get(ensemble, ModelCounters())
-    stages = [stage for name, stage in counters.items() if name != ensemble]
+    # A session takes its clip through an ensemble of its own, once; its later rounds reach no stage.
+    entries = [counters.get(name, ModelCounters()) for name in (ensemble, ensemble + FEATURES_SUFFIX)]
+    answered = sum(entry.success + entry.failure for entry in entries)
+    stages = [stage for name, stage in counters.items() if not name.startswith(ensemble)]
     passed = max((stage.success + stage.failure for stage in stages), default=0)
-    waiting = sum(stage.pending for stage in stages)
-    return max(0, passed - answered.success - answered.failure, waiting)
+    rounds = counters.get(ensemble + SESSION_SUFFIX, ModelCounters())
+    waiting = sum(stage.pending for stage in (*stages, rounds))
+    return max(0, passed - answered, waiting)
 
 
 def stage_times(before: Mapping[str, ModelCounters], after: Mapping[str, ModelCounters]) -> dict[str, StageTime]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from service.masks import write_results
 from service.media import Media
 from service.overlay import caption_of, contact_sheet, write_overlay
+from service.prompt_drawing import draw_prompts
+from service.prompts import Prompts
 from service.segmenting import SegmentedMedia
 
 OVERLAY, SHEET = "overlay.mp4", "frames.png"
@@ -19,8 +21,11 @@ def write_outputs(
     model: str,
     precision: Mapping[str, str],
     overlay: bool = True,
+    prompts: Prompts | None = None,
 ) -> list[Path]:
     """Write everything into `out_dir`, which is made if it is missing; return the paths, the JSON last.
+
+    Prompts are drawn on their frame, if it is named.
 
     Raises: BadInput when a file cannot be written, ConfigError when this machine cannot encode H.264.
     """
@@ -29,13 +34,14 @@ def write_outputs(
     )
     paths: list[Path] = []
     if overlay:
-        masks = segmented.masks()
+        masks, frames = segmented.masks(), media.frames
+        if prompts is not None and prompts.frame is not None:
+            frames = frames.copy()
+            frames[prompts.frame] = draw_prompts(frames[prompts.frame], prompts)
         captions = [caption_of(frame.time_s, frame.object_score) for frame in segmented.frames]
         start_s = float(media.times_s[0])
         paths.append(
-            write_overlay(
-                out_dir / OVERLAY, media.frames, masks, captions, media.fps, media.sound, sound_start_s=start_s
-            )
+            write_overlay(out_dir / OVERLAY, frames, masks, captions, media.fps, media.sound, sound_start_s=start_s)
         )
-        paths.append(contact_sheet(out_dir / SHEET, media.frames, masks, captions))
+        paths.append(contact_sheet(out_dir / SHEET, frames, masks, captions))
     return [*paths, result]

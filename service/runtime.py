@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.config import ServerConfig
+from service.config import PREFIX, SESSION_LIMITS, ServerConfig
 from service.errors import ConfigError
 
 # All that a stage may want to know of its surroundings. AIP_MODE is not in it: it would open the Vertex AI endpoint.
@@ -141,4 +141,9 @@ def environment(program: Program, config: ServerConfig, mark: str) -> dict[str, 
         "AURALSAM2_NUM_THREADS": threads,
         "AURALSAM2_CACHE_DIR": str(config.cache),
         "AURALSAM2_LAUNCH": mark,
+        **{
+            PREFIX + name.upper(): str(getattr(config, name))
+            for name, _, _ in SESSION_LIMITS
+            if getattr(config, name) is not None
+        },
     }

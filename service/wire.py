@@ -1,8 +1,8 @@
 """A clip on the wire: its shape, the checks before it is sent, the request, the answer, and the errors in between."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -17,12 +17,16 @@ from service.errors import (
     ServerFault,
     ServerTimeout,
     ServerUnavailable,
+    SessionEnded,
 )
 from service.frames import resize_frames
 
 WINDOW = 15600  # samples that one frame hears: 0.975 s at 16 kHz
 OUTPUTS = ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
 USUAL_OUTPUTS = ("MASK_LOGITS", "IOU", "OBJECT_SCORE")
+# What made the answer, a text; from a model that takes prompts.
+MODE_OUTPUT = "PROMPT_MODE"
+SESSION_SUFFIX = "_session"
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -43,6 +47,16 @@ class ClipShape:
 
     num_frames: int
     image_size: int
+    takes_prompts: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One request: tensors by name, the outputs that are wanted, and for a session its place in the sequence."""
+
+    tensors: Mapping[str, NDArray[Any]]
+    outputs: Sequence[str]
+    sequence: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_clip_shape(model: str, metadata: Any) -> ClipShape:
@@ -53,7 +67,15 @@ def read_clip_shape(model: str, metadata: Any) -> ClipShape:
             f"Model {model!r} takes {shapes}; FRAMES [T, S, S, 3] and AUDIO [T, {WINDOW}, 2] are needed. "
             "Name the ensemble, 'auralsam2'."
         )
-    return ClipShape(frames[0], frames[1])
+    return ClipShape(frames[0], frames[1], "POINT_COORDS" in shapes)
+
+
+def check_takes_prompts(shape: ClipShape) -> None:
+    if not shape.takes_prompts:
+        raise ConfigError(
+            "The served build takes no prompts and has no sessions: it is one for GPUs, or of an earlier version. Serve"
+            " one that was exported with --target cpu, or leave the prompts out."
+        )
 
 
 def check_clip(frames: NDArray[np.uint8], audio: NDArray[np.float32], shape: ClipShape) -> None:
@@ -108,17 +130,28 @@ def _filled_up(values: NDArray[Any], length: int) -> NDArray[Any]:
     return np.concatenate([values, np.repeat(values[-1:], length - len(values), axis=0)])
 
 
-def request(
-    module: Any, frames: NDArray[np.uint8], audio: NDArray[np.float32], outputs: Sequence[str]
-) -> tuple[list[Any], list[Any]]:
-    unknown = [name for name in outputs if name not in OUTPUTS]
-    if unknown or not outputs or isinstance(outputs, str):
-        raise BadInput(f"outputs = {outputs!r}; must be one or more of {', '.join(OUTPUTS)}.")
-    inputs = [
-        module.InferInput("FRAMES", list(frames.shape), "UINT8").set_data_from_numpy(frames),
-        module.InferInput("AUDIO", list(audio.shape), "FP32").set_data_from_numpy(audio),
-    ]
-    return inputs, [module.InferRequestedOutput(name) for name in dict.fromkeys(outputs)]
+def clip_tensors(
+    frames: NDArray[np.uint8], audio: NDArray[np.float32], prompts: Mapping[str, NDArray[Any]] | None = None
+) -> Arrays:
+    return {"FRAMES": frames, "AUDIO": audio, **(prompts or {})}
+
+
+_TYPES = {"uint8": "UINT8", "float32": "FP32", "int32": "INT32", "bool": "BOOL"}
+
+
+def written(module: Any, call: Call) -> tuple[list[Any], list[Any]]:
+    """Inputs and wanted outputs, as `module` (the blocking or the asyncio library) puts them."""
+    known = (*OUTPUTS, MODE_OUTPUT)
+    unknown = [name for name in call.outputs if name not in known]
+    if unknown or not call.outputs or isinstance(call.outputs, str):
+        raise BadInput(f"outputs = {call.outputs!r}; must be one or more of {', '.join(known)}.")
+    inputs = []
+    for name, value in call.tensors.items():
+        kind = _TYPES.get(value.dtype.name)
+        if kind is None:
+            raise BadInput(f"{name} is {value.dtype}; tensors on the wire are {', '.join(_TYPES)}. Use .astype.")
+        inputs.append(module.InferInput(name, list(value.shape), kind).set_data_from_numpy(value))
+    return inputs, [module.InferRequestedOutput(name) for name in dict.fromkeys(call.outputs)]
 
 
 def read_answer(result: Any, outputs: Sequence[str]) -> Arrays:
@@ -147,6 +180,8 @@ def translate(error: Exception, *, url: str, timeout_s: float) -> AuralServeErro
         if isinstance(error, ValueError) and "closed" not in text.lower():
             return BadInput(f"The request cannot be written: {scrub(text)}. Check the arrays.")
     text = scrub(text)
+    if code == "INVALID_ARGUMENT" and _ENDED.search(text):
+        return SessionEnded(f"The server at {url} does not know this session (any more): {text}")
     if code == "INVALID_ARGUMENT":
         return BadInput(f"The server refused the clip: {text}")
     if code == "DEADLINE_EXCEEDED":
@@ -164,6 +199,8 @@ def translate(error: Exception, *, url: str, timeout_s: float) -> AuralServeErro
     return ServerFault(f"The server at {url} failed ({code or 'no status'}): {text}. Its log has the cause.")
 
 
+# The model's own words, and the server's, which forgets a sequence when it starts anew.
+_ENDED = re.compile(r"session has ended|must specify the START flag")
 _STACK = re.compile(r"\n\s*At:.*", re.DOTALL)
 _PATH = re.compile(r"(?<![\w/])(?:/[\w.+@-]+){2,}/?(?:\(\d+\))?")
 _REGION = re.compile(r"\bauralsam2_\d+_[\w-]+")

@@ -22,17 +22,26 @@ def blocks(repository_root: Path) -> list[tuple[str, str]]:
     return BLOCK.findall((repository_root / "README.md").read_text())
 
 
-def test_the_python_example_runs_as_it_stands(
-    served_compact: Any, demo_clip: Path, blocks: list[tuple[str, str]], tmp_path: Path
+# What each example prints, line by line.
+PRINTED = (
+    (r"\d s: \d+\.\d% of the frame, object score [+-]\d", 5),
+    (r"audio(\+points)?(\+box)?: \d+\.\d% of the clip, predicted IoU \d\.\d\d", 4),
+)
+
+
+@pytest.mark.parametrize("index", range(len(PRINTED)))
+def test_the_python_examples_run_as_they_stand(
+    served_compact: Any, demo_clip: Path, blocks: list[tuple[str, str]], tmp_path: Path, index: int
 ) -> None:
     examples = [code for language, code in blocks if language == "python"]
-    assert len(examples) == 1
+    assert len(examples) == len(PRINTED)
     # Only the port differs: the test's server listens where there was room.
-    code = examples[0].replace("127.0.0.1:8001", served_compact.config.grpc_url)
+    code = examples[index].replace("127.0.0.1:8001", served_compact.config.grpc_url)
     shutil.copy(demo_clip, tmp_path / "my.mp4")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"^\d s: \d+\.\d% of the frame, object score [+-]\d", done.stdout, re.MULTILINE)) == 5
+    line, count = PRINTED[index]
+    assert len(re.findall(f"^{line}", done.stdout, re.MULTILINE)) == count, done.stdout
 
 
 def test_every_shell_command_exists(blocks: list[tuple[str, str]], repository_root: Path) -> None:
@@ -50,7 +59,9 @@ def test_every_shell_command_exists(blocks: list[tuple[str, str]], repository_ro
             elif words[0] == "auralsam2":
                 # The CLI knows the verb and each of its options.
                 command = commands.commands[words[1]]  # type: ignore[attr-defined]
-                options = {name for parameter in command.params for name in parameter.opts}
+                options = {
+                    name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)
+                }
                 assert {word for word in words if word.startswith("-")} <= options, line
             elif words[:3] == ["docker", "compose", "--profile"]:
                 compose = yaml.safe_load((repository_root / "compose.yaml").read_text())

@@ -1,16 +1,23 @@
-"""The server's python backend on one side, a Stage on the other. Every stage's model.py is this class with a name."""
+"""The server's python backend on one side, a stage on the other. Every stage's model.py is such a class with a name."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .engine import cache_dir_from_environment, check_hash, load_engine, resolve_precision
+from .engine import Array, cache_dir_from_environment, check_hash, load_engine, resolve_precision
+from .prompt_tensors import ClipSize
+from .prompted import PromptedDecoder
+from .prompted_stage import PROMPT_MODE, DecoderStage, SoundStage
 from .stage import BadRequest, Stage, TensorShape
 
 MODEL_FILE = "model.onnx"
+
+# A stage: a request's tensors and its optional ones, by name -> the answer.
+Logic = Callable[[Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
 
 
 def _tensors(entries: list[dict[str, Any]]) -> list[TensorShape]:
@@ -22,6 +29,11 @@ def _tensors(entries: list[dict[str, Any]]) -> list[TensorShape]:
         )
         for entry in entries
     ]
+
+
+def optional_inputs(config: Mapping[str, Any]) -> list[str]:
+    """The names of a model's optional inputs."""
+    return [entry["name"] for entry in config["input"] if entry.get("optional")]
 
 
 class StageModel:
@@ -37,10 +49,24 @@ class StageModel:
         precision = resolve_precision(parameters["engine"], parameters["precision"])
         pb_utils.Logger.log_info(f"{self._name}: {parameters['engine']} computes in {precision}")
         engine = load_engine(parameters["engine"], path, precision=precision, cache_dir=cache_dir_from_environment())
-        self._stage = Stage(
-            engine, _tensors(config["input"]), _tensors(config["output"]), int(parameters["frames_per_call"])
-        )
-        self._input_names = [entry["name"] for entry in config["input"]]
+        self._optional = optional_inputs(config)
+        self._input_names = [entry["name"] for entry in config["input"] if entry["name"] not in self._optional]
+        shapes = {tensor.name: tensor for tensor in (*_tensors(config["input"]), *_tensors(config["output"]))}
+        outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] != PROMPT_MODE]
+        inputs = [shapes[name] for name in self._input_names]
+        self._stage = Stage(engine, inputs, outputs, int(parameters["frames_per_call"]))
+        self._logic = self.logic(self._stage, outputs, shapes, parameters, path.parent)
+
+    def logic(
+        self,
+        stage: Stage,
+        outputs: list[TensorShape],
+        shapes: Mapping[str, TensorShape],
+        parameters: Mapping[str, str],
+        folder: Path,
+    ) -> Logic:
+        """What answers a request. Here: the stage, which knows no optional tensors."""
+        return lambda inputs, optional: stage(inputs)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         # The server reads the answers after the last of them is computed, and an answer's arrays are the engine's own
@@ -49,23 +75,67 @@ class StageModel:
 
     def _answer(self, request: Any, keep: bool) -> Any:
         if request.is_cancelled():
-            return _failed(f"{self._name}: cancelled by the caller before it ran.", pb_utils.TritonError.CANCELLED)
+            return failed(f"{self._name}: cancelled by the caller before it ran.", pb_utils.TritonError.CANCELLED)
         try:
             inputs = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._input_names}
-            answer = self._stage(inputs)
-            wanted = set(request.requested_output_names())
-            tensors = [
-                pb_utils.Tensor(name, value.copy() if keep else value)
-                for name, value in answer.items()
-                if name in wanted
-            ]
-            return pb_utils.InferenceResponse(output_tensors=tensors)
+            optional = {
+                name: tensor.as_numpy()
+                for name in self._optional
+                if (tensor := pb_utils.get_input_tensor_by_name(request, name)) is not None
+            }
+            return answered(self._logic(inputs, optional), request, keep=keep)
         except BadRequest as error:
-            return _failed(str(error), pb_utils.TritonError.INVALID_ARG)
+            return failed(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
             pb_utils.Logger.log_error(f"{self._name}: request {request.request_id()!r} failed: {error!r}")
-            return _failed(f"{self._name}: failed inside the server; see its log.", pb_utils.TritonError.INTERNAL)
+            return failed(f"{self._name}: failed inside the server; see its log.", pb_utils.TritonError.INTERNAL)
 
 
-def _failed(message: str, code: Any) -> Any:
+class SoundModel(StageModel):
+    """A stage that rests when a request switches the sound off. The one that takes prompts refuses bad ones."""
+
+    def logic(
+        self,
+        stage: Stage,
+        outputs: list[TensorShape],
+        shapes: Mapping[str, TensorShape],
+        parameters: Mapping[str, str],
+        folder: Path,
+    ) -> Logic:
+        return SoundStage(stage, outputs, clip_size(shapes, parameters) if "MASK_INPUT" in shapes else None)
+
+
+class DecoderModel(StageModel):
+    """The decoder, with SAM2's own prompts beside the sound."""
+
+    def logic(
+        self,
+        stage: Stage,
+        outputs: list[TensorShape],
+        shapes: Mapping[str, TensorShape],
+        parameters: Mapping[str, str],
+        folder: Path,
+    ) -> Logic:
+        decoder = PromptedDecoder.load(
+            folder, parameters["engine"], parameters["precision"], cache_dir_from_environment()
+        )
+        return DecoderStage(stage, decoder, clip_size(shapes, parameters))
+
+
+def clip_size(shapes: Mapping[str, TensorShape], parameters: Mapping[str, str]) -> ClipSize:
+    """Of a stage that takes prompts: a mask has a quarter of the frame's side."""
+    first = next(iter(shapes.values()))
+    return ClipSize(first.shape[0], 4 * shapes["MASK_INPUT"].shape[0], int(parameters["conditioning_frame"]))
+
+
+def answered(answer: Mapping[str, Array], request: Any, *, keep: bool = False) -> Any:
+    """The outputs that were asked for. `keep`: copied, because another answer comes before they are read."""
+    wanted = set(request.requested_output_names())
+    tensors = [
+        pb_utils.Tensor(name, value.copy() if keep else value) for name, value in answer.items() if name in wanted
+    ]
+    return pb_utils.InferenceResponse(output_tensors=tensors)
+
+
+def failed(message: str, code: Any) -> Any:
     return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(message, code))

@@ -142,7 +142,7 @@ def test_which_memories_are_read_and_in_which_order(
                     output_dict=outputs,
                     num_frames=num_frames,
                 )
-            reading = gather(sam, bank, t, start, positions)
+            reading = gather(sam, bank, t, (start,), positions)
             assert reading.num_pointer_tokens == asked["num_obj_ptr_tokens"]
             assert torch.equal(reading.tokens, asked["memory"][:, 0])
             placed = (asked["memory"] + asked["memory_pos"])[:, 0]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auralsam2 import AuralSAM2
 from auralsam2.errors import NetworkError
 from auralsam2.readout import NO_OBJECT_LOGIT
 from export import repository
@@ -17,6 +18,7 @@ from export.errors import ExportError, ParityError
 from export.gate import Passed
 from export.onnx_graph import OPSET
 from export.parity import Array
+from export.prompt_graphs import prompt_stages
 from export.repository import build_repository, golden_tolerance
 from export.settings import ExportSettings
 from export.stages import STAGE_NAMES, Stage
@@ -53,7 +55,7 @@ def test_the_manifest_says_what_was_built(manifest: dict[str, Any], small_settin
     assert {key: manifest[key] for key in wanted} == wanted
     assert {"python", "torch", "sam2", "onnx", "onnxruntime", "openvino", "numpy"} <= set(manifest["versions"])
     assert all(manifest["versions"].values())
-    assert set(manifest["export_seconds"]) == set(STAGE_NAMES)
+    assert set(manifest["export_seconds"]) == {*STAGE_NAMES, "prompts"}
 
 
 def test_every_file_is_listed_with_its_true_hash(manifest: dict[str, Any], small_build: Path) -> None:
@@ -67,19 +69,34 @@ def test_every_file_is_listed_with_its_true_hash(manifest: dict[str, Any], small
     for stage in STAGE_NAMES:
         for file in ("config.pbtxt", "1/model.onnx", "1/model.py", "1/stage_runtime/adapter.py"):
             assert f"models/{stage}/{file}" in found
+    for file in ("config.pbtxt", "1/model.py", "1/stage_runtime/session_adapter.py"):
+        assert f"models/auralsam2_session/{file}" in found
+    for file in ("prompt_decode.onnx", "memory_write.onnx", "memory_read_1.onnx", "prompted.weights", "prompted.json"):
+        assert f"models/sam2_decoder/1/{file}" in found
 
 
 def test_the_folder_holds_what_the_server_loads_and_no_leftovers(small_build: Path) -> None:
     assert {path.name for path in small_build.iterdir()} == {"models", "golden.npz", "manifest.json", "cache"}
-    assert {path.name for path in (small_build / "models").iterdir()} == {*STAGE_NAMES, "auralsam2"}
-    assert (small_build / "models" / "auralsam2" / "1").is_dir()
+    assert {path.name for path in (small_build / "models").iterdir()} == {
+        *STAGE_NAMES,
+        "auralsam2",
+        "auralsam2_features",
+        "auralsam2_session",
+    }
+    for ensemble in ("auralsam2", "auralsam2_features"):
+        assert (small_build / "models" / ensemble / "1").is_dir()
     assert not list(small_build.rglob("__pycache__"))
     assert not [path for path in small_build.parent.iterdir() if path.name.startswith(f".{small_build.name}")]
 
 
-def test_every_output_was_measured(manifest: dict[str, Any], small_stages: tuple[Stage, ...]) -> None:
+def test_every_output_was_measured(
+    manifest: dict[str, Any], small_stages: tuple[Stage, ...], small_model: AuralSAM2
+) -> None:
     rows = {(row["stage"], row["output"]): row for row in manifest["parity"]}
-    outputs = {(stage.name, spec.name) for stage in small_stages for spec in stage.outputs}
+    prompt_graphs = prompt_stages(small_model, 2)
+    assert [stage.name for stage in prompt_graphs] == ["prompt_decode", "memory_write", "memory_read_1"]
+    outputs = {(stage.name, spec.name) for stage in (*small_stages, *prompt_graphs) for spec in stage.outputs}
+    outputs |= {("prompts", spec.name) for spec in small_stages[-1].outputs}
     assert set(rows) == outputs | {("auralsam2", "MASK_LOGITS"), ("stages in PyTorch", "MASK_LOGITS")}
     for (_, output), row in rows.items():
         assert 0 <= row["relative_rms"] < 2e-2

@@ -50,7 +50,7 @@ def arithmetic_engine() -> type[ArithmeticEngine]:
 
 
 class TritonError:
-    CANCELLED, INVALID_ARG, INTERNAL = "CANCELLED", "INVALID_ARG", "INTERNAL"
+    CANCELLED, INVALID_ARG, INTERNAL, UNAVAILABLE = "CANCELLED", "INVALID_ARG", "INTERNAL", "UNAVAILABLE"
 
     def __init__(self, message: str, code: str) -> None:
         self.message, self.code = message, code
@@ -100,9 +100,13 @@ class Backend:
     request: type[Request] = Request
 
 
+# What imports the server's Python side.
+ADAPTERS = ("model_repository.stage_runtime.adapter", "model_repository.stage_runtime.session_adapter")
+
+
 def forget_runtime() -> None:
     for name in list(sys.modules):
-        if name.split(".")[0] == "stage_runtime" or name == "model_repository.stage_runtime.adapter":
+        if name.split(".")[0] == "stage_runtime" or name in ADAPTERS:
             del sys.modules[name]
 
 
@@ -111,14 +115,22 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     """`import triton_python_backend_utils` works as inside the server, for this test."""
     module = ModuleType("triton_python_backend_utils")
     found = Backend(module)
-    types = {"TYPE_FP32": np.float32, "TYPE_UINT8": np.uint8}
+    types = {
+        "TYPE_FP32": np.float32,
+        "TYPE_UINT8": np.uint8,
+        "TYPE_INT32": np.int32,
+        "TYPE_BOOL": np.bool_,
+        "TYPE_STRING": np.object_,
+    }
     contents: dict[str, Any] = {
         "TritonError": TritonError,
         "Tensor": Tensor,
         "InferenceResponse": InferenceResponse,
         "Logger": SimpleNamespace(log_error=found.log.append, log_info=lambda line: None),
         "triton_string_to_numpy": lambda name: types[name],
-        "get_input_tensor_by_name": lambda request, name: Tensor(name, request.inputs[name]),
+        "get_input_tensor_by_name": lambda request, name: (
+            Tensor(name, request.inputs[name]) if name in request.inputs else None
+        ),
     }
     for name, value in contents.items():
         setattr(module, name, value)

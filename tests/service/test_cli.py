@@ -60,6 +60,41 @@ def test_segment_writes_overlay_masks_and_json(served_compact: Any, demo_clip: P
         assert overlay.duration == pytest.approx(5e6, rel=0.05)
 
 
+def test_segment_what_is_marked(served_compact: Any, demo_clip: Path, tmp_path: Path) -> None:
+    arguments = ("-o", tmp_path, "--url", served_compact.config.grpc_url)
+    marks = ("--points", "143,379,+;20,20,-", "--box", "70,300,215,460", "--frame", "1")
+    result = run("segment", demo_clip, *arguments, *marks, "--combine", "union")
+    assert result.exit_code == 0, result.output
+    frames = json.loads((tmp_path / "result.json").read_text())["frames"]
+    assert [frame["mode"] for frame in frames] == ["audio+points+box"] * 5
+    assert frames[1]["area_px"] > 0
+    assert "by audio+points+box" in result.output
+    alone = run("segment", demo_clip, *arguments, "--mask", tmp_path / "mask_00001.png", "--no-audio", "--no-overlay")
+    assert alone.exit_code == 0, alone.output
+    assert {frame["mode"] for frame in json.loads((tmp_path / "result.json").read_text())["frames"]} == {"mask"}
+
+
+@pytest.mark.parametrize(
+    ("marks", "words"),
+    [
+        (("--points", "512,5,+"), "0 to 511"),
+        (("--points", "5,5,2"), "label '2'"),
+        (("--box", "9,1,3,8"), "turned round"),
+        (("--points", "5,5,+", "--frame", "5"), "0 to 4"),
+        (("--no-audio",), "nothing says what to segment"),
+        (("--points", "5,5,+", "--no-audio", "--fps", "2"), "--max-frames"),
+        (("--points", "5,5,+", "--combine", "max"), "best_iou"),
+    ],
+)
+def test_bad_marks_are_refused_with_the_way_out(
+    served_compact: Any, demo_clip: Path, tmp_path: Path, marks: tuple[str, ...], words: str
+) -> None:
+    result = run("segment", demo_clip, "-o", tmp_path / "out", "--url", served_compact.config.grpc_url, *marks)
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_segment_at_another_rate_and_length(served_compact: Any, demo_clip: Path, tmp_path: Path) -> None:
     arguments = ("--fps", "2", "--start", "1", "--max-frames", "7", "--no-overlay")
     result = run("segment", demo_clip, "-o", tmp_path, "--url", served_compact.config.grpc_url, *arguments)

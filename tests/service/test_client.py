@@ -20,6 +20,7 @@ from service.demo import free_ports
 from service.errors import BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.launcher import Launcher
 from service.metrics import fetch, in_flight, stage_times
+from service.prompts import Prompts
 from service.wire import OUTPUTS, ClipShape, scrub, translate
 from tests.service.toy import build_folder as toy
 from tests.service.toy.running import eventually, settled_counters, toy_config
@@ -169,6 +170,20 @@ def test_segment_refuses_what_it_cannot_fill_up(client: Client) -> None:
             client.segment(bad, audio)
     with pytest.raises(BadInput, match=r"audio has shape \[3, 15600, 2\]"):
         client.segment(frames, np.concatenate([audio, audio[:1]]))
+
+
+def test_a_build_without_prompts_says_so_before_anything_is_sent(running: Launcher, client: Client) -> None:
+    frames, audio = toy.clip()
+    before = settled_counters(running.config.metrics_url)
+    prompts = Prompts(points=[(1, 2, "+")])
+    for ask in (
+        lambda: client.segment(frames, audio, prompts=prompts),
+        lambda: client.session(frames, audio).segment(),
+        lambda: client.infer(frames, audio, prompts={"USE_AUDIO": np.array([False])}),
+    ):
+        with pytest.raises(ConfigError, match="takes no prompts"):
+            ask()
+    assert settled_counters(running.config.metrics_url) == before
 
 
 @pytest.mark.parametrize("outputs", [(), ("MASKS",), "IOU"])

@@ -28,6 +28,9 @@ BUILD = Path("/somewhere/build")
         ({"canary_interval_s": float("nan")}, ["canary_interval_s = nan"]),
         ({"drain_timeout_s": -1}, ["drain_timeout_s = -1"]),
         ({"restart_limit": -1}, ["restart_limit = -1"]),
+        ({"max_sessions": 0}, ["max_sessions = 0", "1 to 1024"]),
+        ({"max_session_bytes": 1000}, ["max_session_bytes = 1000"]),
+        ({"session_idle_timeout_s": 3601}, ["session_idle_timeout_s = 3601"]),
     ],
 )
 def test_a_wrong_value_is_named_with_its_limit(changed: dict[str, Any], words: list[str]) -> None:
@@ -53,6 +56,14 @@ def test_the_cache_is_the_build_s_own_unless_another_is_named(tmp_path: Path) ->
     # The stages are told of it under the same name, so what a person sets is what they see.
     named = ServerConfig.from_environment({"AURALSAM2_CACHE_DIR": str(tmp_path)}, build=BUILD)
     assert named.cache == tmp_path
+
+
+def test_limits_of_sessions_are_the_builds_unless_named() -> None:
+    assert ServerConfig(BUILD).max_sessions is None
+    named = ServerConfig.from_environment(
+        {"AURALSAM2_MAX_SESSIONS": "4", "AURALSAM2_SESSION_IDLE_TIMEOUT_S": "30.5"}, build=BUILD
+    )
+    assert (named.max_sessions, named.session_idle_timeout_s) == (4, 30.5)
 
 
 def test_an_installed_server_is_named_by_its_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_result_files_hold_what_was_found(tmp_path):
         "image_size": {"height": 6, "width": 8},
     }
     second = read["frames"][1]
-    assert second.keys() == {"index", "time_s", "rle", "area_px", "iou", "best_candidate", "object_score"}
+    assert second.keys() == {"index", "time_s", "rle", "area_px", "iou", "best_candidate", "object_score", "mode"}
     assert (second["index"], second["time_s"], second["area_px"], second["best_candidate"]) == (1, 1.0, 6, 1)
     assert second["iou"] == pytest.approx([0.1, 0.9, 0.5])
     np.testing.assert_array_equal(from_rle(second["rle"]), masks[1])

@@ -49,6 +49,20 @@ def test_in_flight_is_what_a_stage_has_passed_on_and_nobody_answered() -> None:
     assert in_flight({}) == 0
 
 
+def test_in_flight_counts_a_sessions_clip_once_and_its_rounds_while_they_wait() -> None:
+    done = {
+        "auralsam2": ModelCounters(3),
+        "auralsam2_features": ModelCounters(2, 1),
+        "auralsam2_session": ModelCounters(40),
+        "vggish": ModelCounters(5, 1),
+        "hiera": ModelCounters(5),
+        "sam2_decoder": ModelCounters(5),
+    }
+    assert in_flight(done) == 0
+    assert in_flight({**done, "vggish": ModelCounters(6, 1)}) == 1
+    assert in_flight({**done, "auralsam2_session": ModelCounters(40, pending=2)}) == 2
+
+
 def test_a_page_that_is_not_the_servers_is_a_fault() -> None:
     with pytest.raises(ServerFault, match="no number"):
         parse('nv_inference_request_success{model="hiera"} many')

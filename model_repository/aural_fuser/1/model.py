@@ -1,7 +1,7 @@
 """Patches of the pyramid and AUDIO_TOKENS -> three pairs of audio-visual features."""
 
-from stage_runtime.adapter import StageModel
+from stage_runtime.adapter import SoundModel
 
 
-class TritonPythonModel(StageModel):
+class TritonPythonModel(SoundModel):
     """Stateless, CPU; see stage_runtime."""

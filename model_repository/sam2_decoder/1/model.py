@@ -1,7 +1,7 @@
-"""Image features and audio-visual features -> masks, by the whole tracking loop in one graph."""
+"""Image features and audio-visual features, or prompts, or both -> masks of all frames."""
 
-from stage_runtime.adapter import StageModel
+from stage_runtime.adapter import DecoderModel
 
 
-class TritonPythonModel(StageModel):
+class TritonPythonModel(DecoderModel):
     """Stateless, CPU; see stage_runtime."""

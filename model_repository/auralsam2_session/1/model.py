@@ -1,0 +1,7 @@
+"""Interactive sessions: FRAMES and AUDIO once, then prompts only, answered from the features that were kept."""
+
+from stage_runtime.session_adapter import SessionModel
+
+
+class TritonPythonModel(SessionModel):
+    """Keeps state, CPU; see stage_runtime."""

@@ -1,0 +1,155 @@
+"""The server's python backend on one side, `Sessions` on the other: sequence batching, and the stages by BLS."""
+
+import contextlib
+import ctypes
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from .adapter import answered, failed, optional_inputs
+from .engine import Array, cache_dir_from_environment
+from .prompt_tensors import ClipSize
+from .prompted import PromptedDecoder
+from .prompted_stage import FEATURES, PROMPT_MODE, mode_tensor
+from .session_rounds import SessionDecoder
+from .sessions import Limits, NoRoom, Sessions
+from .stage import BadRequest
+
+SOUND_FEATURES = ("VISUAL_1", "VISUAL_2", "VISUAL_3", "SOUND_1", "SOUND_2", "SOUND_3")
+RESULTS = ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
+ENCODER, DECODER = "auralsam2_features", "sam2_decoder"
+CLIP_TENSORS = ("FRAMES", "AUDIO")
+# Idle sessions are looked for this often within their time-out.
+SWEEPS = 8
+ENDED = "ended"
+
+
+class StageFailed(RuntimeError):
+    """A stage refused or failed; `code` is the server's own."""
+
+    def __init__(self, message: str, code: Any) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class SessionModel:
+    """A sequence is a session: its first request brings FRAMES and AUDIO, later ones prompts only."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        config = json.loads(args["model_config"])
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
+        shapes = {entry["name"]: [int(dim) for dim in entry["dims"]] for entry in config["input"]}
+        clip = ClipSize(shapes["FRAMES"][0], shapes["FRAMES"][1], int(parameters["conditioning_frame"]))
+        self._name = args["model_name"]
+        self._optional = [name for name in optional_inputs(config) if name not in CLIP_TENSORS]
+        limits = limits_from_environment(parameters)
+        folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
+        self._sessions = Sessions(self.load_decoder(folder, parameters), clip, limits)
+        self._closing = threading.Event()
+        self._sweeper = threading.Thread(target=self._sweep, args=(limits.idle_timeout_s / SWEEPS,), daemon=True)
+        self._sweeper.start()
+
+    def load_decoder(self, folder: Path, parameters: Mapping[str, str]) -> SessionDecoder:
+        return PromptedDecoder.load(folder, parameters["engine"], parameters["precision"], cache_dir_from_environment())
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self._answer(request) for request in requests]
+
+    def finalize(self) -> None:
+        self._closing.set()
+        self._sweeper.join(5)
+
+    def _answer(self, request: Any) -> Any:
+        if request.is_cancelled():
+            return failed(f"{self._name}: cancelled by the caller before it ran.", pb_utils.TritonError.CANCELLED)
+        try:
+            return answered(self._round(request), request)
+        except BadRequest as error:
+            return failed(str(error), pb_utils.TritonError.INVALID_ARG)
+        except NoRoom as error:
+            return failed(str(error), pb_utils.TritonError.UNAVAILABLE)
+        except StageFailed as error:
+            return failed(str(error), error.code)
+        except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
+            pb_utils.Logger.log_error(f"{self._name}: request {request.request_id()!r} failed: {error!r}")
+            return failed(f"{self._name}: failed inside the server; see its log.", pb_utils.TritonError.INTERNAL)
+
+    def _round(self, request: Any) -> dict[str, Array]:
+        start, end, key = (_read(request, name).reshape(-1)[0] for name in ("START", "END", "CORRID"))
+        tensors = {name: _read(request, name) for name in self._optional if _has(request, name)}
+        try:
+            if start:
+                missing = [name for name in CLIP_TENSORS if not _has(request, name)]
+                if missing:
+                    raise BadRequest(f"A session starts with FRAMES and AUDIO; {' and '.join(missing)} did not come.")
+                return self._sessions.open(int(key), lambda sound: _encode(request, sound), tensors)
+            if any(_has(request, name) for name in CLIP_TENSORS):
+                raise BadRequest("FRAMES or AUDIO came in a later round; a session keeps its clip. Send prompts only.")
+            if end and not tensors:
+                return {PROMPT_MODE: mode_tensor(ENDED)}
+            return self._sessions.round(int(key), tensors)
+        finally:
+            if end:
+                self._sessions.end(int(key))
+                _give_back()
+
+    def _sweep(self, period_s: float) -> None:
+        while not self._closing.wait(period_s):
+            if self._sessions.sweep():
+                _give_back()
+
+
+def limits_from_environment(parameters: Mapping[str, str]) -> Limits:
+    """The caps of the build, each overruled by a variable that the launcher sets."""
+
+    def value(name: str) -> float:
+        return float(os.environ.get(f"AURALSAM2_{name.upper()}") or parameters[name])
+
+    return Limits(
+        max_sessions=int(value("max_sessions")),
+        max_bytes=int(value("max_session_bytes")),
+        idle_timeout_s=value("session_idle_timeout_s"),
+        give_way_s=value("session_give_way_s"),
+    )
+
+
+def _encode(request: Any, sound: bool) -> tuple[dict[str, Array], dict[str, Array] | None]:
+    """Run the clip through the stages: the first three as an ensemble, then the decoder where sound is used."""
+    clip = [pb_utils.get_input_tensor_by_name(request, name) for name in CLIP_TENSORS]
+    wanted = (*FEATURES, *SOUND_FEATURES) if sound else FEATURES
+    found = _call(ENCODER, [*clip, pb_utils.Tensor("USE_AUDIO", np.array([sound]))], wanted)
+    heard = None
+    if sound:
+        by_sound = _call(DECODER, list(found.values()), RESULTS)
+        heard = {name: tensor.as_numpy().copy() for name, tensor in by_sound.items()}
+    # Copied out of shared memory, which goes back to the backend when the tensors are dropped.
+    return {name: found[name].as_numpy().copy() for name in FEATURES}, heard
+
+
+def _call(model: str, inputs: list[Any], outputs: tuple[str, ...]) -> dict[str, Any]:
+    request = pb_utils.InferenceRequest(model_name=model, requested_output_names=list(outputs), inputs=inputs)
+    response = request.exec()
+    if response.has_error():
+        raise StageFailed(response.error().message(), response.error().code())
+    return {name: pb_utils.get_output_tensor_by_name(response, name) for name in outputs}
+
+
+def _has(request: Any, name: str) -> bool:
+    return pb_utils.get_input_tensor_by_name(request, name) is not None
+
+
+def _read(request: Any, name: str) -> Array:
+    value: Array = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+    return value
+
+
+def _give_back() -> None:
+    """Freed memory to the system: the allocator would keep maps of less than 32 MiB for itself."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

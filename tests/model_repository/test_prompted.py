@@ -1,0 +1,228 @@
+"""The loop over prompted clips, from a filled build's own files, against the network in PyTorch."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from auralsam2 import AuralSAM2
+from auralsam2 import prompts as network_prompts
+from auralsam2.image_encoder import normalise
+from auralsam2.memory import reach as network_reach
+from auralsam2.tracker import ImageFeatures
+from export.sample_clip import sample_frames
+from export.settings import ExportSettings, load_model
+from model_repository.stage_runtime import prompted
+from model_repository.stage_runtime.engine import EngineError
+from model_repository.stage_runtime.given_mask import given_mask
+from model_repository.stage_runtime.prompted import MAX_POINTS, FramePrompt, PromptedDecoder, reach
+from model_repository.stage_runtime.stage import BadRequest
+
+Array = npt.NDArray[np.float32]
+BUDGET = 1e-3
+SIZE, NUM_FRAMES, SIDE = 256, 5, 64
+POINTS = [(120, 90), (40, 200), (130, 100), (77, 61), (200, 180)]
+LABELS = [1, 0, 1, 1, 0]
+BOX = [(60, 50), (190, 210)]
+NAMES = ("CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE", "MASK_LOGITS")
+
+
+@pytest.fixture(scope="module")
+def folder(compact_build: Path) -> Path:
+    return compact_build / "models" / "sam2_decoder" / "1"
+
+
+@pytest.fixture(scope="module")
+def decoder(folder: Path) -> PromptedDecoder:
+    return PromptedDecoder.load(folder, "openvino", "float32", None)
+
+
+@pytest.fixture(scope="module")
+def network(compact_settings: ExportSettings) -> AuralSAM2:
+    return load_model(compact_settings)
+
+
+@pytest.fixture(scope="module")
+def image(network: AuralSAM2) -> ImageFeatures:
+    with torch.no_grad():
+        return network.image_features(normalise(torch.from_numpy(sample_frames(NUM_FRAMES, SIZE))))
+
+
+@pytest.fixture(scope="module")
+def features(image: ImageFeatures) -> dict[str, Array]:
+    return dict(zip(("HIGH_RES_S4", "HIGH_RES_S8", "IMAGE_EMBEDDING"), (part.numpy() for part in image), strict=True))
+
+
+def prompt(
+    frame: int,
+    points: list[tuple[int, int]],
+    labels: list[int],
+    mask: Array | None = None,
+    previous: Array | None = None,
+) -> FramePrompt:
+    coords, slots = np.zeros((MAX_POINTS, 2), np.float32), np.full(MAX_POINTS, -1, np.int32)
+    coords[: len(points)], slots[: len(labels)] = np.reshape(points, (-1, 2)), labels
+    return FramePrompt(frame, coords, slots, mask, previous)
+
+
+def same(
+    decoder: PromptedDecoder,
+    network: AuralSAM2,
+    image: ImageFeatures,
+    features: dict[str, Array],
+    prompts: list[FramePrompt],
+) -> dict[str, Array]:
+    """The loop's answer, after it was held against the network's."""
+    found = decoder(features, prompts)
+    theirs = []
+    for given in prompts:
+        used = given.labels >= 0
+        maps = [None if part is None else torch.from_numpy(part) for part in (given.mask, given.previous)]
+        points = torch.from_numpy(given.coords[used]), torch.from_numpy(given.labels[used])
+        theirs.append(network_prompts.FramePrompt(given.frame, *points, *maps))
+    with torch.no_grad():
+        clip = network.track_prompts(image, theirs)
+    wanted = (clip.low_res_logits, clip.iou, clip.object_score[:, 0], clip.masks)
+    assert set(found) == set(NAMES)
+    for name, value in zip(NAMES, wanted, strict=True):
+        assert found[name].dtype == np.float32
+        assert found[name].flags.owndata
+        np.testing.assert_allclose(found[name], value.numpy(), rtol=0, atol=BUDGET, err_msg=name)
+    return found
+
+
+def ellipse() -> Array:
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return np.asarray(((x - 30) / 15) ** 2 + ((y - 24) / 9) ** 2 < 1, np.float32)
+
+
+CASES = {
+    "1 point": [prompt(0, POINTS[:1], LABELS[:1])],
+    "5 points in the middle": [prompt(2, POINTS, LABELS)],
+    "box on the last frame": [prompt(4, BOX, [2, 3])],
+    "box and points in the middle": [prompt(1, BOX + POINTS[:4], [2, 3, *LABELS[:4]])],
+    "every slot": [prompt(0, (POINTS * 4)[:MAX_POINTS], (LABELS * 4)[:MAX_POINTS])],
+    "mask": [prompt(0, [], [], ellipse())],
+    "mask in the middle": [prompt(3, [], [], ellipse())],
+    "mask that points refine": [prompt(1, POINTS[:2], LABELS[:2], ellipse())],
+    "mask without anything inside": [prompt(2, [], [], np.zeros((SIDE, SIDE), np.float32))],
+    "several frames, out of order": [prompt(3, POINTS[:2], LABELS[:2]), prompt(1, [], [], ellipse())],
+    "every frame": [prompt(t, POINTS[: t + 1], LABELS[: t + 1]) for t in range(NUM_FRAMES)],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_loop_is_the_networks(
+    case: str, decoder: PromptedDecoder, network: AuralSAM2, image: ImageFeatures, features: dict[str, Array]
+) -> None:
+    same(decoder, network, image, features, CASES[case])
+
+
+def test_later_rounds_read_earlier_logits(
+    decoder: PromptedDecoder, network: AuralSAM2, image: ImageFeatures, features: dict[str, Array]
+) -> None:
+    previous, answers = None, []
+    for count in (1, 2, 4):
+        found = same(decoder, network, image, features, [prompt(1, POINTS[:count], LABELS[:count], previous=previous)])
+        previous = found["MASK_LOGITS"][1]
+        answers.append(previous)
+    alone = decoder(features, [prompt(1, POINTS[:4], LABELS[:4])])["MASK_LOGITS"][1]
+    assert np.abs(alone - answers[-1]).max() > 10 * BUDGET, "the logits of the round before count"
+
+
+@pytest.mark.parametrize("case", ["5 points in the middle", "mask that points refine"])
+def test_a_frame_alone_is_answered_as_with_the_others(
+    case: str, decoder: PromptedDecoder, features: dict[str, Array]
+) -> None:
+    (asked,) = CASES[case]
+    alone, clip = decoder.alone(features, asked), decoder(features, [asked])
+    assert set(alone) == set(clip)
+    for name, value in alone.items():
+        np.testing.assert_array_equal(value, clip[name][asked.frame : asked.frame + 1])
+
+
+def test_a_call_leaves_nothing_behind(decoder: PromptedDecoder, features: dict[str, Array]) -> None:
+    first = decoder(features, CASES["box on the last frame"])
+    kept = {name: value.copy() for name, value in first.items()}
+    decoder(features, CASES["every frame"])
+    for name, value in decoder(features, CASES["box on the last frame"]).items():
+        assert np.array_equal(value, kept[name])
+        assert np.array_equal(first[name], kept[name]), "an answer is not the engine's memory"
+
+
+def test_one_mask_stands_in_all_candidates(decoder: PromptedDecoder, features: dict[str, Array]) -> None:
+    found = decoder(features, CASES["box on the last frame"])
+    same_ones = [bool((frame == frame[:1]).all()) for frame in found["CANDIDATE_LOGITS"]]
+    assert same_ones == [False] * 4 + [True]
+    assert found["IOU"][4].tolist() == [found["IOU"][4, 0]] * 3
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("conditioning", [(0,), (9,), (12, 3)])
+def test_which_frames_are_read(conditioning: tuple[int, ...], reverse: bool) -> None:
+    decoded = set(range(2, 20))
+    for frame in range(20):
+        assert reach(decoded, frame, conditioning, reverse) == network_reach(decoded, frame, conditioning, reverse)
+
+
+def test_a_given_mask_is_resized_as_in_pytorch(network: AuralSAM2) -> None:
+    noise = (np.random.default_rng(0).normal(size=(SIDE, SIDE)) > 0.6).astype(np.float32)
+    weight = network.v_model.mask_downsample.weight.detach()[0, 0].numpy()
+    bias = network.v_model.mask_downsample.bias
+    assert bias is not None
+    for mask in (noise, ellipse()):
+        found = given_mask(mask, weight, bias.detach().numpy())
+        with torch.no_grad():
+            wanted = network_prompts.given_mask(network.v_model, torch.from_numpy(mask))
+        np.testing.assert_allclose(found.logits, wanted.logits[0, 0], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found.dense, wanted.dense[0, 0], rtol=0, atol=1e-5)
+
+
+def test_a_memory_is_rounded_as_pytorch_rounds_to_bfloat16() -> None:
+    values = np.concatenate(
+        [np.random.default_rng(0).normal(size=1000), [1 + 2**-8, 1 + 3 * 2**-8, -(1 + 2**-8), 0.0, 3e38]]
+    ).astype(np.float32)
+    wanted = torch.from_numpy(values).bfloat16().float().numpy()
+    assert np.array_equal(prompted._as_bfloat16(values), wanted)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ([], "one or more"),
+        ([prompt(NUM_FRAMES, POINTS[:1], [1])], "0 to 4"),
+        ([prompt(0, POINTS[:1], [1])] * 2, "each for another"),
+        ([prompt(2, [], [])], "frame 2 has neither"),
+        ([prompt(0, POINTS[:1], [4])], "labels .4.; must be 0 to 3"),
+        ([FramePrompt(0, np.full((16, 2), np.inf, np.float32), np.ones(16, np.int32))], "every coordinate finite"),
+        ([FramePrompt(0, np.zeros((3, 2), np.float32), np.ones(3, np.int32))], r"must be \[16, 2\]"),
+        ([prompt(0, [], [], np.zeros((SIDE, SIDE - 1), np.float32))], r"mask \[64, 63\]; must be \[64, 64\]"),
+        ([prompt(0, POINTS[:1], [1], None, np.full((SIDE, SIDE), np.nan, np.float32))], "every value finite"),
+        ([prompt(0, POINTS[:1], [1], ellipse(), ellipse())], "leave one out"),
+    ],
+)
+def test_a_prompt_that_does_not_fit_is_the_callers_fault(
+    decoder: PromptedDecoder, features: dict[str, Array], prompts: list[FramePrompt], message: str
+) -> None:
+    with pytest.raises(BadRequest, match=message):
+        decoder(features, prompts)
+
+
+@pytest.mark.parametrize("file", ["prompt_decode.onnx", "prompted.weights", "prompted.npz"])
+def test_an_altered_file_is_refused(folder: Path, tmp_path: Path, file: str) -> None:
+    index = json.loads((folder / "prompted.json").read_text())
+    for name in (*index["files"], "prompted.json"):
+        shutil.copy2(folder / name, tmp_path)
+    with (tmp_path / file).open("ab") as altered:
+        altered.write(b"\0")
+    with pytest.raises(EngineError, match=rf"{file}: .* was altered"):
+        PromptedDecoder.load(tmp_path, "openvino", "float32", None)
+
+
+def test_a_build_without_prompts_says_so(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="takes no prompts"):
+        PromptedDecoder.load(tmp_path, "openvino", "float32", None)
