@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -56,12 +57,20 @@ class Client:
     Args:
         timeout_s: seconds from call to answer, queueing and retries included, unless a call says otherwise.
         retries: how often a call is repeated that met ServerUnavailable, after a random pause, within its deadline.
+        caller: begins the id of each request, which the server's log names; its stages follow a clip by it.
     """
 
     def __init__(
-        self, url: str = "127.0.0.1:8001", model: str = "auralsam2", timeout_s: float = 60.0, *, retries: int = 0
+        self,
+        url: str = "127.0.0.1:8001",
+        model: str = "auralsam2",
+        timeout_s: float = 60.0,
+        *,
+        retries: int = 0,
+        caller: str = "client",
     ) -> None:
         _check_settings(timeout_s, retries)
+        self.caller = caller
         self.url, self.model, self.timeout_s, self.retries = url, model, timeout_s, retries
         self._wire = blocking.InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
         self._shape: ClipShape | None = None
@@ -172,7 +181,10 @@ class Client:
     ) -> Arrays:
         inputs, wanted = request(blocking, frames, audio, outputs)
         try:
-            result = self._wire.infer(self.model, inputs, outputs=wanted, client_timeout=_left(deadline, budget_s))
+            left_s = _left(deadline, budget_s)
+            result = self._wire.infer(
+                self.model, inputs, outputs=wanted, client_timeout=left_s, **_marks(self.caller, left_s)
+            )
         except WIRE_ERRORS as error:
             raise self._translated(error, budget_s) from error
         return read_answer(result, outputs)
@@ -271,8 +283,9 @@ class AsyncClient:
     ) -> Arrays:
         inputs, wanted = request(asynchronous, frames, audio, outputs)
         try:
+            left_s = _left(deadline, budget_s)
             result = await self._wire.infer(
-                self.model, inputs, outputs=wanted, client_timeout=_left(deadline, budget_s)
+                self.model, inputs, outputs=wanted, client_timeout=left_s, **_marks("client", left_s)
             )
         except WIRE_ERRORS as error:
             raise self._translated(error, budget_s) from error
@@ -314,6 +327,11 @@ def _budget(default_s: float, timeout_s: float | None) -> float:
     if not 0 < budget_s <= 86400:
         raise BadInput(f"timeout_s = {budget_s!r}; must be above 0, at most 86400. Every call has a deadline.")
     return budget_s
+
+
+def _marks(caller: str, left_s: float) -> dict[str, object]:
+    """What the server's stages know a clip by, and until when they need to work on it."""
+    return {"request_id": f"{caller}-{uuid.uuid4().hex}", "timeout": max(1, int(1e6 * left_s))}
 
 
 def _left(deadline: float, budget_s: float) -> float:

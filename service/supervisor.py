@@ -16,7 +16,7 @@ from types import FrameType
 from service.client import Client
 from service.config import ServerConfig
 from service.errors import AuralServeError, ServerFault, ServerTimeout, ServerUnavailable
-from service.golden import GoldenCall, digest
+from service.golden import GOLDEN, GoldenCall, digest
 from service.launcher import Launcher, Sink, to_stderr
 from service.metrics import fetch
 
@@ -116,7 +116,7 @@ class Supervisor:
         launcher = Launcher(self.config, sink=self.sink, aborted=lambda: self._stop_requested)
         launcher.start()
         self.launcher = launcher
-        self._client = Client(self.config.grpc_url, self.config.model)
+        self._client = Client(self.config.grpc_url, self.config.model, caller=GOLDEN)
         self._golden_duration_s = launcher.golden_duration_s
         self._progress_seen = time.monotonic()
         self._schedule_canary()
