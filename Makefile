@@ -20,7 +20,7 @@ $(VENV)/.ready: pyproject.toml requirements/torch.txt requirements/sam2.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	SAM2_BUILD_CUDA=0 $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
 		-r requirements/sam2.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[export,kernels,train,tensorrt-rtx,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[export,kernels,train,tensorrt-rtx,load,dev]'
 	touch $@
 
 # The server's Python models answer empty tensors with numpy 2, so they have an environment of their own.

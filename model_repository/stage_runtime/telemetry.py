@@ -47,7 +47,7 @@ class Telemetry:
     """
 
     def __init__(self, backend: Any, labels: Mapping[str, str]) -> None:
-        self._kinds = getattr(backend, "MetricFamily", None)
+        self._kinds: Any = getattr(backend, "MetricFamily", None)
         self._labels = dict(labels)
         self._families: dict[str, Any] = {}
         self._metrics: dict[tuple[str, tuple[tuple[str, str], ...]], Any] = {}
