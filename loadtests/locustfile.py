@@ -88,14 +88,18 @@ class ClipUser(User):
     def on_start(self) -> None:
         self.options = self.environment.parsed_options
         self.sender = self._sender()
+        self.all_sent = False
 
     def on_stop(self) -> None:
         self.sender.close()
 
     @task
     def run_load(self) -> None:
-        if self.options.arrival_rate:
+        if self.all_sent:
+            gevent.sleep(0.2)
+        elif self.options.arrival_rate:
             self._arrivals()
+            self.all_sent = True
         else:
             self._report(*self.sender.send())
 
@@ -111,12 +115,10 @@ class ClipUser(User):
     def _arrivals(self) -> None:
         options, started, pool = self.options, time.time(), Pool(MAX_UNDER_WAY)
         free = [self.sender]
-        # The last second belongs to the answers: locust stops all users when the time is over.
-        for due in arrivals(options.arrival_rate, max(1.0, options.duration - 1.0), options.scenario):
+        for due in arrivals(options.arrival_rate, options.duration, options.scenario):
             gevent.sleep(max(0.0, started + due - time.time()))
             pool.spawn(self._send_one, free, started + due)
         pool.join()
-        gevent.sleep(options.duration)
 
     def _send_one(self, free: list[Sender], due_s: float) -> None:
         sender = free.pop() if free else self._sender()

@@ -37,7 +37,7 @@ def share_at(scenario: str, at: float) -> float:
 
 
 def arrivals(rate: float, duration_s: float, scenario: str = "steady", seed: int = 8) -> Iterator[float]:
-    """Seconds from the start at which requests are due: a Poisson stream, as of callers that know nothing of each other.
+    """Seconds from the start at which requests are due: a Poisson stream, as of callers apart.
 
     Args:
         rate: requests a second where the scenario's share is 1.

@@ -1,4 +1,4 @@
-"""Sends prepared clips over a channel of its own and says how each of them ended. Works under gevent and under threads."""
+"""Sends prepared clips over a channel of its own and says how each of them ended. Under gevent or threads."""
 
 import itertools
 import time

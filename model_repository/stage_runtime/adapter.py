@@ -80,7 +80,7 @@ class StageModel:
             passage.leave(clip, inputs, _prompts(request))
             return response
         except Refused as refused:
-            return _failed(f"{self._name}: {refused}. Repeat after a pause.", pb_utils.TritonError.UNAVAILABLE)
+            return _failed(f"{self._name}: {refused}.", pb_utils.TritonError.UNAVAILABLE)
         except BadRequest as error:
             passage.fail(clip, "bad_request")
             return _failed(str(error), pb_utils.TritonError.INVALID_ARG)
