@@ -5,7 +5,7 @@ SERVER_VENV := .venv-server
 BIN := $(VENV)/bin
 BUILD := build/compact-256-t5
 
-.PHONY: help setup demo test check format train evaluate bench-serving bench-kernels kernels-report clean
+.PHONY: help setup demo test check format train evaluate bench-serving loadtest monitoring dashboard bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,17 @@ evaluate: setup ## M_J and M_F of the shipped weights on the procedural splits
 
 bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the engine calls alone
 	$(BIN)/python -m loadtests.serving_overhead --build $(BUILD)
+
+loadtest: setup $(BUILD)/manifest.json ## two minutes of load on the embedded server, overload, and the throughput table
+	$(BIN)/python -m loadtests.run --build $(BUILD) --out out/load
+	$(BIN)/python -m loadtests.overload --build $(BUILD) --out out/load
+	$(BIN)/python -m loadtests.throughput_table --build $(BUILD) --out out/load
+
+monitoring: setup ## Prometheus for a server of this machine (auralsam2 serve --exporter-port 8003)
+	$(BIN)/python -m service.monitoring.local
+
+dashboard: setup ## write the Grafana dashboard anew from service/monitoring/dashboard.py
+	$(BIN)/python -m service.monitoring.dashboard
 
 bench-kernels: setup ## fused operators beside what they replace; on a GPU the kernels, on a CPU the low-rank form
 	$(BIN)/python -m kernels.bench --json out/bench-kernels.json
