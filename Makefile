@@ -56,8 +56,8 @@ bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the 
 
 loadtest: setup $(BUILD)/manifest.json ## two minutes of load on the embedded server, overload, and the throughput table
 	$(BIN)/python -m loadtests.run --build $(BUILD) --out out/load
-	$(BIN)/python -m loadtests.overload --build $(BUILD) --out out/load
 	$(BIN)/python -m loadtests.throughput_table --build $(BUILD) --out out/load
+	$(BIN)/python -m loadtests.overload --build $(BUILD) --out out/load
 
 monitoring: setup ## Prometheus for a server of this machine (auralsam2 serve --exporter-port 8003)
 	$(BIN)/python -m service.monitoring.local

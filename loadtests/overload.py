@@ -8,6 +8,7 @@ the exit code.
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from service.demo import free_ports
 from service.errors import AuralServeError
 from service.launcher import Launcher
 from service.manifest import read_manifest
-from service.metrics import fetch
+from service.metrics import read_page, total
 
 MIN_GOODPUT, MAX_P95, MAX_REFUSAL_MS = 0.95, 1.5, 100.0
 
@@ -61,15 +62,23 @@ def measure(url: str, metrics_url: str, num_frames: int, out: Path, *, seconds: 
     """
 
     def phase(name: str, load: Load) -> Phase:
-        before = fetch(metrics_url)["auralsam2"]
+        before = _counted(metrics_url)
         outcomes = drive(url, load, out, name=name)
-        after = fetch(metrics_url)["auralsam2"]
+        after = _counted(metrics_url)
         summary = summarise(outcomes, num_frames, seconds, seconds / 10)
-        return Phase(name, summary, account(outcomes), _answered(outcomes), after.success - before.success)
+        return Phase(name, summary, account(outcomes), _answered(outcomes), after - before)
 
     closed = phase("saturation", Load(seconds, users=places))
     rate = closed.summary.answered_clips_per_s
     return [closed, phase("once", Load(seconds, rate=rate)), phase("twice", Load(seconds, rate=2 * rate))]
+
+
+def _counted(metrics_url: str) -> int:
+    """Clips of callers that the last stage has answered, once that number stands still."""
+    found = -1
+    while found != (found := int(total(read_page(metrics_url), "auralsam2_clips_total"))):
+        time.sleep(0.3)
+    return found
 
 
 def _answered(outcomes: Sequence[Outcome]) -> int:

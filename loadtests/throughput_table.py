@@ -30,8 +30,7 @@ from service.wire import ClipShape
 
 PAPER_GPU = "the authors' GPU, which this machine is not"
 SERVICE, PUBLISHED = "AuralSAM2, this service", "AuralSAM2, published implementation"
-TABLE_5_NOTE = "The paper's Table 5 compares networks and resolutions. Its figures are not at hand here, so the column stays empty."
-
+TABLE_5_NOTE = "The figures of the paper's Table 5 are not at hand here, so the paper's column stays empty."
 # Table 1: method, prompts, frames a second as printed. Ours stand under the method that they implement.
 TABLE_1: tuple[tuple[str, str, float], ...] = (
     ("SAM2", "points", 17.8),
