@@ -1,5 +1,9 @@
 """The parts of the load generator that need no server."""
 
+import shutil
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 import pytest
 
@@ -146,3 +150,26 @@ def test_the_table_has_every_row_of_the_paper_and_says_what_is_missing(monkeypat
     assert "| GAVS | audio | 14.8 | | another method; not implemented here" in text
     assert "| SAM2 | box | 17.4 | | not offered by the service yet" in text
     assert sum(f"| {paper:.1f} |" in text for _, _, paper in TABLE_1) == len(TABLE_1)
+
+
+def test_a_video_is_cut_into_clips_with_their_own_sound(demo_clip: Path) -> None:
+    clips = load_clips(f"file:{demo_clip}", SHAPE)
+    assert len(clips) == 3, "five seconds, two frames a clip"
+    for clip in clips:
+        check_clip(clip.frames, clip.audio, SHAPE)
+        assert clip.audio.any()
+    assert not np.array_equal(clips[0].frames, clips[1].frames)
+    np.testing.assert_array_equal(clips[2].frames[0], clips[2].frames[1])
+
+
+def test_a_data_set_in_avsbenchs_layout_needs_no_labels(folders: ModuleType, tmp_path: Path) -> None:
+    folders.write_avsbench(tmp_path, {"v1s": ["a", "b"], "v2": ["c"]})
+    shutil.rmtree(tmp_path / "v1s" / "a" / "labels_rgb")
+    clips = load_clips(f"avsbench:{tmp_path}", SHAPE)
+    assert [clip.name for clip in clips] == ["v1s/a", "v1s/b", "v2/c"]
+    for clip in clips:
+        check_clip(clip.frames, clip.audio, SHAPE)
+        assert clip.audio.any()
+    assert len(load_clips(f"avsbench:{tmp_path}", SHAPE, limit=2)) == 2
+    with pytest.raises(BadInput, match=r"holds no <subset>/<uid>/frames"):
+        load_clips(f"avsbench:{tmp_path / 'v1s'}", SHAPE)
