@@ -59,15 +59,22 @@ def drive(url: str, load: Load, out: Path, *, name: str = "load", reports: Seque
         "--loglevel": "WARNING",
     }
     words = [str(word) for pair in options.items() for word in pair]
-    done = subprocess.run(
-        [sys.executable, "-m", "locust", "--headless", "--only-summary", *words, *reports],
-        env=os.environ
-        | {"PYTHONPATH": os.pathsep.join([str(LOCUSTFILE.parent.parent), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        timeout=load.duration_s + load.timeout_s + 60,
-        check=False,
-    )
+    path = os.pathsep.join([str(LOCUSTFILE.parent.parent), os.environ.get("PYTHONPATH", "")])
+    allowed_s = load.duration_s + load.timeout_s + 60
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "locust", "--headless", "--only-summary", *words, *reports],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=allowed_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(
+            f"The load generator was ended after {allowed_s:g} s; {load.duration_s:g} s of load were asked. Look at the"
+            " server's log, and repeat with a shorter --duration."
+        ) from error
     if done.returncode or not outcomes.is_file():
         words = (done.stderr or done.stdout).strip().splitlines()[-6:]
         raise ConfigError(f"The load generator ended with {done.returncode}: {' | '.join(words)[-1500:]}")
