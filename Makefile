@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILD := build/compact-256-t5
 SESSION_BUILD := build/hiera_tiny-512-t5
 
-.PHONY: help setup demo test check format train evaluate bench bench-serving bench-sessions bench-kernels kernels-report clean
+.PHONY: help setup demo test check format train evaluate bench bench-serving bench-sessions loadtest monitoring dashboard bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,17 @@ bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the 
 
 bench-sessions: setup $(SESSION_BUILD)/manifest.json ## a later round of a session against its first, at 512 px
 	$(BIN)/python -m loadtests.session_rounds --build $(SESSION_BUILD)
+
+loadtest: setup $(BUILD)/manifest.json ## two minutes of load on the embedded server, overload, and the throughput table
+	$(BIN)/python -m loadtests.run --build $(BUILD) --out out/load
+	$(BIN)/python -m loadtests.throughput_table --build $(BUILD) --out out/load
+	$(BIN)/python -m loadtests.overload --build $(BUILD) --out out/load
+
+monitoring: setup ## Prometheus for a server of this machine (auralsam2 serve --exporter-port 8003)
+	$(BIN)/python -m service.monitoring.local
+
+dashboard: setup ## write the Grafana dashboard anew from service/monitoring/dashboard.py
+	$(BIN)/python -m service.monitoring.dashboard
 
 bench-kernels: setup ## fused operators beside what they replace; on a GPU the kernels, on a CPU the low-rank form
 	$(BIN)/python -m kernels.bench --json out/bench-kernels.json

@@ -47,6 +47,7 @@ def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
         "C_4": width // 4,
         "C_8": width // 8,
         "engine": settings.engine,
+        "preset": settings.preset,
         "precision": settings.precision,
         "handed_on": "AUDIO_TOKENS" if settings.target == "cpu" else HANDED_ON,
         "clips_between_stages": "" if settings.target == "cpu" else CLIPS_BETWEEN_STAGES,

@@ -1,1 +1,1 @@
-"""How fast and how steady the service is. For now: what serving costs over the engine calls themselves."""
+"""How fast and how steady the service is: load from locust users, overload, the paper's throughput tables, overhead."""

@@ -161,6 +161,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address for gRPC; default: 127.0.0.1.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="gRPC, inference and health; default: 8001.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Prometheus metrics; default: 8002.")] = None,
+    exporter_port: Annotated[
+        int | None, typer.Option(help="The supervisor's own metrics (memory, restarts, build); default: nowhere.")
+    ] = None,
     server_env: Annotated[Path | None, typer.Option(help="Environment that holds the server; see `doctor`.")] = None,
     tritonserver: Annotated[
         Path | None,
@@ -182,6 +185,7 @@ def serve(
         "host": host,
         "grpc_port": grpc_port,
         "metrics_port": metrics_port,
+        "exporter_port": exporter_port,
         "server_env": server_env,
         "tritonserver": tritonserver,
         "cache_dir": cache_dir,

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -45,12 +46,20 @@ class Client:
     Args:
         timeout_s: seconds from call to answer, queueing and retries included, unless a call says otherwise.
         retries: how often a call is repeated that met ServerUnavailable, after a random pause, within its deadline.
+        caller: begins the id of each request, which the server's log names; its stages follow a clip by it.
     """
 
     def __init__(
-        self, url: str = "127.0.0.1:8001", model: str = "auralsam2", timeout_s: float = 60.0, *, retries: int = 0
+        self,
+        url: str = "127.0.0.1:8001",
+        model: str = "auralsam2",
+        timeout_s: float = 60.0,
+        *,
+        retries: int = 0,
+        caller: str = "client",
     ) -> None:
         check_settings(timeout_s, retries)
+        self.caller = caller
         self.url, self.model, self.timeout_s, self.retries = url, model, timeout_s, retries
         self._wire = blocking.InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
         self._shape: ClipShape | None = None
@@ -202,8 +211,9 @@ class Client:
     def _send(self, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
         inputs, wanted = written(blocking, call)
         try:
+            left_s = left(deadline, budget_s)
             result = self._wire.infer(
-                model, inputs, outputs=wanted, client_timeout=left(deadline, budget_s), **call.sequence
+                model, inputs, outputs=wanted, client_timeout=left_s, **_marks(self.caller, left_s), **call.sequence
             )
         except WIRE_ERRORS as error:
             raise self._translated(error, budget_s) from error
@@ -337,8 +347,9 @@ class AsyncClient:
     async def _send(self, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
         inputs, wanted = written(asynchronous, call)
         try:
+            left_s = left(deadline, budget_s)
             result = await self._wire.infer(
-                model, inputs, outputs=wanted, client_timeout=left(deadline, budget_s), **call.sequence
+                model, inputs, outputs=wanted, client_timeout=left_s, **_marks("client", left_s), **call.sequence
             )
         except WIRE_ERRORS as error:
             raise self._translated(error, budget_s) from error
@@ -367,3 +378,8 @@ def check_health(url: str = "127.0.0.1:8001", service: str = "", *, timeout_s: f
         except grpc.RpcError as error:
             raise translate(error, url=url, timeout_s=timeout_s) from error
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
+
+
+def _marks(caller: str, left_s: float) -> dict[str, object]:
+    """What the server's stages know a clip by, and until when they need to work on it."""
+    return {"request_id": f"{caller}-{uuid.uuid4().hex}", "timeout": max(1, int(1e6 * left_s))}

@@ -42,6 +42,8 @@ class ServerConfig:
     # Where metrics listen; None: this machine alone. In a container: the network in which Prometheus asks for them.
     metrics_host: str | None = None
     http_port: int | None = None
+    # Where the supervisor's own metrics are served, beside the server's and at the same address; None: nowhere.
+    exporter_port: int | None = None
     server_env: Path = field(default_factory=find_server_env)
     # Home of an installed server, as /opt/tritonserver in NVIDIA's image; None: the embedded server of server_env.
     tritonserver: Path | None = None
@@ -79,8 +81,9 @@ class ServerConfig:
         if self.metrics_host is not None:
             self._check_address("metrics_host", self.metrics_host)
         ports = {"grpc_port": self.grpc_port, "metrics_port": self.metrics_port}
-        if self.http_port is not None:
-            ports["http_port"] = self.http_port
+        for name in ("http_port", "exporter_port"):
+            if getattr(self, name) is not None:
+                ports[name] = getattr(self, name)
         for name, port in ports.items():
             self._check_range(name, port, 1, 65535)
         for name, port in ports.items():

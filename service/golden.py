@@ -17,6 +17,9 @@ from service.wire import OUTPUTS, Arrays
 
 REMEDY = "Run `auralsam2 doctor`, then write the build anew: auralsam2 export."
 
+# How the ids of the golden clip begin: the stages count it apart from the clips of callers.
+GOLDEN = "golden"
+
 
 @dataclass(frozen=True, eq=False)
 class Golden:

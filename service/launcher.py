@@ -22,7 +22,7 @@ from service import guardian
 from service.client import Client
 from service.config import ServerConfig
 from service.errors import AuralServeError, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
-from service.golden import Golden, GoldenCall, digest
+from service.golden import GOLDEN, Golden, GoldenCall, digest
 from service.launch_plan import make_cache, plan_launch
 from service.metrics import fetch, in_flight
 
@@ -262,7 +262,7 @@ class Launcher:
 
     def _wait_for_answer(self, deadline: float) -> None:
         assert self.golden is not None
-        with Client(self.config.grpc_url, self.config.model) as client:
+        with Client(self.config.grpc_url, self.config.model, caller=GOLDEN) as client:
             while not client.is_ready(timeout_s=5):
                 self._check_progress(deadline, "it says that it is not ready")
                 time.sleep(0.05)

@@ -59,13 +59,25 @@ def fetch(url: str = "http://127.0.0.1:8002/metrics", *, timeout_s: float = 5.0)
 
     Raises: ServerUnavailable when the page cannot be read, ServerFault when it is not understood.
     """
+    return parse(read_page(url, timeout_s=timeout_s))
+
+
+def read_page(url: str, *, timeout_s: float = 5.0) -> str:
+    """The text of a metrics page. Raises: ServerUnavailable when it cannot be read."""
     try:
         with _OPENER.open(url, timeout=timeout_s) as reply:
             text: str = reply.read().decode()
     except OSError as error:  # URLError and a timeout are both kinds of it
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise ServerUnavailable(f"No metrics at {url}: {reason}. Is the server running, with this port?") from error
-    return parse(text)
+    return text
+
+
+def total(text: str, name: str) -> float:
+    """The sum of all samples of a metric on a page; 0 where there is none."""
+    return sum(
+        float(match["value"]) for match in map(_SAMPLE.match, text.splitlines()) if match and match["name"] == name
+    )
 
 
 def parse(text: str) -> dict[str, ModelCounters]:

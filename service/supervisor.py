@@ -16,7 +16,8 @@ from types import FrameType
 from service.client import Client
 from service.config import ServerConfig
 from service.errors import AuralServeError, ServerFault, ServerTimeout, ServerUnavailable
-from service.golden import GoldenCall, digest
+from service.exporter import Exporter
+from service.golden import GOLDEN, GoldenCall, digest
 from service.launcher import Launcher, Sink, to_stderr
 from service.metrics import fetch
 
@@ -62,6 +63,18 @@ class Supervisor:
         """True while the server is up, and its processes and its last canary were well."""
         return self.launcher is not None and self.launcher.ready
 
+    @property
+    def server_pid(self) -> int | None:
+        """The server's process id; None while there is none."""
+        launcher = self.launcher
+        return launcher.pid if launcher is not None else None
+
+    @property
+    def mark(self) -> str | None:
+        """What the run's shared memory is named by; None while there is no server."""
+        launcher = self.launcher
+        return launcher.mark if launcher is not None else None
+
     def request_stop(self) -> None:
         # A plain flag: a lock taken in a signal handler could wait for the very code that it interrupted.
         self._stop_requested = True
@@ -80,8 +93,12 @@ class Supervisor:
     def run(self) -> int:
         """Start, watch, restart; return the exit code: 0 after a requested stop, 3 after too many restarts.
 
-        Raises: what `Launcher.start` raises, when the very first start fails.
+        Raises: what `Launcher.start` raises, when the very first start fails; ConfigError when exporter_port is taken.
         """
+        with Exporter(self):
+            return self._run()
+
+    def _run(self) -> int:
         drain_s: float | None = 0
         try:
             try:
@@ -116,7 +133,7 @@ class Supervisor:
         launcher = Launcher(self.config, sink=self.sink, aborted=lambda: self._stop_requested)
         launcher.start()
         self.launcher = launcher
-        self._client = Client(self.config.grpc_url, self.config.model)
+        self._client = Client(self.config.grpc_url, self.config.model, caller=GOLDEN)
         self._golden_duration_s = launcher.golden_duration_s
         self._progress_seen = time.monotonic()
         self._schedule_canary()
@@ -252,7 +269,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--build", type=Path)
     for name in ("server-env", "tritonserver", "cache-dir"):
         parser.add_argument(f"--{name}", type=Path)
-    for name in ("grpc-port", "metrics-port", "http-port"):
+    for name in ("grpc-port", "metrics-port", "http-port", "exporter-port"):
         parser.add_argument(f"--{name}", type=int)
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     try:

@@ -190,10 +190,10 @@ def translate(error: Exception, *, url: str, timeout_s: float) -> AuralServeErro
         )
     if code == "NOT_FOUND" and "no available versions" not in text:
         return ConfigError(f"The server at {url} does not serve this: {text}. Check the model's name.")
+    if code == "RESOURCE_EXHAUSTED" or (code == "UNAVAILABLE" and "queue" in text):
+        return ServerUnavailable(f"The server at {url} has no room for this call: {text}. Repeat it after a pause.")
     if code in ("UNAVAILABLE", "NOT_FOUND", "CANCELLED") or (code == "" and "closed" in text.lower()):
         return ServerUnavailable(f"No service at {url}: {text}. Start it (auralsam2 serve), or repeat after a pause.")
-    if code == "RESOURCE_EXHAUSTED":
-        return ServerUnavailable(f"The server at {url} has no room for this call: {text}. Repeat it after a pause.")
     if code in ("UNIMPLEMENTED", "PERMISSION_DENIED", "UNAUTHENTICATED"):
         return ConfigError(f"The server at {url} does not allow this call: {text}. Check the address.")
     return ServerFault(f"The server at {url} failed ({code or 'no status'}): {text}. Its log has the cause.")

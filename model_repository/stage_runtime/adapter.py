@@ -1,6 +1,7 @@
 """The server's python backend on one side, a stage on the other. Every stage's model.py is such a class with a name."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,14 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .clip_table import ClipTable, Refused, table_path
 from .engine import Array, cache_dir_from_environment, check_hash, load_engine, resolve_precision
+from .passage import Passage, Role
 from .prompt_tensors import ClipSize
 from .prompted import PromptedDecoder
 from .prompted_stage import PROMPT_MODE, DecoderStage, SoundStage
 from .stage import BadRequest, Stage, TensorShape
+from .telemetry import Telemetry
 
 MODEL_FILE = "model.onnx"
 
@@ -56,6 +60,11 @@ class StageModel:
         inputs = [shapes[name] for name in self._input_names]
         self._stage = Stage(engine, inputs, outputs, int(parameters["frames_per_call"]))
         self._logic = self.logic(self._stage, outputs, shapes, parameters, path.parent)
+        labels = {"model": parameters.get("preset", ""), "precision": precision}
+        # Every stage of a server is a child of the same process.
+        table = ClipTable(table_path(os.environ.get("AURALSAM2_LAUNCH", ""), os.getppid()))
+        role = Role.from_parameters(self._name, parameters)
+        self._passage = Passage(role, table, Telemetry(pb_utils, labels), int(config["input"][0]["dims"][0]))
 
     def logic(
         self,
@@ -68,26 +77,39 @@ class StageModel:
         """What answers a request. Here: the stage, which knows no optional tensors."""
         return lambda inputs, optional: stage(inputs)
 
+    def finalize(self) -> None:
+        self._passage.close()
+
     def execute(self, requests: list[Any]) -> list[Any]:
         # The server reads the answers after the last of them is computed, and an answer's arrays are the engine's own
         # memory, valid until its next call. A lone request, the only case without a batcher, needs no copy.
         return [self._answer(request, keep=len(requests) > 1) for request in requests]
 
     def _answer(self, request: Any, keep: bool) -> Any:
+        clip, passage = request.request_id(), self._passage
         if request.is_cancelled():
+            passage.fail(clip, "cancelled")
             return failed(f"{self._name}: cancelled by the caller before it ran.", pb_utils.TritonError.CANCELLED)
         try:
+            passage.enter(clip, request.timeout())
             inputs = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._input_names}
             optional = {
                 name: tensor.as_numpy()
                 for name in self._optional
                 if (tensor := pb_utils.get_input_tensor_by_name(request, name)) is not None
             }
-            return answered(self._logic(inputs, optional), request, keep=keep)
+            answer = self._logic(inputs, optional)
+            response = answered(answer, request, keep=keep)
+            passage.leave(clip, inputs, prompts_of(answer))
+            return response
+        except Refused as refused:
+            return failed(f"{self._name}: {refused}.", pb_utils.TritonError.UNAVAILABLE)
         except BadRequest as error:
+            passage.fail(clip, "bad_request")
             return failed(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
-            pb_utils.Logger.log_error(f"{self._name}: request {request.request_id()!r} failed: {error!r}")
+            pb_utils.Logger.log_error(f"{self._name}: request {clip!r} failed: {error!r}")
+            passage.fail(clip, "fault")
             return failed(f"{self._name}: failed inside the server; see its log.", pb_utils.TritonError.INTERNAL)
 
 
@@ -126,6 +148,11 @@ def clip_size(shapes: Mapping[str, TensorShape], parameters: Mapping[str, str]) 
     """Of a stage that takes prompts: a mask has a quarter of the frame's side."""
     first = next(iter(shapes.values()))
     return ClipSize(first.shape[0], 4 * shapes["MASK_INPUT"].shape[0], int(parameters["conditioning_frame"]))
+
+
+def prompts_of(answer: Mapping[str, Array]) -> str:
+    """What an answer was made from; of a stage that does not say, "audio"."""
+    return answer[PROMPT_MODE].item().decode() if PROMPT_MODE in answer else "audio"
 
 
 def answered(answer: Mapping[str, Array], request: Any, *, keep: bool = False) -> Any:

@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import threading
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .adapter import answered, failed, optional_inputs
+from .adapter import answered, failed, optional_inputs, prompts_of
+from .clip_table import ClipTable, table_path
 from .engine import Array, cache_dir_from_environment
 from .prompt_tensors import ClipSize
 from .prompted import PromptedDecoder
@@ -20,6 +22,7 @@ from .prompted_stage import FEATURES, PROMPT_MODE, mode_tensor
 from .session_rounds import SessionDecoder
 from .sessions import Limits, NoRoom, Sessions
 from .stage import BadRequest
+from .telemetry import Telemetry
 
 SOUND_FEATURES = ("VISUAL_1", "VISUAL_2", "VISUAL_3", "SOUND_1", "SOUND_2", "SOUND_3")
 RESULTS = ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
@@ -51,6 +54,12 @@ class SessionModel:
         limits = limits_from_environment(parameters)
         folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
         self._sessions = Sessions(self.load_decoder(folder, parameters), clip, limits)
+        # The same as the stages' own: a clip that stops before the decoder has to be let go from here.
+        self._clips = ClipTable(table_path(os.environ.get("AURALSAM2_LAUNCH", ""), os.getppid()))
+        self._telemetry = Telemetry(
+            pb_utils, {name: parameters.get(key, "") for name, key in (("model", "preset"), ("precision", "precision"))}
+        )
+        self._tell()
         self._closing = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, args=(limits.idle_timeout_s / SWEEPS,), daemon=True)
         self._sweeper.start()
@@ -69,7 +78,9 @@ class SessionModel:
         if request.is_cancelled():
             return failed(f"{self._name}: cancelled by the caller before it ran.", pb_utils.TritonError.CANCELLED)
         try:
-            return answered(self._round(request), request)
+            answer = self._round(request)
+            self._telemetry.count("auralsam2_session_rounds_total", prompts=prompts_of(answer))
+            return answered(answer, request)
         except BadRequest as error:
             return failed(str(error), pb_utils.TritonError.INVALID_ARG)
         except NoRoom as error:
@@ -79,6 +90,8 @@ class SessionModel:
         except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
             pb_utils.Logger.log_error(f"{self._name}: request {request.request_id()!r} failed: {error!r}")
             return failed(f"{self._name}: failed inside the server; see its log.", pb_utils.TritonError.INTERNAL)
+        finally:
+            self._tell()
 
     def _round(self, request: Any) -> dict[str, Array]:
         start, end, key = (_read(request, name).reshape(-1)[0] for name in ("START", "END", "CORRID"))
@@ -88,7 +101,7 @@ class SessionModel:
                 missing = [name for name in CLIP_TENSORS if not _has(request, name)]
                 if missing:
                     raise BadRequest(f"A session starts with FRAMES and AUDIO; {' and '.join(missing)} did not come.")
-                return self._sessions.open(int(key), lambda sound: _encode(request, sound), tensors)
+                return self._sessions.open(int(key), lambda sound: self._encode(request, sound), tensors)
             if any(_has(request, name) for name in CLIP_TENSORS):
                 raise BadRequest("FRAMES or AUDIO came in a later round; a session keeps its clip. Send prompts only.")
             if end and not tensors:
@@ -99,10 +112,22 @@ class SessionModel:
                 self._sessions.end(int(key))
                 _give_back()
 
+    def _encode(self, request: Any, sound: bool) -> tuple[dict[str, Array], dict[str, Array] | None]:
+        clip = request.request_id() or f"session-{uuid.uuid4().hex}"
+        try:
+            return _encode(request, clip, sound)
+        finally:
+            self._clips.end(clip, answered=False)
+
+    def _tell(self) -> None:
+        self._telemetry.set("auralsam2_sessions", len(self._sessions))
+        self._telemetry.set("auralsam2_session_bytes", self._sessions.num_bytes)
+
     def _sweep(self, period_s: float) -> None:
         while not self._closing.wait(period_s):
             if self._sessions.sweep():
                 _give_back()
+                self._tell()
 
 
 def limits_from_environment(parameters: Mapping[str, str]) -> Limits:
@@ -119,21 +144,28 @@ def limits_from_environment(parameters: Mapping[str, str]) -> Limits:
     )
 
 
-def _encode(request: Any, sound: bool) -> tuple[dict[str, Array], dict[str, Array] | None]:
-    """Run the clip through the stages: the first three as an ensemble, then the decoder where sound is used."""
+def _encode(request: Any, name: str, sound: bool) -> tuple[dict[str, Array], dict[str, Array] | None]:
+    """Run the clip through the stages: the first three as an ensemble, then the decoder where sound is used.
+
+    `name`: what the stages know the clip by, on its way from one to the next.
+    """
+
+    def call(model: str, inputs: list[Any], outputs: tuple[str, ...]) -> dict[str, Any]:
+        return _call(model, inputs, outputs, request_id=name, timeout=request.timeout())
+
     clip = [pb_utils.get_input_tensor_by_name(request, name) for name in CLIP_TENSORS]
     wanted = (*FEATURES, *SOUND_FEATURES) if sound else FEATURES
-    found = _call(ENCODER, [*clip, pb_utils.Tensor("USE_AUDIO", np.array([sound]))], wanted)
+    found = call(ENCODER, [*clip, pb_utils.Tensor("USE_AUDIO", np.array([sound]))], wanted)
     heard = None
     if sound:
-        by_sound = _call(DECODER, list(found.values()), RESULTS)
+        by_sound = call(DECODER, list(found.values()), RESULTS)
         heard = {name: tensor.as_numpy().copy() for name, tensor in by_sound.items()}
     # Copied out of shared memory, which goes back to the backend when the tensors are dropped.
     return {name: found[name].as_numpy().copy() for name in FEATURES}, heard
 
 
-def _call(model: str, inputs: list[Any], outputs: tuple[str, ...]) -> dict[str, Any]:
-    request = pb_utils.InferenceRequest(model_name=model, requested_output_names=list(outputs), inputs=inputs)
+def _call(model: str, inputs: list[Any], outputs: tuple[str, ...], **marks: Any) -> dict[str, Any]:
+    request = pb_utils.InferenceRequest(model_name=model, requested_output_names=list(outputs), inputs=inputs, **marks)
     response = request.exec()
     if response.has_error():
         raise StageFailed(response.error().message(), response.error().code())

@@ -1,12 +1,13 @@
 """Fixtures of the stage runtime's tests: the small build, a graph that is arithmetic, and a server's Python side."""
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +81,11 @@ class Request:
     inputs: dict[str, Array]
     outputs: list[str]
     cancelled: bool = False
+    timeout_us: int = 0
+    id: str = "clip-7"
+
+    def timeout(self) -> int:
+        return self.timeout_us
 
     def is_cancelled(self) -> bool:
         return self.cancelled
@@ -88,7 +94,36 @@ class Request:
         return self.outputs
 
     def request_id(self) -> str:
-        return "clip-7"
+        return self.id
+
+
+class MetricFamily:
+    """Keeps what is written, by family and labels, in `written`."""
+
+    COUNTER, GAUGE, HISTOGRAM = "COUNTER", "GAUGE", "HISTOGRAM"
+    written: ClassVar[dict[str, dict[frozenset[tuple[str, str]], list[float]]]] = {}
+
+    def __init__(self, name: str, description: str, kind: str) -> None:
+        self.name, self.kind = name, kind
+
+    def Metric(self, labels: dict[str, str], buckets: list[float] | None = None) -> "Metric":  # noqa: N802
+        assert (self.kind == "HISTOGRAM") == (buckets is not None)
+        values = self.written.setdefault(self.name, {}).setdefault(frozenset(labels.items()), [])
+        return Metric(values)
+
+
+@dataclass
+class Metric:
+    values: list[float]
+
+    def increment(self, amount: float) -> None:
+        self.values.append(amount)
+
+    def observe(self, amount: float) -> None:
+        self.values.append(amount)
+
+    def set(self, value: float) -> None:
+        self.values[:] = [value]
 
 
 @dataclass
@@ -98,6 +133,11 @@ class Backend:
     module: ModuleType
     log: list[str] = field(default_factory=list)
     request: type[Request] = Request
+
+    def written(self, name: str, **labels: str) -> list[float]:
+        """What was written to the samples of a family that carry these labels, in no order."""
+        samples = MetricFamily.written.get(name, {}).items()
+        return [value for found, values in samples if frozenset(labels.items()) <= found for value in values]
 
 
 # What imports the server's Python side.
@@ -125,6 +165,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     contents: dict[str, Any] = {
         "TritonError": TritonError,
         "Tensor": Tensor,
+        "MetricFamily": MetricFamily,
         "InferenceResponse": InferenceResponse,
         "Logger": SimpleNamespace(log_error=found.log.append, log_info=lambda line: None),
         "triton_string_to_numpy": lambda name: types[name],
@@ -135,9 +176,13 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     for name, value in contents.items():
         setattr(module, name, value)
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    MetricFamily.written.clear()
+    monkeypatch.setenv("AURALSAM2_LAUNCH", f"auralsam2_test_{os.getpid()}_")
     forget_runtime()
     yield found
     forget_runtime()
+    for path in Path("/dev/shm").glob(f"auralsam2_test_{os.getpid()}_*"):
+        path.unlink()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ PARAMETERS = {
     "engine": "openvino",
     "precision": "float32",
     "conditioning_frame": str(CLIP.conditioning_frame),
+    "preset": "compact",
     "max_sessions": "2",
     "max_session_bytes": str(1 << 30),
     "session_idle_timeout_s": "1000",
@@ -30,12 +31,16 @@ class Stages:
 
     def __init__(self, backend: Any) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.marks: list[tuple[str, int]] = []
         self.refusal: Any = None
         self._backend = backend
 
-    def request(self, model_name: str, requested_output_names: list[str], inputs: list[Any]) -> Any:
+    def request(
+        self, model_name: str, requested_output_names: list[str], inputs: list[Any], request_id: str, timeout: int
+    ) -> Any:
         given = {tensor.name: tensor.as_numpy() for tensor in inputs}
         self.calls.append((model_name, given))
+        self.marks.append((request_id, timeout))
         maps = {f"VISUAL_{n}": np.zeros(1, np.float32) for n in (1, 2, 3)}
         maps |= {f"SOUND_{n}": np.zeros(1, np.float32) for n in (1, 2, 3)}
         values = features(1) | maps if model_name == "auralsam2_features" else heard(1)
@@ -137,6 +142,33 @@ def test_a_callers_mistakes_are_refused_and_not_logged(model: Any, backend: Any,
     again = ask(model, backend, 5, FRAMES=FRAMES, AUDIO=AUDIO)
     assert "Send prompts only" in again.error.message
     assert not backend.log
+
+
+def test_the_stages_know_a_sessions_clip_and_let_it_go(
+    model: Any, backend: Any, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without sound the decoder, where clips leave, is not asked; nor is it after a refusal."""
+    ended: list[tuple[str, bool]] = []
+    monkeypatch.setattr(model._clips, "end", lambda clip, *, answered: ended.append((clip, answered)))
+    opened(model, backend, 1)
+    assert stages.marks == [("clip-7", 0)] * 2
+    stages.refusal = SimpleNamespace(message=lambda: "the queue is full", code=lambda: "UNAVAILABLE")
+    assert opened(model, backend, 2).error.code == "UNAVAILABLE"
+    assert ended == [("clip-7", False)] * 2
+
+
+def test_sessions_and_their_rounds_are_counted(model: Any, backend: Any) -> None:
+    assert backend.written("auralsam2_sessions") == [0]
+    opened(model, backend, 1)
+    ask(model, backend, 1, **points((1, 1, 1)))
+    assert ask(model, backend, 7).error is not None
+    assert backend.written("auralsam2_sessions") == [1]
+    assert backend.written("auralsam2_session_bytes") == [model._sessions.num_bytes] != [0]
+    labels = {"model": "compact", "precision": "float32"}
+    assert backend.written("auralsam2_session_rounds_total", prompts="audio", **labels) == [1]
+    assert backend.written("auralsam2_session_rounds_total", prompts="audio+points", **labels) == [1]
+    ask(model, backend, 1, end=True)
+    assert backend.written("auralsam2_sessions") == [0]
 
 
 def test_no_room_may_be_tried_again(model: Any, backend: Any) -> None:

@@ -750,10 +750,16 @@ def test_metrics_stay_in_their_network(compose: dict[str, Any]) -> None:
     assert compose["services"]["prometheus"]["networks"] == ["metrics"]
     for name in SERVERS:
         assert compose["services"][name]["networks"]["metrics"] == {"aliases": ["server"]}
-    scraped = yaml.safe_load((CONTAINER / "prometheus.yml").read_text())
+    monitoring = CONTAINER.parent / "monitoring"
+    scraped = yaml.safe_load((monitoring / "prometheus.yml").read_text())
     (job,) = scraped["scrape_configs"]
-    assert job["static_configs"] == [{"targets": [f"server:{ServerConfig.metrics_port}"]}]
-    (source,) = yaml.safe_load((CONTAINER / "grafana-datasource.yml").read_text())["datasources"]
+    assert job["file_sd_configs"] == [{"files": ["targets.json"]}]
+    (listed,) = yaml.safe_load((monitoring / "targets.json").read_text())
+    exporter_port = compose["services"]["server-cpu"]["environment"]["AURALSAM2_EXPORTER_PORT"]
+    assert listed["targets"] == [f"server:{ServerConfig.metrics_port}", f"server:{exporter_port}"]
+    mounted = {volume.split(":")[1] for volume in compose["services"]["prometheus"]["volumes"]}
+    assert {f"/etc/prometheus/{name}" for name in ("targets.json", *scraped["rule_files"])} <= mounted
+    (source,) = yaml.safe_load((monitoring / "grafana-datasource.yml").read_text())["datasources"]
     assert source["url"] == "http://prometheus:9090"
 
 

@@ -1,0 +1,81 @@
+"""Starts locust as a process of its own, without its web page, and reads what became of every request."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import loadtests
+from loadtests.sender import Outcome
+from service.errors import ConfigError
+
+LOCUSTFILE = Path(loadtests.__file__).with_name("locustfile.py")
+
+
+@dataclass(frozen=True)
+class Load:
+    """One run of the generator: an open loop of `rate` clips a second where that is above 0, else `users` in turn."""
+
+    duration_s: float
+    users: int = 4
+    rate: float = 0.0
+    scenario: str = "steady"
+    mode: str = "audio"
+    source: str = "procedural"
+    timeout_s: float = 60.0
+
+    @property
+    def loop(self) -> str:
+        return f"open, {self.rate:g} clips a second offered" if self.rate else f"closed, {self.users} users"
+
+
+def drive(url: str, load: Load, out: Path, *, name: str = "load", reports: Sequence[str] = ()) -> list[Outcome]:
+    """Run a load to its end; every request that was sent is in the answer, in the order of their ends.
+
+    Args:
+        out: folder for outcomes and locust's own files, which begin with `name`.
+        reports: more of locust's options, as ("--html", path).
+    Raises: ConfigError when the generator could not run; the message has its last words.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    outcomes = (out / f"{name}_outcomes.jsonl").absolute()
+    outcomes.unlink(missing_ok=True)
+    options = {
+        "--locustfile": LOCUSTFILE,
+        "--host": url,
+        "--mode": load.mode,
+        "--source": load.source,
+        "--scenario": load.scenario,
+        "--clip-users": load.users,
+        "--arrival-rate": load.rate,
+        "--duration": load.duration_s,
+        "--call-timeout": load.timeout_s,
+        "--outcomes": outcomes,
+        # Calls under way when the time is over are waited for, so that none is lost.
+        "--stop-timeout": int(load.timeout_s) + 1,
+        "--loglevel": "WARNING",
+    }
+    words = [str(word) for pair in options.items() for word in pair]
+    path = os.pathsep.join([str(LOCUSTFILE.parent.parent), os.environ.get("PYTHONPATH", "")])
+    allowed_s = load.duration_s + load.timeout_s + 60
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "locust", "--headless", "--only-summary", *words, *reports],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=allowed_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(
+            f"The load generator was ended after {allowed_s:g} s; {load.duration_s:g} s of load were asked. Look at the"
+            " server's log, and repeat with a shorter --duration."
+        ) from error
+    if done.returncode or not outcomes.is_file():
+        words = (done.stderr or done.stdout).strip().splitlines()[-6:]
+        raise ConfigError(f"The load generator ended with {done.returncode}: {' | '.join(words)[-1500:]}")
+    return [Outcome(**json.loads(line)) for line in outcomes.read_text().splitlines()]

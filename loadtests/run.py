@@ -1,0 +1,138 @@
+"""A load test from start to end: the embedded server, the load, and what both sides counted.
+
+Writes load.html and load_*.csv (locust's own), load.json and load.png.
+"""
+
+import argparse
+import json
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from loadtests.driving import Load, drive
+from loadtests.modes import MODES
+from loadtests.picture import draw_run
+from loadtests.report import machine, machine_sentence, summarise
+from loadtests.resources import growth, watched
+from loadtests.scenarios import SCENARIOS
+from loadtests.sender import Outcome
+from service.config import ServerConfig
+from service.demo import STAGES, free_ports
+from service.errors import AuralServeError
+from service.launcher import Launcher
+from service.manifest import read_manifest
+from service.metrics import fetch, stage_times
+
+NAME = "load"
+WARM_UP_S = 5.0
+# Long enough that what grows at first has grown: buffers of callers, shared memory of the stages.
+SOAK_WARM_UP_SHARE = 0.2
+
+
+def run(build: Path, load: Load, out: Path) -> dict[str, Any]:
+    """Serve `build`, run `load`, write the report into `out`, and return what load.json says.
+
+    Raises: AuralServeError when the server does not start or the generator does not run.
+    """
+    manifest = read_manifest(build)
+    grpc_port, metrics_port = free_ports(2)
+    config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "server.log").open("w") as log, ExitStack() as stack:
+        launcher = stack.enter_context(Launcher(config, sink=lambda line: print(line, file=log, flush=True)))
+        before = fetch(config.metrics_url)
+        readings = stack.enter_context(watched(launcher))
+        reports = ("--html", str(out / f"{NAME}.html"), "--csv", str(out / NAME))
+        outcomes = drive(config.grpc_url, load, out, name=NAME, reports=reports)
+        after = fetch(config.metrics_url)
+    warm_up_s = min(WARM_UP_S, load.duration_s / 4)
+    summary = summarise(outcomes, manifest.num_frames, load.duration_s, warm_up_s)
+    times = stage_times(before, after)
+    record = {
+        "build": manifest.name,
+        "weights": manifest.weights,
+        "engine": f"{manifest.engine} {manifest.precision}",
+        "load": asdict(load) | {"loop": load.loop, "warm_up_s": warm_up_s},
+        "machine": machine(),
+        "summary": summary.record(),
+        "requests": account(outcomes),
+        "stages_ms": {name: asdict(times[name]) for name in (*STAGES, config.model) if name in times},
+        "growth": growth(readings, SOAK_WARM_UP_SHARE * load.duration_s),
+        "resources": [asdict(reading) for reading in _thinned(readings)],
+    }
+    (out / f"{NAME}.json").write_text(json.dumps(record, indent=1) + "\n")
+    draw_run(record, outcomes, out / f"{NAME}.png")
+    return record
+
+
+def account(outcomes: list[Outcome]) -> dict[str, int]:
+    """How often each id came back. None may be missing or twice, whatever the answer was."""
+    ids = [outcome.id for outcome in outcomes]
+    callers: dict[str, int] = {}
+    for name in ids:
+        caller, _, number = name.rpartition("-")
+        callers[caller] = max(callers.get(caller, 0), int(number))
+    return {"sent": sum(callers.values()), "ended": len(ids), "ended_twice": len(ids) - len(set(ids))}
+
+
+def _thinned(readings: list[Any], most: int = 60) -> list[Any]:
+    step = -(-len(readings) // most)
+    return readings[::step]
+
+
+def describe(record: dict[str, Any]) -> str:
+    """The run in a few lines, for a terminal."""
+    summary, stages = record["summary"], record["stages_ms"]
+    latency = "  ".join(f"{name} {value:.0f}" for name, value in summary["latency_ms"].items())
+    lines = [
+        f"{summary['frames_per_s']:.1f} frames/s, {summary['answered_clips_per_s']:.2f} clips/s answered;"
+        f" {summary['offered_clips_per_s']:.2f} offered, {summary['achieved_clips_per_s']:.2f} achieved",
+        f"latency in ms: {latency}; first request {summary['first_request_ms']:.0f}",
+        f"ended as: {summary['by_code']}; ids: {record['requests']}",
+    ]
+    if summary["refusal_ms"]:
+        refusals = "  ".join(f"{name} {value:.0f}" for name, value in summary["refusal_ms"].items())
+        lines.append(f"refused after, in ms: {refusals}")
+    for name, time in stages.items():
+        lines.append(
+            f"{name:14} {time['total_ms']:8.1f} ms: queue {time['queue_ms']:.1f}, compute {time['infer_ms']:.1f},"
+            f" in and out {time['input_ms'] + time['output_ms']:.1f}"
+        )
+    grown = record["growth"]
+    lines.append(
+        f"memory {grown['resident_bytes']:+.2%}, files {grown['open_files']:+.2%},"
+        f" shared memory {grown['shared_memory_bytes']:+.2%} over the run"
+    )
+    lines.append(
+        f"{record['build']}, {record['engine']}; {record['load']['loop']}, {record['load']['scenario']},"
+        f" {record['load']['duration_s']:g} s; {machine_sentence(record['machine'])}"
+    )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.run", description=__doc__)
+    parser.add_argument("--build", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("out") / "load")
+    parser.add_argument("--duration", type=float, default=120.0, help="seconds")
+    parser.add_argument("--users", type=int, default=4, help="of a closed loop")
+    parser.add_argument("--rate", type=float, default=0.0, help="clips a second of an open loop; 0: closed")
+    parser.add_argument("--scenario", choices=list(SCENARIOS), default="steady")
+    parser.add_argument("--mode", choices=list(MODES), default="audio")
+    parser.add_argument("--source", default="procedural", help="procedural | file:PATH | avsbench:FOLDER")
+    given = parser.parse_args(arguments)
+    load = Load(given.duration, given.users, given.rate, given.scenario, given.mode, given.source)
+    try:
+        record = run(given.build, load, given.out)
+    except AuralServeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(describe(record))
+    print(f"wrote {given.out}/{NAME}.html, .json, .png and locust's CSV")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""The paper's throughput tables beside ours: frames a second by method and prompts, and by network and resolution.
+
+Measured are the service, through gRPC, and the published implementation: the network in plain PyTorch, eager float32,
+unfused, on the same cores. Both answer the same clip in turns within one run, so that a slow minute slows both. The
+paper's figures are of its authors' GPU: they say how methods compare there, and nothing about the figures beside them.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loadtests.clips import Clip, procedural
+from loadtests.modes import MODES, Mode
+from loadtests.picture import draw_table
+from loadtests.report import machine, machine_sentence
+from loadtests.sender import OK, Sender
+from service.config import ServerConfig
+from service.demo import free_ports
+from service.errors import AuralServeError, ServerFault
+from service.launcher import Launcher
+from service.manifest import Manifest, read_manifest
+from service.wire import ClipShape
+
+PAPER_GPU = "the authors' GPU, which this machine is not"
+SERVICE, PUBLISHED = "AuralSAM2, this service", "AuralSAM2, published implementation"
+TABLE_5_NOTE = "The figures of the paper's Table 5 are not at hand here, so the paper's column stays empty."
+# Table 1: method, prompts, frames a second as printed. Ours stand under the method that they implement.
+TABLE_1: tuple[tuple[str, str, float], ...] = (
+    ("SAM2", "points", 17.8),
+    ("SAM2", "box", 17.4),
+    ("SAM2", "mask", 16.9),
+    ("SAM2", "points+box", 17.2),
+    ("GAVS", "points+box", 16.9),
+    ("SAMA-AVS", "points+box", 17.0),
+    ("AuralSAM2", "points+box", 17.2),
+    ("GAVS", "audio", 14.8),
+    ("SAMA-AVS", "audio", 16.3),
+    ("AuralSAM2", "audio", 16.4),
+    ("GAVS (w/ SAM2)", "audio+points+box", 8.7),
+    ("SAMA-AVS (w/ SAM2)", "audio+points+box", 9.9),
+    ("AuralSAM2 (w/ SAM2)", "audio+points+box", 14.1),
+)
+# Rows of Table 1 that are this service in one of its modes.
+OURS = ("SAM2", "AuralSAM2", "AuralSAM2 (w/ SAM2)")
+NOT_MEASURED = "not measured: this build takes no prompts"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of one clip, over the rounds, one way of computing it."""
+
+    method: str
+    prompts: str
+    build: str
+    image_size: int
+    num_frames: int
+    seconds: tuple[float, ...]
+
+    def record(self) -> dict[str, Any]:
+        fast, median, slow = (float(np.quantile(self.seconds, share)) for share in (0.2, 0.5, 0.8))
+        return {
+            "method": self.method,
+            "prompts": self.prompts,
+            "build": self.build,
+            "image_size": self.image_size,
+            "num_frames": self.num_frames,
+            "rounds": len(self.seconds),
+            "fps": {
+                "median": self.num_frames / median,
+                "p20": self.num_frames / slow,
+                "p80": self.num_frames / fast,
+            },
+            "latency_ms": {f"p{q}": 1e3 * float(np.percentile(self.seconds, q)) for q in (50, 95, 99)},
+        }
+
+
+def measure(build: Path, rounds: int) -> list[Timed]:
+    """Every offered mode through the service, and the published implementation with sound, in turns.
+
+    Raises: AuralServeError when the server does not start or does not answer.
+    """
+    manifest = read_manifest(build)
+    clip = procedural(ClipShape(manifest.num_frames, manifest.image_size), 1)[0]
+    grpc_port, metrics_port = free_ports(2)
+    config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
+    with Launcher(config, sink=lambda line: None):
+        ways: list[tuple[str, str, Callable[[], object]]] = [
+            (SERVICE, mode.prompts, _through_service(config.grpc_url, mode, clip))
+            for mode in MODES.values()
+            if manifest.target == "cpu" or mode.prompts == "audio"
+        ]
+        ways.append((PUBLISHED, "audio", published(manifest, clip)))
+        seconds: list[list[float]] = [[] for _ in ways]
+        for turn in range(rounds + 1):
+            for (_, _, call), spent in zip(ways, seconds, strict=True):
+                started = time.perf_counter()
+                call()
+                if turn:  # the first is the warm-up
+                    spent.append(time.perf_counter() - started)
+    return [
+        Timed(method, prompts, manifest.name, manifest.image_size, manifest.num_frames, tuple(spent))
+        for (method, prompts, _), spent in zip(ways, seconds, strict=True)
+    ]
+
+
+def _through_service(url: str, mode: Mode, clip: Clip) -> Callable[[], object]:
+    sender = Sender(url, mode, [mode.prepare(clip)], timeout_s=600)
+
+    def call() -> None:
+        outcome, failure = sender.send()
+        if failure is not None:
+            raise failure
+        if outcome.code != OK:
+            raise ServerFault(f"The clip {outcome.id} ended as {outcome.code}. Look at the server's log.")
+
+    return call
+
+
+def published(manifest: Manifest, clip: Clip) -> Callable[[], object]:
+    """The network of a build's preset, eager, float32, nothing fused or folded, from the clip's bytes to its logits."""
+    import torch
+
+    from auralsam2.image_encoder import normalise
+    from auralsam2.log_mel import LogMel
+    from export.settings import ExportSettings, load_model
+
+    settings = ExportSettings(manifest.preset, image_size=manifest.image_size, num_frames=manifest.num_frames)
+    network, log_mel = load_model(settings).eval(), LogMel()
+    frames, audio = torch.from_numpy(clip.frames), torch.from_numpy(clip.audio)
+
+    def call() -> object:
+        with torch.inference_mode():
+            return network(normalise(frames), log_mel(audio))
+
+    return call
+
+
+def tables(measured: Sequence[Timed]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of both tables. What is not measured says why in `note`."""
+    records = [timed.record() for timed in measured]
+    for record in records:
+        beside = next((row for row in records if row["method"] == PUBLISHED and row["build"] == record["build"]), None)
+        if beside is not None and record["prompts"] == "audio":
+            record["ratio_to_published"] = record["fps"]["median"] / beside["fps"]["median"]
+    first: list[dict[str, Any]] = []
+    for method, prompts, paper_fps in TABLE_1:
+        row = {"method": method, "prompts": prompts, "paper_fps": paper_fps}
+        if method not in OURS:
+            first.append(row | {"note": "another method; not implemented here"})
+            continue
+        ours = [record for record in records if record["prompts"] == prompts]
+        if not ours:
+            first.append(row | {"note": NOT_MEASURED})
+        first += [row | record | {"paper_method": method} for record in ours]
+    return {"table_1": first, "table_5": [record | {"paper_fps": None} for record in records]}
+
+
+def markdown(found: dict[str, list[dict[str, Any]]], caption: str) -> str:
+    head = (
+        "| method | prompts | paper, FPS | network, size | here, FPS (p20-p80) | p50 / p95 / p99 ms | x published |\n"
+        "|---|---|---:|---|---:|---:|---:|\n"
+    )
+    lines = [f"Table 1. The paper's column was measured on {PAPER_GPU}.", "", head + _lines(found["table_1"])]
+    lines += [f"Networks and resolutions. {TABLE_5_NOTE}", "", head + _lines(found["table_5"]), caption, ""]
+    return "\n".join(lines)
+
+
+def _lines(rows: Sequence[dict[str, Any]]) -> str:
+    text = ""
+    for row in rows:
+        paper = "" if row["paper_fps"] is None else f"{row['paper_fps']:.1f}"
+        text += f"| {row['method']} | {row['prompts']} | {paper} | "
+        if "fps" not in row:
+            text += f"| {row['note']} | | |\n"
+            continue
+        fps, latency = row["fps"], row["latency_ms"]
+        ratio = f"{row['ratio_to_published']:.2f}" if "ratio_to_published" in row else ""
+        text += (
+            f"{row['build']} | {fps['median']:.1f} ({fps['p20']:.1f}-{fps['p80']:.1f}) |"
+            f" {latency['p50']:.0f} / {latency['p95']:.0f} / {latency['p99']:.0f} | {ratio} |\n"
+        )
+    return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.throughput_table", description=__doc__)
+    parser.add_argument("--build", type=Path, action="append", required=True, help="may be given several times")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--out", type=Path, default=Path("out") / "throughput")
+    given = parser.parse_args(arguments)
+    measured: list[Timed] = []
+    try:
+        for build in given.build:
+            measured += measure(build, given.rounds)
+        engines = sorted({f"{m.engine} {m.precision}" for m in map(read_manifest, given.build)})
+    except AuralServeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    found, here = tables(measured), machine()
+    caption = (
+        f"Here: {machine_sentence(here)}; the service with {', '.join(engines)}, one clip at a time, warm,"
+        f" {given.rounds} rounds in turns with the published implementation (PyTorch {here['versions']['torch']}, eager"
+        " float32)."
+    )
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "throughput.md").write_text(markdown(found, caption))
+    record = {"machine": here, "engines": engines, "paper_gpu": PAPER_GPU, **found}
+    (given.out / "throughput.json").write_text(json.dumps(record, indent=1) + "\n")
+    draw_table(found["table_5"], caption, given.out / "throughput.png")
+    print(markdown(found, caption))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Prometheus and Grafana for the service: whom to ask, what to record, when to call, and the dashboard."""

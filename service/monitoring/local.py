@@ -1,0 +1,76 @@
+"""Prometheus for a server of this machine: the shipped configuration, with this machine's ports as its targets.
+
+python -m service.monitoring.local            # until Ctrl-C; http://127.0.0.1:9090
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import service.monitoring
+from service.errors import ConfigError
+
+FOLDER = Path(service.monitoring.__file__).parent
+COPIED = ("recording_rules.yml", "alert_rules.yml")
+
+
+def write_configuration(folder: Path, targets: Sequence[str], *, scrape_interval: str | None = None) -> Path:
+    """Write prometheus.yml, the rules and targets.json into `folder`; return the path of prometheus.yml.
+
+    Args:
+        targets: host:port, the server's own page and the supervisor's.
+        scrape_interval: as "1s"; None is the shipped one. Rules are evaluated as often.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in COPIED:
+        shutil.copyfile(FOLDER / name, folder / name)
+    text = (FOLDER / "prometheus.yml").read_text()
+    if scrape_interval is not None:
+        shipped = ("scrape_interval: 5s", "scrape_timeout: 4s", "evaluation_interval: 5s")
+        for line in shipped:
+            assert line in text, line
+            text = text.replace(line, f"{line.partition(':')[0]}: {scrape_interval}")
+    (folder / "targets.json").write_text(json.dumps([{"targets": list(targets), "labels": {"service": "auralsam2"}}]))
+    path = folder / "prometheus.yml"
+    path.write_text(text)
+    return path
+
+
+def command(program: str, configuration: Path, data: Path, port: int) -> list[str]:
+    """Prometheus' command line, on loopback."""
+    return [
+        program,
+        f"--config.file={configuration}",
+        f"--storage.tsdb.path={data}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    ]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m service.monitoring.local", description=__doc__)
+    parser.add_argument("--metrics-port", type=int, default=8002)
+    parser.add_argument("--exporter-port", type=int, default=8003)
+    parser.add_argument("--port", type=int, default=9090)
+    parser.add_argument("--out", type=Path, default=Path("out") / "monitoring")
+    given = parser.parse_args(arguments)
+    program = shutil.which("prometheus")
+    if program is None:
+        error = ConfigError(
+            "prometheus is not on PATH. Install it (Debian: apt-get install prometheus), or use compose."
+        )
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    targets = [f"127.0.0.1:{port}" for port in (given.metrics_port, given.exporter_port)]
+    configuration = write_configuration(given.out, targets)
+    print(f"Prometheus asks {' and '.join(targets)}; it is on http://127.0.0.1:{given.port}")
+    sys.stdout.flush()
+    return os.execv(program, command(program, configuration, given.out / "data", given.port))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
