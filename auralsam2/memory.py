@@ -1,12 +1,13 @@
 """SAM2's memory: what a decoded frame leaves behind, and how a later frame reads it. Batch one, real-valued throughout.
 
 Changed against the sam2 package, with the same result: rotary positions turn real pairs instead of complex numbers
-(complex numbers do not export), and values are projected after the attention, not before: the rows of a softmax sum to
-one, so softmax(Q K^T) (M W + b) = (softmax(Q K^T) M) W + b, and M is 64 wide where M W is 256.
+(complex numbers do not export); values are projected after the attention, not before: the rows of a softmax sum to
+one, so softmax(Q K^T) (M W + b) = (softmax(Q K^T) M) W + b, and M is 64 wide where M W is 256; and the keys of a frame
+are projected once for all its readers, which differ by a temporal encoding e alone: (M + e) W = M W + e W.
 """
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -46,6 +47,8 @@ class Remembered:
     """[N, C_mem] spatial memory; None when no later frame reads it."""
     pointer: Tensor
     """[1, C] object pointer."""
+    keys: dict[int, Tensor] = field(default_factory=dict)
+    """[N, C] by layer, of features and sine map; filled by the first frame that reads them."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class MemoryReading:
     Added frame by frame: positions of all the memory as one tensor would be a large constant for every reader.
     """
     num_pointer_tokens: int
+    keys: Callable[[int], Tensor] | None = None
+    """Of a layer, [R N + P, C]: what its projection makes of `placed`. None: that is yet to be computed."""
     absent: Tensor | None = None
     """[R N + P] bool: tokens that only fill a fixed shape and are not to be read; None where there are none."""
 
@@ -108,7 +113,7 @@ def gather(
     spatial memory, without a temporal encoding.
     """
     frames, pointed = reach(bank, frame, conditioning, reverse)
-    tokens, placed = [], []
+    tokens, placed, pointers = [], [], list[Tensor]()
     for index, temporal in frames:
         features = bank[index].features
         assert features is not None, "a frame that is read later must run the memory encoder"
@@ -118,9 +123,20 @@ def gather(
     if pointed:
         split = torch.cat([bank[index].pointer for index in pointed]).reshape(-1, positions.memory.shape[1])
         num_pointer_tokens = split.shape[0]
-        tokens.append(split)
-        placed.append(split)
-    return MemoryReading(torch.cat(tokens), torch.cat(placed), num_pointer_tokens)
+        pointers.append(split)
+
+    def keys(layer: int) -> Tensor:
+        project = sam.memory_attention.layers[layer].cross_attn_image.k_proj
+        parts = []
+        for index, temporal in frames:
+            kept, features = bank[index].keys, bank[index].features
+            assert features is not None
+            if layer not in kept:
+                kept[layer] = project(features + positions.memory)
+            parts.append(kept[layer] + F.linear(sam.maskmem_tpos_enc[temporal, 0], project.weight))
+        return torch.cat(parts + [project(split) for split in pointers])
+
+    return MemoryReading(torch.cat(tokens + pointers), torch.cat(placed + pointers), num_pointer_tokens, keys)
 
 
 def _self_attention(attention: RoPEAttention, x: Tensor, positions: Positions) -> Tensor:
@@ -131,9 +147,10 @@ def _self_attention(attention: RoPEAttention, x: Tensor, positions: Positions) -
     return out
 
 
-def _cross_attention(attention: RoPEAttention, x: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
+def _cross_attention(
+    attention: RoPEAttention, x: Tensor, k: Tensor, memory: MemoryReading, positions: Positions
+) -> Tensor:
     q = rotate(attention.q_proj(x), positions.cos, positions.sin)
-    k = attention.k_proj(memory.placed)
     num_spatial = k.shape[0] - memory.num_pointer_tokens
     spatial = k[:num_spatial].unflatten(0, (-1, x.shape[0]))
     spatial = rotate(spatial, positions.cos, positions.sin).flatten(0, 1)
@@ -144,10 +161,12 @@ def _cross_attention(attention: RoPEAttention, x: Tensor, memory: MemoryReading,
     return out
 
 
-def _fused_cross_attention(attention: RoPEAttention, x: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
+def _fused_cross_attention(
+    attention: RoPEAttention, x: Tensor, k: Tensor, memory: MemoryReading, positions: Positions
+) -> Tensor:
     read = operators.memory_attention(
         attention.q_proj(x),
-        attention.k_proj(memory.placed),
+        k,
         memory.tokens,
         positions.cos,
         positions.sin,
@@ -157,11 +176,13 @@ def _fused_cross_attention(attention: RoPEAttention, x: Tensor, memory: MemoryRe
     return out
 
 
-def _layer(layer: MemoryAttentionLayer, x: Tensor, memory: MemoryReading, positions: Positions, fused: bool) -> Tensor:
+def _layer(
+    layer: MemoryAttentionLayer, x: Tensor, k: Tensor, memory: MemoryReading, positions: Positions, fused: bool
+) -> Tensor:
     # The fused operator reads everything.
     cross_attention = _fused_cross_attention if fused and memory.absent is None else _cross_attention
     x = x + _self_attention(layer.self_attn, layer.norm1(x), positions)
-    x = x + cross_attention(layer.cross_attn_image, layer.norm2(x), memory, positions)
+    x = x + cross_attention(layer.cross_attn_image, layer.norm2(x), k, memory, positions)
     fed: Tensor = x + layer.linear2(F.relu(layer.linear1(layer.norm3(x))))
     return fed
 
@@ -169,8 +190,9 @@ def _layer(layer: MemoryAttentionLayer, x: Tensor, memory: MemoryReading, positi
 def attend(sam: SegmentAnything, image: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
     """Image tokens [N, C] that have read the memory, [N, C]."""
     x = image + INPUT_POSITION_WEIGHT * positions.image
-    for layer in sam.memory_attention.layers:
-        x = _layer(layer, x, memory, positions, sam.fused)
+    for index, layer in enumerate(sam.memory_attention.layers):
+        k = layer.cross_attn_image.k_proj(memory.placed) if memory.keys is None else memory.keys(index)
+        x = _layer(layer, x, k, memory, positions, sam.fused)
     out: Tensor = sam.memory_attention.norm(x)
     return out
 

@@ -108,7 +108,7 @@ class ReadGraph(nn.Module):
             torch.cat([memory[0].flatten(0, 1), split]),
             torch.cat([placed.flatten(0, 1), split]),
             split.shape[0],
-            absent,
+            absent=absent,
         )
         image = attend(self.sam, embedding[0].flatten(1).T, reading, positions)
         return (image.T.unflatten(1, embedding.shape[2:])[None],)

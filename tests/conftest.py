@@ -18,12 +18,12 @@ if not torch.cuda.is_available():
 from auralsam2 import AuralSAM2
 from auralsam2.log_mel import SAMPLE_RATE
 from auralsam2.training.showpiece import FRAMES_PER_SECOND, showpiece
-from export.repository import build_repository
 from export.settings import ExportSettings, load_model
 from service.config import ServerConfig
 from service.demo import free_ports
 from service.launcher import Launcher
 from service.overlay import write_video
+from tests.builds import SMALL, built_once
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -53,7 +53,13 @@ def compact_settings() -> ExportSettings:
 
 @pytest.fixture(scope="session")
 def compact_build(tmp_path_factory: pytest.TempPathFactory, compact_settings: ExportSettings) -> Path:
-    return build_repository(compact_settings, tmp_path_factory.mktemp("builds") / compact_settings.name)
+    return built_once(compact_settings, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def small_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of `SMALL`. Read only."""
+    return built_once(SMALL, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

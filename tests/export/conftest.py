@@ -14,27 +14,18 @@ import pytest
 from auralsam2 import AuralSAM2
 from export.gate import Passed
 from export.onnx_graph import export_stage
-from export.repository import build_repository
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
 from export.stages import STAGE_NAMES, Stage, build_stages
+from tests.builds import SMALL
 from tests.export.graphs_on_gpu import COMPACT, TINY, OnGpu, stages_of
 
-# 224 px: the 14 x 14 map, at which the released fusion's tokens straddle channels.
-SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")
 Array = npt.NDArray[Any]
 
 
 @pytest.fixture(scope="session")
 def small_settings() -> ExportSettings:
     return SMALL
-
-
-@pytest.fixture(scope="session")
-def small_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build as `auralsam2 export` writes it. Read only. tests/model_repository shares the folder."""
-    build = tmp_path_factory.getbasetemp() / SMALL.name
-    return build if build.is_dir() else build_repository(SMALL, build)
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ from export.stages import STAGE_NAMES
 from export.tensorrt import EngineRecord, check_engine, read_record, record_path
 from export.triton_config import parse
 from model_repository.stage_runtime.engine import file_sha256
+from tests.builds import SMALL
 from tests.export.engine_stand_ins import ADA, FakeBuilder, FakeDriver, fake_package, fake_tensorrt
 
-SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")
 L4 = Card("NVIDIA L4", 89)
 
 

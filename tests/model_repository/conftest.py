@@ -13,18 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from export.repository import build_repository
-from export.settings import ExportSettings
-
-SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")
 Array = npt.NDArray[Any]
-
-
-@pytest.fixture(scope="session")
-def small_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build as `auralsam2 export` writes it. Read only. tests/export shares the folder."""
-    build = tmp_path_factory.getbasetemp() / SMALL.name
-    return build if build.is_dir() else build_repository(SMALL, build)
 
 
 class ArithmeticEngine:

@@ -22,8 +22,7 @@ from model_repository.stage_runtime.engine import (
     first_non_finite,
     load_engine,
 )
-
-from .conftest import SMALL
+from tests.builds import SMALL
 
 
 def graph(build: Path, stage: str) -> Path:
