@@ -52,8 +52,10 @@ train: setup ## the run that made the shipped weights; killed, it goes on
 evaluate: setup ## M_J and M_F of the shipped weights on the procedural splits
 	$(BIN)/auralsam2 evaluate --out out/evaluation.json
 
-bench: setup ## seconds a clip on this CPU: the published implementation, our graphs, the service, in turns
+bench: setup ## seconds a clip on this CPU, against the published implementation; growing work; what each saving saves
 	$(BIN)/python -m loadtests.cpu --out out/bench-cpu
+	$(BIN)/python -m loadtests.cpu.growth --out out/bench-cpu
+	$(BIN)/python -m loadtests.cpu.savings --out out/bench-cpu
 
 bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the engine calls alone
 	$(BIN)/python -m loadtests.serving_overhead --build $(BUILD)

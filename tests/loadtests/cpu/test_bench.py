@@ -69,6 +69,7 @@ def test_every_way_answers_with_the_same_masks(record: dict[str, Any]) -> None:
         assert way["frames_per_s"] == pytest.approx(5 / way["median_s"])
         assert 1e8 < way["peak_bytes"] < 8e9
     assert record["ways"][REFERENCE]["ratio"] == 1.0
+    assert 0 < record["second_start_s"] < 300
     # Stages add up to the clip, but for what lies between them.
     spent = record["ways"][GRAPHS]["stages_s"]
     assert list(spent) == ["vggish", "hiera", "aural_fuser", "sam2_decoder"]
@@ -81,6 +82,7 @@ def test_table_and_picture_show_what_was_measured(record: dict[str, Any], tmp_pa
     assert len(rows) == len(record["ways"])
     assert f"| {record['ways'][SERVICE]['frames_per_s']:.2f} |" in text
     assert "GFLOP/s" in text
+    assert f"compact-256-t5 {record['second_start_s']:.0f} s" in text
     draw_waterfall([record], machine(), tmp_path / "waterfall.png")
     assert (tmp_path / "waterfall.png").read_bytes().startswith(b"\x89PNG")
 

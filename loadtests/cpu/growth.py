@@ -1,0 +1,149 @@
+"""`python -m loadtests.cpu.growth`: frames a second as clips get longer, and as more callers come.
+
+Lengths run in one process, in turns, so that the stages can be told apart; callers go through the service.
+Writes growth.json, growth.md and growth.png.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from loadtests.cpu.__main__ import build_of, say
+from loadtests.cpu.measure import Case
+from loadtests.cpu.report import COLOURS, machine, machine_sentence
+from loadtests.driving import Load, drive
+from loadtests.report import summarise
+from loadtests.serving_overhead import EngineChain
+from service.config import ServerConfig
+from service.demo import STAGES, free_ports
+from service.errors import AuralServeError
+from service.golden import Golden
+from service.launcher import Launcher
+
+LENGTHS, CALLERS = (1, 2, 3, 5, 7, 10), (1, 2, 4)
+WARM_UP_S = 3.0
+
+
+def by_length(builds: dict[int, Path], repeats: int) -> list[dict[str, Any]]:
+    """Milliseconds a frame by stage for each clip length: medians over `repeats` clips, in turns."""
+    chains = {length: (EngineChain(build), Golden.load(build)) for length, build in builds.items()}
+    spent: dict[int, list[dict[str, float]]] = {length: [] for length in chains}
+    for turn in range(repeats + 1):
+        for length, (chain, golden) in chains.items():
+            chain.run(golden.frames, golden.audio)
+            if turn:  # the first is the warm-up
+                spent[length].append(dict(chain.spent))
+    rows = []
+    for length, runs in spent.items():
+        stages = {name: 1e3 * statistics.median(run[name] for run in runs) / length for name in STAGES}
+        rows.append({"num_frames": length, "ms_a_frame": stages, "frames_per_s": 1e3 / sum(stages.values())})
+    return rows
+
+
+def by_callers(build: Path, num_frames: int, callers: Sequence[int], seconds: float, out: Path) -> list[dict[str, Any]]:
+    """Frames a second and latency for so many callers in a closed loop. Raises: AuralServeError."""
+    grpc_port, metrics_port = free_ports(2)
+    config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
+    rows = []
+    with Launcher(config, sink=lambda line: None):
+        for count in callers:
+            outcomes = drive(config.grpc_url, Load(seconds, users=count), out, name=f"callers_{count}")
+            summary = summarise(outcomes, num_frames, seconds, WARM_UP_S)
+            rows.append(
+                {"callers": count, "frames_per_s": summary.frames_per_s, "latency_ms": summary.latency_ms}
+                | {"by_code": summary.by_code}
+            )
+            say(f"callers    {count}: {summary.frames_per_s:.1f} frames/s")
+    return rows
+
+
+def markdown(record: dict[str, Any]) -> str:
+    lines = ["| frames a clip | frames/s | " + " | ".join(f"{name}, ms a frame" for name in STAGES) + " |"]
+    lines.append("|---:" * (2 + len(STAGES)) + "|")
+    for row in record["lengths"]:
+        stages = " | ".join(f"{row['ms_a_frame'][name]:.1f}" for name in STAGES)
+        lines.append(f"| {row['num_frames']} | {row['frames_per_s']:.1f} | {stages} |")
+    lines += ["", "| callers | frames/s | p50, ms a clip | p95 |", "|---:|---:|---:|---:|"]
+    for row in record["callers"]:
+        latency = row["latency_ms"]
+        lines.append(f"| {row['callers']} | {row['frames_per_s']:.1f} | {latency['p50']:.0f} | {latency['p95']:.0f} |")
+    lines += ["", f"`{record['preset']}`, {record['image_size']} px, {record['precision']}."]
+    lines.append(f"{machine_sentence(record['machine'])}.")
+    return "\n".join(lines) + "\n"
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Milliseconds a frame by stage over the length; frames a second over the callers."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 3.2), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+    lengths = [row["num_frames"] for row in record["lengths"]]
+    left.stackplot(
+        lengths,
+        [[row["ms_a_frame"][name] for row in record["lengths"]] for name in STAGES],
+        labels=STAGES,
+        colors=COLOURS,
+    )
+    left.set(title="ms a frame, one process", xlabel="frames a clip", xlim=(min(lengths), max(lengths)), ylim=(0, None))
+    left.legend(fontsize=7, frameon=False, loc="upper left")
+    right.plot(
+        [row["callers"] for row in record["callers"]],
+        [row["frames_per_s"] for row in record["callers"]],
+        marker="o",
+        color=COLOURS[0],
+    )
+    right.set(title="frames/s through gRPC", xlabel="callers", ylim=(0, None))
+    caption = (
+        f"{record['preset']}, {record['image_size']} px, {record['precision']}; {machine_sentence(record['machine'])}"
+    )
+    figure.supxlabel(caption, fontsize=7)
+    figure.savefig(path)
+
+
+def main(arguments: Sequence[str] | None = None, build: Callable[[Case, str], Path] = build_of) -> int:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.cpu.growth", description=__doc__)
+    parser.add_argument("--preset", default="compact")
+    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    parser.add_argument("--callers", type=int, nargs="+", default=CALLERS)
+    parser.add_argument("--callers-length", type=int, default=5, help="frames a clip of the callers")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of load for each number of callers")
+    parser.add_argument("--out", type=Path, default=Path("out/growth-cpu"))
+    given = parser.parse_args(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        lengths = sorted({*given.lengths, given.callers_length})
+        builds = {length: build(Case(given.preset, given.image_size, length), given.precision) for length in lengths}
+        record = {
+            "preset": given.preset,
+            "image_size": given.image_size,
+            "precision": given.precision,
+            "machine": machine(),
+            "lengths": by_length(builds, given.repeats),
+            "callers": by_callers(
+                builds[given.callers_length], given.callers_length, given.callers, given.seconds, given.out
+            ),
+        }
+    except (AuralServeError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    (given.out / "growth.json").write_text(json.dumps(record, indent=1) + "\n")
+    text = markdown(record)
+    (given.out / "growth.md").write_text(text)
+    draw(record, given.out / "growth.png")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
