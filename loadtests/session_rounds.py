@@ -116,7 +116,13 @@ def main() -> int:
         f" {arguments.clicks} clicks in one run, warm"
     )
     if arguments.json is not None:
-        record = {"build": manifest.name, "shares": shares, "memory_bytes": memory, **times}
+        record = {
+            "build": manifest.name,
+            "precision": manifest.precision,
+            "shares": shares,
+            "memory_bytes": memory,
+            **times,
+        }
         arguments.json.write_text(json.dumps(record, indent=1))
     return 0
 

@@ -211,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "throughput.md").write_text(markdown(found, caption))
-    record = {"machine": here, "engines": engines, "paper_gpu": PAPER_GPU, **found}
+    record = {"machine": here, "engines": engines, "paper_gpu": PAPER_GPU, "caption": caption, **found}
     (given.out / "throughput.json").write_text(json.dumps(record, indent=1) + "\n")
     draw_table(found["table_5"], caption, given.out / "throughput.png")
     print(markdown(found, caption))

@@ -292,13 +292,17 @@ def test_the_command_line(repository_root: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shipped(repository_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The report at full width for every architecture; the narrow preset, in bfloat16 too, for sm_90.
-
-    `make kernels-report` compiles all for all: three times as long.
+    """The report at full width: float16 for every architecture; float32, which takes longest, for the
+    oldest and the newest. The narrow preset for sm_90. `make kernels-report` compiles all for all.
     """
     report = tmp_path_factory.mktemp("report") / "kernels.json"
     rows: list[dict[str, Any]] = []
-    for choice in (["--dtype", "fp32", "fp16", "--matching", " x "], ["--capability", "90", "--matching", "compact"]):
+    choices = (
+        ["--dtype", "fp16", "--matching", " x "],
+        ["--dtype", "fp32", "--capability", "80", "120", "--matching", " x "],
+        ["--dtype", "fp16", "bf16", "--capability", "90", "--matching", "compact"],
+    )
+    for choice in choices:
         command = ["-m", "kernels.compilation", *choice, "--json", str(report)]
         result = run_apart(repository_root, *command)
         assert result.returncode == 0, result.stderr
@@ -336,11 +340,16 @@ def test_the_table_in_the_readme_is_this_report(
     """Cells read "registers / shared KB / tensor-core instructions", a column an architecture."""
     text = (repository_root / "kernels" / "README.md").read_text().partition(title)[2]
     lines = [line for line in text.partition("\n\n")[2].split("\n\n")[0].splitlines() if line.startswith("| `")]
-    written = {line.split("`")[1]: [cell.strip() for cell in line.split("|")[3:-1]] for line in lines}
+    written = {
+        line.split("`")[1]: dict(zip(CAPABILITIES, (cell.strip() for cell in line.split("|")[3:-1]), strict=True))
+        for line in lines
+    }
     found: dict[str, dict[int, str]] = {}
     for row in shipped:
         if row["dtype"] == dtype and " x " in row["plan"]:
             kibibytes = f"{row['shared_bytes'] / 1024:.0f}"
             cell = f"{row['registers']} / {kibibytes} / {row['tensor_core_instructions']}"
             found.setdefault(row["name"], {}).setdefault(row["capability"], cell)
-    assert written == {name: [cells[capability] for capability in CAPABILITIES] for name, cells in found.items()}
+    assert written.keys() == found.keys()
+    for name, cells in found.items():
+        assert cells == {capability: written[name][capability] for capability in cells}, name

@@ -44,4 +44,4 @@ def test_the_table_says_before_and_after(tmp_path: Path, capsys: pytest.CaptureF
     assert savings.main(["--case", "compact:224:2", "--rounds", "1", "--out", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert text.count(" -> ") == 3 * 7
-    assert text == (tmp_path / "savings.md").read_text()
+    assert text == (tmp_path / "savings.md").read_text() + "\n"
