@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILD := build/compact-256-t5
 SESSION_BUILD := build/hiera_tiny-512-t5
 
-.PHONY: help setup demo test check format train evaluate bench bench-serving bench-sessions loadtest monitoring dashboard bench-kernels kernels-report clean
+.PHONY: help setup demo test check format train evaluate bench bench-serving bench-sessions loadtest soak results monitoring dashboard bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,12 +61,18 @@ bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the 
 	$(BIN)/python -m loadtests.serving_overhead --build $(BUILD)
 
 bench-sessions: setup $(SESSION_BUILD)/manifest.json ## a later round of a session against its first, at 512 px
-	$(BIN)/python -m loadtests.session_rounds --build $(SESSION_BUILD)
+	$(BIN)/python -m loadtests.session_rounds --build $(SESSION_BUILD) --json out/bench-sessions.json
 
 loadtest: setup $(BUILD)/manifest.json ## two minutes of load on the embedded server, overload, and the throughput table
 	$(BIN)/python -m loadtests.run --build $(BUILD) --out out/load
 	$(BIN)/python -m loadtests.throughput_table --build $(BUILD) --out out/load
 	$(BIN)/python -m loadtests.overload --build $(BUILD) --out out/load
+
+soak: setup $(BUILD)/manifest.json ## a quarter of an hour of load: does memory grow
+	$(BIN)/python -m loadtests.run --build $(BUILD) --scenario soak --duration 900 --out out/soak
+
+results: setup ## keep what bench, bench-sessions, loadtest and soak wrote, and write loadtests/results/README.md of it
+	$(BIN)/python -m loadtests.collect
 
 monitoring: setup ## Prometheus for a server of this machine (auralsam2 serve --exporter-port 8003)
 	$(BIN)/python -m service.monitoring.local

@@ -123,6 +123,7 @@ def main() -> int:
             "memory_bytes": memory,
             **times,
         }
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(record, indent=1))
     return 0
 
