@@ -124,22 +124,17 @@ def _through_service(url: str, mode: Mode, clip: Clip) -> Callable[[], object]:
 
 
 def published(manifest: Manifest, clip: Clip) -> Callable[[], object]:
-    """The network of a build's preset, eager, float32, nothing fused or folded, from the clip's bytes to its logits."""
+    """The network of a build's preset in the published steps, eager, float32, from the clip's bytes to its logits."""
     import torch
 
-    from auralsam2.image_encoder import normalise
-    from auralsam2.log_mel import LogMel
+    from auralsam2.published import Published
     from export.settings import ExportSettings, load_model
 
     settings = ExportSettings(manifest.preset, image_size=manifest.image_size, num_frames=manifest.num_frames)
-    network, log_mel = load_model(settings).eval(), LogMel()
+    network = Published(load_model(settings))
     frames, audio = torch.from_numpy(clip.frames), torch.from_numpy(clip.audio)
 
-    def call() -> object:
-        with torch.inference_mode():
-            return network(normalise(frames), log_mel(audio))
-
-    return call
+    return lambda: network(frames, audio)
 
 
 def tables(measured: Sequence[Timed]) -> dict[str, list[dict[str, Any]]]:
