@@ -51,8 +51,8 @@ WARM_UP = 50
 class Settings:
     """One run. The same settings and folder: the same run, continued."""
 
-    clips: int = 160
-    steps: int = 2000
+    clips: int = 240
+    steps: int = 4200
     checkpoint: str | None = None
     """The trained network that is to learn prompts; None: the shipped one."""
     learning_rate: float = 1e-3
