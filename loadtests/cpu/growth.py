@@ -86,14 +86,13 @@ def draw(record: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(9.0, 3.2), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     lengths = [row["num_frames"] for row in record["lengths"]]
-    left.stackplot(
-        lengths,
-        [[row["ms_a_frame"][name] for row in record["lengths"]] for name in STAGES],
-        labels=STAGES,
-        colors=COLOURS,
-    )
-    left.set(title="ms a frame, one process", xlabel="frames a clip", xlim=(min(lengths), max(lengths)), ylim=(0, None))
-    left.legend(fontsize=7, frameon=False, loc="upper left")
+    bottom = [0.0] * len(lengths)
+    for name, colour in zip(STAGES, COLOURS, strict=True):
+        heights = [row["ms_a_frame"][name] for row in record["lengths"]]
+        left.bar([str(length) for length in lengths], heights, bottom=bottom, color=colour, label=name)
+        bottom = [below + height for below, height in zip(bottom, heights, strict=True)]
+    left.set(title="ms a frame, one process", xlabel="frames a clip", ylim=(0, 1.25 * max(bottom)))
+    left.legend(fontsize=7, frameon=False, loc="upper left", ncols=len(STAGES))
     right.plot(
         [row["callers"] for row in record["callers"]],
         [row["frames_per_s"] for row in record["callers"]],

@@ -148,7 +148,9 @@ def test_a_stage_is_one_python_model_on_the_cpu(name: str, configs: dict[str, An
     assert group.kind == group.KIND_CPU
     parameters = {key: value.string_value for key, value in config.parameters.items()}
     added = {"conditioning_frame"} if "MASK_INPUT" in {entry.name for entry in config.input} else set()
-    assert set(parameters) == {"engine", "precision", "frames_per_call", "sha256"} | added
+    # Where clips enter and leave.
+    added |= {"vggish": {"max_clips_in_flight", "clip_timeout_s"}, "sam2_decoder": {"ends_clip"}}.get(name, set())
+    assert set(parameters) == {"engine", "precision", "preset", "frames_per_call", "sha256"} | added
     assert (parameters["engine"], parameters["precision"]) == ("openvino", "float32")
     assert parameters["frames_per_call"] == ("1" if name == "hiera" else "2")
 

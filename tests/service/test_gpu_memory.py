@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from auralsam2 import AuralSAM2
 from export.settings import ExportSettings, load_model
 from export.stages import STAGE_NAMES, build_stages
 from export.triton_config import parse, render, render_gpu, tensors
@@ -43,10 +44,11 @@ def test_the_configurations_of_a_gpu_build(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_the_pool_of_a_large_preset_holds_two_clips(tmp_path: Path) -> None:
-    settings = ExportSettings(preset="hiera_base_plus")
-    names = (*STAGE_NAMES, "auralsam2")
-    texts = {name: render(settings, name, frames_per_call=1, sha256="0" * 64) for name in names}
-    counted = write_models(tmp_path, texts)
+    settings = ExportSettings(preset="hiera_base_plus", target="tensorrt")
+    model = AuralSAM2.from_preset(settings.preset, settings.size)
+    stages = build_stages(model, settings.num_frames, 0, settings.read_out, settings.num_frames, hands_on_tokens=True)
+    texts = {stage.name: render_gpu(settings, stage, "0" * 64) for stage in stages}
+    counted = write_models(tmp_path, {**texts, "auralsam2": render(settings, "auralsam2")})
     (tmp_path / "hiera" / "1" / "model.plan").write_bytes(b"x" * 1000)
     memory = plan_memory(tmp_path)
     clip = sum(counted[name] for name in STAGE_NAMES)
