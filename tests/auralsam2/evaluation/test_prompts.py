@@ -7,13 +7,13 @@ from auralsam2.evaluation.in_process import load_network
 from auralsam2.evaluation.procedural import read_split
 from auralsam2.evaluation.prompts import Found, combine, score_prompts
 
-CLIPS = 12
+CLIPS = 40
 
 
 @pytest.fixture(scope="module")
 def figures() -> dict[str, float]:
-    # Another seed than the model card's: nobody has looked at these clips.
-    return score_prompts(read_split("multi", CLIPS, seed=77), load_network("compact")[0])
+    # The first of the model card's two hundred: a difference of 0.05 needs many, and others vary by 0.02.
+    return score_prompts(read_split("multi", CLIPS), load_network("compact")[0])
 
 
 def test_box_and_points_add_to_sound(figures: dict[str, float]) -> None:
