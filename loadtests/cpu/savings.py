@@ -6,7 +6,6 @@ Writes savings.json and savings.md.
 """
 
 import argparse
-import copy
 import dataclasses
 import json
 import sys
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from auralsam2 import AuralSAM2, image_encoder, mask_decoder
+from auralsam2.fusion import AudioVisualFusion, fold
 from auralsam2.memory import Remembered, attend, gather, remember
 from auralsam2.positions import sine_2d
 from auralsam2.presets import IMAGE_SIZES, STRIDE
@@ -27,6 +27,7 @@ from auralsam2.windowed_trunk import windowed_features
 from export.stages import HieraStage
 from kernels.bench import in_turns
 from kernels.counting import Counted, counted
+from kernels.fusion.pytorch import fuse
 from loadtests.cpu.measure import Case
 from loadtests.cpu.report import machine, machine_sentence
 
@@ -47,7 +48,7 @@ class Saving:
 
 def savings(model: AuralSAM2, num_frames: int) -> Iterator[Saving]:
     """All of them, for clips of `num_frames` frames. Maps are noise: neither count nor time depends on them."""
-    fused, sam, fuser = copy.deepcopy(model).fuse(), model.v_model, model.aural_fuser
+    sam, fuser = model.v_model, model.aural_fuser
     hiera, size, width = HieraStage(model), model.image_size, model.preset.width
     draw = torch.Generator().manual_seed(0)
 
@@ -79,12 +80,14 @@ def savings(model: AuralSAM2, num_frames: int) -> Iterator[Saving]:
     )
     side = size // STRIDE
     visual, sound = noise(num_frames, side**2, width), noise(num_frames, width)
-    plain, low_rank = fuser.fusion_modules[0], fused.aural_fuser.fusion_modules[0]
+    plain = fuser.fusion_modules[0]
+    assert isinstance(plain, AudioVisualFusion)
+    weights = fold(plain)
     yield Saving(
         "Fusion in low rank, batch norms and scales folded",
         "auralsam2/test_fused.py",
         lambda: plain(visual, sound, side),
-        lambda: low_rank(visual, sound, side),
+        lambda: fuse(visual, sound, weights, plain.form),
         len(fuser.fusion_modules),
     )
     positions = model.positions()
