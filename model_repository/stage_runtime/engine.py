@@ -1,5 +1,6 @@
 """The CPU engines that run an ONNX file: OpenVINO, and ONNX Runtime as the named alternative."""
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Mapping
@@ -46,7 +47,11 @@ class OpenVinoEngine:
         settings = {"INFERENCE_PRECISION_HINT": OPENVINO_PRECISION[precision], "PERFORMANCE_HINT": "LATENCY"}
         if cache_dir is not None:
             settings["CACHE_DIR"] = str(cache_dir)
-        compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+        # The decoder and the sessions open the same graphs when a server starts, and two processes that write one file of
+        # the cache fail. Locked is the graph, which may be read only.
+        with path.open("rb") as graph:
+            fcntl.flock(graph, fcntl.LOCK_EX)
+            compiled = openvino.Core().compile_model(str(path), "CPU", settings)
         self.input_shapes = {port.any_name: tuple(port.shape) for port in compiled.inputs}
         self.output_shapes = {port.any_name: tuple(port.shape) for port in compiled.outputs}
         self._names = list(self.output_shapes)

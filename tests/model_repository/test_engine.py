@@ -110,6 +110,27 @@ def test_compiled_models_are_kept_in_the_cache_and_answer_the_same(small_build: 
     np.testing.assert_array_equal(again, fresh)
 
 
+def test_a_graph_is_compiled_by_one_process_at_a_time(
+    small_build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that write one file of OpenVINO's cache fail, and the decoder and the sessions open the same graphs."""
+    import fcntl
+
+    import openvino
+
+    path, compile_model = graph(small_build, "vggish"), openvino.Core.compile_model
+
+    def compiled(core: openvino.Core, *given: Any) -> Any:
+        with path.open("rb") as again, pytest.raises(BlockingIOError):
+            fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return compile_model(core, *given)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", compiled)
+    load_engine("openvino", path, cache_dir=tmp_path / "cache")
+    with path.open("rb") as free:
+        fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def test_the_cache_folder_comes_from_the_launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("AURALSAM2_CACHE_DIR", raising=False)
     assert cache_dir_from_environment() is None
