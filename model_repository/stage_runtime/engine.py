@@ -47,8 +47,8 @@ class OpenVinoEngine:
         settings = {"INFERENCE_PRECISION_HINT": OPENVINO_PRECISION[precision], "PERFORMANCE_HINT": "LATENCY"}
         if cache_dir is not None:
             settings["CACHE_DIR"] = str(cache_dir)
-        # The decoder and the sessions open the same graphs when a server starts, and two processes that write one file of
-        # the cache fail. Locked is the graph, which may be read only.
+        # The decoder and the sessions open the same graphs when a server starts, and two processes that write one file
+        # of the cache fail. Locked is the graph, which may be read only.
         with path.open("rb") as graph:
             fcntl.flock(graph, fcntl.LOCK_EX)
             compiled = openvino.Core().compile_model(str(path), "CPU", settings)
