@@ -21,11 +21,14 @@ ARG PYTHON_DIGEST=
 
 FROM python:${PYTHON_VERSION}${PYTHON_DIGEST:+@${PYTHON_DIGEST}} AS cpu-builder
 
+# Where pip keeps what it fetched, in a mount that no layer holds.
+ENV PIP_CACHE_DIR=/var/cache/pip
+
 WORKDIR /source
 COPY requirements requirements
 # As in the Makefile: torch first and pinned; sam2 without its dependencies and against that torch; the server's own
 # environment with numpy 1. pip stays outside of both environments, so it is not in the image either.
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/auralsam2 \
     && python3 -m pip --python /opt/auralsam2/bin/python install setuptools==84.2.1 wheel==0.48.0 \
@@ -41,7 +44,7 @@ COPY export export
 COPY kernels kernels
 COPY model_repository model_repository
 COPY service service
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     python3 -m pip --python /opt/auralsam2/bin/python install --no-build-isolation ".[export]"
 
@@ -93,6 +96,9 @@ ENTRYPOINT ["entrypoint"]
 
 FROM nvcr.io/nvidia/tritonserver:${TRITON_VERSION}-py3${TRITON_DIGEST:+@${TRITON_DIGEST}} AS gpu-builder
 
+# Where pip keeps what it fetched, in a mount that no layer holds.
+ENV PIP_CACHE_DIR=/var/cache/pip
+
 # An engine runs on the TensorRT that built it, so this is the image's own; the builder stops when it is not.
 # Beside TRITON_VERSION=26.08 stands TensorRT 11.2.1.
 ARG TENSORRT_VERSION=11.2.1
@@ -103,7 +109,7 @@ RUN found=$(find / -xdev -name 'libnvinfer.so.*.*.*' -printf '%f\n' | sort -u | 
 
 WORKDIR /source
 COPY requirements requirements
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/auralsam2 \
     && python3 -m pip --python /opt/auralsam2/bin/python install setuptools==84.2.1 wheel==0.48.0 \
@@ -117,7 +123,7 @@ COPY export export
 COPY kernels kernels
 COPY model_repository model_repository
 COPY service service
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     python3 -m pip --python /opt/auralsam2/bin/python install --no-build-isolation ".[export]"
 

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -22,6 +22,18 @@ MODEL_FILE = "model.onnx"
 
 # A stage: a request's tensors and its optional ones, by name -> the answer.
 Logic = Callable[[Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
+
+
+class Parts(NamedTuple):
+    """What a stage's logic is made of."""
+
+    stage: Stage
+    outputs: list[TensorShape]
+    shapes: Mapping[str, TensorShape]
+    """Of all inputs and outputs, by name; the clip's own tensor first."""
+    parameters: Mapping[str, str]
+    folder: Path
+    """Where the graphs lie."""
 
 
 def _tensors(entries: list[dict[str, Any]]) -> list[TensorShape]:
@@ -59,23 +71,16 @@ class StageModel:
         outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] != PROMPT_MODE]
         inputs = [shapes[name] for name in self._input_names]
         self._stage = Stage(engine, inputs, outputs, int(parameters["frames_per_call"]))
-        self._logic = self.logic(self._stage, outputs, shapes, parameters, path.parent)
+        self._logic = self.logic(Parts(self._stage, outputs, shapes, parameters, path.parent))
         labels = {"model": parameters.get("preset", ""), "precision": precision}
         # Every stage of a server is a child of the same process.
         table = ClipTable(table_path(os.environ.get("AURALSAM2_LAUNCH", ""), os.getppid()))
         role = Role.from_parameters(self._name, parameters)
         self._passage = Passage(role, table, Telemetry(pb_utils, labels), int(config["input"][0]["dims"][0]))
 
-    def logic(
-        self,
-        stage: Stage,
-        outputs: list[TensorShape],
-        shapes: Mapping[str, TensorShape],
-        parameters: Mapping[str, str],
-        folder: Path,
-    ) -> Logic:
+    def logic(self, parts: Parts) -> Logic:
         """What answers a request. Here: the stage, which knows no optional tensors."""
-        return lambda inputs, optional: stage(inputs)
+        return lambda inputs, optional: parts.stage(inputs)
 
     def finalize(self) -> None:
         self._passage.close()
@@ -116,38 +121,24 @@ class StageModel:
 class SoundModel(StageModel):
     """A stage that rests when a request switches the sound off. The one that takes prompts refuses bad ones."""
 
-    def logic(
-        self,
-        stage: Stage,
-        outputs: list[TensorShape],
-        shapes: Mapping[str, TensorShape],
-        parameters: Mapping[str, str],
-        folder: Path,
-    ) -> Logic:
-        return SoundStage(stage, outputs, clip_size(shapes, parameters) if "MASK_INPUT" in shapes else None)
+    def logic(self, parts: Parts) -> Logic:
+        takes_prompts = "MASK_INPUT" in parts.shapes
+        return SoundStage(parts.stage, parts.outputs, clip_size(parts) if takes_prompts else None)
 
 
 class DecoderModel(StageModel):
     """The decoder, with SAM2's own prompts beside the sound."""
 
-    def logic(
-        self,
-        stage: Stage,
-        outputs: list[TensorShape],
-        shapes: Mapping[str, TensorShape],
-        parameters: Mapping[str, str],
-        folder: Path,
-    ) -> Logic:
-        decoder = PromptedDecoder.load(
-            folder, parameters["engine"], parameters["precision"], cache_dir_from_environment()
-        )
-        return DecoderStage(stage, decoder, clip_size(shapes, parameters))
+    def logic(self, parts: Parts) -> Logic:
+        engine, precision = parts.parameters["engine"], parts.parameters["precision"]
+        decoder = PromptedDecoder.load(parts.folder, engine, precision, cache_dir_from_environment())
+        return DecoderStage(parts.stage, decoder, clip_size(parts))
 
 
-def clip_size(shapes: Mapping[str, TensorShape], parameters: Mapping[str, str]) -> ClipSize:
+def clip_size(parts: Parts) -> ClipSize:
     """Of a stage that takes prompts: a mask has a quarter of the frame's side."""
-    first = next(iter(shapes.values()))
-    return ClipSize(first.shape[0], 4 * shapes["MASK_INPUT"].shape[0], int(parameters["conditioning_frame"]))
+    first, mask = next(iter(parts.shapes.values())), parts.shapes["MASK_INPUT"]
+    return ClipSize(first.shape[0], 4 * mask.shape[0], int(parts.parameters["conditioning_frame"]))
 
 
 def prompts_of(answer: Mapping[str, Array]) -> str:

@@ -10,10 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from service.golden import Golden
 from service.monitoring.dashboard import queries
 from service.monitoring.local import FOLDER, command, write_configuration
 from service.supervisor import Supervisor
+from tests.service.toy.running import eventually
 
 pytestmark = [
     pytest.mark.skipif(
@@ -43,17 +43,6 @@ pytestmark = [
 FRAMES = 5
 LOAD_S, WINDOW_S = 24.0, 16
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def eventually(condition: Callable[[], Any], within_s: float = 30) -> Any:
-    """The first true value of a condition; fails the test when none comes."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"not so after {within_s} s")
 
 
 @dataclass
