@@ -158,8 +158,12 @@ def overload(watch: Watch, steady: list[Any], tmp_path_factory: pytest.TempPathF
 
 
 def test_at_twice_the_rate_the_excess_is_refused_and_nothing_is_lost(overload: list[Any]) -> None:
-    verdicts = judge(overload)
-    assert all(verdict.holds for verdict in verdicts), verdicts
+    """What is counted. Rates and times need half a minute of a quiet machine: `make loadtest` judges them, by the same
+    `judge`, and fails where they do not hold.
+    """
+    *_, each_ended_once, both_sides_agree = judge(overload)
+    assert each_ended_once.holds, each_ended_once
+    assert both_sides_agree.holds, both_sides_agree
     codes = overload[2].summary.by_code
     assert set(codes) == {"OK", "UNAVAILABLE"}
 
@@ -203,8 +207,13 @@ def test_after_the_storm_memory_files_and_places_are_as_before(watch: Watch, tmp
         )
 
     url = supervisor.config.grpc_url
-    drive(url, Load(3, users=2), tmp_path)
-    before = held()
+    # Pools of shared memory grow in steps, with what happens to be in flight, until they hold the most there was.
+    rounds = [held()]
+    while len(rounds) < 2 or rounds[-1][1:] != rounds[-2][1:]:
+        assert len(rounds) < 8, rounds
+        drive(url, Load(3, users=2), tmp_path)
+        rounds.append(held())
+    before = rounds[-1]
     drive(url, Load(6, users=2), tmp_path)
     after = held()
     assert after[0] <= 1.02 * before[0]
