@@ -37,6 +37,12 @@ class Positions:
     cos: Tensor
     sin: Tensor
     """Rotary tables, each [N, C/2]."""
+    exchange: Tensor | None = None
+    """Of `pair_exchange`, for graphs that rotate by a product; None: pairs are taken apart."""
+
+    def rotated(self, x: Tensor) -> Tensor:
+        """Features [..., N, C] with their rotary positions."""
+        return rotate(x, self.cos, self.sin, self.exchange)
 
 
 @dataclass(frozen=True)
@@ -140,8 +146,7 @@ def gather(
 
 
 def _self_attention(attention: RoPEAttention, x: Tensor, positions: Positions) -> Tensor:
-    q = rotate(attention.q_proj(x), positions.cos, positions.sin)
-    k = rotate(attention.k_proj(x), positions.cos, positions.sin)
+    q, k = positions.rotated(attention.q_proj(x)), positions.rotated(attention.k_proj(x))
     mixed = F.scaled_dot_product_attention(q[None, None], k[None, None], attention.v_proj(x)[None, None])
     out: Tensor = attention.out_proj(mixed[0, 0])
     return out
@@ -150,10 +155,9 @@ def _self_attention(attention: RoPEAttention, x: Tensor, positions: Positions) -
 def _cross_attention(
     attention: RoPEAttention, x: Tensor, k: Tensor, memory: MemoryReading, positions: Positions
 ) -> Tensor:
-    q = rotate(attention.q_proj(x), positions.cos, positions.sin)
+    q = positions.rotated(attention.q_proj(x))
     num_spatial = k.shape[0] - memory.num_pointer_tokens
-    spatial = k[:num_spatial].unflatten(0, (-1, x.shape[0]))
-    spatial = rotate(spatial, positions.cos, positions.sin).flatten(0, 1)
+    spatial = positions.rotated(k[:num_spatial].unflatten(0, (-1, x.shape[0]))).flatten(0, 1)
     k = torch.cat([spatial, k[num_spatial:]])
     bias = None if memory.absent is None else torch.where(memory.absent, -torch.inf, torch.zeros(()))[None, None, None]
     read = F.scaled_dot_product_attention(q[None, None], k[None, None], memory.tokens[None, None], attn_mask=bias)
@@ -176,25 +180,40 @@ def _fused_cross_attention(
     return out
 
 
-def _layer(
+def _look_around(layer: MemoryAttentionLayer, x: Tensor, positions: Positions) -> Tensor:
+    return x + _self_attention(layer.self_attn, layer.norm1(x), positions)
+
+
+def _look_back(
     layer: MemoryAttentionLayer, x: Tensor, k: Tensor, memory: MemoryReading, positions: Positions, fused: bool
 ) -> Tensor:
-    # The fused operator reads everything.
-    cross_attention = _fused_cross_attention if fused and memory.absent is None else _cross_attention
-    x = x + _self_attention(layer.self_attn, layer.norm1(x), positions)
+    # The fused operator reads everything, and takes pairs apart by itself.
+    fused = fused and memory.absent is None and positions.exchange is None
+    cross_attention = _fused_cross_attention if fused else _cross_attention
     x = x + cross_attention(layer.cross_attn_image, layer.norm2(x), k, memory, positions)
     fed: Tensor = x + layer.linear2(F.relu(layer.linear1(layer.norm3(x))))
     return fed
 
 
-def attend(sam: SegmentAnything, image: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
-    """Image tokens [N, C] that have read the memory, [N, C]."""
-    x = image + INPUT_POSITION_WEIGHT * positions.image
+def prepare(sam: SegmentAnything, image: Tensor, positions: Positions) -> Tensor:
+    """What `attend` makes of image tokens [N, C] before it reads any memory, whatever that is, [N, C]."""
+    return _look_around(sam.memory_attention.layers[0], image + INPUT_POSITION_WEIGHT * positions.image, positions)
+
+
+def attend_prepared(sam: SegmentAnything, x: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
+    """`attend` for tokens [N, C] of `prepare`."""
     for index, layer in enumerate(sam.memory_attention.layers):
+        if index:
+            x = _look_around(layer, x, positions)
         k = layer.cross_attn_image.k_proj(memory.placed) if memory.keys is None else memory.keys(index)
-        x = _layer(layer, x, k, memory, positions, sam.fused)
+        x = _look_back(layer, x, k, memory, positions, sam.fused)
     out: Tensor = sam.memory_attention.norm(x)
     return out
+
+
+def attend(sam: SegmentAnything, image: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
+    """Image tokens [N, C] that have read the memory, [N, C]."""
+    return attend_prepared(sam, prepare(sam, image, positions), memory, positions)
 
 
 def remember(sam: SegmentAnything, embedding: Tensor, mask_logits: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 TEMPERATURE = 10000.0
 NORMALISE_EPS = 1e-6
+EXCHANGE_BLOCK = 16
 
 
 def sine_2d(width: int, side: int) -> Tensor:
@@ -38,7 +39,32 @@ def rotary_tables(width: int, side: int) -> tuple[Tensor, Tensor]:
     return angle.cos(), angle.sin()
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[2i], x[2i+1]) of `x` [..., N, width] by the table's angle; equal to SAM2's complex product."""
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+def pair_exchange(width: int) -> Tensor:
+    """[B, B] float32: a row times this matrix has the two of each pair (a, b) exchanged and one turned, (-b, a).
+
+    B divides `width`. A block of 16 was the fastest on a CPU with AVX2.
+    """
+    block = math.gcd(width, EXCHANGE_BLOCK)
+    first = torch.arange(0, block, 2)
+    exchange = torch.zeros(block, block)
+    exchange[first + 1, first], exchange[first, first + 1] = -1.0, 1.0
+    return exchange
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, exchange: Tensor | None = None) -> Tensor:
+    """Turn each pair (x[2i], x[2i+1]) of `x` [..., N, width] by the table's angle; equal to SAM2's complex product.
+
+    Args:
+        exchange: of `pair_exchange`: pairs are exchanged by a product with it and not taken apart, for engines whose
+            splits and joins are slower than a small product.
+    """
+    if exchange is None:
+        even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+    exchanged = (x.reshape(-1, exchange.shape[0]) @ exchange).reshape(x.shape)
+    return x * _for_both(cos) + exchanged * _for_both(sin)
+
+
+def _for_both(table: Tensor) -> Tensor:
+    """[N, width] from [N, width / 2]: the angle of a pair, for each of the two."""
+    return table[..., None].expand(*table.shape, 2).flatten(-2)

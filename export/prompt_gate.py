@@ -80,7 +80,10 @@ def _calls(
     yield decode, given | {"MASK_PROMPT": mask, "MASK_GIVEN": torch.ones(1)}
     if not memory:
         return
-    write, *reads = memory
+    write, prepare, *reads = memory
+    last = {"IMAGE_EMBEDDING": embedding[-1:]}
+    prepared = run_network(prepare, last)["TOKENS"]
+    yield prepare, last
     written = []
     for frame in range(max(2, settings.num_frames - 1)):
         inputs = {
@@ -101,7 +104,7 @@ def _calls(
         yield (
             read,
             {
-                "IMAGE_EMBEDDING": embedding[-1:],
+                "TOKENS": prepared,
                 "MEMORY": tokens[:, :size],
                 "TEMPORAL": model.v_model.maskmem_tpos_enc.detach()[-1, 0].expand(1, size, -1),
                 "REMEMBERED": present[0],

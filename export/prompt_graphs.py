@@ -1,8 +1,9 @@
 """The small graphs from which the CPU stage tracks SAM2's own prompts, frame by frame: decode, remember, read memory.
 
 A clip with prompts has no fixed order of frames, so its loop runs in the stage (`stage_runtime/prompted.py`) around
-graphs of fixed shapes: one decodes a frame, one turns its mask into a memory, and one for each number of remembered
-frames reads them. They share one file of weights. Constants that the loop itself adds lie beside them.
+graphs of fixed shapes: one decodes a frame, one turns its mask into a memory, one prepares a frame for reading, and one
+for each number of remembered frames reads them. They share one file of weights. Constants that the loop itself adds lie
+beside them.
 """
 
 import json
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from auralsam2 import AuralSAM2, mask_decoder
-from auralsam2.memory import MemoryReading, attend, enlarge, remember_mask
+from auralsam2.memory import MemoryReading, attend_prepared, enlarge, prepare, remember_mask
 from auralsam2.presets import STRIDE
 from auralsam2.prompted_masks import NUM_MASKS, decode_prompted
 from auralsam2.prompts import NUM_SLOTS, mask_embedding, sparse_tokens
@@ -22,9 +23,9 @@ from export.onnx_graph import export_stage
 from export.shared_weights import share_weights
 from export.stages import PositionBuffers, Stage, TensorSpec
 from model_repository.stage_runtime.engine import file_sha256
-from model_repository.stage_runtime.prompted import CONSTANTS, DECODE, INDEX, READ, WEIGHTS, WRITE
+from model_repository.stage_runtime.prompted import CONSTANTS, DECODE, INDEX, PREPARE, READ, WEIGHTS, WRITE
 
-INDEX_FORMAT = 1
+INDEX_FORMAT = 2
 
 
 class DecodeGraph(nn.Module):
@@ -75,17 +76,30 @@ class WriteGraph(nn.Module):
         return (remember_mask(self.sam, embedding, mask)[None],)
 
 
-class ReadGraph(nn.Module):
-    """A frame that reads R remembered frames and the object pointers of the clip. Empty places are masked out."""
+class PrepareGraph(nn.Module):
+    """A frame before it reads any memory."""
 
     def __init__(self, model: AuralSAM2) -> None:
         super().__init__()
         self.sam = model.v_model
-        self.positions = PositionBuffers(model)
+        self.positions = PositionBuffers(model, by_product=True)
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor]:
+        """-> tokens [1, N, C]."""
+        return (prepare(self.sam, embedding[0].flatten(1).T, self.positions())[None],)
+
+
+class ReadGraph(nn.Module):
+    """A prepared frame that reads R remembered frames and the clip's object pointers. Empty places are masked out."""
+
+    def __init__(self, model: AuralSAM2) -> None:
+        super().__init__()
+        self.sam, self.side = model.v_model, model.image_size // STRIDE
+        self.positions = PositionBuffers(model, by_product=True)
 
     def forward(
         self,
-        embedding: Tensor,
+        tokens: Tensor,
         memory: Tensor,
         temporal: Tensor,
         remembered: Tensor,
@@ -110,18 +124,17 @@ class ReadGraph(nn.Module):
             split.shape[0],
             absent=absent,
         )
-        image = attend(self.sam, embedding[0].flatten(1).T, reading, positions)
-        return (image.T.unflatten(1, embedding.shape[2:])[None],)
+        image = attend_prepared(self.sam, tokens[0], reading, positions)
+        return (image.T.unflatten(1, (self.side, self.side))[None],)
 
 
 def memory_sizes(num_frames: int) -> tuple[int, ...]:
     """For how many remembered frames there is a graph; between them, places stay empty.
 
-    One prompted frame and the frames before a tracked one are 7 at most; several prompts in a long clip may be more. A
-    graph for every number would save a sixth of the attention to the memory (T = 5) and cost 3 s of export each.
+    One prompted frame and the frames before a tracked one are 7 at most; several prompts in a long clip may be more.
     """
     last = num_frames - 1
-    return tuple(size for size in (2, 4, NUM_MEMORY_FRAMES) if size < last) + ((last,) if last else ())
+    return tuple(size for size in (1, 2, 3, 4, NUM_MEMORY_FRAMES) if size < last) + ((last,) if last else ())
 
 
 def prompt_stages(model: AuralSAM2, num_frames: int) -> tuple[Stage, ...]:
@@ -159,12 +172,14 @@ def prompt_stages(model: AuralSAM2, num_frames: int) -> tuple[Stage, ...]:
         (floats("MEMORY", side * side, memory_width),),
         1,
     )
+    tokens = floats("TOKENS", side * side, width)
+    prepared = Stage(PREPARE, PrepareGraph(model), (embedding,), (tokens,), 1)
     read = [
         Stage(
             READ.format(size),
             ReadGraph(model),
             (
-                embedding,
+                tokens,
                 floats("MEMORY", size, side * side, memory_width),
                 floats("TEMPORAL", size, memory_width),
                 floats("REMEMBERED", size),
@@ -176,7 +191,7 @@ def prompt_stages(model: AuralSAM2, num_frames: int) -> tuple[Stage, ...]:
         )
         for size in memory_sizes(num_frames)
     ]
-    return (decode, write, *read) if read else (decode,)
+    return (decode, write, prepared, *read) if read else (decode,)
 
 
 def export_prompt_graphs(model: AuralSAM2, num_frames: int, folder: Path) -> None:

@@ -122,7 +122,13 @@ def _stages(settings: ExportSettings, model: AuralSAM2) -> tuple[Stage, ...]:
     whole_clips = settings.target != "cpu"
     frames_per_call = settings.num_frames if whole_clips else HIERA_FRAMES_PER_CALL
     return build_stages(
-        model, settings.num_frames, settings.conditioning_frame, settings.read_out, frames_per_call, whole_clips
+        model,
+        settings.num_frames,
+        settings.conditioning_frame,
+        settings.read_out,
+        frames_per_call,
+        hands_on_tokens=whole_clips,
+        rotate_by_product=not whole_clips,
     )
 
 

@@ -7,7 +7,7 @@ embeddings), so each lateral is folded into its readers and the 256-channel map 
 
 import copy
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from auralsam2 import AuralSAM2, image_encoder, mask_decoder
 from auralsam2.aural_fuser import AuralFeatures
 from auralsam2.log_mel import WINDOW_SAMPLES, LogMel
 from auralsam2.memory import Positions
+from auralsam2.positions import pair_exchange
 from auralsam2.presets import STRIDE
 from auralsam2.pvt import MLP_RATIO, Mlp
 from auralsam2.readout import ReadOut, select
@@ -138,15 +139,22 @@ class AuralFuserStage(nn.Module):
 
 
 class PositionBuffers(nn.Module):
-    """The network's position constants as buffers, so that a graph holds them."""
+    """The network's position constants as buffers, so that a graph holds them.
 
-    def __init__(self, model: AuralSAM2) -> None:
+    `by_product`: rotary positions without taking pairs apart. OpenVINO splits and joins on one thread, at 1024 px for
+    longer than the projection before it takes; TensorRT fuses attention with what stands between it and the projections
+    only where that is no product.
+    """
+
+    def __init__(self, model: AuralSAM2, by_product: bool) -> None:
         super().__init__()
-        for name, table in vars(model.positions()).items():
+        positions = model.positions()
+        exchange = pair_exchange(model.preset.width) if by_product else None
+        for name, table in vars(replace(positions, exchange=exchange)).items():
             self.register_buffer(name, table)
 
     def forward(self) -> Positions:
-        return Positions(**{field.name: self.get_buffer(field.name) for field in fields(Positions)})
+        return Positions(**{field.name: getattr(self, field.name) for field in fields(Positions)})
 
 
 class Sam2DecoderStage(nn.Module):
@@ -154,13 +162,15 @@ class Sam2DecoderStage(nn.Module):
 
     dense: Tensor
 
-    def __init__(self, model: AuralSAM2, conditioning_frame: int, read_out: ReadOut) -> None:
+    def __init__(
+        self, model: AuralSAM2, conditioning_frame: int, read_out: ReadOut, rotate_by_product: bool = False
+    ) -> None:
         super().__init__()
         self.sam = model.v_model
         self.conditioning_frame = conditioning_frame
         self.read_out: ReadOut = read_out
         self.register_buffer("dense", mask_decoder.dense_positions(self.sam).detach().contiguous())
-        self.positions = PositionBuffers(model)
+        self.positions = PositionBuffers(model, rotate_by_product)
 
     def forward(
         self, high_res_s4: Tensor, high_res_s8: Tensor, embedding: Tensor, *aural: Tensor
@@ -205,6 +215,7 @@ def build_stages(
     read_out: ReadOut,
     hiera_frames_per_call: int,
     hands_on_tokens: bool = False,
+    rotate_by_product: bool = False,
 ) -> tuple[Stage, ...]:
     """The chain for clips of `num_frames` frames. Names and shapes are the contract between the models.
 
@@ -212,6 +223,7 @@ def build_stages(
 
     Args:
         hands_on_tokens: the hiera graph takes the audio tokens too and gives them back; then it takes whole clips.
+        rotate_by_product: memory attention as a CPU runs it faster, see `PositionBuffers`.
     """
     assert not hands_on_tokens or hiera_frames_per_call == num_frames
     fused = copy.deepcopy(model).fuse()
@@ -255,7 +267,7 @@ def build_stages(
         Stage("aural_fuser", AuralFuserStage(fused), (*patches, embedding, tokens), (*visual, *sound), t),
         Stage(
             "sam2_decoder",
-            Sam2DecoderStage(fused, conditioning_frame, read_out),
+            Sam2DecoderStage(fused, conditioning_frame, read_out, rotate_by_product),
             (high_res_s4, high_res_s8, embedding, *visual, *sound),
             masks,
             t,

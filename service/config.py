@@ -17,6 +17,7 @@ SESSION_LIMITS = (
     ("max_session_bytes", 1 << 20, 1 << 40),
     ("session_idle_timeout_s", 0.1, 3600),
 )
+GOLDEN_AT_START = ("once", "always")
 
 
 def find_server_env() -> Path:
@@ -59,6 +60,8 @@ class ServerConfig:
     max_sessions: int | None = None
     max_session_bytes: int | None = None
     session_idle_timeout_s: float | None = None
+    # Which starts wait for the golden clip: "always" all, "once" those before which something has changed.
+    golden_at_start: str = "once"
     ready_timeout_s: float = 300.0
     drain_timeout_s: float = 30.0
     poll_interval_s: float = 0.5
@@ -99,6 +102,11 @@ class ServerConfig:
         for name, low, high in SESSION_LIMITS:
             if getattr(self, name) is not None:
                 self._check_range(name, getattr(self, name), low, high)
+        if self.golden_at_start not in GOLDEN_AT_START:
+            raise ConfigError(
+                f"golden_at_start = {self.golden_at_start!r}; must be {' or '.join(GOLDEN_AT_START)}. Correct it, or"
+                " leave it out."
+            )
         self._check_range("drain_timeout_s", self.drain_timeout_s, 0, 3600)
         for name in ("ready_timeout_s", "canary_interval_s", "canary_timeout_s", "restart_window_s"):
             self._check_range(name, getattr(self, name), 0.1, 86400)

@@ -25,6 +25,7 @@ from service.errors import AuralServeError, ConfigError, ServerFault, ServerTime
 from service.golden import GOLDEN, Golden, GoldenCall, digest
 from service.launch_plan import make_cache, plan_launch
 from service.metrics import fetch, in_flight
+from service.proof import forget, keep, recall
 
 # An idle server takes 2.3 to 2.9 s from SIGTERM to its end.
 SHUTDOWN_S = 5.0
@@ -46,17 +47,25 @@ class Launcher:
     Args:
         sink: gets every line of the server's log, from a thread of the launcher's.
         aborted: asked while starting; once it is true, start ends with ServerUnavailable.
+        prove: ask the golden clip at start, whatever was proven before.
     """
 
     def __init__(
-        self, config: ServerConfig, *, sink: Sink = to_stderr, aborted: Callable[[], bool] = lambda: False
+        self,
+        config: ServerConfig,
+        *,
+        sink: Sink = to_stderr,
+        aborted: Callable[[], bool] = lambda: False,
+        prove: bool = False,
     ) -> None:
         self.config = config
+        self.prove = prove or config.golden_at_start == "always"
         self.sink = sink
         self.aborted = aborted
         # Names this run's shared memory and marks its processes. Under 40 characters: names of regions are short.
         self.mark = f"auralsam2_{os.getpid()}_{os.urandom(4).hex()}_"
         self.golden: Golden | None = None
+        # Of the golden clip's first answer; empty after a start that was proven before.
         self.first_digest = ""
         self.golden_duration_s = 0.0
         self.ready = False
@@ -88,7 +97,8 @@ class Launcher:
         return [stage.pid for stage in self._stages]
 
     def start(self) -> None:
-        """Start the server and return when the golden clip was answered as the build says.
+        """Start the server and return when it is ready and the golden clip was answered as the build says: now, or at
+        an earlier start of the same on this machine (`service.proof`).
 
         Raises:
             ConfigError: build, ports, GPUs or server do not fit, or the golden answer is wrong.
@@ -133,7 +143,16 @@ class Launcher:
             self._reader = threading.Thread(target=self._read_log, args=(self._process.stdout,), daemon=True)
             self._reader.start()
             self._wait_for_port(deadline)
-            self._wait_for_answer(deadline)
+            self._wait_until_it_says_ready(deadline)
+            # What an installed server for GPUs depends on, the proof does not know.
+            proof = None if self.prove or plan.manifest.needs_gpu else recall(plan)
+            if proof is None:
+                forget(plan)
+                self._wait_for_answer(deadline)
+                if not plan.manifest.needs_gpu:
+                    keep(plan, self.golden_duration_s)
+            else:
+                self.golden_duration_s = proof.golden_duration_s
             # Only the python backend has processes of its own; stages of a GPU build live and die with the server.
             if plan.python_stages:
                 self._stages = [child for child in self._children() if child.is_running()]
@@ -260,12 +279,15 @@ class Launcher:
                     return
             time.sleep(0.05)
 
-    def _wait_for_answer(self, deadline: float) -> None:
-        assert self.golden is not None
+    def _wait_until_it_says_ready(self, deadline: float) -> None:
         with Client(self.config.grpc_url, self.config.model, caller=GOLDEN) as client:
             while not client.is_ready(timeout_s=5):
                 self._check_progress(deadline, "it says that it is not ready")
                 time.sleep(0.05)
+
+    def _wait_for_answer(self, deadline: float) -> None:
+        assert self.golden is not None
+        with Client(self.config.grpc_url, self.config.model, caller=GOLDEN) as client:
             call = GoldenCall(self.golden, client, max(1.0, deadline - time.monotonic()))
             while not call.done(within_s=0.1):
                 self._check_progress(deadline, "its first answer has not come")

@@ -15,7 +15,7 @@ from types import FrameType
 
 from service.client import Client
 from service.config import ServerConfig
-from service.errors import AuralServeError, ServerFault, ServerTimeout, ServerUnavailable
+from service.errors import AuralServeError, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.exporter import Exporter
 from service.golden import GOLDEN, GoldenCall, digest
 from service.launcher import Launcher, Sink, to_stderr
@@ -129,18 +129,25 @@ class Supervisor:
         with contextlib.suppress(OSError, ValueError):
             self.sink(f"supervisor: {text}")
 
-    def _start(self) -> None:
-        launcher = Launcher(self.config, sink=self.sink, aborted=lambda: self._stop_requested)
+    def _start(self, prove: bool = False) -> None:
+        launcher = Launcher(self.config, sink=self.sink, aborted=lambda: self._stop_requested, prove=prove)
         launcher.start()
         self.launcher = launcher
         self._client = Client(self.config.grpc_url, self.config.model, caller=GOLDEN)
         self._golden_duration_s = launcher.golden_duration_s
         self._progress_seen = time.monotonic()
         self._schedule_canary()
-        self._say(
-            f"ready on {self.config.grpc_url}; the golden clip took {1e3 * launcher.golden_duration_s:.0f} ms, "
-            f"answer {launcher.first_digest[:12]}"
-        )
+        if launcher.first_digest:
+            told = (
+                f"the golden clip took {1e3 * launcher.golden_duration_s:.0f} ms, answer {launcher.first_digest[:12]}"
+            )
+        else:
+            # An earlier start has proven what this one is made of; the clip comes now, while others are served.
+            self._canary_due = time.monotonic() + self.config.canary_interval_s
+            told = (
+                f"an earlier start has shown its answer, the golden clip follows in {self.config.canary_interval_s:g} s"
+            )
+        self._say(f"ready on {self.config.grpc_url}; {told}")
 
     def _end(self, drain_s: float | None) -> None:
         launcher, self.launcher = self.launcher, None
@@ -185,7 +192,14 @@ class Supervisor:
         self._progress_seen = time.monotonic()
         self._schedule_canary()
         found = digest(reply)
-        if found != self.launcher.first_digest:
+        if not self.launcher.first_digest:
+            assert self.launcher.golden is not None
+            try:
+                self.launcher.golden.check(reply)
+            except ConfigError as error:
+                return "answer", str(error)
+            self.launcher.first_digest = found
+        elif found != self.launcher.first_digest:
             return "answer", f"the golden clip's answer changed: {found[:12]}, was {self.launcher.first_digest[:12]}"
         return None
 
@@ -243,7 +257,8 @@ class Supervisor:
             if not self._pause(recent):
                 return False
             try:
-                self._start()
+                # Something was wrong: the answer has to be shown again.
+                self._start(prove=True)
             except AuralServeError as error:
                 if self._stop_requested:
                     return False

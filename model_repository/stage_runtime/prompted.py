@@ -5,8 +5,10 @@ from the first of them, then backward. `auralsam2/prompted_tracker.py` is the sa
 """
 
 import json
-from collections.abc import Container, Mapping, Sequence
+import math
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from .stage import BadRequest
 
 __all__ = ["MAX_POINTS", "FramePrompt", "PromptedDecoder", "combine"]
 
-DECODE, WRITE, READ = "prompt_decode", "memory_write", "memory_read_{}"
+DECODE, WRITE, PREPARE, READ = "prompt_decode", "memory_write", "memory_prepare", "memory_read_{}"
 INDEX, CONSTANTS, WEIGHTS = "prompted.json", "prompted.npz", "prompted.weights"
 MAX_POINTS = 16
 """Box corners included."""
@@ -64,8 +66,26 @@ class _Answer:
     prompted: bool
 
 
+class Kept:
+    """What a later call on the same features need not compute again. Empty at first; filled as it is missed."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        """What it holds once it is full."""
+        self.tokens = dict[int, Array]()
+        """[N, C] by frame, before any memory is read."""
+        self._memories = dict[int, tuple[_Answer, Array]]()
+
+    def memory(self, frame: int, answer: _Answer, remember: Callable[[], Array]) -> Array:
+        """[N, C_mem]: what `frame` leaves behind, computed by `remember` where its answer is not the last call's."""
+        known = self._memories.get(frame)
+        if known is None or known[0].prompted != answer.prompted or not np.array_equal(known[0].mask, answer.mask):
+            known = self._memories[frame] = answer, remember()
+        return known[1]
+
+
 class PromptedDecoder:
-    """Stateless: every call decodes the whole clip from its features. Calls are not re-entrant. `engines`: by graph."""
+    """Every call decodes the whole clip from its features. Calls are not re-entrant. `engines`: by graph."""
 
     def __init__(self, engines: Mapping[str, Engine], sizes: Sequence[int], constants: Mapping[str, Array]) -> None:
         self.engines, self._sizes, self._constants = engines, sorted(sizes), constants
@@ -87,31 +107,43 @@ class PromptedDecoder:
             check_hash(folder / name, sha256)
         names = [DECODE]
         if index["memory_sizes"]:
-            names += [WRITE, *(READ.format(size) for size in index["memory_sizes"])]
+            names += [WRITE, PREPARE, *(READ.format(size) for size in index["memory_sizes"])]
         engines = {
             name: load_engine(kind, folder / f"{name}.onnx", precision=precision, cache_dir=cache_dir) for name in names
         }
         with np.load(folder / CONSTANTS, allow_pickle=False) as constants:
             return cls(engines, index["memory_sizes"], dict(constants))
 
-    def __call__(self, features: Mapping[str, Array], prompts: Sequence[FramePrompt]) -> dict[str, Array]:
+    def keep(self) -> Kept:
+        """A store for the calls on one clip's features."""
+        if not self._sizes:
+            return Kept(0)
+        shapes = [self.engines[PREPARE].output_shapes["TOKENS"], self.engines[WRITE].output_shapes["MEMORY"]]
+        shapes += [self.engines[DECODE].output_shapes["FOUR_LOGITS"]]
+        return Kept(self._num_frames * sum(math.prod(shape) for shape in shapes) * np.float32().nbytes)
+
+    def __call__(
+        self, features: Mapping[str, Array], prompts: Sequence[FramePrompt], kept: Kept | None = None
+    ) -> dict[str, Array]:
         """Segment what the prompts point at, in every frame of one clip.
 
         Args:
             features: HIGH_RES_S4, HIGH_RES_S8 and IMAGE_EMBEDDING of the clip, float32, leading axis T.
             prompts: one or more, each for a frame of its own.
+            kept: of `keep`, for `features` and no others; None: nothing is known of them yet.
         Returns: CANDIDATE_LOGITS [T, 3, S/4, S/4], IOU [T, 3], OBJECT_SCORE [T], MASK_LOGITS [T, S/4, S/4], newly
             allocated. Where SAM2 gives one mask, it stands in all three candidates.
         Raises: BadRequest when a prompt says nothing or does not fit the clip.
         """
         self._check(prompts)
         answers = {prompt.frame: self._prompted(features, prompt) for prompt in prompts}
-        conditioning, memories = list(answers), dict[int, Array]()
+        kept = self.keep() if kept is None else kept
+        conditioning = list(answers)
         start = min(conditioning)
         for reverse, order in ((False, range(start + 1, self._num_frames)), (True, range(start - 1, -1, -1))):
             for frame in order:
                 if frame not in answers:
-                    image = self._read(features, frame, answers, memories, conditioning, reverse)
+                    image = self._read(features, frame, answers, kept, conditioning, reverse)
                     answers[frame] = self._tracked(features, frame, image)
         return _stacked([answers[frame] for frame in range(self._num_frames)])
 
@@ -217,23 +249,25 @@ class PromptedDecoder:
         features: Mapping[str, Array],
         frame: int,
         answers: Mapping[int, _Answer],
-        memories: dict[int, Array],
+        kept: Kept,
         conditioning: Sequence[int],
         reverse: bool,
     ) -> Array:
         """The frame's image tokens after it read what was decoded before it, [C, S/16, S/16].
 
-        `memories` is filled as it is read: a frame that nobody reads runs no memory encoder.
+        A frame that nobody reads runs no memory encoder.
         """
         reached, pointed = reach(answers, frame, conditioning, reverse)
         size = next(size for size in self._sizes if size >= len(reached))
         engine = self.engines[READ.format(size)]
         inputs = {name: np.zeros(shape, np.float32) for name, shape in engine.input_shapes.items()}
-        inputs["IMAGE_EMBEDDING"] = features["IMAGE_EMBEDDING"][frame : frame + 1]
+        if frame not in kept.tokens:
+            own = {"IMAGE_EMBEDDING": features["IMAGE_EMBEDDING"][frame : frame + 1]}
+            kept.tokens[frame] = self.engines[PREPARE](own)["TOKENS"][0].copy()
+        inputs["TOKENS"] = kept.tokens[frame][None]
         for place, (index, temporal) in enumerate(reached):
-            if index not in memories:
-                memories[index] = self._remember(features, index, answers[index])
-            inputs["MEMORY"][0, place] = memories[index]
+            answer = answers[index]
+            inputs["MEMORY"][0, place] = kept.memory(index, answer, partial(self._remember, features, index, answer))
             inputs["TEMPORAL"][0, place] = self._constants["temporal"][temporal]
         inputs["REMEMBERED"][0, : len(reached)] = 1
         for place, index in enumerate(pointed):

@@ -10,7 +10,7 @@ import numpy as np
 from .combination import combine
 from .engine import Array
 from .prompt_tensors import CAP, ClipSize, Marks, mode_of, propagates, read_marks, rule_of, use_audio
-from .prompted import MAX_POINTS, NO_OBJECT_LOGIT, FramePrompt
+from .prompted import MAX_POINTS, NO_OBJECT_LOGIT, FramePrompt, Kept
 from .prompted_stage import NOTHING_TO_GO_BY, PROMPT_MODE, frame_prompt, mode_tensor
 from .stage import BadRequest
 
@@ -24,7 +24,11 @@ NO_OBJECT_SCORE = -10.0
 class SessionDecoder(Protocol):
     """Of `PromptedDecoder`, what a session calls."""
 
-    def __call__(self, features: Mapping[str, Array], prompts: Sequence[FramePrompt], /) -> dict[str, Array]: ...
+    def keep(self) -> Kept: ...
+
+    def __call__(
+        self, features: Mapping[str, Array], prompts: Sequence[FramePrompt], kept: Kept, /
+    ) -> dict[str, Array]: ...
 
     def alone(self, features: Mapping[str, Array], prompt: FramePrompt, /) -> dict[str, Array]: ...
 
@@ -43,6 +47,7 @@ class Session:
         self._features = dict(features)
         self._heard = None if heard is None else dict(heard)
         self._decoder = decoder
+        self._kept = decoder.keep()
         self._clip = clip
         self._prompts: dict[int, FramePrompt] = {}
         self._marks: dict[int, Marks] = {}
@@ -56,10 +61,12 @@ class Session:
 
     @property
     def num_bytes(self) -> int:
-        """What the session holds at most: the features, its answers, and a mask and fed-back logits on every frame."""
+        """What the session holds at most: the features and what is kept of them, its answers, and a mask and fed-back
+        logits on every frame.
+        """
         answer = self._heard or self._prompted or {}
         maps = 2 * answer["MASK_LOGITS"].nbytes if answer else 0
-        return _bytes(self._features) + _ANSWERS * _bytes(answer) + maps
+        return _bytes(self._features) + self._kept.max_bytes + _ANSWERS * _bytes(answer) + maps
 
     def round(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Answer one round. A round that is repeated with its STEP is answered as before, and counts once.
@@ -88,7 +95,7 @@ class Session:
             all_marks, prompts = all_marks | {marks.frame: merged}, prompts | {marks.frame: self._prompt(merged)}
         behind = self._behind or marks is not None
         if follow and behind:
-            prompted = self._decoder(self._features, [prompts[frame] for frame in sorted(prompts)])
+            prompted = self._decoder(self._features, [prompts[frame] for frame in sorted(prompts)], self._kept)
             reached, behind = frozenset(range(self._clip.num_frames)), False
         elif marks is not None:
             alone = self._decoder.alone(self._features, prompts[marks.frame])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from auralsam2 import image_encoder, mask_decoder
 from auralsam2.memory import MemoryReading, Positions, Remembered, attend, gather, remember
-from auralsam2.positions import first_position_1d, rotary_tables, rotate, sine_2d
+from auralsam2.positions import first_position_1d, pair_exchange, rotary_tables, rotate, sine_2d
 from auralsam2.presets import preset
 from auralsam2.segment_anything import SegmentAnything
 from auralsam2.tracker import decoding_order
@@ -73,6 +73,10 @@ def test_rotation_of_real_pairs_is_the_complex_product(width: int, side: int) ->
     cos, sin = rotary_tables(width, side)
     torch.testing.assert_close(rotate(q[0, 0], cos, sin), their_q[0, 0], rtol=0, atol=1e-6)
     ours = rotate(k[0, 0].unflatten(0, (3, -1)), cos, sin).flatten(0, 1)
+    torch.testing.assert_close(ours, their_k[0, 0], rtol=0, atol=1e-6)
+    exchange = pair_exchange(width)
+    torch.testing.assert_close(rotate(q[0, 0], cos, sin, exchange), their_q[0, 0], rtol=0, atol=1e-6)
+    ours = rotate(k[0, 0].unflatten(0, (3, -1)), cos, sin, exchange).flatten(0, 1)
     torch.testing.assert_close(ours, their_k[0, 0], rtol=0, atol=1e-6)
 
 

@@ -25,6 +25,8 @@ from export.stages import STAGE_NAMES, Stage
 from export.triton_config import parse
 from model_repository.stage_runtime import engine
 
+PROMPT_GRAPHS = ("prompt_decode", "memory_write", "memory_prepare", "memory_read_1")
+
 
 @pytest.fixture(scope="module")
 def manifest(small_build: Path) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def test_every_file_is_listed_with_its_true_hash(manifest: dict[str, Any], small
             assert f"models/{stage}/{file}" in found
     for file in ("config.pbtxt", "1/model.py", "1/stage_runtime/session_adapter.py"):
         assert f"models/auralsam2_session/{file}" in found
-    for file in ("prompt_decode.onnx", "memory_write.onnx", "memory_read_1.onnx", "prompted.weights", "prompted.json"):
+    for file in (*(f"{name}.onnx" for name in PROMPT_GRAPHS), "prompted.weights", "prompted.json"):
         assert f"models/sam2_decoder/1/{file}" in found
 
 
@@ -94,7 +96,7 @@ def test_every_output_was_measured(
 ) -> None:
     rows = {(row["stage"], row["output"]): row for row in manifest["parity"]}
     prompt_graphs = prompt_stages(small_model, 2)
-    assert [stage.name for stage in prompt_graphs] == ["prompt_decode", "memory_write", "memory_read_1"]
+    assert tuple(stage.name for stage in prompt_graphs) == PROMPT_GRAPHS
     outputs = {(stage.name, spec.name) for stage in (*small_stages, *prompt_graphs) for spec in stage.outputs}
     outputs |= {("prompts", spec.name) for spec in small_stages[-1].outputs}
     assert set(rows) == outputs | {("auralsam2", "MASK_LOGITS"), ("stages in PyTorch", "MASK_LOGITS")}

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from model_repository.stage_runtime.prompt_tensors import ClipSize
-from model_repository.stage_runtime.prompted import FramePrompt
+from model_repository.stage_runtime.prompted import FramePrompt, Kept
 
 T, S, SIDE = 3, 32, 8
+KEPT_BYTES = 1000
 CLIP = ClipSize(T, S, 1)
 
 Array = npt.NDArray[np.float32]
@@ -45,9 +46,16 @@ class StandIn:
     def __init__(self) -> None:
         self.calls: list[list[FramePrompt]] = []
         self.alone_calls = 0
+        self.kept: list[Kept | None] = []
 
-    def __call__(self, clip: Mapping[str, Array], prompts: Sequence[FramePrompt]) -> dict[str, Array]:
+    def keep(self) -> Kept:
+        return Kept(KEPT_BYTES)
+
+    def __call__(
+        self, clip: Mapping[str, Array], prompts: Sequence[FramePrompt], kept: Kept | None = None
+    ) -> dict[str, Array]:
         self.calls.append(list(prompts))
+        self.kept.append(kept)
         logits = np.array(clip["HIGH_RES_S4"][:, 0])
         for prompt in prompts:
             used = prompt.labels >= 0

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from auralsam2.tracker import ImageFeatures
 from export.sample_clip import sample_frames
 from export.settings import ExportSettings, load_model
 from model_repository.stage_runtime import prompted
-from model_repository.stage_runtime.engine import EngineError
+from model_repository.stage_runtime.engine import Engine, EngineError
 from model_repository.stage_runtime.given_mask import given_mask
 from model_repository.stage_runtime.prompted import MAX_POINTS, FramePrompt, PromptedDecoder, reach
 from model_repository.stage_runtime.stage import BadRequest
@@ -152,6 +154,58 @@ def test_a_call_leaves_nothing_behind(decoder: PromptedDecoder, features: dict[s
     for name, value in decoder(features, CASES["box on the last frame"]).items():
         assert np.array_equal(value, kept[name])
         assert np.array_equal(first[name], kept[name]), "an answer is not the engine's memory"
+
+
+def counted(decoder: PromptedDecoder, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each graph ran from now on."""
+    calls = Counter[str]()
+
+    def counting(name: str, engine: Engine) -> Callable[..., dict[str, Array]]:
+        def call(inputs: Mapping[str, Array]) -> dict[str, Array]:
+            calls[name] += 1
+            return engine(inputs)
+
+        call.output_shapes, call.input_shapes = engine.output_shapes, engine.input_shapes  # type: ignore[attr-defined]
+        return call
+
+    monkeypatch.setattr(decoder, "engines", {name: counting(name, each) for name, each in decoder.engines.items()})
+    return calls
+
+
+def test_what_is_kept_of_a_clip_is_not_computed_again_and_changes_nothing(
+    decoder: PromptedDecoder, features: dict[str, Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second round adds a point on frame 3: the memory of the prompt on frame 1 stands, and no frame is prepared anew
+    but frame 3, which then reads nothing.
+    """
+    kept, calls = decoder.keep(), counted(decoder, monkeypatch)
+    rounds = [[prompt(1, BOX, [2, 3])], [prompt(1, BOX, [2, 3]), prompt(3, POINTS[:1], [1])]]
+    wanted = [decoder(features, prompts) for prompts in rounds]
+    for prompts, answer in zip(rounds, wanted, strict=True):
+        calls.clear()
+        for name, value in decoder(features, prompts, kept).items():
+            assert np.array_equal(value, answer[name]), name
+    read = sum(count for name, count in calls.items() if name.startswith("memory_read"))
+    # Frames 0, 2 and 4 read; frame 0 is the last of its direction and frame 4 of the other, which nobody reads.
+    assert (read, calls["memory_prepare"], calls["memory_write"]) == (3, 0, 2)
+
+
+def test_what_is_kept_stays_within_its_bound(decoder: PromptedDecoder, features: dict[str, Array]) -> None:
+    kept = decoder.keep()
+    for frame in range(NUM_FRAMES):
+        decoder(features, [prompt(frame, POINTS[:1], [1])], kept)
+    held = [*kept.tokens.values(), *(memory for _, memory in kept._memories.values())]
+    held += [value for answer, _ in kept._memories.values() for value in (answer.candidates, answer.mask)]
+    assert len(kept.tokens) == NUM_FRAMES
+    assert 0.7 * kept.max_bytes < sum(value.nbytes for value in held) <= kept.max_bytes
+
+
+def test_an_answer_that_changed_is_remembered_anew(decoder: PromptedDecoder, features: dict[str, Array]) -> None:
+    kept = decoder.keep()
+    decoder(features, [prompt(0, POINTS[:1], [1])], kept)
+    for asked in ([prompt(0, POINTS[:3], LABELS[:3])], [prompt(0, [], [], ellipse())]):
+        for name, value in decoder(features, asked, kept).items():
+            assert np.array_equal(value, decoder(features, asked)[name]), name
 
 
 def test_one_mask_stands_in_all_candidates(decoder: PromptedDecoder, features: dict[str, Array]) -> None:

@@ -9,7 +9,7 @@ from model_repository.stage_runtime.combination import combine
 from model_repository.stage_runtime.prompted_stage import PROMPT_MODE
 from model_repository.stage_runtime.session_rounds import PREVIOUS_LIMIT, Session
 from model_repository.stage_runtime.stage import BadRequest
-from tests.model_repository.prompted_stand_in import CLIP, SIDE, StandIn, features, heard, points
+from tests.model_repository.prompted_stand_in import CLIP, KEPT_BYTES, SIDE, StandIn, features, heard, points
 
 BOX = ((3.0, 4.0, 2), (20.0, 30.0, 3))
 NO_SOUND = {"USE_AUDIO": np.array([False])}
@@ -138,7 +138,7 @@ def test_a_round_that_is_refused_changes_nothing(session: Session, decoder: Stan
 
 def test_a_decoder_that_fails_leaves_the_session_as_it_was(session: Session, decoder: StandIn) -> None:
     session.round(points((1, 2, 1)))
-    session._decoder = lambda clip, prompts: (_ for _ in ()).throw(RuntimeError("engine"))
+    session._decoder = lambda clip, prompts, kept: (_ for _ in ()).throw(RuntimeError("engine"))
     with pytest.raises(RuntimeError, match="engine"):
         session.round(points((9, 9, 1)))
     session._decoder = decoder
@@ -181,7 +181,18 @@ def test_its_size_does_not_grow_beyond_what_it_said_at_the_start(session: Sessio
     held = [session._features, session._heard, session._prompted, session._answer]
     arrays = [value for each in held for value in (each or {}).values() if value.dtype == np.float32]
     arrays += [prompt.previous for prompt in session._prompts.values() if prompt.previous is not None]
-    assert sum(value.nbytes for value in arrays) <= said == session.num_bytes
+    assert sum(value.nbytes for value in arrays) + KEPT_BYTES <= said == session.num_bytes
+
+
+def test_rounds_of_a_session_share_what_is_kept_of_its_clip_and_of_no_other(session: Session, decoder: StandIn) -> None:
+    for frame in range(2):
+        session.round(points((1, 1, 1), frame=frame))
+    other = Session(features(2), None, decoder, CLIP)
+    other.round(points((1, 1, 1)) | NO_SOUND)
+    first, second, third = decoder.kept
+    assert first is not None
+    assert first is second
+    assert third is not first
 
 
 PREVIEW = {"PROPAGATE": np.array([0], np.int32)}

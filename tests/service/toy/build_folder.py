@@ -2,7 +2,8 @@
 
 The four stages hand their tensors on, the last adds them up. The first pixels of a clip can ask for trouble:
 `asking(frames, "sleep", 3)` makes the hiera stage sleep three seconds, `"raise"` makes it raise. A file `flip` in the
-cache folder makes every answer slightly different, a file `hang` makes the decoder stage sleep without end.
+cache folder makes every answer slightly different, a file `wrong` makes it wrong, a file `hang` makes the decoder stage
+sleep without end.
 """
 
 import hashlib
@@ -207,6 +208,8 @@ def answer(request):
     logits = read(request, "FUSED")
     if os.path.exists(os.path.join(CACHE, "flip")):
         logits = logits + np.float32(2**-20)
+    if os.path.exists(os.path.join(CACHE, "wrong")):
+        logits = logits + 1
     tokens = read(request, "AUDIO_TOKENS")
     return answered(
         MASK_LOGITS=logits,
