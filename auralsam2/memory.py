@@ -4,6 +4,7 @@ Changed against the sam2 package, with the same result: rotary positions turn re
 (complex numbers do not export); values are projected after the attention, not before: the rows of a softmax sum to
 one, so softmax(Q K^T) (M W + b) = (softmax(Q K^T) M) W + b, and M is 64 wide where M W is 256; and the keys of a frame
 are projected once for all its readers, which differ by a temporal encoding e alone: (M + e) W = M W + e W.
+`fold_values`, for inference, makes one product of the values' W and the output projection that follows it.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from sam2.modeling.memory_attention import MemoryAttentionLayer
 from sam2.modeling.sam.transformer import RoPEAttention
-from torch import Tensor
+from torch import Tensor, nn
 
 from auralsam2.positions import rotate
 from auralsam2.segment_anything import NUM_MEMORY_FRAMES, SegmentAnything
@@ -178,6 +179,18 @@ def _fused_cross_attention(
     )
     out: Tensor = attention.out_proj(attention.v_proj(read))
     return out
+
+
+def fold_values(sam: SegmentAnything) -> None:
+    """Project values and output in one product, in place and for good: (A x V + v) W + w = A x (V W) + (v W + w)."""
+    for layer in sam.memory_attention.layers:
+        for attention in (layer.self_attn, layer.cross_attn_image):
+            value, out = attention.v_proj, attention.out_proj
+            inner, outer = value.weight.detach().double(), out.weight.detach().double()
+            folded = nn.Linear(value.in_features, out.out_features).to(value.weight).requires_grad_(False)
+            folded.weight.copy_(outer @ inner)
+            folded.bias.copy_(outer @ value.bias.detach().double() + out.bias.detach().double())
+            attention.v_proj, attention.out_proj = nn.Identity(), folded
 
 
 def _look_around(layer: MemoryAttentionLayer, x: Tensor, positions: Positions) -> Tensor:

@@ -6,6 +6,7 @@ for each number of remembered frames reads them. They share one file of weights.
 beside them.
 """
 
+import copy
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from auralsam2 import AuralSAM2, mask_decoder
-from auralsam2.memory import MemoryReading, attend_prepared, enlarge, prepare, remember_mask
+from auralsam2.memory import MemoryReading, attend_prepared, enlarge, fold_values, prepare, remember_mask
 from auralsam2.presets import STRIDE
 from auralsam2.prompted_masks import NUM_MASKS, decode_prompted
 from auralsam2.prompts import NUM_SLOTS, mask_embedding, sparse_tokens
@@ -138,7 +139,9 @@ def memory_sizes(num_frames: int) -> tuple[int, ...]:
 
 
 def prompt_stages(model: AuralSAM2, num_frames: int) -> tuple[Stage, ...]:
-    """The graphs for clips of `num_frames` frames, as stages of one frame a call."""
+    """The graphs for clips of `num_frames` frames, as stages of one frame a call. `model` stays as it is."""
+    model = copy.deepcopy(model)
+    fold_values(model.v_model)
     width, memory_width, side = model.preset.width, model.preset.memory_width, model.image_size // STRIDE
 
     def floats(name: str, *shape: int) -> TensorSpec:

@@ -128,7 +128,7 @@ def _stages(settings: ExportSettings, model: AuralSAM2) -> tuple[Stage, ...]:
         settings.read_out,
         frames_per_call,
         hands_on_tokens=whole_clips,
-        rotate_by_product=not whole_clips,
+        for_cpu=not whole_clips,
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from auralsam2 import AuralSAM2, image_encoder, mask_decoder
 from auralsam2.aural_fuser import AuralFeatures
 from auralsam2.log_mel import WINDOW_SAMPLES, LogMel
-from auralsam2.memory import Positions
+from auralsam2.memory import Positions, fold_values
 from auralsam2.positions import pair_exchange
 from auralsam2.presets import STRIDE
 from auralsam2.pvt import MLP_RATIO, Mlp
@@ -215,7 +215,7 @@ def build_stages(
     read_out: ReadOut,
     hiera_frames_per_call: int,
     hands_on_tokens: bool = False,
-    rotate_by_product: bool = False,
+    for_cpu: bool = False,
 ) -> tuple[Stage, ...]:
     """The chain for clips of `num_frames` frames. Names and shapes are the contract between the models.
 
@@ -223,10 +223,12 @@ def build_stages(
 
     Args:
         hands_on_tokens: the hiera graph takes the audio tokens too and gives them back; then it takes whole clips.
-        rotate_by_product: memory attention as a CPU runs it faster, see `PositionBuffers`.
+        for_cpu: memory attention as a CPU runs it faster; see `PositionBuffers` and `fold_values`.
     """
     assert not hands_on_tokens or hiera_frames_per_call == num_frames
     fused = copy.deepcopy(model).fuse()
+    if for_cpu:
+        fold_values(fused.v_model)
     hidden = MLP_RATIO * model.preset.width * (model.image_size // STRIDE) ** 2
     for part in fused.aural_fuser.modules():
         if isinstance(part, Mlp):
@@ -267,7 +269,7 @@ def build_stages(
         Stage("aural_fuser", AuralFuserStage(fused), (*patches, embedding, tokens), (*visual, *sound), t),
         Stage(
             "sam2_decoder",
-            Sam2DecoderStage(fused, conditioning_frame, read_out, rotate_by_product),
+            Sam2DecoderStage(fused, conditioning_frame, read_out, rotate_by_product=for_cpu),
             (high_res_s4, high_res_s8, embedding, *visual, *sound),
             masks,
             t,

@@ -119,7 +119,7 @@ def test_without_a_cache_nothing_fails(plan: LaunchPlan) -> None:
 
 
 def started(config: ServerConfig, prove: bool = False) -> tuple[float, int]:
-    """Start and stop: the golden clip's seconds as the launcher knows them, and the clips that were answered by then."""
+    """Start and stop: the golden clip's seconds as the launcher knows them, and how many clips were answered."""
     with Launcher(config, sink=lambda line: None, prove=prove) as launcher:
         duration_s = launcher.golden_duration_s
         if launcher.first_digest:
