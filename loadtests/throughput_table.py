@@ -50,6 +50,8 @@ TABLE_1: tuple[tuple[str, str, float], ...] = (
 # Rows of Table 1 that are this service in one of its modes.
 OURS = ("SAM2", "AuralSAM2", "AuralSAM2 (w/ SAM2)")
 NOT_MEASURED = "not measured: this build takes no prompts"
+# Of a build whose rounds take long: a median and its spread need so many.
+FEWEST_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,11 @@ class Timed:
         }
 
 
-def measure(build: Path, rounds: int) -> list[Timed]:
+def measure(build: Path, rounds: int, budget_s: float) -> list[Timed]:
     """Every offered mode through the service, and the published implementation with sound, in turns.
 
+    Args:
+        budget_s: where `rounds` would take longer than this, there are fewer, but FEWEST_ROUNDS at least.
     Raises: AuralServeError when the server does not start or does not answer.
     """
     manifest = read_manifest(build)
@@ -98,12 +102,15 @@ def measure(build: Path, rounds: int) -> list[Timed]:
         ]
         ways.append((PUBLISHED, "audio", published(manifest, clip)))
         seconds: list[list[float]] = [[] for _ in ways]
-        for turn in range(rounds + 1):
+        first = time.perf_counter()
+        for _, _, call in ways:  # the warm-up
+            call()
+        rounds = max(FEWEST_ROUNDS, min(rounds, int(budget_s / (time.perf_counter() - first))))
+        for _ in range(rounds):
             for (_, _, call), spent in zip(ways, seconds, strict=True):
                 started = time.perf_counter()
                 call()
-                if turn:  # the first is the warm-up
-                    spent.append(time.perf_counter() - started)
+                spent.append(time.perf_counter() - started)
     return [
         Timed(method, prompts, manifest.name, manifest.image_size, manifest.num_frames, tuple(spent))
         for (method, prompts, _), spent in zip(ways, seconds, strict=True)
@@ -188,21 +195,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.throughput_table", description=__doc__)
     parser.add_argument("--build", type=Path, action="append", required=True, help="may be given several times")
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument(
+        "--budget", type=float, default=180.0, help="seconds for a build; a heavy one gets fewer rounds"
+    )
     parser.add_argument("--out", type=Path, default=Path("out") / "throughput")
     given = parser.parse_args(arguments)
     measured: list[Timed] = []
     try:
         for build in given.build:
-            measured += measure(build, given.rounds)
+            measured += measure(build, given.rounds, given.budget)
         engines = sorted({f"{m.engine} {m.precision}" for m in map(read_manifest, given.build)})
     except AuralServeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     found, here = tables(measured), machine()
+    rounds = sorted({len(timed.seconds) for timed in measured}, reverse=True)
     caption = (
         f"Here: {machine_sentence(here)}; the service with {', '.join(engines)}, one clip at a time, warm,"
-        f" {given.rounds} rounds in turns with the published implementation (PyTorch {here['versions']['torch']}, eager"
-        " float32)."
+        f" {', '.join(map(str, rounds))} rounds in turns with the published implementation (PyTorch"
+        f" {here['versions']['torch']}, eager float32)."
     )
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "throughput.md").write_text(markdown(found, caption))

@@ -27,6 +27,25 @@ from tests.builds import SMALL, built_once
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# The files that take longest are begun first, so that at the end no worker is left alone with one of them.
+LONGEST = (
+    "kernels/test_compilation.py",
+    "auralsam2/test_parity.py",
+    "kernels/fusion/test_triton_kernels.py",
+    "loadtests/test_memory.py",
+    "loadtests/test_monitored.py",
+    "export/test_tensorrt_support.py",
+    "auralsam2/test_shipped.py",
+    "service/test_served_network.py",
+    "export/test_rtx_engines.py",
+    "service/test_prompted_service.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @dataclass(frozen=True)
 class Served:

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", default="auto", help="of the exports: auto | float32 | bfloat16")
     parser.add_argument("--out", type=Path, default=Path("out/bench-cpu"))
     parser.add_argument("--fresh", action="store_true", help="measure cases anew that are in --out already")
+    parser.add_argument("--compiled", action="store_true", help="also torch.compile, which takes minutes a case")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
     found, records = machine(), list[dict[str, Any]]()
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             path = given.out / f"{case.name}-{given.precision}.json"
             if given.fresh or not path.is_file():
                 say(f"case       {case.name}")
-                record = measure(case, build_of(case, given.precision), given.repeats, say)
+                record = measure(case, build_of(case, given.precision), given.repeats, say, given.compiled)
                 path.write_text(json.dumps(record | {"machine": found}, indent=1) + "\n")
             records.append(json.loads(path.read_text()))
     except (AuralServeError, ValueError, RuntimeError) as error:

@@ -23,6 +23,7 @@ from service.demo import STAGES, free_ports
 from service.errors import AuralServeError
 from service.golden import Golden
 from service.launcher import Launcher
+from service.manifest import read_manifest
 
 LENGTHS, CALLERS = (1, 2, 3, 5, 7, 10), (1, 2, 4)
 WARM_UP_S = 3.0
@@ -126,7 +127,8 @@ def main(arguments: Sequence[str] | None = None, build: Callable[[Case, str], Pa
         record = {
             "preset": given.preset,
             "image_size": given.image_size,
-            "precision": given.precision,
+            # As it was resolved: "auto" says nothing to who reads the page.
+            "precision": read_manifest(builds[given.callers_length]).precision,
             "machine": machine(),
             "lengths": by_length(builds, given.repeats),
             "callers": by_callers(

@@ -37,15 +37,18 @@ class Case:
         return f"{self.preset}-{self.image_size}-t{self.num_frames}"
 
 
-def measure(case: Case, build: Path, repeats: int, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    case: Case, build: Path, repeats: int, say: Callable[[str], None], compile_too: bool = False
+) -> dict[str, Any]:
     """Every way that this CPU has, one clip each in turns, `repeats` times after a warm-up.
 
     Args:
         build: an export of `case` for the CPU.
+        compile_too: also the published implementation under `torch.compile`.
     Returns: what the JSON file holds.
     """
     manifest = read_manifest(build)
-    left_out = {name: reason for name in IN_PROCESS if (reason := unavailable(name))}
+    left_out = {name: reason for name in IN_PROCESS if (reason := unavailable(name, compile_too))}
     runs: dict[str, list[Run]] = {}
     ways: list[Way] = [Apart(name, build) for name in IN_PROCESS if name not in left_out]
     ways.append(Served(build))
@@ -63,7 +66,7 @@ def measure(case: Case, build: Path, repeats: int, say: Callable[[str], None]) -
         memory = {way.name: way.peak_bytes() for way in ways}
     peaks.append(gemm_flops_per_s())
     started = time.perf_counter()
-    # The one before has filled the engines' caches.
+    # The one before has filled the engines' caches and shown its answer.
     with Served(build):
         second_start_s = time.perf_counter() - started
     say(f"ready      second start of the server, {second_start_s:.1f} s")

@@ -70,7 +70,7 @@ def markdown(records: Sequence[dict[str, Any]], found: dict[str, Any]) -> str:
         f" product of 2048 x 2048 reached {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s."
     )
     starts = ", ".join(f"{record['case']} {record['second_start_s']:.0f} s" for record in records)
-    lines.append(f"A second start of the server, to ready, one golden clip included: {starts}.")
+    lines.append(f"A second start of the server, from its command to ready: {starts}.")
     lines += [f"Left out: {reason}." for reason in reasons]
     return "\n".join(lines) + "\n"
 

@@ -4,7 +4,6 @@ A way answers the golden clip of a build; its seconds are from the clip's bytes 
 """
 
 import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from loadtests.cpu.peak_memory import PeakMemory
 from model_repository.stage_runtime.engine import openvino_capabilities
 from service.client import Client
 from service.config import ServerConfig
@@ -70,7 +70,20 @@ def eager_bfloat16(build: Path) -> Compute:
     return _published(build, autocast=True)
 
 
-def _published(build: Path, *, autocast: bool) -> Compute:
+def compiled(build: Path) -> Compute:
+    """The published implementation in float32 with its encoder and fuser, nine tenths of it, under `torch.compile`.
+
+    The tracker stays eager: its loop and the complex numbers of its memory attention break the graph at every step.
+    """
+    import torch
+
+    from auralsam2 import image_encoder
+
+    image_encoder.pyramid = torch.compile(image_encoder.pyramid, dynamic=False)
+    return _published(build, autocast=False, compile_fuser=True)
+
+
+def _published(build: Path, *, autocast: bool, compile_fuser: bool = False) -> Compute:
     import torch
 
     from auralsam2.published import Published
@@ -79,6 +92,8 @@ def _published(build: Path, *, autocast: bool) -> Compute:
 
     manifest, golden = read_manifest(build), Golden.load(build)
     published = Published(load_model(ExportSettings(manifest.preset, manifest.image_size, manifest.num_frames)))
+    if compile_fuser:
+        published.model.aural_fuser.compile(dynamic=False)
     frames, audio = torch.from_numpy(golden.frames), torch.from_numpy(golden.audio)
 
     def compute() -> Run:
@@ -112,9 +127,11 @@ def engine_calls(build: Path) -> Compute:
     return compute
 
 
+COMPILED = "published, torch.compile"
 IN_PROCESS: dict[str, Callable[[Path], Compute]] = {
     "published, eager float32": eager,
     "published, eager bfloat16": eager_bfloat16,
+    COMPILED: compiled,
     "our graphs, one process": engine_calls,
 }
 REFERENCE = "published, eager float32"
@@ -122,8 +139,10 @@ GRAPHS = "our graphs, one process"
 SERVICE = "our service, gRPC"
 
 
-def unavailable(name: str) -> str | None:
-    """Why a way makes no sense on this CPU; None where it does."""
+def unavailable(name: str, compile_too: bool) -> str | None:
+    """Why a way makes no sense on this CPU, or was not asked for; None where it does."""
+    if name == COMPILED and not compile_too:
+        return "takes minutes to compile and brings little (EXPERIMENTS.md); ask for it with --compiled"
     if name == "published, eager bfloat16" and BFLOAT16 not in openvino_capabilities():
         return "this CPU has no bfloat16 (AVX512_BF16 or AMX)"
     return None
@@ -189,6 +208,7 @@ class Served:
         self.config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
         self.launcher = Launcher(self.config, sink=lambda line: None)
         self.client = Client(self.config.grpc_url, timeout_s=1200)
+        self._memory = PeakMemory(self.processes, self.launcher.mark)
 
     def __enter__(self) -> "Served":
         self.launcher.start()
@@ -201,13 +221,15 @@ class Served:
     def run(self) -> Run:
         golden = self.launcher.golden
         assert golden is not None
-        started = time.perf_counter()
-        answer = self.client.infer(golden.frames, golden.audio, outputs=(MASK_LOGITS, "IOU", "OBJECT_SCORE"))
-        return Run(time.perf_counter() - started, answer[MASK_LOGITS] > 0)
+        with self._memory:
+            started = time.perf_counter()
+            answer = self.client.infer(golden.frames, golden.audio, outputs=(MASK_LOGITS, "IOU", "OBJECT_SCORE"))
+            seconds = time.perf_counter() - started
+        return Run(seconds, answer[MASK_LOGITS] > 0)
 
     def peak_bytes(self) -> int:
-        """Of the server and its stages together: the sum of each process's own peak, so an upper bound."""
-        return sum(_peak_of(pid) for pid in self.processes())
+        """Of the server and its stages together, at one moment."""
+        return self._memory.peak_bytes
 
     def rss_bytes(self) -> int:
         """What they hold now."""
@@ -217,11 +239,3 @@ class Served:
         assert self.launcher.pid is not None
         yield self.launcher.pid
         yield from self.launcher.stage_pids
-
-
-def _peak_of(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    print(f"process {pid} does not tell its peak memory", file=sys.stderr)
-    return 0

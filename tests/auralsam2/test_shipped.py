@@ -16,7 +16,7 @@ from auralsam2.evaluation.scoring import Score, evaluate
 from auralsam2.shipped import shipped_weights
 from auralsam2.training.world import Split
 
-CLIPS = 100
+CLIPS = 40
 MAX_BYTES = 25_000_000
 
 

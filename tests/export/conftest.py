@@ -13,11 +13,10 @@ import pytest
 
 from auralsam2 import AuralSAM2
 from export.gate import Passed
-from export.onnx_graph import export_stage
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
 from export.stages import STAGE_NAMES, Stage, build_stages
-from tests.builds import SMALL
+from tests.builds import SMALL, exported_once
 from tests.export.graphs_on_gpu import COMPACT, TINY, OnGpu, stages_of
 
 Array = npt.NDArray[Any]
@@ -51,7 +50,29 @@ def small_model() -> AuralSAM2:
 
 @pytest.fixture(scope="session")
 def small_stages(small_model: AuralSAM2) -> tuple[Stage, ...]:
+    """The stages of the small build, which is for a CPU."""
+    return build_stages(
+        small_model, SMALL.num_frames, SMALL.conditioning_frame, SMALL.read_out, hiera_frames_per_call=1, for_cpu=True
+    )
+
+
+@pytest.fixture(scope="session")
+def plain_stages(small_model: AuralSAM2) -> tuple[Stage, ...]:
+    """As `small_stages`, but the decoder's memory attention is as GPUs get it: what is cast to narrow types."""
     return build_stages(small_model, SMALL.num_frames, SMALL.conditioning_frame, SMALL.read_out, 1)
+
+
+@pytest.fixture(scope="session")
+def plain_graphs(
+    small_graphs: dict[str, Path], plain_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The graphs of `plain_stages`. The decoder's alone differs from that of the small build."""
+    return small_graphs | exported_once("small-plain", plain_stages[-1:], tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def plain_protos(plain_graphs: dict[str, Path]) -> dict[str, onnx.ModelProto]:
+    return {name: onnx.load(path) for name, path in plain_graphs.items()}
 
 
 @pytest.fixture(scope="session")
@@ -62,29 +83,26 @@ def gpu_stages(small_model: AuralSAM2) -> tuple[Stage, ...]:
 
 @pytest.fixture(scope="session")
 def gpu_graphs(
-    small_graphs: dict[str, Path], gpu_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory
+    plain_graphs: dict[str, Path], gpu_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """The graphs of `gpu_stages`. Hiera's alone differs from that of the small build."""
-    hiera = next(stage for stage in gpu_stages if stage.name == "hiera")
-    return small_graphs | {"hiera": export_stage(hiera, tmp_path_factory.mktemp("gpu") / "model.onnx")}
+    """The graphs of `gpu_stages`. Hiera's alone differs from that of `plain_stages`."""
+    return plain_graphs | exported_once("small-gpu", gpu_stages[1:2], tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def compact_on_gpu(compact_build: Path, tmp_path_factory: pytest.TempPathFactory) -> OnGpu:
-    """The session's own build, which is for a CPU, but for hiera: the other graphs are the same on both."""
-    folder = tmp_path_factory.mktemp("compact-gpu")
-    graphs = []
-    for stage in stages_of(COMPACT, on_gpu=True):
-        path = compact_build / "models" / stage.name / "1" / "model.onnx"
-        graphs.append((stage, export_stage(stage, folder / "hiera.onnx") if stage.name == "hiera" else path))
-    return OnGpu(COMPACT, tuple(graphs))
+def compact_on_gpu(tmp_path_factory: pytest.TempPathFactory) -> OnGpu:
+    return _on_gpu(COMPACT, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def tiny_on_gpu(tmp_path_factory: pytest.TempPathFactory) -> OnGpu:
-    folder = tmp_path_factory.mktemp("tiny-gpu")
-    stages = stages_of(TINY, on_gpu=True)
-    return OnGpu(TINY, tuple((stage, export_stage(stage, folder / f"{stage.name}.onnx")) for stage in stages))
+    return _on_gpu(TINY, tmp_path_factory)
+
+
+def _on_gpu(settings: ExportSettings, tmp_path_factory: pytest.TempPathFactory) -> OnGpu:
+    stages = stages_of(settings, on_gpu=True)
+    graphs = exported_once(f"{settings.name}-gpu", stages, tmp_path_factory)
+    return OnGpu(settings, tuple((stage, graphs[stage.name]) for stage in stages))
 
 
 @pytest.fixture(scope="session")

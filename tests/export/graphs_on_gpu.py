@@ -1,4 +1,4 @@
-"""The graphs that a GPU gets, exported without one: `compact` as the demo has it, and a Hiera preset at 512 px."""
+"""The graphs that a GPU gets, exported without one: `compact` at the demo's size, and a Hiera preset at 512 px."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from export.settings import ExportSettings, load_model
 from export.stages import Stage, build_stages
 
-COMPACT = ExportSettings(preset="compact", image_size=256, num_frames=5, precision="float32")
+COMPACT = ExportSettings(preset="compact", image_size=256, num_frames=3, precision="float32")
 TINY = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, precision="float32")
 
 
@@ -21,5 +21,11 @@ class OnGpu:
 def stages_of(settings: ExportSettings, *, on_gpu: bool) -> tuple[Stage, ...]:
     per_call = settings.num_frames if on_gpu else 1
     return build_stages(
-        load_model(settings), settings.num_frames, 0, settings.read_out, per_call, hands_on_tokens=on_gpu
+        load_model(settings),
+        settings.num_frames,
+        0,
+        settings.read_out,
+        per_call,
+        hands_on_tokens=on_gpu,
+        for_cpu=not on_gpu,
     )

@@ -21,10 +21,10 @@ def domains(proto: onnx.ModelProto) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def with_functions(small_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def with_functions(plain_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("functions")
     return {
-        name: export_stage(small_stages[STAGE_NAMES.index(name)], folder / f"{name}.onnx", inlined=False)
+        name: export_stage(plain_stages[STAGE_NAMES.index(name)], folder / f"{name}.onnx", inlined=False)
         for name in FUSED_STAGES
     }
 
@@ -41,22 +41,22 @@ def test_each_call_is_one_node_and_has_a_body(with_functions: dict[str, Path]) -
 
 @pytest.mark.parametrize("name", FUSED_STAGES)
 def test_onnx_runtime_runs_the_bodies(
-    name: str, with_functions: dict[str, Path], small_stages: tuple[Stage, ...], small_graphs: dict[str, Path]
+    name: str, with_functions: dict[str, Path], plain_stages: tuple[Stage, ...], plain_graphs: dict[str, Path]
 ) -> None:
     """With functions, and written out as OpenVINO needs it: the same numbers as PyTorch."""
-    stage = small_stages[STAGE_NAMES.index(name)]
+    stage = plain_stages[STAGE_NAMES.index(name)]
     draw = np.random.default_rng(0)
     inputs = {spec.name: draw.standard_normal(spec.shape, dtype=np.float32) for spec in stage.inputs}
     with torch.no_grad():
         wanted = stage.module(*(torch.from_numpy(value) for value in inputs.values()))
-    for path in (with_functions[name], small_graphs[name]):
+    for path in (with_functions[name], plain_graphs[name]):
         found = load_engine("onnxruntime", path)(inputs)
         for spec, value in zip(stage.outputs, wanted, strict=True):
             np.testing.assert_allclose(found[spec.name], value.numpy(), atol=1e-4 * float(value.abs().max()))
 
 
 @pytest.mark.parametrize("name", FUSED_STAGES)
-def test_what_is_served_on_a_cpu_holds_standard_operators_only(name: str, small_graphs: dict[str, Path]) -> None:
-    proto = onnx.load(small_graphs[name])
+def test_what_is_served_on_a_cpu_holds_standard_operators_only(name: str, plain_graphs: dict[str, Path]) -> None:
+    proto = onnx.load(plain_graphs[name])
     assert not domains(proto)
     assert not proto.functions

@@ -285,28 +285,28 @@ class Cast:
 @pytest.fixture(scope="module", params=list(TYPES))
 def cast(
     request: pytest.FixtureRequest,
-    small_graphs: dict[str, Path],
-    small_stages: tuple[Stage, ...],
+    plain_graphs: dict[str, Path],
+    plain_stages: tuple[Stage, ...],
     small_clip: dict[str, Array],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Cast:
     """As an export casts."""
     folder, precision = tmp_path_factory.mktemp(request.param), request.param
     found = Cast(precision, {}, dict(small_clip))
-    for stage in small_stages:
+    for stage in plain_stages:
         found.graphs[stage.name] = folder / f"{stage.name}.onnx"
-        cast_stage(stage.name, small_graphs[stage.name], found.graphs[stage.name], precision)
+        cast_stage(stage.name, plain_graphs[stage.name], found.graphs[stage.name], precision)
         inputs = {spec.name: found.wire[spec.name] for spec in stage.inputs}
-        found.wire.update(run_engine(load_engine("onnxruntime", small_graphs[stage.name]), stage, inputs))
+        found.wire.update(run_engine(load_engine("onnxruntime", plain_graphs[stage.name]), stage, inputs))
     return found
 
 
 def test_the_network_bears_the_narrow_type(
-    cast: Cast, small_stages: tuple[Stage, ...], small_clip: dict[str, Array], tmp_path: Path
+    cast: Cast, plain_stages: tuple[Stage, ...], small_clip: dict[str, Array], tmp_path: Path
 ) -> None:
     """Through the whole chain, emulated: every tensor that crosses, and the masks."""
     narrow = dict(small_clip)
-    for stage in small_stages:
+    for stage in plain_stages:
         engine = load_engine("onnxruntime", emulate(cast.graphs[stage.name], tmp_path / f"{stage.name}.onnx"))
         narrow |= run_engine(engine, stage, {spec.name: narrow[spec.name] for spec in stage.inputs})
     for name in cast.wire.keys() - small_clip.keys():
@@ -318,11 +318,11 @@ def test_the_network_bears_the_narrow_type(
     assert np.mean((cast.wire["MASK_LOGITS"] > 0) == (narrow["MASK_LOGITS"] > 0)) > 0.998
 
 
-def test_the_files_are_half_as_large(cast: Cast, small_graphs: dict[str, Path]) -> None:
+def test_the_files_are_half_as_large(cast: Cast, plain_graphs: dict[str, Path]) -> None:
     """But for the decoder in float16: most of its weights are kept."""
     for name in STAGE_NAMES:
         if (name, cast.precision) != ("sam2_decoder", "float16"):
-            assert cast.graphs[name].stat().st_size < 0.65 * small_graphs[name].stat().st_size
+            assert cast.graphs[name].stat().st_size < 0.65 * plain_graphs[name].stat().st_size
 
 
 @pytest.mark.parametrize("name", STAGE_NAMES)

@@ -38,14 +38,14 @@ def read(path: Path) -> Graph:
 
 
 @pytest.fixture(scope="module")
-def cast(small_graphs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Graph]:
+def cast(plain_graphs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Graph]:
     """The graph of a stage in a precision, cast once."""
     folder, made = tmp_path_factory.mktemp("cast"), dict[tuple[str, str], Graph]()
 
     def get(stage: str, kind: str) -> Graph:
         if (stage, kind) not in made:
             path = folder / f"{stage}-{kind}.onnx"
-            cast_stage(stage, small_graphs[stage], path, kind)
+            cast_stage(stage, plain_graphs[stage], path, kind)
             made[stage, kind] = read(path)
         return made[stage, kind]
 
@@ -154,12 +154,12 @@ def test_rotated_queries_and_keys_meet_in_the_type_of_the_attention(
         assert computes_in(read_values) == {NARROW[kind]}
 
 
-def test_positions_turn_pairs(protos: dict[str, onnx.ModelProto], small_settings: ExportSettings) -> None:
+def test_positions_turn_pairs(plain_protos: dict[str, onnx.ModelProto], small_settings: ExportSettings) -> None:
     """As a matrix product rotation would cost more than the attention: between projection and attention there is none.
 
     Keys of object pointers are not turned; they join behind the rotation.
     """
-    graph = ir.from_proto(protos["sam2_decoder"]).graph
+    graph = ir.from_proto(plain_protos["sam2_decoder"]).graph
     attentions = rotated_products(graph, small_settings)
     assert len(attentions) == NUM_ROTATED
     projections = reading(graph, "*memory_attention*.q_proj.*", "*memory_attention*.k_proj.*")
@@ -264,18 +264,18 @@ def test_of_sound_the_spectrum_alone_is_float32(kind: str, cast: Callable[[str, 
 
 @every_stage
 @both
-def test_every_pattern_names_something(kind: str, stage: str, protos: dict[str, onnx.ModelProto]) -> None:
-    graph = protos[stage].graph
+def test_every_pattern_names_something(kind: str, stage: str, plain_protos: dict[str, onnx.ModelProto]) -> None:
+    graph = plain_protos[stage].graph
     names = {weight.name for weight in graph.initializer} | {name for node in graph.node for name in node.output}
     for pattern in policy(stage, kind).keep:
         assert any(fnmatchcase(name, pattern) for name in names), pattern
 
 
 def test_a_pattern_that_names_nothing_here_is_left_out(
-    small_graphs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain_graphs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(precision.NEAR_OVERFLOW, "vggish", ("of_another_preset*", "vgg.features.0.bias"))
-    cast_stage("vggish", small_graphs["vggish"], tmp_path / "cast.onnx", "float16")
+    cast_stage("vggish", plain_graphs["vggish"], tmp_path / "cast.onnx", "float16")
     (first,) = reading(read(tmp_path / "cast.onnx"), "vgg.features.0.weight*")
     assert computes_in(first) == {DataType.FLOAT}
 
@@ -306,14 +306,14 @@ def inputs_of(stage: Stage, wire: dict[str, Array]) -> list[dict[str, Array]]:
 
 @pytest.fixture(scope="module")
 def largest(
-    small_settings: ExportSettings, small_stages: tuple[Stage, ...], small_graphs: dict[str, Path]
+    small_settings: ExportSettings, plain_stages: tuple[Stage, ...], plain_graphs: dict[str, Path]
 ) -> dict[str, dict[str, float]]:
     """Of every tensor of every stage, at 224 px, where the fusion's rows straddle channels."""
     wires, found = real_clips(small_settings), {}
-    for stage in small_stages:
+    for stage in plain_stages:
         calls = [call for wire in wires for call in inputs_of(stage, wire)]
-        found[stage.name] = largest_values(small_graphs[stage.name], *calls)
-        engine = load_engine("onnxruntime", small_graphs[stage.name])
+        found[stage.name] = largest_values(plain_graphs[stage.name], *calls)
+        engine = load_engine("onnxruntime", plain_graphs[stage.name])
         for wire in wires:
             wire |= run_engine(engine, stage, {spec.name: wire[spec.name] for spec in stage.inputs})
     return found
@@ -355,17 +355,17 @@ def test_the_fusion_by_blocks_is_not_near_overflow_either(tmp_path: Path) -> Non
 
 
 def test_what_comes_near_overflow_is_found_and_can_be_kept(
-    small_graphs: dict[str, Path], small_stages: tuple[Stage, ...], tmp_path: Path
+    plain_graphs: dict[str, Path], plain_stages: tuple[Stage, ...], tmp_path: Path
 ) -> None:
     """With louder sound the fusion, a product of three, comes near: the checks above see it, and `keep` cures it."""
-    proto = onnx.load(small_graphs["aural_fuser"])
+    proto = onnx.load(plain_graphs["aural_fuser"])
     for weight in proto.graph.initializer:
         if weight.name.endswith("fusion_modules.0.sound_in"):
             array = onnx.numpy_helper.to_array(weight) * np.float32(64)
             weight.CopyFrom(onnx.numpy_helper.from_array(array, weight.name))
     onnx.save(proto, tmp_path / "loud.onnx")
     draw = np.random.default_rng(0)
-    fuser = small_stages[STAGE_NAMES.index("aural_fuser")]
+    fuser = plain_stages[STAGE_NAMES.index("aural_fuser")]
     inputs = {spec.name: draw.standard_normal(spec.shape, dtype=np.float32) for spec in fuser.inputs}
     near = near_overflow(largest_values(tmp_path / "loud.onnx", inputs), "float16")
     assert near

@@ -286,15 +286,15 @@ def rtx() -> EngineBuilder:
 
 @pytest.mark.parametrize("name", STAGE_NAMES)
 def test_every_stage_builds_for_ada_and_blackwell(
-    name: str, rtx: EngineBuilder, small_graphs: dict[str, Path], tmp_path: Path
+    name: str, rtx: EngineBuilder, gpu_graphs: dict[str, Path], tmp_path: Path
 ) -> None:
     lines: list[str] = []
     out = tmp_path / "model.plan"
-    record = build_engine(small_graphs[name], out, rtx, (89, 120), report=lines.append)
-    assert check_engine(out, rtx, (120,), onnx=small_graphs[name]) == record
+    record = build_engine(gpu_graphs[name], out, rtx, (89, 120), report=lines.append)
+    assert check_engine(out, rtx, (120,), onnx=gpu_graphs[name]) == record
     assert (record.precision, record.capabilities, record.gpu) == ("float32", (89, 120), None)
     # The weights are inside.
-    assert record.engine_bytes > 0.9 * small_graphs[name].stat().st_size
+    assert record.engine_bytes > 0.9 * gpu_graphs[name].stat().st_size
     assert lines == []
 
 

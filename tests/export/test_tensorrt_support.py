@@ -1,8 +1,8 @@
 """What TensorRT asks of a graph, held on the files that the export writes, without TensorRT: operators that its parser
 knows in the types that it computes, shapes that are known, no integers at run time, and no constant twice.
 
-The networks are the compact one at 256 px with five frames, and hiera_tiny at 512 px with two, in the graphs for a GPU;
-the compact hiera, which takes one frame on a CPU, in that form too. The other stages are the same on both.
+The networks are the compact one at 256 px with three frames and hiera_tiny at 512 px with two, in the graphs for a GPU;
+the compact hiera, which takes one frame on a CPU, in that form too.
 """
 
 import dataclasses
@@ -112,7 +112,7 @@ def infer(model: onnx.ModelProto) -> tuple[dict[str, str], dict[str, tuple[int |
 
 @pytest.fixture(scope="module")
 def compact(compact_on_gpu: OnGpu, compact_build: Path) -> dict[str, Exported]:
-    """Of the CPU's graphs, which are the session's own build, only hiera is another than the GPU's."""
+    """Hiera in the CPU's form as well, from the session's own build."""
     (here,) = (stage for stage in stages_of(compact_on_gpu.settings, on_gpu=False) if stage.name == "hiera")
     return {
         "hiera-cpu": read(here, compact_build / "models" / "hiera" / "1" / "model.onnx"),

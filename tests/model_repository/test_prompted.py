@@ -175,9 +175,7 @@ def counted(decoder: PromptedDecoder, monkeypatch: pytest.MonkeyPatch) -> Counte
 def test_what_is_kept_of_a_clip_is_not_computed_again_and_changes_nothing(
     decoder: PromptedDecoder, features: dict[str, Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second round adds a point on frame 3: the memory of the prompt on frame 1 stands, and no frame is prepared anew
-    but frame 3, which then reads nothing.
-    """
+    """A second round adds a point on frame 3: the memory of the prompt on frame 1 stands, and what was prepared."""
     kept, calls = decoder.keep(), counted(decoder, monkeypatch)
     rounds = [[prompt(1, BOX, [2, 3])], [prompt(1, BOX, [2, 3]), prompt(3, POINTS[:1], [1])]]
     wanted = [decoder(features, prompts) for prompts in rounds]
@@ -186,8 +184,8 @@ def test_what_is_kept_of_a_clip_is_not_computed_again_and_changes_nothing(
         for name, value in decoder(features, prompts, kept).items():
             assert np.array_equal(value, answer[name]), name
     read = sum(count for name, count in calls.items() if name.startswith("memory_read"))
-    # Frames 0, 2 and 4 read; frame 0 is the last of its direction and frame 4 of the other, which nobody reads.
-    assert (read, calls["memory_prepare"], calls["memory_write"]) == (3, 0, 2)
+    # Frames 2, 4 and, backwards, 0 read. Frame 0 is the last, which nobody reads; frames 2, 3 and 4 have changed.
+    assert (read, calls["memory_prepare"], calls["memory_write"]) == (3, 0, 3)
 
 
 def test_what_is_kept_stays_within_its_bound(decoder: PromptedDecoder, features: dict[str, Array]) -> None:

@@ -49,10 +49,18 @@ def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
 
 def test_bfloat16_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "openvino_capabilities", lambda: ["FP32", "INT8"])
-    assert ways.unavailable("published, eager bfloat16") == "this CPU has no bfloat16 (AVX512_BF16 or AMX)"
+    assert (
+        ways.unavailable("published, eager bfloat16", compile_too=False)
+        == "this CPU has no bfloat16 (AVX512_BF16 or AMX)"
+    )
     monkeypatch.setattr(ways, "openvino_capabilities", lambda: ["FP32", "BF16"])
-    assert ways.unavailable("published, eager bfloat16") is None
-    assert ways.unavailable(REFERENCE) is None
+    assert ways.unavailable("published, eager bfloat16", compile_too=False) is None
+    assert ways.unavailable(REFERENCE, compile_too=False) is None
+
+
+def test_compiling_is_left_out_unless_it_is_asked_for() -> None:
+    assert "--compiled" in (ways.unavailable(ways.COMPILED, compile_too=False) or "")
+    assert ways.unavailable(ways.COMPILED, compile_too=True) is None
 
 
 @pytest.fixture(scope="module")
