@@ -6,6 +6,7 @@ Writes savings.json and savings.md.
 """
 
 import argparse
+import copy
 import dataclasses
 import json
 import sys
@@ -19,10 +20,11 @@ from torch import Tensor
 
 from auralsam2 import AuralSAM2, image_encoder, mask_decoder
 from auralsam2.fusion import AudioVisualFusion, fold
-from auralsam2.memory import Remembered, attend, gather, remember
+from auralsam2.memory import Remembered, attend, fold_values, gather, remember
 from auralsam2.positions import sine_2d
 from auralsam2.presets import IMAGE_SIZES, STRIDE
 from auralsam2.published import read_memory
+from auralsam2.segment_anything import SegmentAnything
 from auralsam2.windowed_trunk import windowed_features
 from export.stages import HieraStage
 from kernels.bench import in_turns
@@ -94,12 +96,15 @@ def savings(model: AuralSAM2, num_frames: int) -> Iterator[Saving]:
     image = noise(*positions.image.shape)
     bank = {t: Remembered(noise(*positions.memory.shape), noise(1, width)) for t in range(num_frames - 1)}
 
-    def clip(read: Callable[..., Tensor], *, kept: bool) -> None:
+    folded = copy.deepcopy(sam)
+    fold_values(folded)
+
+    def clip(read: Callable[..., Tensor], *, kept: bool, network: SegmentAnything = sam) -> None:
         for remembered in bank.values():
             remembered.keys.clear()
         for t in range(1, num_frames):
-            memory = gather(sam, bank, t, (0,), positions)
-            read(sam, image, memory if kept else dataclasses.replace(memory, keys=None), positions)
+            memory = gather(network, bank, t, (0,), positions)
+            read(network, image, memory if kept else dataclasses.replace(memory, keys=None), positions)
 
     yield Saving(
         "Memory attention: 64-wide values, real rotary pairs",
@@ -112,6 +117,12 @@ def savings(model: AuralSAM2, num_frames: int) -> Iterator[Saving]:
         "auralsam2/test_memory.py",
         lambda: clip(attend, kept=False),
         lambda: clip(attend, kept=True),
+    )
+    yield Saving(
+        "Memory attention: values and output in one product",
+        "auralsam2/test_memory.py",
+        lambda: clip(attend, kept=True),
+        lambda: clip(attend, kept=True, network=folded),
     )
     embedding, logits = noise(1, width, side, side), noise(1, 1, size // 4, size // 4)
     yield Saving(

@@ -13,7 +13,7 @@ from loadtests.cpu import savings
 def test_every_saving_saves_and_is_held_by_a_test(repository_root: Path) -> None:
     model = AuralSAM2.from_preset("compact", 224).eval()
     found = list(savings.savings(model, 3))
-    assert len(found) == 7
+    assert len(found) == 8
     for saving in found:
         before, after = counted(saving.before), counted(saving.after)
         assert after.flop < before.flop, saving.name
@@ -43,5 +43,5 @@ def test_parameters_without_a_part_are_counted() -> None:
 def test_the_table_says_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert savings.main(["--case", "compact:224:2", "--rounds", "1", "--out", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert text.count(" -> ") == 3 * 7
+    assert text.count(" -> ") == 3 * 8
     assert text == (tmp_path / "savings.md").read_text() + "\n"
