@@ -31,9 +31,11 @@ WARM_UP_S = 5.0
 SOAK_WARM_UP_SHARE = 0.2
 
 
-def run(build: Path, load: Load, out: Path) -> dict[str, Any]:
+def run(build: Path, load: Load, out: Path, note: str = "") -> dict[str, Any]:
     """Serve `build`, run `load`, write the report into `out`, and return what load.json says.
 
+    Args:
+        note: what a reader should know of this run.
     Raises: AuralServeError when the server does not start or the generator does not run.
     """
     manifest = read_manifest(build)
@@ -61,6 +63,7 @@ def run(build: Path, load: Load, out: Path) -> dict[str, Any]:
         "stages_ms": {name: asdict(times[name]) for name in (*STAGES, config.model) if name in times},
         "growth": growth(readings, SOAK_WARM_UP_SHARE * load.duration_s),
         "resources": [asdict(reading) for reading in _thinned(readings)],
+        "note": note,
     }
     (out / f"{NAME}.json").write_text(json.dumps(record, indent=1) + "\n")
     draw_run(record, outcomes, out / f"{NAME}.png")
@@ -109,6 +112,8 @@ def describe(record: dict[str, Any]) -> str:
         f"{record['build']}, {record['engine']}; {record['load']['loop']}, {record['load']['scenario']},"
         f" {record['load']['duration_s']:g} s; {machine_sentence(record['machine'])}"
     )
+    if record.get("note"):
+        lines.append(record["note"])
     return "\n".join(lines)
 
 
@@ -119,13 +124,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--duration", type=float, default=120.0, help="seconds")
     parser.add_argument("--users", type=int, default=4, help="of a closed loop")
     parser.add_argument("--rate", type=float, default=0.0, help="clips a second of an open loop; 0: closed")
+    parser.add_argument("--note", default="", help="what the report should say of this run, such as what ran beside it")
     parser.add_argument("--scenario", choices=list(SCENARIOS), default="steady")
     parser.add_argument("--mode", choices=list(MODES), default="audio")
     parser.add_argument("--source", default="procedural", help="procedural | file:PATH | avsbench:FOLDER")
     given = parser.parse_args(arguments)
     load = Load(given.duration, given.users, given.rate, given.scenario, given.mode, given.source)
     try:
-        record = run(given.build, load, given.out)
+        record = run(given.build, load, given.out, given.note)
     except AuralServeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
