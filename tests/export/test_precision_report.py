@@ -43,9 +43,9 @@ def lines() -> list[str]:
 
 @pytest.fixture(scope="module")
 def report(
-    small_settings: ExportSettings, small_graphs: dict[str, Path], small_model: AuralSAM2, lines: list[str]
+    small_settings: ExportSettings, plain_graphs: dict[str, Path], small_model: AuralSAM2, lines: list[str]
 ) -> PrecisionReport:
-    return precision_report(small_settings, small_graphs, small_model, clips=CLIPS, report=lines.append)
+    return precision_report(small_settings, plain_graphs, small_model, clips=CLIPS, report=lines.append)
 
 
 def relative(errors: tuple[OutputError, ...]) -> dict[str, float]:
@@ -84,13 +84,13 @@ def test_masks_agree_with_the_network_s(report: PrecisionReport) -> None:
 def test_the_figures_are_those_of_a_run_by_hand(
     report: PrecisionReport,
     small_stages: tuple[Stage, ...],
-    small_graphs: dict[str, Path],
+    plain_graphs: dict[str, Path],
     small_clip: dict[str, Array],
 ) -> None:
     """One stage, fed with the network's own tensors: sound in, tokens out."""
     stage = small_stages[0]
     (wanted,) = run_network(stage, {"AUDIO": torch.from_numpy(small_clip["AUDIO"])}).values()
-    found = load_engine("onnxruntime", small_graphs[stage.name])({"AUDIO": small_clip["AUDIO"]})["AUDIO_TOKENS"]
+    found = load_engine("onnxruntime", plain_graphs[stage.name])({"AUDIO": small_clip["AUDIO"]})["AUDIO_TOKENS"]
     error = found.astype(np.float64) - wanted.numpy()
     (reported,) = (each for each in report.figures[0].stages if each.stage == "vggish")
     rms = np.sqrt(np.mean(error**2))
@@ -119,7 +119,7 @@ def test_scores_are_the_evaluation_s_own(
 
 def test_an_altered_graph_stands_out_where_it_was_altered(
     small_settings: ExportSettings,
-    small_graphs: dict[str, Path],
+    plain_graphs: dict[str, Path],
     small_model: AuralSAM2,
     perturbed: Callable[[str, float], Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -127,7 +127,7 @@ def test_an_altered_graph_stands_out_where_it_was_altered(
     """A weight of hiera doubled: its own outputs, not those of later stages, and the whole chain."""
     monkeypatch.setattr(module, "PRECISIONS", ("float32",))
     monkeypatch.setattr(module, "why_not_scored", lambda settings: "not today")
-    graphs = {**small_graphs, "hiera": perturbed("hiera", 2.0)}
+    graphs = {**plain_graphs, "hiera": perturbed("hiera", 2.0)}
     found = precision_report(small_settings, graphs, small_model)
     (figures,) = found.figures
     worst = {name: max(e.relative_rms or 0 for e in figures.stages if e.stage == name) for name in STAGE_NAMES}
@@ -219,9 +219,9 @@ def test_iou_of_masks() -> None:
 
 
 def test_a_missing_graph_is_named(
-    small_settings: ExportSettings, small_graphs: dict[str, Path], small_model: AuralSAM2
+    small_settings: ExportSettings, plain_graphs: dict[str, Path], small_model: AuralSAM2
 ) -> None:
-    graphs = {name: path for name, path in small_graphs.items() if name != "hiera"}
+    graphs = {name: path for name, path in plain_graphs.items() if name != "hiera"}
     with pytest.raises(ExportError, match="no graph of hiera; the report needs all of vggish, hiera"):
         precision_report(small_settings, graphs, small_model)
 

@@ -1,5 +1,7 @@
 """A server that has answered two hundred clips holds what it held before them."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +20,11 @@ BYTES_A_REQUEST = 80 << 10
 
 
 @pytest.fixture
-def launcher(small_build: Path) -> Iterator[Launcher]:
+def launcher(small_build: Path, tmp_path: Path) -> Iterator[Launcher]:
     grpc_port, metrics_port = free_ports(2)
-    config = ServerConfig(build=small_build, grpc_port=grpc_port, metrics_port=metrics_port)
+    # Served is a copy: others read what export wrote and nothing else, and a server leaves its cache.
+    build = Path(shutil.copytree(small_build, tmp_path / small_build.name, copy_function=os.link))
+    config = ServerConfig(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
     with Launcher(config, sink=lambda line: None) as launcher:
         yield launcher
 
