@@ -77,7 +77,9 @@ def _fingerprint(plan: LaunchPlan) -> str:
     # The manifest holds the hash of every served file, and `plan_launch` has compared them.
     for name in ("manifest.json", "golden.npz"):
         total.update(sha256(config.build / name).encode())
-    for part in (*_environment(config.server_env), *_cpu(), f"threads {config.num_threads}", config.model):
+    # Of an installed server, the notes name home and version.
+    told = (*_environment(config.server_env), *_cpu(), f"threads {config.num_threads}", config.model, *plan.notes)
+    for part in told:
         total.update(part.encode() + b"\0")
     return total.hexdigest()
 

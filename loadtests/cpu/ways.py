@@ -142,7 +142,7 @@ SERVICE = "our service, gRPC"
 def unavailable(name: str, compile_too: bool) -> str | None:
     """Why a way makes no sense on this CPU, or was not asked for; None where it does."""
     if name == COMPILED and not compile_too:
-        return "takes minutes to compile and brings little (EXPERIMENTS.md); ask for it with --compiled"
+        return "takes minutes to compile; ask for it with --compiled"
     if name == "published, eager bfloat16" and BFLOAT16 not in openvino_capabilities():
         return "this CPU has no bfloat16 (AVX512_BF16 or AMX)"
     return None

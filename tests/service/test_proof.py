@@ -93,6 +93,13 @@ def test_another_setting_that_the_answer_may_depend_on(change: dict[str, object]
     assert recall(replace(plan, config=replace(plan.config, **change))) is None  # type: ignore[arg-type]
 
 
+def test_another_version_of_an_installed_server(plan: LaunchPlan) -> None:
+    served = [replace(plan, notes=(f"serving with Triton Inference Server {version} of /opt",)) for version in "12"]
+    keep(served[0], 1.0)
+    assert recall(served[0]) is not None
+    assert recall(served[1]) is None
+
+
 def test_another_cpu(plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(plan, 1.0)
     monkeypatch.setattr("service.proof._cpu", lambda: ["flags : avx2 avx512f"])
