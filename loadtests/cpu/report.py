@@ -82,7 +82,7 @@ def draw_waterfall(records: Sequence[dict[str, Any]], found: dict[str, Any], pat
     mpl.use("Agg")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 1.2 * len(records) + 0.9), dpi=110, layout="constrained")
+    figure = Figure(figsize=(9.0, 1.2 * len(records) + 1.1), dpi=110, layout="constrained")
     panels = figure.subplots(len(records), 1, squeeze=False)[:, 0]
     for axes, record in zip(panels, records, strict=True):
         ways = {name: way for name, way in record["ways"].items() if way["stages_s"]}
@@ -99,6 +99,7 @@ def draw_waterfall(records: Sequence[dict[str, Any]], found: dict[str, Any], pat
             f"{record['preset']}, {record['image_size']} px, {record['num_frames']} frames", fontsize=9, loc="left"
         )
         axes.tick_params(labelsize=8)
-    panels[0].legend(ncols=len(STAGES), fontsize=7, frameon=False, loc="lower right")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=len(STAGES), fontsize=8, frameon=False, loc="outside upper center")
     figure.supxlabel(f"seconds a clip. {machine_sentence(found)}", fontsize=7)
     figure.savefig(path)
