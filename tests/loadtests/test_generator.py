@@ -6,10 +6,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from loadtests.clips import load_clips, procedural
 from loadtests.modes import MODES, mode_named
 from loadtests.overload import Phase, judge
+from loadtests.picture import draw_table
 from loadtests.report import Summary, percentiles, summarise
 from loadtests.resources import Reading, growth
 from loadtests.run import account
@@ -154,6 +156,17 @@ def test_the_table_has_every_row_of_the_paper_and_says_what_is_missing() -> None
     assert "| GAVS | audio | 14.8 | | another method; not implemented here" in text
     assert "| SAM2 | box | 17.4 | | not measured: this build takes no prompts" in text
     assert sum(f"| {paper:.1f} |" in text for _, _, paper in TABLE_1) == len(TABLE_1)
+
+
+def test_each_build_has_a_panel_of_its_own(tmp_path: Path) -> None:
+    """The same methods in two builds are bars apart, not on top of each other."""
+    seconds, heights = (0.1, 0.2, 0.3), []
+    for builds in (["compact"], ["compact", "hiera_tiny"]):
+        rows = [Timed(method, "audio", build, 256, 5, seconds) for build in builds for method in (SERVICE, PUBLISHED)]
+        path = tmp_path / f"{len(builds)}.png"
+        draw_table(tables(rows)["table_5"], "a caption " * 40, path)
+        heights.append(Image.open(path).height)
+    assert heights[1] > 1.5 * heights[0]
 
 
 def test_a_video_is_cut_into_clips_with_their_own_sound(demo_clip: Path) -> None:
