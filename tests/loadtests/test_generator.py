@@ -165,7 +165,8 @@ def test_each_build_has_a_panel_of_its_own(tmp_path: Path) -> None:
         rows = [Timed(method, "audio", build, 256, 5, seconds) for build in builds for method in (SERVICE, PUBLISHED)]
         path = tmp_path / f"{len(builds)}.png"
         draw_table(tables(rows)["table_5"], "a caption " * 40, path)
-        heights.append(Image.open(path).height)
+        with Image.open(path) as picture:
+            heights.append(picture.height)
     assert heights[1] > 1.5 * heights[0]
 
 
