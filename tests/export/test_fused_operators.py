@@ -56,7 +56,7 @@ def test_onnx_runtime_runs_the_bodies(
 
 
 @pytest.mark.parametrize("name", FUSED_STAGES)
-def test_what_is_served_on_a_cpu_holds_standard_operators_only(name: str, plain_graphs: dict[str, Path]) -> None:
-    proto = onnx.load(plain_graphs[name])
+def test_what_is_served_on_a_cpu_holds_standard_operators_only(name: str, small_graphs: dict[str, Path]) -> None:
+    proto = onnx.load(small_graphs[name])
     assert not domains(proto)
     assert not proto.functions

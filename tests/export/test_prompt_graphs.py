@@ -25,7 +25,8 @@ def folder(small_build: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("num_frames", "sizes"), [(1, ()), (2, (1,)), (3, (1, 2)), (5, (1, 2, 3, 4)), (10, (1, 2, 3, 4, 7, 9))]
+    ("num_frames", "sizes"),
+    [(1, ()), (2, (1,)), (3, (1, 2)), (5, (1, 2, 3, 4)), (10, (1, 2, 3, 4, 7, 9)), (16, (1, 2, 3, 4, 7, 15))],
 )
 def test_there_is_a_graph_for_what_a_frame_can_read(num_frames: int, sizes: tuple[int, ...]) -> None:
     assert memory_sizes(num_frames) == sizes

@@ -1,7 +1,7 @@
 """What TensorRT asks of a graph, held on the files that the export writes, without TensorRT: operators that its parser
 knows in the types that it computes, shapes that are known, no integers at run time, and no constant twice.
 
-The networks are the compact one at 256 px with three frames and hiera_tiny at 512 px with two, in the graphs for a GPU;
+The networks are the compact one at 256 px with five frames and hiera_tiny at 512 px with two, in the graphs for a GPU;
 the compact hiera, which takes one frame on a CPU, in that form too.
 """
 
@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from export.onnx_graph import DTYPES
 from export.stages import STAGE_NAMES, Stage
+from tests.builds import exported_once
 from tests.export.graphs_on_gpu import OnGpu, stages_of
 
 # "Supported ONNX Operators" of onnx-tensorrt for TensorRT 10.15, opset 9 to 24:
@@ -111,11 +112,11 @@ def infer(model: onnx.ModelProto) -> tuple[dict[str, str], dict[str, tuple[int |
 
 
 @pytest.fixture(scope="module")
-def compact(compact_on_gpu: OnGpu, compact_build: Path) -> dict[str, Exported]:
-    """Hiera in the CPU's form as well, from the session's own build."""
+def compact(compact_on_gpu: OnGpu, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
+    """Hiera in the CPU's form as well."""
     (here,) = (stage for stage in stages_of(compact_on_gpu.settings, on_gpu=False) if stage.name == "hiera")
     return {
-        "hiera-cpu": read(here, compact_build / "models" / "hiera" / "1" / "model.onnx"),
+        "hiera-cpu": read(here, exported_once("compact-cpu", [here], tmp_path_factory)["hiera"]),
         **{stage.name: read(stage, path) for stage, path in compact_on_gpu.graphs},
     }
 
