@@ -84,7 +84,7 @@ bench-kernels: setup ## fused operators beside what they replace; on a GPU the k
 	$(BIN)/python -m kernels.bench --json out/bench-kernels.json
 
 kernels-report: setup ## registers, spills, shared memory and tensor-core instructions for six architectures, no GPU needed
-	$(BIN)/python -m kernels.compilation --json out/kernels-report.json
+	$(BIN)/python -m kernels.report --json kernels/compiled.json
 
 $(BUILD)/manifest.json: | setup
 	$(BIN)/auralsam2 export --out $(BUILD)

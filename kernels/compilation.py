@@ -1,8 +1,5 @@
 """Compiles the launches of a plan for a named GPU architecture without a GPU, and reads the compiler's own report.
 
-`python -m kernels.compilation` does so for every plan that the package ships and prints a Markdown table, one row a
-launch: registers, spills, local memory, shared memory, tensor-core instructions, resident warps.
-
 The numbers come from two places. `ptxas -v` says registers, spills and stack; it runs a second time, with the flags
 that the Triton compiler gave it, for the compiler throws its log away. `nvdisasm` lists the machine code, in which
 tensor-core and local-memory instructions are counted. Both tools come with the `triton` package. A driver that compiles
@@ -11,31 +8,23 @@ the PTX itself, as under TensorRT, may allocate registers otherwise than this `p
 Arguments are compiled as in a launch on tensors of the framework: pointers aligned to 16 bytes, integers of any value.
 """
 
-import argparse
 import ast
-import importlib
 import inspect
-import json
 import re
 import subprocess
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kernels.errors import KernelError
-from kernels.launch import ELEMENT_NAMES, Launch, Plan
-from kernels.occupancy import ARCHITECTURES, architecture, occupancy, resident_warps
+from kernels.launch import Launch, Plan
+from kernels.occupancy import architecture
 
-CATALOGUE = "kernels.catalogue"
-"""The module whose `shipped_plans(capability)` lists (name, dtype, plan)."""
 POINTER_ALIGNMENT_BYTES = 16
-WORKERS = 2
 
 TENSOR_CORE = re.compile(r"(UTC[A-Z]*|[BDHIOQ]G?)MMA")
 """Whole mnemonics: HMMA, IMMA, ... on sm_80 to 89 and 120; HGMMA, IGMMA, QGMMA on sm_90; UTCHMMA, ... on sm_100. The
@@ -86,7 +75,7 @@ def compile_launch(plan: Plan, launch: Launch, capability: int, ptx_version: int
     from triton.compiler import ASTSource
 
     architecture(capability)
-    _check_compilable(launch)
+    check_compilable(launch)
     signature = plan.signature(launch)
     pointers = [place for place, kind in enumerate(signature.values()) if kind.startswith("*")]
     source = ASTSource(
@@ -124,7 +113,8 @@ def compile_launch(plan: Plan, launch: Launch, capability: int, ptx_version: int
     )
 
 
-def _check_compilable(launch: Launch) -> None:
+def check_compilable(launch: Launch) -> None:
+    """Raises: KernelError as `compile_launch` does for this launch, on any architecture."""
     import triton
 
     if triton.knobs.runtime.interpret:
@@ -226,99 +216,3 @@ def _resolve(node: ast.expr, names: dict[str, Any]) -> Any:
     if isinstance(node, ast.Attribute):
         return getattr(_resolve(node.value, names), node.attr, None)
     return None
-
-
-@dataclass(frozen=True)
-class Task:
-    """One launch of one plan of a catalogue. Kernels cannot travel between processes; their place in it can."""
-
-    catalogue: str
-    capability: int
-    plan: int
-    launch: int
-
-
-def _shipped(catalogue: str, capability: int) -> list[tuple[str, Any, Plan]]:
-    return list(importlib.import_module(catalogue).shipped_plans(capability))
-
-
-def _compile_task(task: Task) -> dict[str, Any]:
-    _, _, plan = _shipped(task.catalogue, task.capability)[task.plan]
-    compiled = compile_launch(plan, plan.launches[task.launch], task.capability)
-    row = asdict(compiled) | {"resident_warps": resident_warps(compiled), "occupancy": occupancy(compiled)}
-    del row["ptx"], row["cubin"]
-    return row
-
-
-def compile_catalogue(
-    capabilities: Sequence[int], dtypes: Sequence[str], catalogue: str = CATALOGUE, matching: str = ""
-) -> list[dict[str, Any]]:
-    """Compile every launch of a catalogue, in two processes; a kernel that two plans launch alike is compiled once.
-
-    Args:
-        dtypes: the compiler's names for them, such as fp16.
-        matching: only plans whose name contains it.
-    Returns: a dictionary a launch: `plan`, `dtype`, what `Compiled` says but for the code itself, `resident_warps` and
-        `occupancy`; by capability, then in the catalogue's order.
-    """
-    tasks: dict[object, Task] = {}
-    rows: list[tuple[object, dict[str, Any]]] = []
-    for capability in capabilities:
-        for place, (name, dtype, plan) in enumerate(_shipped(catalogue, capability)):
-            if ELEMENT_NAMES[dtype] not in dtypes or matching not in name:
-                continue
-            for number, launch in enumerate(plan.launches):
-                _check_compilable(launch)
-                kernel = (launch.kernel.__module__, launch.name, *plan.signature(launch).items())
-                key = (capability, kernel, *launch.constants.items(), launch.num_warps, launch.num_stages)
-                tasks.setdefault(key, Task(catalogue, capability, place, number))
-                rows.append((key, {"plan": name, "dtype": ELEMENT_NAMES[dtype]}))
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        compiled = dict(zip(tasks, pool.map(_compile_task, tasks.values()), strict=True))
-    return [row | compiled[key] for key, row in rows]
-
-
-COLUMNS = {
-    "GPU": "sm_{capability}",
-    "plan": "{plan}",
-    "type": "{dtype}",
-    "kernel": "{name}",
-    "warps": "{num_warps}",
-    "registers": "{registers}",
-    "spilled bytes": "{spilled}",
-    "local memory": "{local_memory_instructions}",
-    "shared bytes": "{shared_bytes}",
-    "tensor cores": "{tensor_core_instructions}",
-    "resident warps": "{resident_warps}",
-    "occupancy": "{occupancy:.0%}",
-    "compiled in": "{seconds:.2f} s",
-}
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The report as Markdown. `local memory` and `tensor cores` count instructions of the machine code."""
-    lines = [list(COLUMNS), ["---"] * len(COLUMNS)]
-    for row in rows:
-        spilled = row["spill_stores"] + row["spill_loads"]
-        lines.append([cell.format(**row, spilled=spilled) for cell in COLUMNS.values()])
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m kernels.compilation", description=__doc__.partition("\n")[0])
-    parser.add_argument("--capability", type=int, nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
-    parser.add_argument("--dtype", nargs="+", choices=ELEMENT_NAMES.values(), default=list(ELEMENT_NAMES.values()))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows of the table there too")
-    parser.add_argument(
-        "--catalogue", default=CATALOGUE, metavar="MODULE", help="a module with shipped_plans(capability)"
-    )
-    parser.add_argument("--matching", default="", metavar="TEXT", help="only plans whose name contains it")
-    options = parser.parse_args(arguments)
-    rows = compile_catalogue(options.capability, options.dtype, options.catalogue, options.matching)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
-    print(table(rows))
-
-
-if __name__ == "__main__":
-    main()

@@ -29,7 +29,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # The files that take longest are begun first, so that at the end no worker is left alone with one of them.
 LONGEST = (
-    "kernels/test_compilation.py",
     "auralsam2/test_parity.py",
     "kernels/fusion/test_triton_kernels.py",
     "loadtests/test_memory.py",

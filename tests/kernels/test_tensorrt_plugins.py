@@ -323,32 +323,44 @@ def test_code_for_one_card_alone_becomes_code_for_more(monkeypatch: pytest.Monke
     assert {(sums.ptx, 90), (mean.ptx, 90)} <= set(assembled)
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
-def test_compiled_chains_assemble_with_the_parameters_of_tensorrt(repository_root: Path, capability: int) -> None:
+@pytest.fixture(scope="module")
+def compiled_chains(repository_root: Path) -> dict[str, Any]:
+    """The chain for each architecture, compiled in one process without the interpreter."""
     code = f"""
 import dataclasses, json, torch
 import test_tensorrt_plugins as tests
 from kernels import tensorrt_plugins as plugins
 from kernels.compilation import assemble
 from kernels.ptx import parameters
-whole = []
-def compiler(*arguments):
-    whole.append(plugins.compile_plainly(*arguments))
-    return whole[-1]
-chain = plugins.build_chain(tests.MEAN, torch.float16, {capability}, compiler=compiler)
-print(json.dumps([
-    dict(ptx=kernel.ptx, parameters=parameters(kernel.ptx), own=parameters(compiled.ptx),
-         threads=kernel.block_threads, shared=kernel.shared_bytes,
-         stripped=assemble(kernel.ptx, {capability}), unstripped=assemble(compiled.ptx, {capability}))
-    for kernel, compiled in zip(chain.kernels, whole)
-]))
+answers = {{}}
+for capability in {CAPABILITIES}:
+    whole = []
+    def compiler(*arguments):
+        whole.append(plugins.compile_plainly(*arguments))
+        return whole[-1]
+    chain = plugins.build_chain(tests.MEAN, torch.float16, capability, compiler=compiler)
+    answers[capability] = [
+        dict(ptx=kernel.ptx, parameters=parameters(kernel.ptx), own=parameters(compiled.ptx),
+             threads=kernel.block_threads, shared=kernel.shared_bytes,
+             stripped=assemble(kernel.ptx, capability), unstripped=assemble(compiled.ptx, capability))
+        for kernel, compiled in zip(chain.kernels, whole)
+    ]
+print(json.dumps(answers))
 """
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(repository_root), str(Path(__file__).parent)])
     command = [sys.executable, "-W", "error", "-c", code]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    sums, mean = json.loads(result.stdout)
+    chains: dict[str, Any] = json.loads(result.stdout)
+    return chains
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_compiled_chains_assemble_with_the_parameters_of_tensorrt(
+    compiled_chains: dict[str, Any], capability: int
+) -> None:
+    sums, mean = compiled_chains[str(capability)]
     for kernel, kinds in ((sums, "ppiip"), (mean, "ppiip")):
         expected = [".u64" if kind == "p" else ".u32" for kind in kinds]
         assert [declaration.split()[1] for declaration in kernel["parameters"]] == expected

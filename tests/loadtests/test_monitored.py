@@ -38,7 +38,6 @@ pytestmark = [
         shutil.which("prometheus") is None,
         reason="prometheus is not installed: apt-get install prometheus (.ci/run does)",
     ),
-    pytest.mark.timeout(280),
 ]
 FRAMES = 5
 LOAD_S, WINDOW_S = 24.0, 16

@@ -41,7 +41,8 @@ SETTINGS = TrainSettings(
     learning_rate=6e-4,
 )
 TINY = replace(SETTINGS, steps=3, clips_per_step=1, workers=1, pretraining_image_steps=0, pretraining_sound_steps=0)
-KILL_AT = 25
+SHORT = replace(SETTINGS, steps=12)
+KILL_AT = 4
 
 RUN = """
 import sys
@@ -50,7 +51,7 @@ from auralsam2.training.settings import TrainSettings
 from auralsam2.training.trainer import train
 if __name__ == "__main__":
     train(TrainSettings(**eval(sys.argv[2])), Path(sys.argv[1]), report=lambda p: print(p.step, flush=True),
-          checkpoint_every_s=2)
+          checkpoint_every_s=0.5)
 """
 
 
@@ -73,11 +74,13 @@ def test_the_loss_falls(run: tuple[Path, list[Progress]]) -> None:
         assert means[1] < 0.8 * means[0], name
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(run: tuple[Path, list[Progress]], tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    train(SHORT, whole)
     script = tmp_path / "run.py"
     script.write_text(RUN)
     folder = tmp_path / "killed"
-    command = [sys.executable, str(script), str(folder), repr(asdict(SETTINGS))]
+    command = [sys.executable, str(script), str(folder), repr(asdict(SHORT))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -86,10 +89,10 @@ def test_a_killed_run_goes_on_to_the_same_weights(run: tuple[Path, list[Progress
         os.killpg(process.pid, signal.SIGKILL)
     assert not (folder / run_folder.WEIGHTS).exists(), "it was killed before its end"
     resumed: list[int] = []
-    train(SETTINGS, folder, report=lambda progress: resumed.append(progress.step))
-    assert 1 < resumed[0] <= STEPS
-    assert resumed == list(range(resumed[0], STEPS + 1))
-    wanted, found = (load_file(f / run_folder.WEIGHTS) for f in (run[0], folder))
+    train(SHORT, folder, report=lambda progress: resumed.append(progress.step))
+    assert 1 < resumed[0] <= SHORT.steps
+    assert resumed == list(range(resumed[0], SHORT.steps + 1))
+    wanted, found = (load_file(f / run_folder.WEIGHTS) for f in (whole, folder))
     assert set(wanted) == set(found)
     for name, value in wanted.items():
         assert torch.equal(value, found[name]), name
