@@ -35,7 +35,7 @@ demo: setup ## export compact, serve it, segment a clip, write overlay, masks an
 	$(BIN)/auralsam2 demo --out out
 
 test: setup ## every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
 
 check: setup ## format, lint, strict types
 	$(BIN)/ruff format --check .

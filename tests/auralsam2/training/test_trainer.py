@@ -27,7 +27,7 @@ from auralsam2.training.settings import TrainSettings
 from auralsam2.training.starting import Weights
 from auralsam2.training.trainer import Learner, Progress, train
 
-STEPS = 80
+STEPS = 40
 # Two workers, 224 px, two frames: small, but all that a real run does.
 SETTINGS = TrainSettings(
     image_size=224,
