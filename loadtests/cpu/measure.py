@@ -63,8 +63,9 @@ def measure(
             for way in ways:
                 runs.setdefault(way.name, []).append(way.run())
                 say(f"turn {turn + 1}/{repeats}   {way.name:28} {runs[way.name][-1].seconds:8.2f} s")
+            # In turns as well: a shared machine is faster in some minutes than in others.
+            peaks.append(gemm_flops_per_s())
         memory = {way.name: way.peak_bytes() for way in ways}
-    peaks.append(gemm_flops_per_s())
     started = time.perf_counter()
     # The one before has filled the engines' caches and shown its answer.
     with Served(build):
