@@ -1,6 +1,7 @@
 """Builds that tests of several rooms read."""
 
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +22,13 @@ def built_once(settings: ExportSettings, tmp_path_factory: pytest.TempPathFactor
     build = _of_all_workers(tmp_path_factory) / settings.name
     with FileLock(build.with_suffix(".lock")):
         return build if build.is_dir() else build_repository(settings, build)
+
+
+def copy_to_serve(build: Path, folder: Path) -> Path:
+    """A copy of a build, its files linked: a server leaves a cache and compiled Python in what it serves, and others
+    read what export wrote and nothing else.
+    """
+    return Path(shutil.copytree(build, folder / build.name, copy_function=os.link))
 
 
 def exported_once(kind: str, stages: Iterable[Stage], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

@@ -1,7 +1,5 @@
 """A server that has answered two hundred clips holds what it held before them."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from service.config import ServerConfig
 from service.demo import free_ports
 from service.golden import Golden
 from service.launcher import Launcher
+from tests.builds import copy_to_serve
 
 WARM_UP, REQUESTS = 60, 200
 # A clip of this build crosses the wire with 0.8 MB; its maps between the stages are 5 MB.
@@ -22,9 +21,7 @@ BYTES_A_REQUEST = 80 << 10
 @pytest.fixture
 def launcher(small_build: Path, tmp_path: Path) -> Iterator[Launcher]:
     grpc_port, metrics_port = free_ports(2)
-    # Served is a copy: others read what export wrote and nothing else, and a server leaves its cache.
-    build = Path(shutil.copytree(small_build, tmp_path / small_build.name, copy_function=os.link))
-    config = ServerConfig(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
+    config = ServerConfig(build=copy_to_serve(small_build, tmp_path), grpc_port=grpc_port, metrics_port=metrics_port)
     with Launcher(config, sink=lambda line: None) as launcher:
         yield launcher
 

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from loadtests.cpu import growth
+from tests.builds import copy_to_serve
 
 
 def test_lengths_and_callers_are_measured_and_shown(
     small_build: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = "--image-size 224 --lengths 2 --callers-length 2 --callers 1 2 --repeats 2 --seconds 4 --precision float32"
-    assert growth.main([*words.split(), "--out", str(tmp_path)], build=lambda case, precision: small_build) == 0
+    served = copy_to_serve(small_build, tmp_path)
+    assert growth.main([*words.split(), "--out", str(tmp_path)], build=lambda case, precision: served) == 0
     record = json.loads((tmp_path / "growth.json").read_text())
     (row,) = record["lengths"]
     assert row["num_frames"] == 2
