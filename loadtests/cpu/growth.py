@@ -100,7 +100,8 @@ def draw(record: dict[str, Any], path: Path) -> None:
         marker="o",
         color=COLOURS[0],
     )
-    right.set(title="frames/s through gRPC", xlabel="callers", ylim=(0, None))
+    highest = max(row["frames_per_s"] for row in record["callers"])
+    right.set(title="frames/s through gRPC", xlabel="callers", ylim=(0, 1.1 * highest))
     caption = (
         f"{record['preset']}, {record['image_size']} px, {record['precision']}; {machine_sentence(record['machine'])}"
     )
