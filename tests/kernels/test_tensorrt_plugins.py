@@ -5,8 +5,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +31,7 @@ from tests.kernels.plugin_stand_ins import (  # noqa: E402
     pretend_to_compile,
     text,
 )
+from tests.kernels.toy_kernels import run_apart  # noqa: E402
 
 CAPABILITIES = (80, 86, 89, 90, 100, 120)
 CHANNELS, BLOCK = 64, 32
@@ -347,10 +346,7 @@ for capability in {CAPABILITIES}:
     ]
 print(json.dumps(answers))
 """
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(repository_root), str(Path(__file__).parent)])
-    command = [sys.executable, "-W", "error", "-c", code]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    result = run_apart(repository_root, "-W", "error", "-c", code)
     assert result.returncode == 0, result.stderr
     chains: dict[str, Any] = json.loads(result.stdout)
     return chains
