@@ -234,9 +234,18 @@ def remember(sam: SegmentAnything, embedding: Tensor, mask_logits: Tensor) -> Te
 
     Args:
         embedding: [1, C, S/16, S/16], the frame's own FPN map, before it read any memory.
-        mask_logits: [1, 1, S/4, S/4], the candidate with the best predicted IoU.
+        mask_logits: [1, 1, S/4, S/4], the candidate with the best predicted IoU, also where no object is there.
     """
-    return remember_mask(sam, embedding, torch.sigmoid(enlarge(mask_logits)))
+    return remember_mask(sam, embedding, harden(enlarge(mask_logits)))
+
+
+def harden(mask_logits: Tensor) -> Tensor:
+    """Turn logits into a mask of zeros and ones, float, same shape: 1 where the logit is above 0.
+
+    The released code marks every frame as if it were clicked, so SAM2 binarises its mask for the memory, in training
+    too. There is no gradient through it, and one unit in the last place can flip a pixel.
+    """
+    return (mask_logits > 0).to(mask_logits.dtype)
 
 
 def enlarge(mask_logits: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from auralsam2.memory import Positions, Remembered, attend, enlarge, gather, remember_mask
+from auralsam2.memory import Positions, Remembered, attend, enlarge, gather, harden, remember_mask
 from auralsam2.prompted_masks import PromptedMasks, decode_prompted
 from auralsam2.prompts import (
     PREVIOUS_LIMIT,
@@ -131,7 +131,7 @@ class _Frames:
     def remember(self, frame: int, answer: Answer) -> Remembered:
         """What the frame leaves behind. SAM2 keeps it in bfloat16, and reads masks of prompted frames as yes or no."""
         enlarged = enlarge(answer.mask)
-        mask = (enlarged > 0).float() if answer.prompted else torch.sigmoid(enlarged)
+        mask = harden(enlarged) if answer.prompted else torch.sigmoid(enlarged)
         features = remember_mask(self.sam, self.image.embedding[frame : frame + 1], mask)
         return Remembered(features.bfloat16().float(), answer.pointer)
 

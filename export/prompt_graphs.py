@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from auralsam2 import AuralSAM2, mask_decoder
-from auralsam2.memory import MemoryReading, attend_prepared, enlarge, fold_values, prepare, remember_mask
+from auralsam2.memory import MemoryReading, attend_prepared, enlarge, fold_values, harden, prepare, remember_mask
 from auralsam2.presets import STRIDE
 from auralsam2.prompted_masks import NUM_MASKS, decode_prompted
 from auralsam2.prompts import NUM_SLOTS, mask_embedding, sparse_tokens
@@ -73,7 +73,7 @@ class WriteGraph(nn.Module):
     def forward(self, embedding: Tensor, mask_logits: Tensor, prompted: Tensor) -> tuple[Tensor]:
         """-> memory [1, N, C_mem]; the mask of a prompted frame is read as yes or no."""
         enlarged = enlarge(mask_logits[:, None])
-        mask = torch.where(prompted[:, None, None, None] > 0, (enlarged > 0).float(), torch.sigmoid(enlarged))
+        mask = torch.where(prompted[:, None, None, None] > 0, harden(enlarged), torch.sigmoid(enlarged))
         return (remember_mask(self.sam, embedding, mask)[None],)
 
 
