@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from auralsam2 import AuralSAM2
-from auralsam2.parity_weights import stand_in_state
+from auralsam2.parity_weights import parity_state
 from service.cli import app
 
 # The figures through the server may differ from the network's own by this much.
@@ -114,7 +114,7 @@ def test_a_faulty_clip_is_named_with_its_file(folders: Any, tmp_path: Path) -> N
 
 def test_a_checkpoint_of_another_preset(tmp_path: Path) -> None:
     path = tmp_path / "tiny.pth"
-    torch.save(stand_in_state(AuralSAM2.from_preset("hiera_tiny", 224), 51), path)
+    torch.save(parity_state(AuralSAM2.from_preset("hiera_tiny", 224), 51), path)
     result = run("evaluate", "--checkpoint", path, "--clips", "1")
     assert result.exit_code == 3
     assert "Is it a checkpoint of another preset?" in result.output
