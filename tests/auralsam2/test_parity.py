@@ -6,12 +6,12 @@ the fused operators all have to lie within the tolerance on every frame; nothing
 """
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from auralsam2 import AuralSAM2
 from tests.auralsam2.golden import FILES, TOLERANCE, Golden, Seen, in_float64, watched
@@ -30,7 +30,7 @@ class Case:
 
 
 @pytest.fixture(scope="module", params=FILES)
-def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+def case(request: pytest.FixtureRequest) -> Case:
     golden = Golden.read(request.param)
     model, inputs = golden.model(), golden.inputs()
     with torch.no_grad():
@@ -40,7 +40,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
         torch.set_num_threads(2 if "threads" in name else 1)
         runs[name] = watched(fused if "fused" in name else model, inputs, golden.conditioning_frame)
     torch.set_num_threads(1)
-    yield Case(golden, model, runs)
+    return Case(golden, model, runs)
 
 
 def test_keys_and_shapes_are_those_of_the_released_checkpoint(
@@ -77,27 +77,32 @@ def test_every_frame_is_within_the_tolerance(case: Case, run: str, field: str) -
     assert (error <= TOLERANCE[field]).all(), f"{case.golden.name} {field} by frame: {error}"
 
 
+def doubled(golden: Golden) -> list[Tensor | None]:
+    return [None if value is None else value.double() for value in golden.inputs()]
+
+
 @pytest.mark.parametrize("case", ["tiny_256_t3"], indirect=True)
 def test_in_float64_the_figures_are_met_to_their_last_places(case: Case) -> None:
-    """The golden figures are float64 rounded to float32: what is left is that rounding, and the fused operators' none."""
-    model = in_float64(case.model)
-    doubled = [None if value is None else value.double() for value in case.golden.inputs()]
-    exact = watched(model, doubled, case.golden.conditioning_frame)
-    fused = watched(copy.deepcopy(model).fuse(), doubled, case.golden.conditioning_frame)
+    """The golden figures are float64 rounded to float32: what is left is that rounding; fusing adds none."""
+    model, inputs = in_float64(case.model), doubled(case.golden)
+    exact = watched(model, inputs, case.golden.conditioning_frame)
+    fused = watched(copy.deepcopy(model).fuse(), inputs, case.golden.conditioning_frame)
     for field, tolerance in TOLERANCE.items():
         error = case.golden.error(field, exact.out)
-        print(field, error)
-        assert (error <= tolerance / 10).all(), f"{field} by frame: {error}"
+        assert (error <= tolerance / 100).all(), f"{field} by frame: {error}"
     assert float((fused.out.low_res_logits - exact.out.low_res_logits).abs().max()) <= 1e-9
 
 
-@pytest.mark.parametrize("case", ["tiny_256_t3", "small_224_t4_text_mid"], indirect=True)
+@pytest.mark.parametrize("case", ["small_224_t4_text_mid"], indirect=True)
 def test_silence_changes_the_masks_as_much_as_published(case: Case) -> None:
-    # Silence is a log-mel of zeros, found by trial: log(0.01) gives other figures on all three files.
-    frames, log_mel, text = case.golden.inputs()
+    """In float64: in float32 a pixel of the silent clip's memory may fall the other way, no seed was chosen for it."""
+    model, (frames, log_mel, text) = in_float64(case.model), doubled(case.golden)
     assert log_mel is not None
-    silent = watched(case.model, [frames, torch.zeros_like(log_mel), text], case.golden.conditioning_frame)
-    change = (silent.out.low_res_logits - case.runs["plain"].out.low_res_logits).abs().mean().item()
-    assert change == pytest.approx(float(case.golden.figures["audio_effect"]), rel=1e-4)
-    mean = float(case.golden.figures["silent_low_res_logits_mean"])
-    assert silent.out.low_res_logits.mean().item() == pytest.approx(mean, abs=1e-4)
+    # Silence is a log-mel of zeros, found by trial: log(0.01) gives other figures on all three files.
+    heard, silent = (
+        watched(model, [frames, sound, text], case.golden.conditioning_frame).out.low_res_logits
+        for sound in (log_mel, torch.zeros_like(log_mel))
+    )
+    figures = case.golden.figures
+    assert (silent - heard).abs().mean().item() == pytest.approx(float(figures["audio_effect"]), abs=1e-7)
+    assert silent.mean().item() == pytest.approx(float(figures["silent_low_res_logits_mean"]), abs=1e-6)
