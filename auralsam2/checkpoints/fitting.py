@@ -65,8 +65,8 @@ def load_into(model: "AuralSAM2", state: Mapping[str, Tensor]) -> None:
             load_strictly(model.aural_fuser, fuser, f"the checkpoint (fuser alone, preset {model.preset.name})")
     if named.differing:
         _LOG.warning(
-            "%d of the tensors that the checkpoint lists a second time (training_layers, finetuning_layers) are not"
-            " those under the layer's own name, which were loaded: %s",
+            "%d of the tensors that the checkpoint lists a second time (training_layers, finetuning_layers) differ from"
+            " those under the layer's own name, or cannot be matched with them; the latter were loaded: %s",
             len(named.differing),
             listed(named.differing),
         )

@@ -39,7 +39,7 @@ class Named:
     text_model: dict[str, Tensor]
     """The language model of whole Ref-AVS files, under its own names."""
     differing: tuple[str, ...]
-    """Keys of listed layers that are not what stands under the layer's own name."""
+    """Keys of listed layers that are not what stands under the layer's own name, or whose layer is not known."""
 
 
 def unwrapped(key: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -321,6 +322,14 @@ def test_duplicates_that_differ_are_named(model: AuralSAM2, filled: State, caplo
     (record,) = caplog.records
     assert "1 of the tensors" in record.getMessage()
     assert record.getMessage().endswith(": training_layers.5.W_z.1.running_var")
+
+
+def test_duplicates_whose_order_nobody_knows_are_named(
+    model: AuralSAM2, filled: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.load_released(filled | in_lists(filled, LIST[1:16]))
+    assert_loaded(model, filled)
+    assert re.search(r"\d+ of the tensors .* cannot be matched .* and \d+ more$", caplog.text.strip())
 
 
 def test_two_keys_that_become_one_and_differ(model: AuralSAM2, filled: State) -> None:
