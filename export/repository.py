@@ -24,7 +24,7 @@ from auralsam2 import AuralSAM2
 from auralsam2.checkpoints import fetch
 from auralsam2.readout import NO_OBJECT_LOGIT
 from export.engine_graphs import FUSER, fused_graph_path, graph_path, load_on_cpu, write_engine_graphs
-from export.engines import MANIFEST, add_engines, engine_entries
+from export.engines import MANIFEST, MANIFEST_FORMAT, add_engines, engine_entries
 from export.errors import ExportError, ParityError
 from export.gate import Passed, pass_gate
 from export.onnx_graph import OPSET, export_stage
@@ -58,7 +58,6 @@ DECODER = STAGE_NAMES[-1]
 PROMPTS = "prompts"
 # Hiera on CPU: one frame a call is faster than a batch of five (2.2 against 2.65 s a frame at 1024 px, B+, bfloat16).
 HIERA_FRAMES_PER_CALL = 1
-MANIFEST_FORMAT = 1
 VERSIONED_PACKAGES = ("torch", "sam2", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
 GOLDEN_SHARE_OF_SPREAD = 0.02
 GOLDEN_SHARE_OF_MEASURED = 10
