@@ -109,7 +109,7 @@ _PROTOCOLS = {
 }
 
 
-def protocol_of(name: str, layout: str | None = None, precision: str | None = None) -> Protocol:
+def protocol_of(name: str = "released", layout: str | None = None, precision: str | None = None) -> Protocol:
     """The protocol of a name for a data set.
 
     Args:

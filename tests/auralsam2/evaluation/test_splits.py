@@ -1,8 +1,11 @@
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from auralsam2.errors import DataError
+from auralsam2.evaluation.protocol import protocol_of
 from auralsam2.evaluation.splits import open_splits
 
 
@@ -20,6 +23,38 @@ def test_splits_are_read_when_gone_through(tmp_path: Path) -> None:
     splits = open_splits("avsbench", tmp_path, ["v1m"], None)
     with pytest.raises(DataError, match="Give the folder that AVSBench was unpacked into"):
         next(iter(splits["v1m"]))
+
+
+def test_v2_is_pooled_as_released_and_alone_in_the_project(folders: Any, tmp_path: Path) -> None:
+    root = folders.write_avsbench(tmp_path, {"v1s": ["a"], "v1m": ["b"], "v2": ["c"]})
+    assert [s.name for s in open_splits("avsbench", root, ["v2"], None)["v2"]] == ["v1s/a", "v1m/b", "v2/c"]
+    own = open_splits("avsbench", root, ["v2"], None, protocol=protocol_of("project", "avsbench"))
+    assert [s.name for s in own["v2"]] == ["v2/c"]
+
+
+@pytest.mark.parametrize(("name", "resampler"), [("released", "resampy"), ("project", "soxr")])
+def test_the_protocol_s_resampler_is_asked(
+    name: str, resampler: str, folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folders.write_avsbench(tmp_path, {"v1m": ["a"]})
+    folders.write_tone(root / "v1m" / "a" / "audio.wav", 5, rate=44100)
+    monkeypatch.setitem(sys.modules, "resampy", None)
+    samples = open_splits("avsbench", root, ["v1m"], None, protocol=protocol_of(name, "avsbench"))["v1m"]
+    if resampler == "soxr":
+        assert len(list(samples)) == 1
+    else:
+        with pytest.raises(DataError, match="'resampy'"):
+            next(iter(samples))
+
+
+@pytest.mark.parametrize(("name", "examples"), [("released", 5), ("project", 2)])
+def test_the_protocol_fills_up_sound(name: str, examples: int, folders: Any, tmp_path: Path) -> None:
+    folders.write_clip(tmp_path / "media" / "a", num_frames=2, labels=False)
+    folders.write_labels(tmp_path / "gt_mask" / "a" / "fid_1", 2)
+    (tmp_path / "metadata.csv").write_text("uid,vid,split,fid,exp\na_0_1,a,test_s,1,x\n")
+    own = protocol_of(name, "ref-avs")
+    (sample,) = open_splits("ref-avs", tmp_path, ["seen"], None, protocol=own)["seen"]
+    assert len(sample.windows) == examples
 
 
 @pytest.mark.parametrize(
