@@ -128,7 +128,7 @@ def f_measure(precision: float, recall: float) -> float:
 
 
 def test_m_f_is_the_maximum_of_a_batch_s_curve() -> None:
-    """A clip whose object is missed scores best where every pixel is inside, one that is right at any other threshold."""
+    """A clip whose object is missed scores best where every pixel is inside, one that is right anywhere else."""
     right, missed = (UPPER, UPPER), (slice(SIDE // 2, SIDE), UPPER)
     everything = f_measure(0.5, 1.0)
     apart = scored(RELEASED_AVSBENCH, (right,), (missed,)).mean_f_score
