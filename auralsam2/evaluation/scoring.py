@@ -13,7 +13,7 @@ from auralsam2.data.pictures import resize_masks
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.evaluation.predictions import Prediction, Predictor
-from auralsam2.evaluation.protocol import RELEASED_AVSBENCH, Protocol
+from auralsam2.evaluation.protocol import PROJECT_AVSBENCH, Protocol
 from auralsam2.evaluation.quality import Masks, f_curves, f_score, jaccard, null_score
 from auralsam2.readout import READ_OUTS, ReadOut, select
 
@@ -124,7 +124,7 @@ def evaluate(
     predict: Predictor,
     progress: Callable[[int], None] = lambda done: None,
     *,
-    protocol: Protocol = RELEASED_AVSBENCH,
+    protocol: Protocol = PROJECT_AVSBENCH,
 ) -> SplitReport:
     """Score a model on the samples of one split.
 
@@ -133,7 +133,8 @@ def evaluate(
         samples: at least one, read as the protocol says.
         predict: of one sample; its precision and conditioning frame are whoever made it's to choose.
         progress: called with the number of clips done.
-        protocol: what is compared where, and averaged over what.
+        protocol: what is compared where, and averaged over what. The default goes with `network_predictor`'s float32;
+            the command's is the released one.
     Raises: DataError when there is no sample, and what reading samples raises.
     """
     tallies = {read_out: _Tally(protocol) for read_out in READ_OUTS}

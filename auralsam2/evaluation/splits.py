@@ -9,7 +9,7 @@ from auralsam2.data import avsbench, ref_avs
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.evaluation import procedural
-from auralsam2.evaluation.protocol import LAYOUTS, Protocol, protocol_of
+from auralsam2.evaluation.protocol import LAYOUTS, Protocol
 from auralsam2.training import world
 
 
@@ -20,7 +20,7 @@ def open_splits(
     limit: int | None,
     seed: int = procedural.SEED,
     *,
-    protocol: Protocol | None = None,
+    protocol: Protocol,
 ) -> dict[str, Iterable[Sample]]:
     """The splits asked for, by name, in order; clips are read when gone through.
 
@@ -30,12 +30,11 @@ def open_splits(
         names: of the splits; None: all that the layout has.
         limit: clips of each split; None: all (procedural: 200).
         seed: of the procedural clips.
-        protocol: how data sets are read; None: "released".
+        protocol: how data sets are read.
     Raises: DataError for an unknown layout or split, or a count below 1.
     """
     if limit is not None and limit < 1:
         raise DataError(f"clips = {limit}; at least one is needed.")
-    chosen = protocol_of("released", layout) if protocol is None else protocol
     readers: dict[str, partial[Iterator[Sample]]]
     if layout is None:
         count = procedural.NUM_CLIPS if limit is None else limit
@@ -43,10 +42,10 @@ def open_splits(
     elif layout not in LAYOUTS or root is None:
         raise DataError(f"layout {layout!r} is unknown; choose one of {', '.join(LAYOUTS)}.")
     elif layout == "avsbench":
-        read = partial(avsbench.read_split, pooled=chosen.pooled_v2, resampler=chosen.resampler)
+        read = partial(avsbench.read_split, pooled=protocol.pooled_v2, resampler=protocol.resampler)
         readers = {s: partial(read, root, s, "test", limit) for s in avsbench.SUBSETS}
     else:
-        read = partial(ref_avs.read_split, resampler=chosen.resampler, least_examples=chosen.least_examples)
+        read = partial(ref_avs.read_split, resampler=protocol.resampler, least_examples=protocol.least_examples)
         readers = {s: partial(read, root, s, limit) for s in ref_avs.SPLITS}
     unknown = [name for name in names or () if name not in readers]
     if unknown:

@@ -66,7 +66,9 @@ def test_a_clip_without_any_object_has_no_f_score(sample: Sample) -> None:
 
 def test_progress_and_json(sample: Sample) -> None:
     seen: list[int] = []
-    record = evaluate("a", [sample, sample, sample], lambda s: prediction(2), seen.append).as_json()
+    record = evaluate(
+        "a", [sample, sample, sample], lambda s: prediction(2), seen.append, protocol=RELEASED_AVSBENCH
+    ).as_json()
     assert seen == [1, 2, 3]
     assert record["split"] == "a"
     assert (record["protocol"], record["headline"]) == ("released", "iou")
@@ -196,4 +198,4 @@ def test_the_report_names_its_protocol_and_its_read_out(sample: Sample) -> None:
     ):
         report = evaluate("a", [sample], lambda s: prediction(2), protocol=protocol)
         assert (report.protocol, report.headline) == (name, headline)
-    assert evaluate("a", [sample], lambda s: prediction(2)).protocol == "released", "the default"
+    assert evaluate("a", [sample], lambda s: prediction(2)).protocol == "project", "as network_predictor's float32"

@@ -10,7 +10,7 @@ from auralsam2.evaluation.splits import open_splits
 
 
 def test_the_procedural_world_has_three_splits() -> None:
-    splits = open_splits(None, None, None, limit=1)
+    splits = open_splits(None, None, None, limit=1, protocol=protocol_of("released"))
     assert list(splits) == ["single", "multi", "unseen"]
     (sample,) = splits["multi"]
     assert sample.name == "multi-00000"
@@ -20,16 +20,19 @@ def test_the_procedural_world_has_three_splits() -> None:
 
 
 def test_splits_are_read_when_gone_through(tmp_path: Path) -> None:
-    splits = open_splits("avsbench", tmp_path, ["v1m"], None)
+    splits = open_splits("avsbench", tmp_path, ["v1m"], None, protocol=protocol_of("released", "avsbench"))
     with pytest.raises(DataError, match="Give the folder that AVSBench was unpacked into"):
         next(iter(splits["v1m"]))
 
 
 def test_v2_is_pooled_as_released_and_alone_in_the_project(folders: Any, tmp_path: Path) -> None:
     root = folders.write_avsbench(tmp_path, {"v1s": ["a"], "v1m": ["b"], "v2": ["c"]})
-    assert [s.name for s in open_splits("avsbench", root, ["v2"], None)["v2"]] == ["v1s/a", "v1m/b", "v2/c"]
-    own = open_splits("avsbench", root, ["v2"], None, protocol=protocol_of("project", "avsbench"))
-    assert [s.name for s in own["v2"]] == ["v2/c"]
+    released, own = (
+        open_splits("avsbench", root, ["v2"], None, protocol=protocol_of(name, "avsbench"))["v2"]
+        for name in ("released", "project")
+    )
+    assert [s.name for s in released] == ["v1s/a", "v1m/b", "v2/c"]
+    assert [s.name for s in own] == ["v2/c"]
 
 
 @pytest.mark.parametrize(("name", "resampler"), [("released", "resampy"), ("project", "soxr")])
@@ -68,4 +71,4 @@ def test_the_protocol_fills_up_sound(name: str, examples: int, folders: Any, tmp
 )
 def test_what_is_unknown_is_named(arguments: tuple[object, ...], words: str) -> None:
     with pytest.raises(DataError, match=words):
-        open_splits(*arguments)  # type: ignore[arg-type]
+        open_splits(*arguments, protocol=protocol_of("released"))  # type: ignore[arg-type]
