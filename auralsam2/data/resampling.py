@@ -1,7 +1,7 @@
 """A file's sound at the 16 kHz that the network hears, by the filter of the released scripts or by this project's own.
 
-The two differ where a filter must. Measured on 20 clips of the procedural world brought to 44.1 kHz, with white noise of
-1e-3: log-mel examples differ by 5e-3 on average, by 0.42 at the 99th percentile of the highest band.
+The two differ where a filter must. On 20 clips of the procedural world brought to 44.1 kHz, with white noise of 1e-3,
+log-mel examples differ by 5e-3 on average and by 0.42 at the 99th percentile of the highest band.
 """
 
 from typing import Literal, get_args
