@@ -35,26 +35,35 @@ def test_v2_is_pooled_as_released_and_alone_in_the_project(folders: Any, tmp_pat
     assert [s.name for s in own] == ["v2/c"]
 
 
-@pytest.mark.parametrize(("name", "resampler"), [("released", "resampy"), ("project", "soxr")])
+def write_ref_avs(folders: Any, root: Path, num_frames: int) -> None:
+    folders.write_clip(root / "media" / "a", num_frames=num_frames, labels=False)
+    folders.write_labels(root / "gt_mask" / "a" / "fid_1", num_frames)
+    (root / "metadata.csv").write_text("uid,vid,split,fid,exp\na_0_1,a,test_s,1,x\n")
+
+
+@pytest.mark.parametrize("layout", ["avsbench", "ref-avs"])
 def test_the_protocol_s_resampler_is_asked(
-    name: str, resampler: str, folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layout: str, folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = folders.write_avsbench(tmp_path, {"v1m": ["a"]})
-    folders.write_tone(root / "v1m" / "a" / "audio.wav", 5, rate=44100)
-    monkeypatch.setitem(sys.modules, "resampy", None)
-    samples = open_splits("avsbench", root, ["v1m"], None, protocol=protocol_of(name, "avsbench"))["v1m"]
-    if resampler == "soxr":
-        assert len(list(samples)) == 1
+    if layout == "avsbench":
+        split, sound = "v1m", folders.write_avsbench(tmp_path, {"v1m": ["a"]}) / "v1m" / "a" / "audio.wav"
     else:
-        with pytest.raises(DataError, match="'resampy'"):
-            next(iter(samples))
+        write_ref_avs(folders, tmp_path, 5)
+        split, sound = "seen", tmp_path / "media" / "a" / "audio.wav"
+    folders.write_tone(sound, 5, rate=44100)
+    monkeypatch.setitem(sys.modules, "resampy", None)
+    own, released = (
+        open_splits(layout, tmp_path, [split], None, protocol=protocol_of(name, layout))[split]
+        for name in ("project", "released")
+    )
+    assert len(list(own)) == 1
+    with pytest.raises(DataError, match="'resampy'"):
+        next(iter(released))
 
 
 @pytest.mark.parametrize(("name", "examples"), [("released", 5), ("project", 2)])
 def test_the_protocol_fills_up_sound(name: str, examples: int, folders: Any, tmp_path: Path) -> None:
-    folders.write_clip(tmp_path / "media" / "a", num_frames=2, labels=False)
-    folders.write_labels(tmp_path / "gt_mask" / "a" / "fid_1", 2)
-    (tmp_path / "metadata.csv").write_text("uid,vid,split,fid,exp\na_0_1,a,test_s,1,x\n")
+    write_ref_avs(folders, tmp_path, 2)
     own = protocol_of(name, "ref-avs")
     (sample,) = open_splits("ref-avs", tmp_path, ["seen"], None, protocol=own)["seen"]
     assert len(sample.windows) == examples
