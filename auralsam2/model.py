@@ -170,15 +170,15 @@ class AuralSAM2(nn.Module):
         num_frames, size = frames.shape[0], self.image_size
         if frames.shape != (num_frames, 3, size, size) or num_frames < 1:
             raise NetworkError(f"frames are {list(frames.shape)}; this network takes [T, 3, {size}, {size}], T >= 1.")
+        if text is not None and self.aural_fuser.text_proj is None:
+            raise NetworkError("text was given, but this network has no text projection; build it with text=True.")
+        if text is not None and (text.ndim != 3 or text.shape[0] != 1 or text.shape[2] != TEXT_WIDTH):
+            raise NetworkError(f"text is {list(text.shape)}; it must be [1, L, {TEXT_WIDTH}].")
         num_examples = num_frames if text is None else max(log_mel.shape[0], 1, num_frames - text.shape[1])
         if log_mel.shape != (num_examples, 2, NUM_HOPS, NUM_BANDS):
             raise NetworkError(
                 f"log_mel is {list(log_mel.shape)}; {num_frames} frames need [{num_frames}, 2, {NUM_HOPS}, {NUM_BANDS}]"
                 ": one example a frame and channel, the last repeated where sound is missing."
             )
-        if text is not None and self.aural_fuser.text_proj is None:
-            raise NetworkError("text was given, but this network has no text projection; build it with text=True.")
-        if text is not None and (text.ndim != 3 or text.shape[0] != 1 or text.shape[2] != TEXT_WIDTH):
-            raise NetworkError(f"text is {list(text.shape)}; it must be [1, L, {TEXT_WIDTH}].")
         if not 0 <= conditioning_frame < num_frames:
             raise NetworkError(f"conditioning_frame {conditioning_frame} is outside the clip, 0 to {num_frames - 1}.")

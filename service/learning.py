@@ -206,10 +206,12 @@ def evaluate(
                         )
                     )
         computed = "of the build" if through_server else chosen.precision
+        # A server's graphs are fixed: what they decide is theirs, and sound is one example a frame.
+        fixed = {"precision": computed, "conditioning": computed, "least_examples": None} if through_server else {}
         record = {
             "model": model,
             "sound": sound,
-            "protocol": chosen.as_json() | {"precision": computed},
+            "protocol": chosen.as_json() | fixed,
             "splits": [report.as_json() for report in reports],
         }
         try:

@@ -56,7 +56,8 @@ def test_the_server_gives_the_networks_figures(
     result = run("evaluate", *arguments, "-o", tmp_path / "served.json")
     assert result.exit_code == 0, result.output
     # The protocol's float32 is the network's in process; what the server computes in, its build decides.
-    assert json.loads((tmp_path / "served.json").read_text())["protocol"]["precision"] == "of the build"
+    protocol = json.loads((tmp_path / "served.json").read_text())["protocol"]
+    assert protocol["precision"] == protocol["conditioning"] == "of the build"
     served = figures(tmp_path / "served.json")
     for key, score in in_process.items():
         assert served[key]["mean_jaccard"] == pytest.approx(score["mean_jaccard"], abs=MAX_DIFFERENCE), key
