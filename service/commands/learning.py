@@ -15,6 +15,7 @@ from service.commands.terminal import console, fail, progress_bar
 
 if TYPE_CHECKING:
     from auralsam2.evaluation.predictions import Predictor
+    from auralsam2.evaluation.protocol import Protocol
 
 DEFAULT_BUILD = Path("build") / "compact-256-t5"
 
@@ -149,6 +150,12 @@ def evaluate(
     clips: Annotated[
         int | None, typer.Option(help="Clips of each split; default: 200 procedural ones, all others.")
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="released: figures as the published scripts make them | project")
+    ] = "released",
+    precision: Annotated[
+        str | None, typer.Option(help="bfloat16 | float32, in process; default: the protocol's.")
+    ] = None,
     sound: Annotated[str, typer.Option(help="own | other: of another clip | silent")] = "own",
     seed: Annotated[int, typer.Option(help="Of the procedural clips.")] = 0,
     preset: Annotated[str, typer.Option(help="Network, in process.")] = "compact",
@@ -166,21 +173,25 @@ def evaluate(
 ) -> None:
     """Score masks with M_J and M_F (Ref-AVS: S), the three read-outs side by side."""
     try:
+        if through_server and precision is not None:
+            raise BadInput("--precision is for the network in this process; a server computes in that of its build.")
         with _network_room(), ExitStack() as stack:
             from auralsam2.evaluation.predictions import with_sound
+            from auralsam2.evaluation.protocol import protocol_of
             from auralsam2.evaluation.scoring import SplitReport
             from auralsam2.evaluation.scoring import evaluate as score
             from auralsam2.evaluation.splits import open_splits
 
+            layout_read = None if data is None else layout
+            chosen = protocol_of(protocol, layout_read, precision)
             splits = {
                 name: with_sound(samples, sound)  # type: ignore[arg-type]  # checked there
-                for name, samples in open_splits(None if data is None else layout, data, split, clips, seed).items()
+                for name, samples in open_splits(layout_read, data, split, clips, seed, protocol=chosen).items()
             }
-            conditioning_frame = None if data is not None and layout == "ref-avs" else 0
             if through_server:
                 predict, model = stack.enter_context(_served(url, build))
             else:
-                predict, model = _in_process(preset, image_size, checkpoint, sam2_checkpoint, conditioning_frame)
+                predict, model = _in_process(preset, image_size, checkpoint, sam2_checkpoint, chosen)
             reports: list[SplitReport] = []
             for name, samples in splits.items():
                 with progress_bar(name) as bar:
@@ -191,9 +202,18 @@ def evaluate(
                             samples,
                             predict,
                             lambda done, bar=bar, task=task: bar.update(task, completed=done),  # type: ignore[misc]
+                            protocol=chosen,
                         )
                     )
-        record = {"model": model, "sound": sound, "splits": [report.as_json() for report in reports]}
+        computed = "of the build" if through_server else chosen.precision
+        # A server's graphs are fixed: what they decide is theirs, and sound is one example a frame.
+        fixed = {"precision": computed, "conditioning": computed, "least_examples": None} if through_server else {}
+        record = {
+            "model": model,
+            "sound": sound,
+            "protocol": chosen.as_json() | fixed,
+            "splits": [report.as_json() for report in reports],
+        }
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(record, indent=2) + "\n")
@@ -201,7 +221,8 @@ def evaluate(
             raise ConfigError(f"{out} cannot be written: {error}. Choose another --out.") from error
     except AuralServeError as error:
         fail(error)
-    console.print(_table(reports, f"{model}; sound: {sound}"))
+    title = f"{model}; sound: {sound}; protocol: {protocol}, precision: {computed}; *: the protocol's read-out"
+    console.print(_table(reports, title))
     console.print(f"wrote {out}")
 
 
@@ -219,7 +240,8 @@ def _table(reports: list[Any], title: str) -> Table:
         for position, (read_out, score) in enumerate(report.scores.items()):
             about = f"{report.split}, {report.num_clips} clips" if position == 0 else ""
             figures = (score.mean_jaccard, score.mean_jaccard_with_object, score.mean_f_score)
-            table.add_row(about, read_out, *map(shown, figures), f"{score.empty_share:.1%}", shown(score.null_score))
+            marked = f"{read_out} *" if read_out == report.headline else read_out
+            table.add_row(about, marked, *map(shown, figures), f"{score.empty_share:.1%}", shown(score.null_score))
         table.add_section()
     return table
 
@@ -229,14 +251,15 @@ def _in_process(
     image_size: int | None,
     checkpoint: str | None,
     sam2_checkpoint: str | None,
-    conditioning_frame: int | None,
+    protocol: "Protocol",
 ) -> "tuple[Predictor, str]":
     from auralsam2.evaluation.in_process import load_network, network_predictor
     from auralsam2.evaluation.text import distilroberta
 
     model, weights = load_network(preset, image_size, checkpoint, sam2_checkpoint)
     text = distilroberta() if model.aural_fuser.text_proj is not None else None
-    return network_predictor(model, conditioning_frame, text), f"{preset}, {weights}, in process, float32"
+    predict = network_predictor(model, protocol.conditioning_frame, text, protocol.precision)
+    return predict, f"{preset}, {weights}, in process, {protocol.precision}"
 
 
 @contextmanager
@@ -264,6 +287,6 @@ def _served(url: str | None, build: Path) -> "Iterator[tuple[Predictor, str]]":
         ask = ask_clip(client)
 
         def predict(sample: Sample) -> Prediction:
-            return Prediction(*ask(sample.name, sample.frames, sample.windows))
+            return Prediction(*ask(sample.name, sample.frames, sample.windows_per_frame()))
 
         yield predict, about

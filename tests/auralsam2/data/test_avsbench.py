@@ -133,3 +133,10 @@ def test_a_table_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(DataError, match=r"metadata\.csv: cannot be read as a table"):
         next(read_split(tmp_path, "v1m"))
+
+
+def test_released_v2_pools_the_three_subsets(folders: Any, tmp_path: Path) -> None:
+    root = folders.write_avsbench(tmp_path, {"v2": ["d"], "v1s": ["a", "b"], "v1m": ["c"]})
+    assert [s.name for s in read_split(root, "v2")] == ["v2/d"]
+    assert [s.name for s in read_split(root, "v2", pooled=True)] == ["v1s/a", "v1s/b", "v1m/c", "v2/d"]
+    assert [s.name for s in read_split(root, "v1m", pooled=True)] == ["v1m/c"]
