@@ -37,7 +37,7 @@ def load_network(
         if path is None:
             raise CheckpointError(f"no weights are shipped for preset {preset!r}; give some with --checkpoint.")
         state, about = checkpoints.read(str(path)), f"shipped weights {fingerprint(path)}"
-    model = AuralSAM2.from_preset(preset, image_size, text=any("text_proj." in key for key in state))
+    model = AuralSAM2.from_preset(preset, image_size, text=checkpoints.reads_text(state))
     if sam2_checkpoint is not None:
         checkpoints.load_sam2(model, checkpoints.read(sam2_checkpoint))
     elif not checkpoints.is_whole(state):
