@@ -5,7 +5,8 @@
     <label>/<uid>/labels_rgb/    one PNG a frame; black is background, any colour an object that sounds
     <label>/<uid>/audio.wav
 
-V1 clips hold 5 frames, V2 clips up to 10. The training part of V1s labels the first frame only and cannot be scored.
+V1 clips hold 5 frames, V2 clips up to 10. The training part of V1s labels the first frame only: it can be trained on,
+but not scored.
 """
 
 from collections.abc import Iterator
@@ -38,14 +39,22 @@ def clip_folders(root: Path, subset: str, split: str) -> list[Path]:
     return folders
 
 
-def read_clip(folder: Path) -> Sample:
-    """One clip. Raises DataError: no or too few labels, a corrupt image, sound that is missing or of another length."""
+def read_clip(folder: Path, first_label: bool = False) -> Sample:
+    """One clip.
+
+    Args:
+        folder: of the clip.
+        first_label: read the first frame's label only, [1, H', W'], as the training part of V1s has it.
+    Raises: DataError for no or too few labels, a corrupt image, sound that is missing or of another length.
+    """
     frame_paths = files.numbered_images(folder / "frames", "frames")
     label_paths = files.numbered_images(folder / "labels_rgb", "labels")
-    if len(frame_paths) != len(label_paths):
+    if first_label:
+        label_paths = label_paths[:1]
+    elif len(frame_paths) != len(label_paths):
         raise DataError(
             f"{folder}: {len(frame_paths)} frames but {len(label_paths)} labels. Every frame needs its label (the"
-            " training part of V1s has one a clip: make pseudo labels for the others, or use another part)."
+            " training part of V1s has one a clip: train on it, but judge on another part)."
         )
     frames, masks = files.read_frames(frame_paths), files.read_masks(label_paths)
     sound = files.read_sound(folder / "audio.wav", len(frames))
