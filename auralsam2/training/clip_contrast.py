@@ -35,7 +35,8 @@ def project(head: nn.Module, rows: Tensor) -> Tensor:
     else:
         columns = flat.T[None]  # [1, C, N]
         out = layers(columns[..., None] if isinstance(layers[0], nn.Conv2d) else columns).flatten(2)[0].T
-    return F.normalize(out, dim=-1).unflatten(0, rows.shape[:-1])
+    embedded: Tensor = F.normalize(out, dim=-1).unflatten(0, rows.shape[:-1])
+    return embedded
 
 
 def draw_released(inside: Tensor, limit: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -109,7 +109,7 @@ class Learner:
             yield
             return
         with torch.random.fork_rng(devices=[]):
-            seed = np.random.SeedSequence([self.settings.seed, 13, number]).generate_state(1)[0]
+            seed = np.random.SeedSequence([self.settings.seed, 17, number]).generate_state(1)[0]
             torch.manual_seed(int(seed))
             yield
 

@@ -21,7 +21,10 @@ def parameter_groups(model: AuralSAM2, contrast: nn.Module, settings: TrainSetti
     learning = [p for part in (model, contrast) for p in part.parameters() if p.requires_grad]
     fast = [p for p in learning if id(p) not in pretrained]
     slow = [p for p in learning if id(p) in pretrained]
-    groups = [{"params": fast, "share": 1.0}, {"params": slow, "share": settings.encoder_rate_share}]
+    groups: list[dict[str, Any]] = [
+        {"params": fast, "share": 1.0},
+        {"params": slow, "share": settings.encoder_rate_share},
+    ]
     if settings.decay_norms:
         return groups
     norms = {
