@@ -1,5 +1,7 @@
 """Each line in which the recipes differ, value by value; that each value acts is tested beside what reads it."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +42,20 @@ def test_the_recipes_say_what_the_table_says(name: str) -> None:
 
 def test_the_table_is_whole() -> None:
     assert {name for values in RECIPES.values() for name in values} == set(TABLE)
+
+
+def test_the_documents_table_is_the_same(repository_root: Path) -> None:
+    text = (repository_root / "docs" / "training.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (\S+) \| (\S+) \|", text, re.MULTILINE)
+    assert {name: cells for name, *cells in rows} == {name: [*map(str, row)] for name, row in TABLE.items()}
+
+
+@pytest.mark.parametrize("path", ["Makefile", "README.md", "auralsam2/weights/README.md", "docs/training.md"])
+def test_the_command_that_made_the_shipped_weights_names_its_recipe(repository_root: Path, path: str) -> None:
+    text = (repository_root / path).read_text()
+    commands = re.findall(r"auralsam2 train .*runs/compact", text)
+    assert commands
+    assert all("--recipe project" in command for command in commands)
 
 
 def test_the_released_ref_avs_scripts_differ_in_rate_and_samples() -> None:
