@@ -21,6 +21,7 @@ _RELEASED: Mapping[str, Any] = {
     "weight_decay": 0.05,
     "decay_norms": False,
     "max_gradient_norm": None,
+    "fuser_start": "released",
     "conditioning": "middle",
     "dropout": 0.1,
     "batch_norm": "clip",

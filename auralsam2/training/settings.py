@@ -16,6 +16,7 @@ IouError = Literal["squared", "absolute"]
 FrameLosses = Literal["mean", "sum"]
 ContrastForm = Literal["frame", "clip"]
 ContrastSampling = Literal["balanced", "released"]
+FuserStart = Literal["project", "released"]
 
 _CHOICES: dict[str, Any] = {
     "recipe": Recipe,
@@ -25,6 +26,7 @@ _CHOICES: dict[str, Any] = {
     "frame_losses": FrameLosses,
     "audio_contrast_form": ContrastForm,
     "audio_contrast_sampling": ContrastSampling,
+    "fuser_start": FuserStart,
 }
 
 
@@ -60,6 +62,8 @@ class TrainSettings:
     """The rate falls as (1 - step / steps) ** decay_power."""
     max_gradient_norm: float | None = 1.0
     """None: gradients are not clipped."""
+    fuser_start: FuserStart = "project"
+    """How a fuser without weights begins; see `initial`."""
     conditioning: Conditioning = "first"
     """Which frame is decoded first: frame 0, or frame T // 2."""
     dropout: float = 0.0

@@ -16,7 +16,7 @@ from auralsam2.training import run_folder
 from auralsam2.training.audio_contrast import AudioContrast
 from auralsam2.training.clip_contrast import ClipContrast
 from auralsam2.training.examples import Source
-from auralsam2.training.initial import initialise_fuser, initialise_vggish
+from auralsam2.training.initial import initialise_fuser, initialise_fuser_as_released, initialise_vggish
 from auralsam2.training.pretraining import Schedule, pretrain
 from auralsam2.training.settings import TrainSettings
 
@@ -48,6 +48,8 @@ def starting_point(
         sounds = np.concatenate([source(number, settings.num_frames).windows for number in range(NUM_CLIPS)])
         initialise_vggish(model.aural_fuser.vgg, log_mel(torch.from_numpy(sounds)))
         initialise_fuser(model.aural_fuser)
+    if weights.checkpoint is None and settings.fuser_start == "released":
+        initialise_fuser_as_released(model.aural_fuser)
     if weights.checkpoint is not None:
         state = checkpoints.read(weights.checkpoint)
         whole = checkpoints.is_whole(state)

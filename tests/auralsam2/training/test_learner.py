@@ -1,6 +1,7 @@
 """What a step does by one recipe and not by another, on a network of stand-in weights."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,3 +122,15 @@ def test_the_fuser_trains_in_the_recipes_mode_from_the_first_step_on(weights: We
 def test_the_augmentation_is_the_recipes(weights: Weights) -> None:
     made = Learner(RELEASED, weights).augmentation
     assert (made.jitter, made.greyscale_share, made.max_rotation_degrees, made.max_shear_degrees) == (0, 0.05, 25, 20)
+
+
+@pytest.mark.parametrize("recipe", ["released", "paper", "project"])
+def test_every_recipe_trains_on_v1s(weights: Weights, folders: Any, tmp_path: Path, recipe: str) -> None:
+    root = folders.write_avsbench(tmp_path, {"v1s": ["a"]}, split="train")
+    for index in range(1, 5):
+        (root / "v1s" / "a" / "labels_rgb" / f"{index}.png").unlink()
+    learner = Learner(settings_for(recipe, **SMALL, data=str(root), subset="v1s", short_steps_share=0.0), weights)
+    losses = learner.accumulate([0], 1.0)
+    assert torch.isfinite(losses).all()
+    assert (losses > 0).all(), "of the first frame, which shows an object"
+    assert learner.update() > 0

@@ -12,6 +12,7 @@ from auralsam2.training.settings import TrainSettings
 
 # Released, paper, project.
 TABLE: dict[str, tuple[Any, Any, Any]] = {
+    "fuser_start": ("released", "released", "project"),
     "conditioning": ("middle", "middle", "first"),
     "train_sam2": (False, False, None),
     "train_vggish": (False, False, None),
