@@ -5,8 +5,8 @@
     <label>/<uid>/labels_rgb/    one PNG a frame; black is background, any colour an object that sounds
     <label>/<uid>/audio.wav
 
-V1 clips hold 5 frames, V2 clips up to 10. The training part of V1s labels the first frame only and cannot be scored.
-The released V2 scripts pool all three: "v2" with `pooled` is the clips of v1s, then v1m, then v2.
+V1 clips hold 5 frames, V2 clips up to 10. The training part of V1s labels the first frame only: it can be trained on,
+but not scored. The released V2 scripts pool all three: "v2" with `pooled` is the clips of v1s, then v1m, then v2.
 """
 
 from collections.abc import Iterator
@@ -45,17 +45,23 @@ def clip_folders(root: Path, subset: str, split: str, pooled: bool = False) -> l
     return folders
 
 
-def read_clip(folder: Path, resampler: Resampler = "soxr") -> Sample:
-    """One clip; `resampler` is for sound that is not at 16 kHz.
+def read_clip(folder: Path, resampler: Resampler = "soxr", first_label: bool = False) -> Sample:
+    """Read one clip.
 
-    Raises: DataError: no or too few labels, a corrupt image, sound that is missing or of another length.
+    Args:
+        folder: of the clip.
+        resampler: for sound that is not at 16 kHz.
+        first_label: read the first frame's label only, [1, H', W'], as the training part of V1s has it.
+    Raises: DataError for no or too few labels, a corrupt image, sound that is missing or of another length.
     """
     frame_paths = files.numbered_images(folder / "frames", "frames")
     label_paths = files.numbered_images(folder / "labels_rgb", "labels")
-    if len(frame_paths) != len(label_paths):
+    if first_label:
+        label_paths = label_paths[:1]
+    elif len(frame_paths) != len(label_paths):
         raise DataError(
             f"{folder}: {len(frame_paths)} frames but {len(label_paths)} labels. Every frame needs its label (the"
-            " training part of V1s has one a clip: make pseudo labels for the others, or use another part)."
+            " training part of V1s has one a clip: train on it, but judge on another part)."
         )
     frames, masks = files.read_frames(frame_paths), files.read_masks(label_paths)
     sound = files.read_sound(folder / "audio.wav", len(frames), resampler)

@@ -42,9 +42,14 @@ def train(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for checkpoint, weights and log; a checkpoint in it is resumed.")
     ] = Path("runs/compact"),
-    preset: Annotated[
-        str, typer.Option(help="compact, end to end | hiera_*: the fuser, on a frozen SAM2 and VGGish")
-    ] = "compact",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="released | paper | project: losses, optimiser, augmentation and what stays frozen. `compact`, which"
+            " starts from nothing pretrained, needs --recipe project; the others then run, and learn little."
+        ),
+    ] = "released",
+    preset: Annotated[str, typer.Option(help="compact | hiera_*: the fuser, on a frozen SAM2 and VGGish")] = "compact",
     image_size: Annotated[int | None, typer.Option(help="1024, 512, 256 or 224 px; default: the preset's own.")] = None,
     num_frames: Annotated[int, typer.Option(help="Clip length T, 1 to 16.")] = 5,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of the whole schedule.")] = None,
@@ -53,7 +58,9 @@ def train(
     ] = True,
     stop_at: Annotated[int | None, typer.Option(help="Stop after this step of the schedule, to resume later.")] = None,
     clips_per_step: Annotated[int | None, typer.Option(help="Clips whose gradients make one step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its highest; decays polynomially.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At its highest, decays polynomially; default: the recipe's.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, clips and samples.")] = 0,
     audio: Annotated[bool, typer.Option(help="--no-audio trains on silence, to see what sound is worth.")] = True,
     audio_contrast: Annotated[bool, typer.Option(help="--no-audio-contrast trains without AudioCon.")] = True,
@@ -67,7 +74,7 @@ def train(
     sam2_checkpoint: Annotated[str | None, typer.Option(help="SAM2's weights, for hiera_* presets.")] = None,
     vggish_checkpoint: Annotated[str | None, typer.Option(help="VGGish's weights, for hiera_* presets.")] = None,
 ) -> None:
-    """Train AuralSAM2 by the paper's recipe; killed at any moment, the same command goes on."""
+    """Train AuralSAM2 by a recipe; killed at any moment, the same command goes on."""
     given = {
         "steps": steps,
         "clips_per_step": clips_per_step,
@@ -80,12 +87,13 @@ def train(
     }
     try:
         with _network_room(), progress_bar("training") as bar:
-            from auralsam2.training.settings import TrainSettings
+            from auralsam2.training.loop import Progress
+            from auralsam2.training.recipes import described, settings_for
             from auralsam2.training.starting import Weights
-            from auralsam2.training.trainer import Progress
             from auralsam2.training.trainer import train as run
 
-            settings = TrainSettings(
+            settings = settings_for(
+                recipe,
                 preset=preset,
                 image_size=image_size,
                 num_frames=num_frames,
@@ -93,8 +101,11 @@ def train(
                 audio=audio,
                 audio_contrast=audio_contrast,
                 subset=subset,
-                **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+                **{name: value for name, value in given.items() if value is not None},
             )
+            console.print(", ".join(f"{name} {value}" for name, value in described(settings).items()))
+            if settings.from_scratch and checkpoint is None and recipe != "project":
+                console.print(f"{preset} starts from nothing pretrained: --recipe project is made for that.")
             end = settings.steps if stop_at is None else min(stop_at, settings.steps)
             task = bar.add_task("", total=end)
             speaker = _Speaker(end)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from typer.testing import CliRunner
 
 from auralsam2 import AuralSAM2
@@ -166,9 +167,10 @@ def test_a_checkpoint_of_another_preset(tmp_path: Path) -> None:
 
 def test_training_from_the_command_line_resumes(tmp_path: Path) -> None:
     arguments = ["train", "-o", tmp_path, "--image-size", "224", "--num-frames", "1", "--steps", "3", "--workers", "1"]
-    arguments += ["--clips-per-step", "1", "--no-pretraining"]
+    arguments += ["--clips-per-step", "1", "--no-pretraining", "--recipe", "project"]
     first = run(*arguments, "--stop-at", "2")
     assert first.exit_code == 0, first.output
+    assert "recipe project" in first.output
     assert "step 2/2" in first.output
     assert "min left" in first.output
     second = run(*arguments)
@@ -179,3 +181,17 @@ def test_training_from_the_command_line_resumes(tmp_path: Path) -> None:
     assert other.exit_code == 3
     assert "belongs to another run: seed 0, now 4" in other.output
     assert (tmp_path / "weights-float16.safetensors").stat().st_size < 25_000_000
+
+
+def test_training_is_by_the_released_recipe_unless_another_is_named(tmp_path: Path) -> None:
+    arguments = ["train", "--image-size", "224", "--num-frames", "2", "--steps", "1", "--workers", "1"]
+    arguments += ["--clips-per-step", "1", "--no-pretraining"]
+    result = run(*arguments, "-o", tmp_path / "released", "--learning-rate", "0.0002")
+    assert result.exit_code == 0, result.output
+    assert "recipe released, recipe_changes learning_rate 0.0002" in " ".join(result.output.split())
+    assert "--recipe project is made for that" in " ".join(result.output.split())
+    with safe_open(tmp_path / "released" / "weights.safetensors", "pt") as file:
+        assert file.metadata()["recipe"] == "released"
+    unknown = run(*arguments, "-o", tmp_path / "unknown", "--recipe", "mine")
+    assert unknown.exit_code == 3
+    assert "choose one of released, paper, project" in " ".join(unknown.output.split())
