@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.contract import STAGE_NAMES
 from export.engine_gate import pass_engine_gate
 from export.engine_graphs import FUSER, fused_graph_path, graph_path
 from export.engine_runner import LoadedEngine, load_runtime
@@ -19,7 +20,6 @@ from export.errors import ExportError
 from export.fusion_plugins import register_plugins, with_plugins
 from export.precision import cast_stage
 from export.settings import ENGINE_FLAVOURS
-from export.stages import STAGE_NAMES
 from export.tensorrt import EngineRecord, build_engine, check_capabilities, check_engine, record_path, write_record
 from export.tensorrt_builder import EngineBuilder, Report, load_builder, write_whole
 from model_repository.stage_runtime.engine import file_sha256

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import onnx
 
+from auralsam2_client.contract import STAGE_NAMES
 from export.errors import ExportError
 from export.half_precision import PRECISIONS, CastRecord, cast_graph
-from export.stages import STAGE_NAMES
 
 NEAR_OVERFLOW: dict[str, tuple[str, ...]] = dict.fromkeys(STAGE_NAMES, ())
 """Tensors of each stage within a factor of 4 of float16's largest number on real clips: none. The largest is 6.8e3, in

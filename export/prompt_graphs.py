@@ -20,11 +20,12 @@ from auralsam2.presets import STRIDE
 from auralsam2.prompted_masks import NUM_MASKS, decode_prompted
 from auralsam2.prompts import NUM_SLOTS, mask_embedding, sparse_tokens
 from auralsam2.segment_anything import NUM_MEMORY_FRAMES, SegmentAnything
+from auralsam2_client.contract import TensorSpec
 from export.onnx_graph import export_stage
 from export.shared_weights import share_weights
-from export.stages import PositionBuffers, Stage, TensorSpec
+from export.stages import PositionBuffers, Stage
 from model_repository.stage_runtime.engine import file_sha256
-from model_repository.stage_runtime.prompted import CONSTANTS, DECODE, INDEX, PREPARE, READ, WEIGHTS, WRITE
+from model_repository.stage_runtime.prompts.decoder import CONSTANTS, DECODE, INDEX, PREPARE, READ, WEIGHTS, WRITE
 
 INDEX_FORMAT = 2
 

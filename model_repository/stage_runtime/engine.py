@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from auralsam2_client.contract import CACHE_VARIABLE
+
 Array = npt.NDArray[Any]
 ENGINES = ("openvino", "onnxruntime")
 # OpenVINO's names of the arithmetic that our precisions ask for.
@@ -164,8 +166,8 @@ def check_hash(path: Path, wanted: str) -> None:
 
 
 def cache_dir_from_environment() -> Path | None:
-    """AURALSAM2_CACHE_DIR, which the launcher sets; None outside a launched server."""
-    value = os.environ.get("AURALSAM2_CACHE_DIR")
+    """The folder that the launcher names in AURALSAM2_CACHE_DIR; None outside a launched server."""
+    value = os.environ.get(CACHE_VARIABLE)
     return Path(value) if value else None
 
 

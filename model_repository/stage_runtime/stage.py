@@ -6,10 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .engine import Array, Engine, EngineError, first_non_finite
-
-
-class BadRequest(ValueError):
-    """The caller's tensor is not acceptable; the message names the tensor, what was found and the way out."""
+from .refusals import BadRequest
 
 
 @dataclass(frozen=True)

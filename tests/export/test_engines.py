@@ -15,6 +15,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from auralsam2_client.contract import STAGE_NAMES
 from export import engine_runner, engines, repository
 from export.cuda_driver import Card
 from export.engine_graphs import fused_graph_path, graph_path, write_engine_graphs
@@ -24,7 +25,6 @@ from export.gate import Passed
 from export.half_precision import emulate
 from export.repository import build_repository
 from export.settings import ExportSettings
-from export.stages import STAGE_NAMES
 from export.tensorrt import EngineRecord, check_engine, read_record, record_path
 from export.triton_config import parse
 from model_repository.stage_runtime.engine import file_sha256

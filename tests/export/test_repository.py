@@ -13,6 +13,7 @@ import pytest
 from auralsam2 import AuralSAM2
 from auralsam2.errors import NetworkError
 from auralsam2.readout import NO_OBJECT_LOGIT
+from auralsam2_client.contract import STAGE_NAMES
 from export import repository
 from export.errors import ExportError, ParityError
 from export.gate import Passed
@@ -21,7 +22,7 @@ from export.parity import Array
 from export.prompt_graphs import prompt_stages
 from export.repository import build_repository, golden_tolerance
 from export.settings import ExportSettings
-from export.stages import STAGE_NAMES, Stage
+from export.stages import Stage
 from export.triton_config import parse
 from model_repository.stage_runtime import engine
 

@@ -9,10 +9,11 @@ import onnx
 import pytest
 
 from auralsam2.presets import PRESETS
+from auralsam2_client.contract import STAGE_NAMES, TensorSpec
 from export import triton_config
 from export.errors import ExportError
 from export.settings import ExportSettings
-from export.stages import STAGE_NAMES, Stage, TensorSpec
+from export.stages import Stage
 from export.triton_config import check_stage, parse, render, tensors
 
 ENSEMBLES = ("auralsam2", "auralsam2_features")

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .engine import Array
-from .stage import BadRequest
+from auralsam2_client.contract import COMBINATIONS
 
-RULES = ("mean", "best_iou", "union")
+from ..engine import Array
+from ..refusals import BadRequest
+
 # As far as SAM2's own logits reach when they are read again; a frame without object says -1024.
 LOGIT_LIMIT = 32.0
 
@@ -23,8 +24,8 @@ def combine(audio: Mapping[str, Array], prompted: Mapping[str, Array], rule: str
     Returns: the same four, newly allocated.
     Raises: BadRequest for another rule.
     """
-    if rule not in RULES:
-        raise BadRequest(f"combination {rule!r} is unknown; choose one of {', '.join(RULES)}.")
+    if rule not in COMBINATIONS:
+        raise BadRequest(f"combination {rule!r} is unknown; choose one of {', '.join(COMBINATIONS)}.")
     if rule == "best_iou":
         better = audio["IOU"].max(axis=1) >= prompted["IOU"].max(axis=1)
         return {

@@ -60,7 +60,7 @@ def stages(backend: Any) -> Stages:
 
 @pytest.fixture
 def module(backend: Any, stages: Stages) -> ModuleType:
-    return importlib.import_module("model_repository.stage_runtime.session_adapter")
+    return importlib.import_module("model_repository.stage_runtime.sessions.adapter")
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_an_end_gives_back_with_a_last_round_or_without(model: Any, backend: Any
     assert len(model._sessions) == 0
     refused = ask(model, backend, 2, **points((1, 1, 1)))
     assert refused.error.code == "INVALID_ARG"
-    assert "has ended: its client ended it" in refused.error.message
+    assert refused.error.message.startswith("[session_ended] This session has ended: its client ended it")
 
 
 def test_a_callers_mistakes_are_refused_and_not_logged(model: Any, backend: Any, stages: Stages) -> None:
@@ -136,6 +136,8 @@ def test_a_callers_mistakes_are_refused_and_not_logged(model: Any, backend: Any,
     ]
     for response, words in cases:
         assert response.error.code == "INVALID_ARG"
+        reason = "session_ended" if "has ended" in words else "bad_request"
+        assert response.error.message.startswith(f"[{reason}] ")
         assert words in response.error.message
     assert not stages.calls
     opened(model, backend, 5)
@@ -176,13 +178,24 @@ def test_no_room_may_be_tried_again(model: Any, backend: Any) -> None:
         opened(model, backend, key)
     refused = opened(model, backend, 3)
     assert refused.error.code == "UNAVAILABLE"
+    assert refused.error.message.startswith("[session_limit] ")
     assert "at most 2 sessions" in refused.error.message
 
 
-def test_a_stages_refusal_comes_through_with_its_code(model: Any, backend: Any, stages: Stages) -> None:
-    stages.refusal = SimpleNamespace(message=lambda: "AUDIO: nan at [0, 1, 0]", code=lambda: "INVALID_ARG")
+@pytest.mark.parametrize(
+    ("said", "passed_on"),
+    [
+        ("[bad_request] AUDIO: nan at [0, 1, 0]", "[bad_request] AUDIO: nan at [0, 1, 0]"),
+        ("in ensemble 'auralsam2_features', [queue_full] no room", "[queue_full] no room"),
+        ("the server's own words", "the server's own words"),
+    ],
+)
+def test_a_stages_refusal_comes_through_with_its_reason(
+    model: Any, backend: Any, stages: Stages, said: str, passed_on: str
+) -> None:
+    stages.refusal = SimpleNamespace(message=lambda: said, code=lambda: "its status")
     refused = opened(model, backend, 1)
-    assert (refused.error.message, refused.error.code) == ("AUDIO: nan at [0, 1, 0]", "INVALID_ARG")
+    assert (refused.error.message, refused.error.code) == (passed_on, "its status")
     assert len(model._sessions) == 0
 
 
@@ -198,7 +211,7 @@ def test_our_own_error_is_logged_and_answered_without_its_text(
     response = ask(model, backend, 1, **points((1, 1, 1)))
     assert (response.error.code, response.error.message) == (
         "INTERNAL",
-        "auralsam2_session: failed inside the server; see its log.",
+        "[fault] auralsam2_session: failed inside the server; see its log.",
     )
     assert "primitive failed" in backend.log[0]
 
@@ -206,6 +219,7 @@ def test_our_own_error_is_logged_and_answered_without_its_text(
 def test_a_cancelled_request_is_not_computed(model: Any, backend: Any, stages: Stages) -> None:
     (response,) = model.execute([backend.request({}, NAMES, cancelled=True)])
     assert response.error.code == "CANCELLED"
+    assert response.error.message.startswith("[cancelled] auralsam2_session: ")
     assert not stages.calls
 
 

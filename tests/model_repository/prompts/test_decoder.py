@@ -16,13 +16,14 @@ from auralsam2 import prompts as network_prompts
 from auralsam2.image_encoder import normalise
 from auralsam2.memory import reach as network_reach
 from auralsam2.tracker import ImageFeatures
+from auralsam2_client.contract import MAX_POINTS
 from export.sample_clip import sample_frames
 from export.settings import ExportSettings, load_model
-from model_repository.stage_runtime import prompted
 from model_repository.stage_runtime.engine import Engine, EngineError
-from model_repository.stage_runtime.given_mask import given_mask
-from model_repository.stage_runtime.prompted import MAX_POINTS, FramePrompt, PromptedDecoder, reach
-from model_repository.stage_runtime.stage import BadRequest
+from model_repository.stage_runtime.prompts.decoder import PromptedDecoder
+from model_repository.stage_runtime.prompts.given_mask import given_mask
+from model_repository.stage_runtime.prompts.memory import as_bfloat16, reach
+from model_repository.stage_runtime.prompts.reading import Prompt
 
 Array = npt.NDArray[np.float32]
 BUDGET = 1e-3
@@ -65,10 +66,9 @@ def prompt(
     labels: list[int],
     mask: Array | None = None,
     previous: Array | None = None,
-) -> FramePrompt:
-    coords, slots = np.zeros((MAX_POINTS, 2), np.float32), np.full(MAX_POINTS, -1, np.int32)
-    coords[: len(points)], slots[: len(labels)] = np.reshape(points, (-1, 2)), labels
-    return FramePrompt(frame, coords, slots, mask, previous)
+) -> Prompt:
+    coords = np.reshape(np.array(points, np.float32), (-1, 2))
+    return Prompt(frame, coords, np.array(labels, np.int32), mask, previous)
 
 
 def same(
@@ -76,15 +76,14 @@ def same(
     network: AuralSAM2,
     image: ImageFeatures,
     features: dict[str, Array],
-    prompts: list[FramePrompt],
+    prompts: list[Prompt],
 ) -> dict[str, Array]:
     """The loop's answer, after it was held against the network's."""
     found = decoder(features, prompts)
     theirs = []
     for given in prompts:
-        used = given.labels >= 0
         maps = [None if part is None else torch.from_numpy(part) for part in (given.mask, given.previous)]
-        points = torch.from_numpy(given.coords[used]), torch.from_numpy(given.labels[used])
+        points = torch.from_numpy(given.coords), torch.from_numpy(given.labels)
         theirs.append(network_prompts.FramePrompt(given.frame, *points, *maps))
     with torch.no_grad():
         clip = network.track_prompts(image, theirs)
@@ -239,28 +238,22 @@ def test_a_memory_is_rounded_as_pytorch_rounds_to_bfloat16() -> None:
         [np.random.default_rng(0).normal(size=1000), [1 + 2**-8, 1 + 3 * 2**-8, -(1 + 2**-8), 0.0, 3e38]]
     ).astype(np.float32)
     wanted = torch.from_numpy(values).bfloat16().float().numpy()
-    assert np.array_equal(prompted._as_bfloat16(values), wanted)
+    assert np.array_equal(as_bfloat16(values), wanted)
 
 
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
-        ([], "one or more"),
-        ([prompt(NUM_FRAMES, POINTS[:1], [1])], "0 to 4"),
-        ([prompt(0, POINTS[:1], [1])] * 2, "each for another"),
-        ([prompt(2, [], [])], "frame 2 has neither"),
-        ([prompt(0, POINTS[:1], [4])], "labels .4.; must be 0 to 3"),
-        ([FramePrompt(0, np.full((16, 2), np.inf, np.float32), np.ones(16, np.int32))], "every coordinate finite"),
-        ([FramePrompt(0, np.zeros((3, 2), np.float32), np.ones(3, np.int32))], r"must be \[16, 2\]"),
-        ([prompt(0, [], [], np.zeros((SIDE, SIDE - 1), np.float32))], r"mask \[64, 63\]; must be \[64, 64\]"),
-        ([prompt(0, POINTS[:1], [1], None, np.full((SIDE, SIDE), np.nan, np.float32))], "every value finite"),
-        ([prompt(0, POINTS[:1], [1], ellipse(), ellipse())], "leave one out"),
+        ([], "nothing to decode"),
+        ([prompt(0, POINTS[:1], [1])] * 2, "one prompt a frame"),
+        ([prompt(2, [], [])], "says something"),
     ],
 )
-def test_a_prompt_that_does_not_fit_is_the_callers_fault(
-    decoder: PromptedDecoder, features: dict[str, Array], prompts: list[FramePrompt], message: str
+def test_what_no_request_can_ask_for_is_a_fault_of_ours(
+    decoder: PromptedDecoder, features: dict[str, Array], prompts: list[Prompt], message: str
 ) -> None:
-    with pytest.raises(BadRequest, match=message):
+    """What callers can get wrong is refused where it is read, in test_reading.py."""
+    with pytest.raises(AssertionError, match=message):
         decoder(features, prompts)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model_repository.stage_runtime.admission.passage import LIMIT_VARIABLE, Role
+from model_repository.stage_runtime.admission.telemetry import FAMILIES, SECONDS_BUCKETS, Telemetry
 from model_repository.stage_runtime.engine import EngineError, file_sha256
-from model_repository.stage_runtime.passage import LIMIT_VARIABLE, Role
-from model_repository.stage_runtime.telemetry import FAMILIES, SECONDS_BUCKETS, Telemetry
 
 CONFIG = {
     "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": ["2", "3"]}],
@@ -93,7 +93,7 @@ def test_clips_beyond_the_limit_are_refused_before_anything_is_computed(
     calls = first._stage._engine.calls
     refused = ask(backend, first, "c")
     assert refused.error.code == "UNAVAILABLE"
-    assert refused.error.message == "vggish: the queue is full: 2 clips are in flight, at most 2 may be."
+    assert refused.error.message == "[queue_full] vggish: the queue is full: 2 clips are in flight, at most 2 may be."
     assert first._stage._engine.calls == calls
     assert backend.written("auralsam2_rejected_total", stage="vggish", reason="queue_full") == [1]
     assert ask(backend, last, "a").error is None
@@ -125,7 +125,7 @@ def test_a_clip_whose_caller_is_gone_is_not_computed(
     monkeypatch.setattr(clock, "monotonic", lambda: later)
     late = ask(backend, middle, "a")
     assert late.error.code == "UNAVAILABLE"
-    assert "time was over" in late.error.message
+    assert late.error.message.startswith("[expired] hiera: ")
     assert middle._stage._engine.calls == 0
     assert backend.written("auralsam2_rejected_total", reason="expired") == [1]
 

@@ -1,21 +1,21 @@
 """One interactive session: features of a clip that stay, marks that accumulate over rounds as in SAM2's predictor."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
-from .combination import combine
-from .engine import Array
-from .prompt_tensors import CAP, ClipSize, Marks, mode_of, propagates, read_marks, rule_of, use_audio
-from .prompted import MAX_POINTS, NO_OBJECT_LOGIT, FramePrompt, Kept
-from .prompted_stage import NOTHING_TO_GO_BY, PROMPT_MODE, frame_prompt, mode_tensor
-from .stage import BadRequest
+from auralsam2_client.contract import MAX_POINTS, PROMPT_MODE
 
-# SAM2's predictor clamps the logits that it feeds back.
-PREVIOUS_LIMIT = np.float32(32)
+from ..engine import Array
+from ..prompts.answers import NO_OBJECT_LOGIT
+from ..prompts.combination import LOGIT_LIMIT, combine
+from ..prompts.memory import Kept
+from ..prompts.reading import CAP, NOTHING_TO_GO_BY, Asked, ClipSize, Prompt, has_box, kinds, mode_of
+from ..prompts.stages import mode_tensor
+from ..refusals import BadRequest
+
 # Of the three answers that a session may hold (by sound, by prompts, the last one sent), and two maps a frame.
 _ANSWERS = 3
 NO_OBJECT_SCORE = -10.0
@@ -26,11 +26,9 @@ class SessionDecoder(Protocol):
 
     def keep(self) -> Kept: ...
 
-    def __call__(
-        self, features: Mapping[str, Array], prompts: Sequence[FramePrompt], kept: Kept, /
-    ) -> dict[str, Array]: ...
+    def __call__(self, features: Mapping[str, Array], prompts: Sequence[Prompt], kept: Kept, /) -> dict[str, Array]: ...
 
-    def alone(self, features: Mapping[str, Array], prompt: FramePrompt, /) -> dict[str, Array]: ...
+    def alone(self, features: Mapping[str, Array], prompt: Prompt, /) -> dict[str, Array]: ...
 
 
 class Session:
@@ -49,8 +47,7 @@ class Session:
         self._decoder = decoder
         self._kept = decoder.keep()
         self._clip = clip
-        self._prompts: dict[int, FramePrompt] = {}
-        self._marks: dict[int, Marks] = {}
+        self._prompts: dict[int, Prompt] = {}
         self._prompted: dict[str, Array] | None = None
         # The frames that `_prompted` answers, and whether marks came since it was tracked.
         self._reached: frozenset[int] = frozenset()
@@ -68,14 +65,16 @@ class Session:
         maps = 2 * answer["MASK_LOGITS"].nbytes if answer else 0
         return _bytes(self._features) + self._kept.max_bytes + _ANSWERS * _bytes(answer) + maps
 
-    def round(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one round. A round that is repeated with its STEP is answered as before, and counts once.
+    def round(self, asked: Asked) -> dict[str, Array]:
+        """Answer one round, as `read_round` has it.
+
+        One that is repeated with its STEP is answered as before, and counts once.
 
         Raises: BadRequest; the session is then as it was before.
         """
-        step, digest = self._step_of(tensors), _digest(tensors)
+        step = self._step + 1 if asked.step is None else asked.step
         if step == self._step:
-            if digest != self._digest:
+            if asked.digest != self._digest:
                 raise BadRequest(f"STEP {step} was answered already, for other prompts. The next one is {step + 1}.")
             return self._answer
         if step != self._step + 1:
@@ -83,44 +82,39 @@ class Session:
                 f"STEP is {step}, but this session is at {self._step}: the next one is {self._step + 1}. Leave STEP out"
                 " to take it."
             )
-        rule, sound, follow = rule_of(tensors), use_audio(tensors), propagates(tensors)
-        if sound and self._heard is None:
+        if asked.use_audio and self._heard is None:
             raise BadRequest(
                 "This session was opened with USE_AUDIO false. Send it again, or open a session with sound."
             )
-        marks = read_marks(tensors, self._clip)
-        all_marks, prompts, prompted, reached = self._marks, self._prompts, self._prompted, self._reached
-        if marks is not None:
-            merged = _merged(all_marks.get(marks.frame), marks)
-            all_marks, prompts = all_marks | {marks.frame: merged}, prompts | {marks.frame: self._prompt(merged)}
-        behind = self._behind or marks is not None
-        if follow and behind:
+        marked, prompts, prompted, reached = asked.prompt, self._prompts, self._prompted, self._reached
+        if marked is not None:
+            prompts = prompts | {marked.frame: self._corrected(_merged(prompts.get(marked.frame), marked))}
+        behind = self._behind or marked is not None
+        if asked.propagate and behind:
             prompted = self._decoder(self._features, [prompts[frame] for frame in sorted(prompts)], self._kept)
             reached, behind = frozenset(range(self._clip.num_frames)), False
-        elif marks is not None:
-            alone = self._decoder.alone(self._features, prompts[marks.frame])
-            prompted, reached = self._with_frame(marks.frame, alone), reached | {marks.frame}
-        if prompted is None and not sound:
+        elif marked is not None:
+            alone = self._decoder.alone(self._features, prompts[marked.frame])
+            prompted, reached = self._with_frame(marked.frame, alone), reached | {marked.frame}
+        if prompted is None and not asked.use_audio:
             raise BadRequest(NOTHING_TO_GO_BY)
-        answer = self._combined(prompted, reached, sound, rule)
-        kinds = set().union(*(each.kinds for each in all_marks.values()))
-        answer[PROMPT_MODE] = mode_tensor(mode_of(sound, kinds))
+        answer = self._combined(prompted, reached, asked.use_audio, asked.rule)
+        given = set().union(*(kinds(prompt) for prompt in prompts.values()))
+        answer[PROMPT_MODE] = mode_tensor(mode_of(asked.use_audio, given))
         # Only now, when nothing can fail any more.
-        self._marks, self._prompts, self._prompted = all_marks, prompts, prompted
+        self._prompts, self._prompted = prompts, prompted
         self._reached, self._behind = reached, behind
-        self._step, self._digest, self._answer = step, digest, answer
+        self._step, self._digest, self._answer = step, asked.digest, answer
         return answer
 
-    def _step_of(self, tensors: Mapping[str, Array]) -> int:
-        return int(tensors["STEP"].reshape(-1)[0]) if "STEP" in tensors else self._step + 1
-
-    def _prompt(self, marks: Marks) -> FramePrompt:
+    def _corrected(self, prompt: Prompt) -> Prompt:
         # What SAM2 made of this frame last, marked or only tracked to, guides its next decoding; fixed then, so
         # that a round on another frame decodes this one as before.
         previous = None
-        if self._prompted is not None and marks.frame in self._reached and marks.mask is None:
-            previous = np.clip(self._prompted["MASK_LOGITS"][marks.frame], -PREVIOUS_LIMIT, PREVIOUS_LIMIT)
-        return frame_prompt(marks, previous)
+        if self._prompted is not None and prompt.frame in self._reached and prompt.mask is None:
+            # Clamped as SAM2's predictor does.
+            previous = np.clip(self._prompted["MASK_LOGITS"][prompt.frame], -LOGIT_LIMIT, LOGIT_LIMIT)
+        return replace(prompt, previous=previous)
 
     def _with_frame(self, frame: int, alone: Mapping[str, Array]) -> dict[str, Array]:
         """What prompts made of all frames, `frame` anew. One that nothing reached yet shows no object."""
@@ -151,29 +145,22 @@ class Session:
         return answer
 
 
-def _merged(earlier: Marks | None, marks: Marks) -> Marks:
+def _merged(earlier: Prompt | None, prompt: Prompt) -> Prompt:
     """As SAM2's predictor: clicks are added; a box, or a mask, starts the frame anew, and so do clicks after a mask."""
-    if earlier is None or earlier.mask is not None or marks.box is not None or marks.mask is not None:
-        return marks
-    merged = replace(
-        earlier,
-        points=np.concatenate([earlier.points, marks.points]),
-        labels=np.concatenate([earlier.labels, marks.labels]),
-    )
-    if merged.num_entries > MAX_POINTS:
+    if earlier is None or earlier.mask is not None or prompt.mask is not None or has_box(prompt):
+        return prompt
+    num_earlier, num_more = len(earlier.labels), len(prompt.labels)
+    if num_earlier + num_more > MAX_POINTS:
         raise BadRequest(
-            f"Frame {marks.frame} has {earlier.num_entries} entries of earlier rounds, and {marks.num_entries} more"
-            f" would make {merged.num_entries}; {CAP}. Open a new session, or send a box, which starts the frame anew."
+            f"Frame {prompt.frame} has {num_earlier} entries of earlier rounds, and {num_more} more would make"
+            f" {num_earlier + num_more}; {CAP}. Open a new session, or send a box, which starts the frame anew."
         )
-    return merged
+    return replace(
+        earlier,
+        coords=np.concatenate([earlier.coords, prompt.coords]),
+        labels=np.concatenate([earlier.labels, prompt.labels]),
+    )
 
 
 def _bytes(arrays: Mapping[str, Array]) -> int:
     return sum(value.nbytes for value in arrays.values())
-
-
-def _digest(tensors: Mapping[str, Array]) -> bytes:
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        total.update(name.encode() + np.ascontiguousarray(tensors[name]).tobytes())
-    return total.digest()

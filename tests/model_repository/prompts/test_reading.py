@@ -5,65 +5,68 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_repository.stage_runtime.prompt_tensors import Marks, mode_of, read_marks, rule_of, use_audio
-from model_repository.stage_runtime.stage import BadRequest
+from auralsam2_client.contract import point_tensors
+from model_repository.stage_runtime.prompts.reading import kinds, mode_of, read_prompts, read_round
+from model_repository.stage_runtime.refusals import BadRequest
 from tests.model_repository.prompted_stand_in import CLIP, SIDE, S, T, points
 
 BOX = ((3.0, 4.0, 2), (20.0, 30.0, 3))
 
 
-def test_points_and_a_box_come_apart_and_together_again() -> None:
+def read(tensors: dict[str, Any]) -> Any:
+    """The prompt among a request's tensors."""
+    return read_prompts(tensors, CLIP).prompt
+
+
+def test_a_prompt_loses_its_padding_and_goes_back_on_the_wire_as_it_came() -> None:
     tensors = points(*BOX, (5, 6, 1), (7, 8, 0), frame=2)
-    marks = read_marks(tensors, CLIP)
-    assert marks is not None
-    assert marks.frame == 2
-    assert marks.box is not None
-    assert marks.box.tolist() == [[3, 4], [20, 30]]
-    assert marks.points.tolist() == [[5, 6], [7, 8]]
-    assert marks.labels.tolist() == [1, 0]
-    coords, labels = marks.padded()
-    np.testing.assert_array_equal(coords, tensors["POINT_COORDS"])
-    np.testing.assert_array_equal(labels, tensors["POINT_LABELS"])
-    assert marks.kinds == {"points", "box"}
+    prompt = read(tensors)
+    assert prompt.frame == 2
+    assert prompt.coords.tolist() == [[3, 4], [20, 30], [5, 6], [7, 8]]
+    assert prompt.labels.tolist() == [2, 3, 1, 0]
+    for name, value in point_tensors(prompt.coords, prompt.labels).items():
+        np.testing.assert_array_equal(value, tensors[name])
+        assert value.dtype == tensors[name].dtype
+
+
+@pytest.mark.parametrize(
+    ("placed", "wanted"),
+    [((*BOX, (5, 6, 1)), {"points", "box"}), (BOX, {"box"}), (((5, 6, 0),), {"points"})],
+)
+def test_a_prompt_knows_what_it_is_made_of(placed: Any, wanted: set[str]) -> None:
+    assert kinds(read(points(*placed))) == wanted
 
 
 def test_what_padding_holds_does_not_matter() -> None:
     tensors = points((5, 6, 1))
     tensors["POINT_COORDS"][1:] = np.nan
-    marks = read_marks(tensors, CLIP)
-    assert marks is not None
-    assert np.isfinite(marks.padded()[0]).all()
+    assert read(tensors).coords.tolist() == [[5, 6]]
 
 
 @pytest.mark.parametrize("frame", [None, -1])
 def test_without_a_frame_it_is_the_conditioning_frame(frame: int | None) -> None:
-    marks = read_marks(points((5, 6, 1), frame=frame), CLIP)
-    assert marks is not None
-    assert marks.frame == CLIP.conditioning_frame == 1
+    assert read(points((5, 6, 1), frame=frame)).frame == CLIP.conditioning_frame == 1
 
 
 def test_no_prompts_are_none() -> None:
-    assert read_marks({}, CLIP) is None
-    assert read_marks(points(), CLIP) is None
-    assert read_marks({"USE_AUDIO": np.array([True])}, CLIP) is None
+    assert read({}) is None
+    assert read(points()) is None
+    assert read({"USE_AUDIO": np.array([True])}) is None
 
 
 def test_a_mask_stands_alone() -> None:
     mask = np.ones((SIDE, SIDE), np.float32)
-    marks = read_marks({"MASK_INPUT": mask} | points(), CLIP)
-    assert marks is not None
-    assert marks.kinds == {"mask"}
+    prompt = read({"MASK_INPUT": mask} | points())
+    assert kinds(prompt) == {"mask"}
     mask[:] = 0
-    assert marks.mask is not None
-    assert marks.mask.all(), "kept beyond the request, whose memory is the server's"
+    assert prompt.mask.all(), "kept beyond the request, whose memory is the server's"
 
 
 def test_a_mark_outlives_its_request() -> None:
     tensors = points((5, 6, 1))
-    marks = read_marks(tensors, CLIP)
+    prompt = read(tensors)
     tensors["POINT_COORDS"][:] = 0
-    assert marks is not None
-    assert marks.points.tolist() == [[5, 6]]
+    assert prompt.coords.tolist() == [[5, 6]]
 
 
 def mask_with(value: float) -> dict[str, Any]:
@@ -84,6 +87,10 @@ def padded_in_between() -> dict[str, Any]:
         (points((S + 1, 6, 1)), ("POINT_COORDS", "(33, 6)", "[0]", "0 to 32")),
         (points((5, 6, 1), (5, -0.5, 1)), ("(5, -0.5)", "[1]")),
         (points((np.nan, 6, 1)), ("nan", "0 to 32")),
+        (points((5, 6, 1), (np.inf, 6, 1)), ("(inf, 6)", "[1]", "0 to 32")),
+        ({"POINT_COORDS": np.zeros((3, 2), np.float32)}, ("POINT_COORDS: float32 [3, 2]", "must be float32 [16, 2]")),
+        ({"POINT_LABELS": np.ones(16, np.int64)}, ("POINT_LABELS: int64 [16]", "must be int32 [16]")),
+        ({"MASK_INPUT": np.ones((SIDE, SIDE - 1), np.float32)}, ("MASK_INPUT: float32 [8, 7]", "float32 [8, 8]")),
         (points((5, 6, 4)), ("POINT_LABELS is 4", "[0]", "1 (on the object)")),
         (points((5, 6, -2)), ("POINT_LABELS is -2",)),
         (padded_in_between(), ("padding", "[0]", "end")),
@@ -103,18 +110,31 @@ def padded_in_between() -> dict[str, Any]:
 )
 def test_bad_prompts_name_value_limit_and_way_out(tensors: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(BadRequest) as refusal:
-        read_marks(tensors, CLIP)
+        read(tensors)
     for word in words:
         assert word in str(refusal.value)
 
 
 def test_settings_have_what_the_model_does_by_itself_as_default() -> None:
-    assert use_audio({})
-    assert not use_audio({"USE_AUDIO": np.array([False])})
-    assert rule_of({}) == "mean"
-    assert [rule_of({"COMBINATION": np.array([n], np.int32)}) for n in range(3)] == ["mean", "best_iou", "union"]
+    asked = read_prompts({}, CLIP)
+    assert (asked.use_audio, asked.rule, asked.propagate, asked.step) == (True, "mean", True, None)
+    asked = read_prompts(
+        {"USE_AUDIO": np.array([False])} | {name: np.array([0], np.int32) for name in ("PROPAGATE", "STEP")}, CLIP
+    )
+    assert (asked.use_audio, asked.propagate, asked.step) == (False, False, 0)
+    rules = [read_prompts({"COMBINATION": np.array([n], np.int32)}, CLIP).rule for n in range(3)]
+    assert rules == ["mean", "best_iou", "union"]
     with pytest.raises(BadRequest, match=r"COMBINATION is 3; must be 0 \(mean\), 1 \(best_iou\), 2 \(union\)"):
-        rule_of({"COMBINATION": np.array([3], np.int32)})
+        read_prompts({"COMBINATION": np.array([3], np.int32)}, CLIP)
+    with pytest.raises(BadRequest, match=r"PROPAGATE is 2; must be 1"):
+        read_prompts({"PROPAGATE": np.array([2], np.int32)}, CLIP)
+
+
+def test_a_round_is_known_by_all_its_tensors() -> None:
+    first = read_round(points((5, 6, 1), step=1), CLIP)
+    assert first.digest == read_round(points((5, 6, 1), step=1), CLIP).digest
+    others = [points((5, 6, 0), step=1), points((5, 6, 1), step=2), points((5, 6, 1), frame=0, step=1)]
+    assert first.digest not in {read_round(tensors, CLIP).digest for tensors in others}
 
 
 def test_modes_have_the_papers_names() -> None:
@@ -122,8 +142,3 @@ def test_modes_have_the_papers_names() -> None:
     assert mode_of(False, {"box", "points"}) == "points+box"
     assert mode_of(True, {"points", "box"}) == "audio+points+box"
     assert mode_of(True, {"mask"}) == "audio+mask"
-
-
-def test_a_mark_counts_its_entries() -> None:
-    nothing = np.zeros((0, 2), np.float32), np.zeros(0, np.int32)
-    assert Marks(0, *nothing, box=np.ones((2, 2), np.float32)).num_entries == 2

@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_repository.stage_runtime.combination import combine
-from model_repository.stage_runtime.prompted_stage import PROMPT_MODE, DecoderStage, SoundStage
-from model_repository.stage_runtime.stage import BadRequest, TensorShape
+from auralsam2_client.contract import PROMPT_MODE
+from model_repository.stage_runtime.prompts.combination import combine
+from model_repository.stage_runtime.prompts.stages import DecoderStage, SoundStage
+from model_repository.stage_runtime.refusals import BadRequest
+from model_repository.stage_runtime.stage import TensorShape
 from tests.model_repository.prompted_stand_in import CLIP, SIDE, StandIn, features, heard, points
 
 NO_SOUND = {"USE_AUDIO": np.array([False])}

@@ -13,32 +13,46 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .adapter import answered, failed, optional_inputs, prompts_of
-from .clip_table import ClipTable, table_path
-from .engine import Array, cache_dir_from_environment
-from .prompt_tensors import ClipSize
-from .prompted import PromptedDecoder
-from .prompted_stage import FEATURES, PROMPT_MODE, mode_tensor
-from .session_rounds import SessionDecoder
-from .sessions import Limits, NoRoom, Sessions
-from .stage import BadRequest
-from .telemetry import Telemetry
+from auralsam2_client.contract import (
+    CLIP,
+    DECODER,
+    ENDED,
+    FEATURES_ENSEMBLE,
+    IMAGE_FEATURES,
+    LAUNCH_VARIABLE,
+    PROMPT_MODE,
+    RESULTS,
+    SOUND_FEATURES,
+    Parameter,
+    Reason,
+    error_text,
+    read_error,
+)
 
-SOUND_FEATURES = ("VISUAL_1", "VISUAL_2", "VISUAL_3", "SOUND_1", "SOUND_2", "SOUND_3")
-RESULTS = ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
-ENCODER, DECODER = "auralsam2_features", "sam2_decoder"
-CLIP_TENSORS = ("FRAMES", "AUDIO")
+from ..adapter import CANCELLED, FAULT, answered, failed, failed_with, optional_inputs, prompts_of
+from ..admission.clip_table import ClipTable, table_path
+from ..admission.telemetry import Telemetry
+from ..engine import Array, cache_dir_from_environment
+from ..prompts.decoder import PromptedDecoder
+from ..prompts.reading import ClipSize
+from ..prompts.stages import mode_tensor
+from ..refusals import BadRequest, Refusal
+from .rounds import SessionDecoder
+from .sessions import Limits, Sessions
+
 # Idle sessions are looked for this often within their time-out.
 SWEEPS = 8
-ENDED = "ended"
+# Of metrics, and the parameters that they come from.
+LABELS = {"model": Parameter.PRESET, "precision": Parameter.PRECISION}
 
 
 class StageFailed(RuntimeError):
-    """A stage refused or failed; `code` is the server's own."""
+    """A stage refused or failed. Its reason and words go on to the session's caller; `status` is the server's own."""
 
-    def __init__(self, message: str, code: Any) -> None:
-        super().__init__(message)
-        self.code = code
+    def __init__(self, text: str, status: Any) -> None:
+        reason, words = read_error(text)
+        super().__init__(words if reason is None else error_text(reason, words))
+        self.status = status
 
 
 class SessionModel:
@@ -48,24 +62,23 @@ class SessionModel:
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         shapes = {entry["name"]: [int(dim) for dim in entry["dims"]] for entry in config["input"]}
-        clip = ClipSize(shapes["FRAMES"][0], shapes["FRAMES"][1], int(parameters["conditioning_frame"]))
+        clip = ClipSize(shapes["FRAMES"][0], shapes["FRAMES"][1], int(parameters[Parameter.CONDITIONING_FRAME]))
         self._name = args["model_name"]
-        self._optional = [name for name in optional_inputs(config) if name not in CLIP_TENSORS]
+        self._optional = [name for name in optional_inputs(config) if name not in CLIP]
         limits = limits_from_environment(parameters)
         folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
         self._sessions = Sessions(self.load_decoder(folder, parameters), clip, limits)
         # The same as the stages' own: a clip that stops before the decoder has to be let go from here.
-        self._clips = ClipTable(table_path(os.environ.get("AURALSAM2_LAUNCH", ""), os.getppid()))
-        self._telemetry = Telemetry(
-            pb_utils, {name: parameters.get(key, "") for name, key in (("model", "preset"), ("precision", "precision"))}
-        )
+        self._clips = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
+        self._telemetry = Telemetry(pb_utils, {name: parameters.get(key, "") for name, key in LABELS.items()})
         self._tell()
         self._closing = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, args=(limits.idle_timeout_s / SWEEPS,), daemon=True)
         self._sweeper.start()
 
     def load_decoder(self, folder: Path, parameters: Mapping[str, str]) -> SessionDecoder:
-        return PromptedDecoder.load(folder, parameters["engine"], parameters["precision"], cache_dir_from_environment())
+        kind, precision = parameters[Parameter.ENGINE], parameters[Parameter.PRECISION]
+        return PromptedDecoder.load(folder, kind, precision, cache_dir_from_environment())
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [self._answer(request) for request in requests]
@@ -76,20 +89,18 @@ class SessionModel:
 
     def _answer(self, request: Any) -> Any:
         if request.is_cancelled():
-            return failed(f"{self._name}: cancelled by the caller before it ran.", pb_utils.TritonError.CANCELLED)
+            return failed(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
         try:
             answer = self._round(request)
             self._telemetry.count("auralsam2_session_rounds_total", prompts=prompts_of(answer))
             return answered(answer, request)
-        except BadRequest as error:
-            return failed(str(error), pb_utils.TritonError.INVALID_ARG)
-        except NoRoom as error:
-            return failed(str(error), pb_utils.TritonError.UNAVAILABLE)
+        except Refusal as refusal:
+            return failed(refusal.reason, str(refusal))
         except StageFailed as error:
-            return failed(str(error), error.code)
+            return failed_with(str(error), error.status)
         except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
             pb_utils.Logger.log_error(f"{self._name}: request {request.request_id()!r} failed: {error!r}")
-            return failed(f"{self._name}: failed inside the server; see its log.", pb_utils.TritonError.INTERNAL)
+            return failed(Reason.FAULT, f"{self._name}: {FAULT}")
         finally:
             self._tell()
 
@@ -98,11 +109,11 @@ class SessionModel:
         tensors = {name: _read(request, name) for name in self._optional if _has(request, name)}
         try:
             if start:
-                missing = [name for name in CLIP_TENSORS if not _has(request, name)]
+                missing = [name for name in CLIP if not _has(request, name)]
                 if missing:
                     raise BadRequest(f"A session starts with FRAMES and AUDIO; {' and '.join(missing)} did not come.")
                 return self._sessions.open(int(key), lambda sound: self._encode(request, sound), tensors)
-            if any(_has(request, name) for name in CLIP_TENSORS):
+            if any(_has(request, name) for name in CLIP):
                 raise BadRequest("FRAMES or AUDIO came in a later round; a session keeps its clip. Send prompts only.")
             if end and not tensors:
                 return {PROMPT_MODE: mode_tensor(ENDED)}
@@ -133,14 +144,14 @@ class SessionModel:
 def limits_from_environment(parameters: Mapping[str, str]) -> Limits:
     """The caps of the build, each overruled by a variable that the launcher sets."""
 
-    def value(name: str) -> float:
-        return float(os.environ.get(f"AURALSAM2_{name.upper()}") or parameters[name])
+    def value(name: Parameter) -> float:
+        return float(os.environ.get(name.variable) or parameters[name])
 
     return Limits(
-        max_sessions=int(value("max_sessions")),
-        max_bytes=int(value("max_session_bytes")),
-        idle_timeout_s=value("session_idle_timeout_s"),
-        give_way_s=value("session_give_way_s"),
+        max_sessions=int(value(Parameter.MAX_SESSIONS)),
+        max_bytes=int(value(Parameter.MAX_SESSION_BYTES)),
+        idle_timeout_s=value(Parameter.SESSION_IDLE_TIMEOUT_S),
+        give_way_s=value(Parameter.SESSION_GIVE_WAY_S),
     )
 
 
@@ -153,15 +164,15 @@ def _encode(request: Any, name: str, sound: bool) -> tuple[dict[str, Array], dic
     def call(model: str, inputs: list[Any], outputs: tuple[str, ...]) -> dict[str, Any]:
         return _call(model, inputs, outputs, request_id=name, timeout=request.timeout())
 
-    clip = [pb_utils.get_input_tensor_by_name(request, name) for name in CLIP_TENSORS]
-    wanted = (*FEATURES, *SOUND_FEATURES) if sound else FEATURES
-    found = call(ENCODER, [*clip, pb_utils.Tensor("USE_AUDIO", np.array([sound]))], wanted)
+    clip = [pb_utils.get_input_tensor_by_name(request, name) for name in CLIP]
+    wanted = (*IMAGE_FEATURES, *SOUND_FEATURES) if sound else IMAGE_FEATURES
+    found = call(FEATURES_ENSEMBLE, [*clip, pb_utils.Tensor("USE_AUDIO", np.array([sound]))], wanted)
     heard = None
     if sound:
         by_sound = call(DECODER, list(found.values()), RESULTS)
         heard = {name: tensor.as_numpy().copy() for name, tensor in by_sound.items()}
     # Copied out of shared memory, which goes back to the backend when the tensors are dropped.
-    return {name: found[name].as_numpy().copy() for name in FEATURES}, heard
+    return {name: found[name].as_numpy().copy() for name in IMAGE_FEATURES}, heard
 
 
 def _call(model: str, inputs: list[Any], outputs: tuple[str, ...], **marks: Any) -> dict[str, Any]:

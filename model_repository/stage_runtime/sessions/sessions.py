@@ -12,11 +12,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .engine import Array
-from .prompt_tensors import ClipSize, propagates, read_marks, rule_of, use_audio
-from .prompted_stage import NOTHING_TO_GO_BY
-from .session_rounds import Session, SessionDecoder
-from .stage import BadRequest
+from auralsam2_client.contract import Parameter
+
+from ..engine import Array
+from ..prompts.reading import NOTHING_TO_GO_BY, ClipSize, read_round
+from ..refusals import BadRequest, NoRoom, SessionEnded
+from .rounds import Session, SessionDecoder
 
 # Why a session ended is remembered for this many, so that a late click is told.
 REMEMBERED_ENDS = 4096
@@ -25,10 +26,6 @@ NEW_SESSION = "Open a new session with FRAMES and AUDIO, and repeat the prompts.
 Encoded = tuple[Mapping[str, Array], Mapping[str, Array] | None]
 Encode = Callable[[bool], Encoded]
 """Whether to use the sound -> the clip's features, and the answer by sound (None without)."""
-
-
-class NoRoom(RuntimeError):
-    """The caps are reached by sessions in use. Safe to repeat after a pause."""
 
 
 @dataclass(frozen=True)
@@ -79,32 +76,30 @@ class Sessions:
         Raises: BadRequest; NoRoom; what `encode` raises. No session is left behind then.
         """
         with self._lock:
-            marks, sound = read_marks(tensors, self._clip), use_audio(tensors)
-            rule_of(tensors)
-            propagates(tensors)
-            if marks is None and not sound:
+            asked = read_round(tensors, self._clip)
+            if asked.prompt is None and not asked.use_audio:
                 raise BadRequest(NOTHING_TO_GO_BY)
             self._kept.pop(key, None)
             self._ended.pop(key, None)
             self._make_room(self._bytes_of_one)
-            features, heard = encode(sound)
+            features, heard = encode(asked.use_audio)
             session = Session(features, heard, self._decoder, self._clip)
-            answer = session.round(tensors)
+            answer = session.round(asked)
             self._bytes_of_one = session.num_bytes
             self._make_room(self._bytes_of_one)
             self._kept[key] = _Kept(session, self._clock())
             return answer
 
     def round(self, key: int, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """A later round. Raises: BadRequest, also when there is no such session (any more)."""
+        """Answer a later round. Raises: BadRequest; SessionEnded when there is no such session (any more)."""
         with self._lock:
             self.sweep()
             kept = self._kept.get(key)
             if kept is None:
                 why = self._ended.get(key, "it never was, or ended long ago")
-                raise BadRequest(f"This session has ended: {why}. {NEW_SESSION}")
+                raise SessionEnded(f"This session has ended: {why}. {NEW_SESSION}")
             try:
-                return kept.session.round(tensors)
+                return kept.session.round(read_round(tensors, self._clip))
             finally:
                 # After the work: a long round is no idling.
                 kept.used_at = self._clock()
@@ -133,7 +128,8 @@ class Sessions:
         if needed > limits.max_bytes:
             raise BadRequest(
                 f"A session of this model holds {needed >> 20} MiB, and all sessions together may hold"
-                f" {limits.max_bytes >> 20} MiB. Raise AURALSAM2_MAX_SESSION_BYTES where the server is started."
+                f" {limits.max_bytes >> 20} MiB. Raise {Parameter.MAX_SESSION_BYTES.variable} where the server is"
+                " started."
             )
         while len(self._kept) >= limits.max_sessions or self.num_bytes + needed > limits.max_bytes:
             key, oldest = next(iter(self._kept.items()))

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .engine import Array
+from auralsam2_client.contract import MASK_STRIDE
+
+from ..engine import Array
 
 # The answer's logits are -10 outside and 10 inside.
 MASK_SCALE, MASK_BIAS = np.float32(20), np.float32(-10)
-STRIDE = 4
 
 
 class GivenMask(NamedTuple):
@@ -37,10 +38,10 @@ def given_mask(mask: Array, weight: Array, bias: Array) -> GivenMask:
         weight, bias: [4, 4] and [1] of the network's `mask_downsample`, a convolution with stride 4.
     """
     side = mask.shape[0]
-    up, down = _resizing(side, STRIDE * side), _resizing(STRIDE * side, side)
+    up, down = _resizing(side, MASK_STRIDE * side), _resizing(MASK_STRIDE * side, side)
     # Sums of multiples of 1/64: exact, so that a pixel on the threshold falls as it does in PyTorch.
     hard = ((up @ (mask > 0).astype(np.float32) @ up.T) >= 0.5).astype(np.float32)
     logits = down @ (hard * MASK_SCALE + MASK_BIAS) @ down.T
-    cells = hard.reshape(side, STRIDE, side, STRIDE)
+    cells = hard.reshape(side, MASK_STRIDE, side, MASK_STRIDE)
     dense = np.einsum("ysxt,st->yx", cells, weight) + bias
     return GivenMask(logits, np.asarray(dense, np.float32), not hard.any())

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_repository.stage_runtime.prompted_stage import PROMPT_MODE
-from model_repository.stage_runtime.session_rounds import Session
-from model_repository.stage_runtime.sessions import Limits, NoRoom, Sessions
-from model_repository.stage_runtime.stage import BadRequest
+from auralsam2_client.contract import MAX_POINTS, PROMPT_MODE
+from model_repository.stage_runtime.prompts.reading import read_round
+from model_repository.stage_runtime.refusals import BadRequest, NoRoom, SessionEnded
+from model_repository.stage_runtime.sessions.rounds import Session
+from model_repository.stage_runtime.sessions.sessions import Limits, Sessions
 from tests.model_repository.prompted_stand_in import CLIP, StandIn, T, features, heard, points
 
 LIMITS = Limits(max_sessions=3, max_bytes=1 << 30, idle_timeout_s=100, give_way_s=10)
@@ -54,7 +55,7 @@ def test_interleaved_sessions_answer_as_if_each_were_alone(steps: list[Any]) -> 
             clips += 1
             found = together.open(key, encode(clips), {})
             alone[key] = Session(features(clips), heard(clips), StandIn(), CLIP)
-            wanted = alone[key].round({})
+            wanted = alone[key].round(read_round({}, CLIP))
         elif step == "end":
             together.end(key)
             alone.pop(key, None)
@@ -63,12 +64,12 @@ def test_interleaved_sessions_answer_as_if_each_were_alone(steps: list[Any]) -> 
             frame, x, y, label = step
             tensors = points((x, y, label), frame=frame)
             if key not in alone:
-                with pytest.raises(BadRequest, match="This session has ended"):
+                with pytest.raises(SessionEnded, match="This session has ended"):
                     together.round(key, tensors)
                 continue
-            if sum(value >= 0 for value in _labels(alone[key], frame)) == 16:
+            if len(_labels(alone[key], frame)) == MAX_POINTS:
                 continue
-            found, wanted = together.round(key, tensors), alone[key].round(tensors)
+            found, wanted = together.round(key, tensors), alone[key].round(read_round(tensors, CLIP))
         for name, value in wanted.items():
             np.testing.assert_array_equal(found[name], value)
     assert len(together) == len(alone)
@@ -81,12 +82,14 @@ def _labels(session: Session, frame: int) -> list[int]:
 
 def test_a_session_that_never_was_or_has_ended_is_told_so(clock: Clock) -> None:
     sessions = sessions_of(clock)
-    with pytest.raises(BadRequest, match=r"has ended: it never was, or ended long ago. Open a new session with FRAMES"):
+    with pytest.raises(
+        SessionEnded, match=r"has ended: it never was, or ended long ago. Open a new session with FRAMES"
+    ):
         sessions.round(7, points((1, 1, 1)))
     sessions.open(7, encode(1), {})
     sessions.end(7)
     sessions.end(7)
-    with pytest.raises(BadRequest, match="has ended: its client ended it"):
+    with pytest.raises(SessionEnded, match="has ended: its client ended it"):
         sessions.round(7, points((1, 1, 1)))
 
 
@@ -99,7 +102,7 @@ def test_an_idle_session_ends_and_says_why(clock: Clock) -> None:
     assert sessions.sweep() == 0
     clock.now = 160
     # Also when nobody swept in time.
-    with pytest.raises(BadRequest, match="has ended: nobody used it for 100 s"):
+    with pytest.raises(SessionEnded, match="has ended: nobody used it for 100 s"):
         sessions.round(1, points((1, 1, 1)))
     assert len(sessions) == sessions.num_bytes == 0
 
@@ -113,7 +116,7 @@ def test_the_least_recently_used_idle_session_makes_room(clock: Clock) -> None:
     sessions.round(1, {})
     sessions.open(4, encode(4), {})
     assert len(sessions) == 3
-    with pytest.raises(BadRequest, match="made room for another after 10 s without a round"):
+    with pytest.raises(SessionEnded, match="made room for another after 10 s without a round"):
         sessions.round(2, {})
     for key in (1, 3, 4):
         sessions.round(key, {})
@@ -186,7 +189,7 @@ def test_a_clip_that_fails_leaves_no_session(clock: Clock) -> None:
 
     with pytest.raises(RuntimeError, match="hiera"):
         sessions.open(1, broken, {})
-    with pytest.raises(BadRequest, match="has ended"):
+    with pytest.raises(SessionEnded, match="has ended"):
         sessions.round(1, {})
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .clip_table import MAX_ROWS, ClipTable, Refused
-from .engine import Array, EngineError
+from auralsam2_client.contract import GOLDEN_PREFIX, WINDOW_S, Parameter, Reason
+
+from ..engine import Array, EngineError
+from ..refusals import NotAdmitted
+from .clip_table import MAX_ROWS, ClipTable
 from .telemetry import Telemetry
 
-# Clips of the supervisor's own. They are answered as any other, and counted apart.
-GOLDEN_PREFIX = "golden-"
-LIMIT_VARIABLE = "AURALSAM2_MAX_CLIPS_IN_FLIGHT"
-WINDOW_S = 15600 / 16000
+LIMIT_VARIABLE = Parameter.MAX_CLIPS_IN_FLIGHT.variable
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Role:
     def from_parameters(cls, stage: str, parameters: Mapping[str, str]) -> "Role":
         """Raises: EngineError when a number cannot be read or is out of range."""
         limit = None
-        if "max_clips_in_flight" in parameters:
-            text = os.environ.get(LIMIT_VARIABLE) or parameters["max_clips_in_flight"]
+        if Parameter.MAX_CLIPS_IN_FLIGHT in parameters:
+            text = os.environ.get(LIMIT_VARIABLE) or parameters[Parameter.MAX_CLIPS_IN_FLIGHT]
             limit = int(text) if text.isdigit() else 0
             if not 1 <= limit <= MAX_ROWS:
                 raise EngineError(
@@ -45,8 +45,8 @@ class Role:
         return cls(
             stage,
             limit,
-            parameters.get("ends_clip") == "true",
-            float(parameters.get("clip_timeout_s", cls.clip_timeout_s)),
+            parameters.get(Parameter.ENDS_CLIP) == "true",
+            float(parameters.get(Parameter.CLIP_TIMEOUT_S, cls.clip_timeout_s)),
         )
 
 
@@ -61,19 +61,21 @@ class Passage:
             telemetry.set("auralsam2_clips_in_flight", 0)
 
     def enter(self, request_id: str, timeout_us: int) -> None:
-        """Raises: Refused where clips are let in and this one is not, or when nobody waits for it any more."""
+        """Raises: NotAdmitted where clips are let in and this one is not, or when nobody waits for it any more."""
         role = self._role
         if role.max_clips_in_flight is not None and not self._table.holds(request_id):
             timeout_s = timeout_us / 1e6 if timeout_us else role.clip_timeout_s
             try:
                 num_clips = self._table.admit(request_id, limit=role.max_clips_in_flight, timeout_s=timeout_s)
-            except Refused as refused:
-                self._telemetry.count("auralsam2_rejected_total", stage=role.stage, reason=refused.reason)
+            except NotAdmitted as refused:
+                self._telemetry.count("auralsam2_rejected_total", stage=role.stage, reason=refused.reason.value)
                 raise
             self._telemetry.set("auralsam2_clips_in_flight", num_clips)
         elif self._table.expired(request_id):
-            self.fail(request_id, "expired")
-            raise Refused("expired", "the queue was too long: the caller's time was over before this stage began")
+            self.fail(request_id, Reason.EXPIRED)
+            raise NotAdmitted(
+                Reason.EXPIRED, "the queue was too long: the caller's time was over before this stage began."
+            )
         waited_s = self._table.waited(request_id)
         if waited_s is not None:
             self._telemetry.observe("auralsam2_queue_duration_seconds", waited_s, stage=role.stage)
@@ -99,10 +101,10 @@ class Passage:
         if duration_s is not None:
             telemetry.observe("auralsam2_clip_duration_seconds", duration_s, prompts=prompts)
 
-    def fail(self, request_id: str, reason: str) -> None:
-        """The clip goes no further. `reason` is of a fixed set: bad_request | cancelled | expired | fault."""
+    def fail(self, request_id: str, reason: Reason) -> None:
+        """The clip goes no further."""
         self._end(request_id, answered=False)
-        self._telemetry.count("auralsam2_rejected_total", stage=self._role.stage, reason=reason)
+        self._telemetry.count("auralsam2_rejected_total", stage=self._role.stage, reason=reason.value)
 
     def close(self) -> None:
         self._table.remove()

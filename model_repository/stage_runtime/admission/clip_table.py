@@ -15,6 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from auralsam2_client.contract import Reason
+
+from ..refusals import NotAdmitted
+
 MAX_ROWS = 1024
 # Of the newest clip's service time in its running mean: the last ten clips make nine tenths of it.
 NEWEST_SHARE = 0.2
@@ -22,14 +26,6 @@ NEWEST_SHARE = 0.2
 GRACE_S = 10.0
 _ROW = np.dtype([("key", "<u8"), ("admitted", "<f8"), ("deadline", "<f8"), ("passed", "<f8")])
 _HEAD = np.dtype([("service_s", "<f8"), ("last_end", "<f8")])
-
-
-class Refused(Exception):
-    """A clip that is not admitted. `reason` is short and of a fixed set: queue_full | deadline."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 def table_path(mark: str, server_pid: int) -> Path:
@@ -59,7 +55,7 @@ class ClipTable:
         Args:
             limit: the most that may be in flight, this one included; 1 to MAX_ROWS.
             timeout_s: from now until nobody waits for the answer any more.
-        Raises: Refused when the limit is reached, or when the answer could not come in time.
+        Raises: NotAdmitted when the limit is reached, or when the answer could not come in time.
         """
         now = time.monotonic()
         with self._locked():
@@ -67,16 +63,16 @@ class ClipTable:
             rows["key"][(rows["key"] != 0) & (rows["deadline"] + GRACE_S < now)] = 0
             num_ahead = int(np.count_nonzero(rows["key"]))
             if num_ahead >= limit:
-                raise Refused(
-                    "queue_full", f"the queue is full: {num_ahead} clips are in flight, at most {limit} may be"
+                raise NotAdmitted(
+                    Reason.QUEUE_FULL, f"the queue is full: {num_ahead} clips are in flight, at most {limit} may be."
                 )
             wait_s = (num_ahead + 1) * float(head["service_s"])
             # An empty chain takes any clip, so that one slow hour is not held against it for ever.
             if num_ahead and wait_s > timeout_s:
-                raise Refused(
-                    "deadline",
+                raise NotAdmitted(
+                    Reason.DEADLINE,
                     f"the queue is too long: {num_ahead} clips are ahead and the answer would take {wait_s:.1f} s, the"
-                    f" caller waits {timeout_s:.1f} s",
+                    f" caller waits {timeout_s:.1f} s.",
                 )
             free = int(np.argmin(rows["key"] != 0))
             rows[free] = (_key(request_id), now, now + timeout_s, now)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from model_repository.stage_runtime import clip_table
-from model_repository.stage_runtime.clip_table import ClipTable, Refused, table_path
+from model_repository.stage_runtime.admission import clip_table
+from model_repository.stage_runtime.admission.clip_table import ClipTable, table_path
+from model_repository.stage_runtime.refusals import NotAdmitted
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def admit(table: ClipTable, *names: str, limit: int = 2, timeout_s: float = 60.0
 
 def test_the_limit_is_kept_and_a_place_is_given_back(table: ClipTable) -> None:
     admit(table, "a", "b")
-    with pytest.raises(Refused, match="the queue is full: 2 clips are in flight, at most 2") as refused:
+    with pytest.raises(NotAdmitted, match="the queue is full: 2 clips are in flight, at most 2") as refused:
         admit(table, "c")
     assert refused.value.reason == "queue_full"
     assert not table.holds("c")
@@ -64,7 +65,7 @@ def test_a_clip_that_could_not_be_answered_in_time_is_refused_at_once(table: Cli
     clock[0] += 3
     table.end("a", answered=True)  # one clip takes three seconds
     admit(table, "b", limit=9, timeout_s=1)  # an empty chain takes any clip
-    with pytest.raises(Refused, match=r"1 clips are ahead .* 6\.0 s, the caller waits 5\.0 s") as refused:
+    with pytest.raises(NotAdmitted, match=r"1 clips are ahead .* 6\.0 s, the caller waits 5\.0 s") as refused:
         admit(table, "c", limit=9, timeout_s=5)
     assert refused.value.reason == "deadline"
     admit(table, "d", limit=9, timeout_s=7)
@@ -89,7 +90,7 @@ def test_waiting_counts_from_the_stage_before_and_ends_with_the_callers_patience
 def test_a_clip_whose_end_nobody_saw_gives_its_place_back(table: ClipTable, clock: list[float]) -> None:
     admit(table, "lost", "lost too", timeout_s=4)
     clock[0] += 4 + clip_table.GRACE_S - 0.1
-    with pytest.raises(Refused):
+    with pytest.raises(NotAdmitted):
         admit(table, "new")
     clock[0] += 0.2
     admit(table, "new")

@@ -5,22 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from auralsam2_client.contract import BY_SOUND, IMAGE_FEATURES, PROMPT_MODE
+
+from ..engine import Array
+from ..refusals import BadRequest
+from ..stage import Stage, TensorShape
 from .combination import combine
-from .engine import Array
-from .prompt_tensors import ClipSize, Marks, mode_of, read_marks, rule_of, use_audio
-from .prompted import FramePrompt
-from .stage import BadRequest, Stage, TensorShape
+from .reading import NOTHING_TO_GO_BY, ClipSize, Prompt, kinds, mode_of, read_prompts, use_audio
 
-PROMPT_MODE = "PROMPT_MODE"
-FEATURES = ("HIGH_RES_S4", "HIGH_RES_S8", "IMAGE_EMBEDDING")
-
-Decoder = Callable[[Mapping[str, Array], Sequence[FramePrompt]], dict[str, Array]]
-
-
-def frame_prompt(marks: Marks, previous: Array | None = None) -> FramePrompt:
-    """`marks` as the decoder takes them; `previous`: [S/4, S/4] logits of an earlier round on this frame."""
-    coords, labels = marks.padded()
-    return FramePrompt(marks.frame, coords, labels, mask=marks.mask, previous=previous)
+Decoder = Callable[[Mapping[str, Array], Sequence[Prompt]], dict[str, Array]]
 
 
 def mode_tensor(mode: str) -> Array:
@@ -40,8 +33,7 @@ class SoundStage:
     def __call__(self, inputs: Mapping[str, Array], prompts: Mapping[str, Array]) -> dict[str, Array]:
         """Raises: BadRequest for bad prompts, and as Stage."""
         if self._clip is not None and prompts:
-            read_marks(prompts, self._clip)
-            rule_of(prompts)
+            read_prompts(prompts, self._clip)
         return self._stage(inputs) if use_audio(prompts) else self._silence
 
 
@@ -52,26 +44,18 @@ class DecoderStage:
         self._stage = stage
         self._decoder = decoder
         self._clip = clip
-        self._by_sound = mode_tensor("audio")
+        self._by_sound = mode_tensor(BY_SOUND)
 
     def __call__(self, inputs: Mapping[str, Array], prompts: Mapping[str, Array]) -> dict[str, Array]:
         """Raises: BadRequest for bad prompts, for neither sound nor prompts, and as Stage."""
-        if not prompts:
-            return self._stage(inputs) | {PROMPT_MODE: self._by_sound}
-        marks, rule, sound = read_marks(prompts, self._clip), rule_of(prompts), use_audio(prompts)
-        if marks is None:
-            if not sound:
+        asked = read_prompts(prompts, self._clip)
+        if asked.prompt is None:
+            if not asked.use_audio:
                 raise BadRequest(NOTHING_TO_GO_BY)
             return self._stage(inputs) | {PROMPT_MODE: self._by_sound}
         # An answer of the engine is its own memory, and the decoder's graphs are other engines.
-        heard = self._stage(inputs) if sound else None
-        answer: dict[str, Any] = self._decoder({name: inputs[name] for name in FEATURES}, [frame_prompt(marks)])
+        heard = self._stage(inputs) if asked.use_audio else None
+        answer: dict[str, Any] = self._decoder({name: inputs[name] for name in IMAGE_FEATURES}, [asked.prompt])
         if heard is not None:
-            answer = combine(heard, answer, rule)
-        return {**answer, PROMPT_MODE: mode_tensor(mode_of(sound, marks.kinds))}
-
-
-NOTHING_TO_GO_BY = (
-    "USE_AUDIO is false and there is no prompt, so that nothing says what to segment. Send POINT_COORDS and"
-    " POINT_LABELS or MASK_INPUT, or leave USE_AUDIO out."
-)
+            answer = combine(heard, answer, asked.rule)
+        return {**answer, PROMPT_MODE: mode_tensor(mode_of(asked.use_audio, kinds(asked.prompt)))}
