@@ -1,8 +1,8 @@
-"""What the parts of the service agree on: models, tensors, sizes, limits, reason codes. Declared here, and nowhere else.
+"""What the parts of the service agree on: models, tensors, sizes, limits, reason codes. Declared here and nowhere else.
 
-Standard library and numpy alone, so that everyone can read it: the client, which is installed by itself; `export`, which
-renders each `config.pbtxt` from it; the stages in the server's Python, which find a copy beside their runtime in the
-build; `service` and the load tests. `auralsam2` takes the sizes of the sound and the form of a prompt from it.
+Standard library and numpy alone, so that everyone can read it: the client, which is installed by itself; `export`,
+which renders each `config.pbtxt` from it; the stages in the server's Python, which find a copy beside their runtime in
+the build; `service` and the load tests. `auralsam2` takes the sizes of the sound and the form of a prompt from it.
 
 A change here changes the wire: raise BUILD_FORMAT, so that a build of an earlier contract is refused by name.
 """

@@ -380,7 +380,7 @@ def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: P
 
 
 def _write_code(name: str, folder: Path) -> None:
-    """A Python model's model.py, and beside it the runtime and the contract, under the names by which it imports them."""
+    """A Python model's model.py, and beside it the runtime and the contract, by the names under which it has them."""
     shutil.copy2(TEMPLATES / name / "1" / "model.py", folder / "1" / "model.py")
     shutil.copytree(TEMPLATES / RUNTIME, folder / "1" / RUNTIME, ignore=shutil.ignore_patterns("__pycache__"))
     # A package of one module: what else the client has is not there.
