@@ -4,6 +4,6 @@
 nothing of ours installed. It imports numpy, the contract and the CPU engine only, and its modules import each other
 relatively, to work in both places.
 
-The engine room lies here at the top: `engine` and `stage` compute, `adapter` is the door to the server, `refusals` is
-how it says no. Behind the door are three rooms: `admission`, `prompts`, and `sessions`, which uses all others.
+Rooms, from the lowest: `engine` computes and says no; `admission` lets clips in and follows them; `prompts` reads what
+a person marked and decodes it; here, `adapter` is the door to the server; `sessions` uses all of them.
 """

@@ -24,11 +24,11 @@ from .admission.clip_table import ClipTable, table_path
 from .admission.passage import Passage, Role
 from .admission.telemetry import Telemetry
 from .engine import Array, cache_dir_from_environment, check_hash, load_engine, resolve_precision
+from .engine.refusals import NotAdmitted, Refusal
+from .engine.stage import Stage, TensorShape
 from .prompts.decoder import PromptedDecoder
 from .prompts.reading import ClipSize
 from .prompts.stages import DecoderStage, SoundStage
-from .refusals import NotAdmitted, Refusal
-from .stage import Stage, TensorShape
 
 MODEL_FILE = "model.onnx"
 # What the server's python backend calls gRPC's statuses.

@@ -24,7 +24,7 @@ from export.repository import build_repository, golden_tolerance
 from export.settings import ExportSettings
 from export.stages import Stage
 from export.triton_config import parse
-from model_repository.stage_runtime import engine
+from model_repository.stage_runtime.engine import engines as engine
 
 PROMPT_GRAPHS = ("prompt_decode", "memory_write", "memory_prepare", "memory_read_1")
 

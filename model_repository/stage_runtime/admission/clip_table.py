@@ -17,7 +17,7 @@ import numpy as np
 
 from auralsam2_client.contract import Reason
 
-from ..refusals import NotAdmitted
+from ..engine.refusals import NotAdmitted
 
 MAX_ROWS = 1024
 # Of the newest clip's service time in its running mean: the last ten clips make nine tenths of it.

@@ -10,7 +10,7 @@ import numpy as np
 from auralsam2_client.contract import GOLDEN_PREFIX, WINDOW_S, Parameter, Reason
 
 from ..engine import Array, EngineError
-from ..refusals import NotAdmitted
+from ..engine.refusals import NotAdmitted
 from .clip_table import MAX_ROWS, ClipTable
 from .telemetry import Telemetry
 

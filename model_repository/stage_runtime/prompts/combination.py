@@ -7,7 +7,7 @@ import numpy as np
 from auralsam2_client.contract import COMBINATIONS
 
 from ..engine import Array
-from ..refusals import BadRequest
+from ..engine.refusals import BadRequest
 
 # As far as SAM2's own logits reach when they are read again; a frame without object says -1024.
 LOGIT_LIMIT = 32.0

@@ -19,7 +19,7 @@ from auralsam2_client.contract import (
 )
 
 from ..engine import Array, first_non_finite
-from ..refusals import BadRequest
+from ..engine.refusals import BadRequest
 
 CAP = f"{MAX_POINTS} entries are taken on a frame, two of which a box takes"
 NOTHING_TO_GO_BY = (

@@ -8,8 +8,8 @@ import numpy as np
 from auralsam2_client.contract import BY_SOUND, IMAGE_FEATURES, PROMPT_MODE
 
 from ..engine import Array
-from ..refusals import BadRequest
-from ..stage import Stage, TensorShape
+from ..engine.refusals import BadRequest
+from ..engine.stage import Stage, TensorShape
 from .combination import combine
 from .reading import NOTHING_TO_GO_BY, ClipSize, Prompt, kinds, mode_of, read_prompts, use_audio
 

@@ -33,10 +33,10 @@ from ..adapter import CANCELLED, FAULT, answered, failed, failed_with, optional_
 from ..admission.clip_table import ClipTable, table_path
 from ..admission.telemetry import Telemetry
 from ..engine import Array, cache_dir_from_environment
+from ..engine.refusals import BadRequest, Refusal
 from ..prompts.decoder import PromptedDecoder
 from ..prompts.reading import ClipSize
 from ..prompts.stages import mode_tensor
-from ..refusals import BadRequest, Refusal
 from .rounds import SessionDecoder
 from .sessions import Limits, Sessions
 

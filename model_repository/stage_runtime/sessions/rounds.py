@@ -9,12 +9,12 @@ import numpy as np
 from auralsam2_client.contract import MAX_POINTS, PROMPT_MODE
 
 from ..engine import Array
+from ..engine.refusals import BadRequest
 from ..prompts.answers import NO_OBJECT_LOGIT
 from ..prompts.combination import LOGIT_LIMIT, combine
 from ..prompts.memory import Kept
 from ..prompts.reading import CAP, NOTHING_TO_GO_BY, Asked, ClipSize, Prompt, has_box, kinds, mode_of
 from ..prompts.stages import mode_tensor
-from ..refusals import BadRequest
 
 # Of the three answers that a session may hold (by sound, by prompts, the last one sent), and two maps a frame.
 _ANSWERS = 3

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from auralsam2_client.contract import Parameter
 
 from ..engine import Array
+from ..engine.refusals import BadRequest, NoRoom, SessionEnded
 from ..prompts.reading import NOTHING_TO_GO_BY, ClipSize, read_round
-from ..refusals import BadRequest, NoRoom, SessionEnded
 from .rounds import Session, SessionDecoder
 
 # Why a session ended is remembered for this many, so that a late click is told.

@@ -8,7 +8,7 @@ import pytest
 
 from model_repository.stage_runtime.admission import clip_table
 from model_repository.stage_runtime.admission.clip_table import ClipTable, table_path
-from model_repository.stage_runtime.refusals import NotAdmitted
+from model_repository.stage_runtime.engine.refusals import NotAdmitted
 
 
 @pytest.fixture

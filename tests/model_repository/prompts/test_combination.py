@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from model_repository.stage_runtime.engine.refusals import BadRequest
 from model_repository.stage_runtime.prompts.combination import combine
-from model_repository.stage_runtime.refusals import BadRequest
 
 Array = npt.NDArray[np.float32]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from auralsam2_client.contract import point_tensors
+from model_repository.stage_runtime.engine.refusals import BadRequest
 from model_repository.stage_runtime.prompts.reading import kinds, mode_of, read_prompts, read_round
-from model_repository.stage_runtime.refusals import BadRequest
 from tests.model_repository.prompted_stand_in import CLIP, SIDE, S, T, points
 
 BOX = ((3.0, 4.0, 2), (20.0, 30.0, 3))

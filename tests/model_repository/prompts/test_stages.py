@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from auralsam2_client.contract import PROMPT_MODE
+from model_repository.stage_runtime.engine.refusals import BadRequest
+from model_repository.stage_runtime.engine.stage import TensorShape
 from model_repository.stage_runtime.prompts.combination import combine
 from model_repository.stage_runtime.prompts.stages import DecoderStage, SoundStage
-from model_repository.stage_runtime.refusals import BadRequest
-from model_repository.stage_runtime.stage import TensorShape
 from tests.model_repository.prompted_stand_in import CLIP, SIDE, StandIn, features, heard, points
 
 NO_SOUND = {"USE_AUDIO": np.array([False])}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from auralsam2_client.contract import PROMPT_MODE
+from model_repository.stage_runtime.engine.refusals import BadRequest
 from model_repository.stage_runtime.prompts.combination import LOGIT_LIMIT, combine
 from model_repository.stage_runtime.prompts.reading import read_round
-from model_repository.stage_runtime.refusals import BadRequest
 from model_repository.stage_runtime.sessions.rounds import Session
 from tests.model_repository.prompted_stand_in import CLIP, KEPT_BYTES, SIDE, StandIn, features, heard, points
 

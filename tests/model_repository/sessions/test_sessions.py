@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auralsam2_client.contract import MAX_POINTS, PROMPT_MODE
+from model_repository.stage_runtime.engine.refusals import BadRequest, NoRoom, SessionEnded
 from model_repository.stage_runtime.prompts.reading import read_round
-from model_repository.stage_runtime.refusals import BadRequest, NoRoom, SessionEnded
 from model_repository.stage_runtime.sessions.rounds import Session
 from model_repository.stage_runtime.sessions.sessions import Limits, Sessions
 from tests.model_repository.prompted_stand_in import CLIP, StandIn, T, features, heard, points

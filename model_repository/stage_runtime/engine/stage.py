@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .engine import Array, Engine, EngineError, first_non_finite
+from .engines import Array, Engine, EngineError, first_non_finite
 from .refusals import BadRequest
 
 

@@ -14,7 +14,6 @@ from export.parity import run_engine
 from export.settings import load_model
 from export.stages import build_stages
 from model_repository import stage_runtime
-from model_repository.stage_runtime import engine
 from model_repository.stage_runtime.engine import (
     EngineError,
     cache_dir_from_environment,
@@ -23,6 +22,7 @@ from model_repository.stage_runtime.engine import (
     first_non_finite,
     load_engine,
 )
+from model_repository.stage_runtime.engine import engines as engine
 from tests.builds import SMALL
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from model_repository.stage_runtime.engine import EngineError
-from model_repository.stage_runtime.refusals import BadRequest
-from model_repository.stage_runtime.stage import Stage, TensorShape
+from model_repository.stage_runtime.engine.refusals import BadRequest
+from model_repository.stage_runtime.engine.stage import Stage, TensorShape
 
 T = 4
 FLOAT, BYTE = np.dtype(np.float32), np.dtype(np.uint8)
