@@ -5,6 +5,8 @@ which renders each `config.pbtxt` from it; the stages in the server's Python, wh
 the build; `service` and the load tests. `auralsam2` takes the sizes of the sound and the form of a prompt from it.
 
 A change here changes the wire: raise BUILD_FORMAT, so that a build of an earlier contract is refused by name.
+
+Long because it is one module: what the parts agree on has one place, and is read as a whole.
 """
 
 import re
@@ -48,6 +50,8 @@ MAX_POINTS = 16
 NUM_CANDIDATES = 3
 PADDING, BESIDE, ON, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
 """POINT_LABELS. The corners of a box come first."""
+DEFAULT_FRAME = -1
+"""PROMPT_FRAME that stands for the model's conditioning frame, as an absent one does."""
 COMBINATIONS = ("mean", "best_iou", "union")
 """Of sound and prompts; COMBINATION is the index."""
 
@@ -55,6 +59,9 @@ COMBINATIONS = ("mean", "best_iou", "union")
 GOLDEN_CALLER = "golden"
 GOLDEN_PREFIX = GOLDEN_CALLER + "-"
 """A request's id is its caller, a hyphen and a number of its own."""
+
+
+VARIABLE_PREFIX = "AURALSAM2_"
 
 
 class Parameter(StrEnum):
@@ -77,13 +84,13 @@ class Parameter(StrEnum):
     @property
     def variable(self) -> str:
         """The variable of the environment that overrules the build's own value."""
-        return f"AURALSAM2_{self.upper()}"
+        return VARIABLE_PREFIX + self.upper()
 
 
 # Variables that the launcher sets for the stages.
-LAUNCH_VARIABLE = "AURALSAM2_LAUNCH"
+LAUNCH_VARIABLE = VARIABLE_PREFIX + "LAUNCH"
 """What the run's shared memory is named by."""
-CACHE_VARIABLE = "AURALSAM2_CACHE_DIR"
+CACHE_VARIABLE = VARIABLE_PREFIX + "CACHE_DIR"
 
 
 @dataclass(frozen=True)
@@ -251,8 +258,18 @@ def point_tensors(coords: NDArray[Any], labels: NDArray[Any]) -> dict[str, NDArr
     return {"POINT_COORDS": wire_coords, "POINT_LABELS": wire_labels}
 
 
+def prompt_tensors(prompt: FramePrompt[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Put a prompt on the wire: only the tensors that it needs. `frame` may be DEFAULT_FRAME."""
+    tensors = point_tensors(prompt.coords, prompt.labels) if len(prompt.labels) else {}
+    if prompt.mask is not None:
+        tensors["MASK_INPUT"] = prompt.mask
+    if prompt.frame != DEFAULT_FRAME:
+        tensors["PROMPT_FRAME"] = np.array([prompt.frame], np.int32)
+    return tensors
+
+
 class Reason(StrEnum):
-    """Why a stage gives no answer. Each has a reaction of its own; the metric `auralsam2_rejected_total` has it too."""
+    """Why there is no answer. Each has a reaction of its own, and is a label of `auralsam2_rejected_total`."""
 
     QUEUE_FULL = "queue_full"
     """As many clips are in flight as may be. Repeat after a pause."""
@@ -268,12 +285,14 @@ class Reason(StrEnum):
     """The session is not there (any more). Open another."""
     SESSION_LIMIT = "session_limit"
     """As many sessions are in use as may be kept. End one, or repeat after a pause."""
+    UNREADY = "unready"
+    """Nobody serves the model: the server starts, stops, or is away. Start it, or repeat after a pause."""
     FAULT = "fault"
     """A fault of the service's own; the server's log has it."""
 
 
 BUSY = frozenset({Reason.QUEUE_FULL, Reason.DEADLINE, Reason.EXPIRED})
-"""Refusals by a server that is well and works for others."""
+"""Refusals of a clip by a server that is well and works for others."""
 
 STATUS: Mapping[Reason, str] = {
     Reason.QUEUE_FULL: "UNAVAILABLE",
@@ -283,6 +302,7 @@ STATUS: Mapping[Reason, str] = {
     Reason.BAD_REQUEST: "INVALID_ARGUMENT",
     Reason.SESSION_ENDED: "INVALID_ARGUMENT",
     Reason.SESSION_LIMIT: "UNAVAILABLE",
+    Reason.UNREADY: "UNAVAILABLE",
     Reason.FAULT: "INTERNAL",
 }
 """gRPC's status of each."""

@@ -9,6 +9,7 @@ import numpy as np
 from auralsam2_client.contract import (
     BOTTOM_RIGHT,
     COMBINATIONS,
+    DEFAULT_FRAME,
     DTYPES,
     MAX_POINTS,
     PADDING,
@@ -145,13 +146,13 @@ def _prompt(tensors: Mapping[str, Array], clip: ClipSize) -> Prompt | None:
 
 
 def _frame(tensors: Mapping[str, Array], clip: ClipSize) -> int:
-    frame = _number(tensors, "PROMPT_FRAME", -1)
-    if not -1 <= frame < clip.num_frames:
+    frame = _number(tensors, "PROMPT_FRAME", DEFAULT_FRAME)
+    if not DEFAULT_FRAME <= frame < clip.num_frames:
         raise BadRequest(
-            f"PROMPT_FRAME is {frame}; this clip has frames 0 to {clip.num_frames - 1}, and -1 is the conditioning"
-            f" frame, {clip.conditioning_frame}."
+            f"PROMPT_FRAME is {frame}; this clip has frames 0 to {clip.num_frames - 1}, and {DEFAULT_FRAME} is the"
+            f" conditioning frame, {clip.conditioning_frame}."
         )
-    return clip.conditioning_frame if frame == -1 else frame
+    return clip.conditioning_frame if frame == DEFAULT_FRAME else frame
 
 
 def _num_entries(labels: Array) -> int:
