@@ -40,6 +40,7 @@ RUN --mount=type=cache,target=/var/cache/pip \
     && python3 -m pip --python /opt/server/bin/python install --no-deps -r requirements/tritonserver.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY auralsam2 auralsam2
+COPY auralsam2_client auralsam2_client
 COPY export export
 COPY kernels kernels
 COPY model_repository model_repository
@@ -81,7 +82,7 @@ WORKDIR /tmp
 USER 1000:1000
 
 # The server and its stub find all their libraries here, or there is no image.
-RUN ["python", "-c", "import pathlib, service.doctor as d; f = d.check_server(pathlib.Path('/opt/server')); raise SystemExit(not f.ok and f.found)"]
+RUN ["python", "-c", "import pathlib, service.commands.doctor as d; f = d.check_server(pathlib.Path('/opt/server')); raise SystemExit(not f.ok and f.found)"]
 
 VOLUME /models /var/cache/auralsam2
 EXPOSE 8001
@@ -119,6 +120,7 @@ RUN --mount=type=cache,target=/var/cache/pip \
     && python3 -m pip --python /opt/auralsam2/bin/python install "tensorrt-cu13==${TENSORRT_VERSION}.*"
 COPY pyproject.toml README.md LICENSE ./
 COPY auralsam2 auralsam2
+COPY auralsam2_client auralsam2_client
 COPY export export
 COPY kernels kernels
 COPY model_repository model_repository
@@ -164,7 +166,7 @@ WORKDIR /tmp
 USER 1000:1000
 
 # The server finds its libraries, lists its flags and has every backend that a build needs, or there is no image.
-RUN ["python", "-c", "import pathlib, service.doctor as d; f = d.check_installed_server(pathlib.Path('/opt/tritonserver')); raise SystemExit(not f.ok and f.found)"]
+RUN ["python", "-c", "import pathlib, service.commands.doctor as d; f = d.check_installed_server(pathlib.Path('/opt/tritonserver')); raise SystemExit(not f.ok and f.found)"]
 
 VOLUME /models /var/cache/auralsam2
 EXPOSE 8001

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from service.cli import app
+from service.commands.cli import app
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -79,7 +79,7 @@ def test_ci_calls_the_readmes_own_commands(repository_root: Path) -> None:
 
 def test_every_module_that_the_readme_names_exists(repository_root: Path) -> None:
     text = (repository_root / "README.md").read_text()
-    names = re.findall(r"`((?:service|model_repository|auralsam2|export)/[\w./]*)`", text)
+    names = re.findall(r"`((?:service|model_repository|auralsam2|auralsam2_client|export)/[\w./]*)`", text)
     assert len(names) >= 10
     for name in names:
         assert (repository_root / name).exists(), name
