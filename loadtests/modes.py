@@ -7,7 +7,8 @@ import numpy as np
 import tritonclient.grpc as blocking
 from numpy.typing import NDArray
 
-from auralsam2_client.calls.wire import USUAL_OUTPUTS, Call, clip_tensors, written
+from auralsam2_client.calls.wire import Call, clip_tensors, encode_request
+from auralsam2_client.contract import USUAL_RESULTS
 from auralsam2_client.errors import BadInput
 from auralsam2_client.prompts import Point, Prompts, prompt_tensors, setting_tensors
 from loadtests.clips import Clip
@@ -53,7 +54,7 @@ class Mode:
     def prepare(self, clip: Clip) -> Prepared:
         """The inputs and the outputs asked for of a clip; they are sent again and again."""
         marks = self.tensors(clip.frames.shape[1])
-        return written(blocking, Call(clip_tensors(clip.frames, clip.audio, marks), USUAL_OUTPUTS))
+        return encode_request(blocking, Call(clip_tensors(clip.frames, clip.audio, marks), USUAL_RESULTS))
 
 
 MODES = {prompts: Mode(prompts) for prompts in ("audio", "points", "box", "mask", "points+box", "audio+points+box")}

@@ -17,6 +17,7 @@ import psutil
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import USUAL_RESULTS
 from loadtests.cpu.peak_memory import PeakMemory
 from model_repository.stage_runtime.engine import openvino_capabilities
 from service.builds.golden import Golden
@@ -223,7 +224,7 @@ class Served:
         assert golden is not None
         with self._memory:
             started = time.perf_counter()
-            answer = self.client.infer(golden.frames, golden.audio, outputs=(MASK_LOGITS, "IOU", "OBJECT_SCORE"))
+            answer = self.client.infer(golden.frames, golden.audio, outputs=USUAL_RESULTS)
             seconds = time.perf_counter() - started
         return Run(seconds, answer[MASK_LOGITS] > 0)
 

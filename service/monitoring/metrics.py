@@ -6,7 +6,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from auralsam2_client.calls.wire import SESSION_SUFFIX
+from auralsam2_client.contract import SESSION_SUFFIX
 from auralsam2_client.errors import ServerFault, ServerUnavailable
 
 FEATURES_SUFFIX = "_features"

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.contract import VARIABLE_PREFIX, Parameter
 from auralsam2_client.errors import ConfigError
 
-PREFIX = "AURALSAM2_"
+PREFIX = VARIABLE_PREFIX
 # The server forgets a sequence after an hour; until then the sessions' own clock decides.
 SESSION_LIMITS = (
-    ("max_sessions", 1, 1024),
-    ("max_session_bytes", 1 << 20, 1 << 40),
-    ("session_idle_timeout_s", 0.1, 3600),
+    (Parameter.MAX_SESSIONS, 1, 1024),
+    (Parameter.MAX_SESSION_BYTES, 1 << 20, 1 << 40),
+    (Parameter.SESSION_IDLE_TIMEOUT_S, 0.1, 3600),
 )
 GOLDEN_AT_START = ("once", "always")
 

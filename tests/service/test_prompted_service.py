@@ -21,12 +21,12 @@ from auralsam2.tracker import ImageFeatures
 from auralsam2.training.showpiece import showpiece
 from auralsam2_client.calls.client import AsyncClient, Client
 from auralsam2_client.calls.segmentation import Segmentation
-from auralsam2_client.calls.wire import OUTPUTS
+from auralsam2_client.contract import RESULTS, prompt_tensors
 from auralsam2_client.errors import BadInput, ServerTimeout, ServerUnavailable, SessionEnded
 from auralsam2_client.media.frames import resize_frames
 from auralsam2_client.media.reader import Media, read_media
 from auralsam2_client.media.sound import windows
-from auralsam2_client.prompts import Prompts, prompt_tensors, setting_tensors
+from auralsam2_client.prompts import Prompts, frame_prompt, setting_tensors
 from export.stages import HieraStage
 from service.commands.demo import free_ports
 from service.monitoring.metrics import fetch, in_flight
@@ -81,9 +81,9 @@ def same(found: Segmentation, wanted: Segmentation) -> bool:
 def test_prompts_alone_over_grpc_are_the_networks(served_compact: Any, client: Client, media: Media) -> None:
     frames = resize_frames(media.frames, 256)
     prompts = Prompts(points=[(60, 60, "+"), (200, 30, "-")], box=(20, 20, 110, 120), frame=3)
-    tensors = prompt_tensors(prompts, 5, 256, 256, 256) | setting_tensors(False, "mean")
+    tensors = prompt_tensors(frame_prompt(prompts, 5, 256, 256, 256)) | setting_tensors(False, "mean")
     found = client.infer(
-        frames, np.zeros((5, 15600, 2), np.float32), prompts=tensors, outputs=(*OUTPUTS, "PROMPT_MODE")
+        frames, np.zeros((5, 15600, 2), np.float32), prompts=tensors, outputs=(*RESULTS, "PROMPT_MODE")
     )
     model = served_compact.network
     with torch.no_grad():
@@ -279,7 +279,7 @@ def raw(config: ServerConfig, model: str, tensors: dict[str, NDArray[Any]], **se
 
 
 CLIP = {"FRAMES": np.zeros((5, 256, 256, 3), np.uint8), "AUDIO": np.zeros((5, 15600, 2), np.float32)}
-GOOD = prompt_tensors(Prompts(points=[(5, 6, "+")], frame=0), 5, 256, 256, 256)
+GOOD = prompt_tensors(frame_prompt(Prompts(points=[(5, 6, "+")], frame=0), 5, 256, 256, 256))
 
 
 def placed(*points: tuple[float, float, int]) -> dict[str, NDArray[Any]]:
