@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.wire import ClipShape, fit_clip
+from auralsam2_client.contract import SAMPLE_RATE, WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.reader import read_media
-from auralsam2_client.media.sound import SAMPLE_RATE, WINDOW_SAMPLES, windows
+from auralsam2_client.media.sound import windows
 
 NUM_PROCEDURAL = 8
 MAX_CLIPS = 64

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.segmentation import clip_with_prompts
 from auralsam2_client.calls.session import AsyncSession, Rounds, Session
 from auralsam2_client.calls.wire import Arrays, Call, ClipShape, translate
@@ -199,3 +200,24 @@ def test_a_session_that_the_server_does_not_know_has_its_own_error(text: str) ->
     assert isinstance(translate(error, url="here", timeout_s=1), SessionEnded)
     other: Any = InferenceServerException("[bad_request] POINT_LABELS is 4", status="StatusCode.INVALID_ARGUMENT")
     assert type(translate(other, url="here", timeout_s=1)) is BadInput
+
+
+@pytest.mark.parametrize("way", ["a clip", "a session"])
+def test_the_sound_of_a_clip_is_looked_through_once(
+    way: str, server: Server, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    isfinite = np.isfinite
+
+    def noted(values: Any, *arguments: Any, **named: Any) -> Any:
+        seen.append(np.shape(values))
+        return isfinite(values, *arguments, **named)
+
+    monkeypatch.setattr(np, "isfinite", noted)
+    if way == "a session":
+        session.segment()
+    else:
+        with Client() as client:
+            monkeypatch.setattr(client, "_call", lambda model, make, timeout_s: server(make, timeout_s))
+            client.segment(FRAMES, AUDIO)
+    assert seen == [AUDIO.shape]
