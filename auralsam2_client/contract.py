@@ -41,8 +41,6 @@ WINDOW_S = WINDOW_SAMPLES / SAMPLE_RATE
 
 # Frames and prompts.
 MAX_FRAMES = 16
-STRIDE = 16
-"""A side S is a multiple of it."""
 MASK_STRIDE = 4
 """Masks on the wire have a quarter of the frame's side."""
 MAX_POINTS = 16

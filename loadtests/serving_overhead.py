@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from auralsam2_client.calls.client import Client
-from auralsam2_client.contract import USUAL_RESULTS
+from auralsam2_client.contract import STAGE_NAMES, USUAL_RESULTS
 from auralsam2_client.errors import AuralServeError
 from model_repository.stage_runtime.engine import Engine, load_engine
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
-from service.commands.demo import STAGES, free_ports
+from service.commands.demo import free_ports
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
 
@@ -54,7 +54,7 @@ class EngineChain:
                 precision=manifest.precision,
                 cache_dir=build / "cache",
             )
-            for name in STAGES
+            for name in STAGE_NAMES
         }
 
     def run(self, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any]) -> tuple[dict[str, Any], float]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import COMBINATIONS
 from auralsam2_client.errors import BadInput
 from auralsam2_client.masks import FrameResult
 from auralsam2_client.media.reader import Media
@@ -35,7 +36,7 @@ def segment_media(
     *,
     prompts: Prompts | None = None,
     use_audio: bool = True,
-    combination: str = "mean",
+    combination: str = COMBINATIONS[0],
     timeout_s: float | None = None,
     progress: Progress | None = None,
 ) -> SegmentedMedia:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from auralsam2_client.contract import VARIABLE_PREFIX, Parameter
+from auralsam2_client.contract import ENSEMBLE, VARIABLE_PREFIX, Parameter
 from auralsam2_client.errors import ConfigError
 
 PREFIX = VARIABLE_PREFIX
@@ -51,7 +51,7 @@ class ServerConfig:
     tritonserver: Path | None = None
     # Where engines keep what they compiled, as the stages are told under the same name; None: in the build.
     cache_dir: Path | None = None
-    model: str = "auralsam2"
+    model: str = ENSEMBLE
     # The stages of a clip run one after the other, so each may use every core.
     num_threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     # Shared memory of each stage at its start, and the least it grows by. It never shrinks.

@@ -70,9 +70,15 @@ def test_every_file_is_listed_with_its_true_hash(manifest: dict[str, Any], small
     assert manifest["files"] == found
     assert "golden.npz" in found
     for stage in STAGE_NAMES:
-        for file in ("config.pbtxt", "1/model.onnx", "1/model.py", "1/stage_runtime/adapter.py"):
+        for file in (
+            "config.pbtxt",
+            "1/model.onnx",
+            "1/model.py",
+            "1/stage_runtime/adapter.py",
+            "1/auralsam2_client/contract.py",
+        ):
             assert f"models/{stage}/{file}" in found
-    for file in ("config.pbtxt", "1/model.py", "1/stage_runtime/session_adapter.py"):
+    for file in ("config.pbtxt", "1/model.py", "1/stage_runtime/sessions/adapter.py"):
         assert f"models/auralsam2_session/{file}" in found
     for file in (*(f"{name}.onnx" for name in PROMPT_GRAPHS), "prompted.weights", "prompted.json"):
         assert f"models/sam2_decoder/1/{file}" in found
