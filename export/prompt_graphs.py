@@ -1,10 +1,9 @@
 """The small graphs from which the CPU stage tracks SAM2's own prompts, frame by frame: decode, remember, read memory.
 
 A clip with prompts has no fixed order of frames, so its loop runs in the stage (`stage_runtime/prompts/decoder.py`)
-around
-graphs of fixed shapes: one decodes a frame, one turns its mask into a memory, one prepares a frame for reading, and one
-for each number of remembered frames reads them. They share one file of weights. Constants that the loop itself adds lie
-beside them.
+around graphs of fixed shapes: one decodes a frame, one turns its mask into a memory, one prepares a frame for reading,
+and one for each number of remembered frames reads them. They share one file of weights. Constants that the loop itself
+adds lie beside them.
 """
 
 import copy

@@ -1,7 +1,7 @@
 """No reaction hangs on words: with every message of ours replaced by another, all that happens is told apart as before.
 
-Refusals are raised by the stages' own code, leave by the adapter's door, cross the wire as the server hands them on, and
-are read by the client and the supervisor.
+Refusals are raised by the stages' own code, leave by the adapter's door, cross the wire as the server hands them on,
+and are read by the client and the supervisor.
 """
 
 from collections.abc import Callable
