@@ -61,6 +61,10 @@ GOLDEN_PREFIX = GOLDEN_CALLER + "-"
 
 VARIABLE_PREFIX = "AURALSAM2_"
 
+# Counters of the last stage that others read: frames and clips answered to callers.
+FRAMES_METRIC = "auralsam2_frames_total"
+CLIPS_METRIC = "auralsam2_clips_total"
+
 
 class Parameter(StrEnum):
     """Parameters in a model's `config.pbtxt`."""

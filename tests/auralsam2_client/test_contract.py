@@ -102,6 +102,8 @@ DECLARED = {
     *(Parameter.SESSION_IDLE_TIMEOUT_S, Parameter.SESSION_GIVE_WAY_S),
     *(parameter.variable for parameter in contract.Parameter),
     contract.LAUNCH_VARIABLE,
+    contract.FRAMES_METRIC,
+    contract.CLIPS_METRIC,
     *(Reason.QUEUE_FULL, Reason.BAD_REQUEST, Reason.SESSION_ENDED, Reason.SESSION_LIMIT),
 }
 # The same of names that belong together, in this order.

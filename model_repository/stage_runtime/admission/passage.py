@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from auralsam2_client.contract import GOLDEN_PREFIX, WINDOW_S, Parameter, Reason
+from auralsam2_client.contract import CLIPS_METRIC, FRAMES_METRIC, GOLDEN_PREFIX, WINDOW_S, Parameter, Reason
 
 from ..engine import Array, EngineError
 from ..engine.refusals import NotAdmitted
@@ -95,8 +95,8 @@ class Passage:
         if golden:
             telemetry.count("auralsam2_golden_clips_total")
             return
-        telemetry.count("auralsam2_clips_total", prompts=prompts)
-        telemetry.count("auralsam2_frames_total", self._num_frames, prompts=prompts)
+        telemetry.count(CLIPS_METRIC, prompts=prompts)
+        telemetry.count(FRAMES_METRIC, self._num_frames, prompts=prompts)
         telemetry.count("auralsam2_audio_seconds_total", self._num_frames * WINDOW_S, prompts=prompts)
         if duration_s is not None:
             telemetry.observe("auralsam2_clip_duration_seconds", duration_s, prompts=prompts)

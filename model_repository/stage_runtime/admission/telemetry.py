@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from auralsam2_client.contract import CLIPS_METRIC, FRAMES_METRIC
+
 # Each about twice the one before; the last is a clip of the largest network on a small CPU.
 SECONDS_BUCKETS = (
     0.001,
@@ -24,8 +26,8 @@ SECONDS_BUCKETS = (
 )
 # kind, help; a stage makes those that it writes. Several stages may write one family: the server adds them up.
 FAMILIES = {
-    "auralsam2_frames_total": ("COUNTER", "Frames of answered clips, counted in the last stage alone"),
-    "auralsam2_clips_total": ("COUNTER", "Answered clips, counted in the last stage alone"),
+    FRAMES_METRIC: ("COUNTER", "Frames of answered clips, counted in the last stage alone"),
+    CLIPS_METRIC: ("COUNTER", "Answered clips, counted in the last stage alone"),
     "auralsam2_audio_seconds_total": ("COUNTER", "Seconds of sound that the frames of answered clips heard"),
     "auralsam2_silent_windows_total": ("COUNTER", "Windows of sound that were all zero"),
     "auralsam2_golden_clips_total": ("COUNTER", "Clips of the supervisor's own, which no other counter counts"),

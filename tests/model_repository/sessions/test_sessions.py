@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from auralsam2_client.contract import MAX_POINTS, PROMPT_MODE
 from model_repository.stage_runtime.engine.refusals import BadRequest, NoRoom, SessionEnded
+from model_repository.stage_runtime.prompts import reading
 from model_repository.stage_runtime.prompts.reading import read_round
 from model_repository.stage_runtime.sessions.rounds import Session
 from model_repository.stage_runtime.sessions.sessions import Limits, Sessions
@@ -204,3 +205,20 @@ def test_without_sound_nothing_of_it_is_asked_for(clock: Clock) -> None:
     answer = sessions.open(1, note, points((1, 1, 1)) | {"USE_AUDIO": np.array([False])})
     assert asked == [False]
     assert bytes(answer[PROMPT_MODE][0]) == b"points"
+
+
+def test_the_tensors_of_a_request_are_read_once(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    numbered = reading._check_form
+
+    def noted(name: str, value: Any, clip: Any) -> None:
+        read.append(1)
+        numbered(name, value, clip)
+
+    monkeypatch.setattr(reading, "_check_form", noted)
+    kept = sessions_of(clock)
+    for number, ask in enumerate((lambda t: kept.open(1, encode(1), t), lambda t: kept.round(1, t))):
+        tensors = points((1, 1, 1), frame=0, step=number)
+        ask(tensors)
+        assert len(read) == len(tensors)
+        read.clear()
