@@ -55,15 +55,21 @@ COMBINATIONS = ("mean", "best_iou", "union")
 
 # Clips of the supervisor's own. They are answered as any other, and counted apart.
 GOLDEN_CALLER = "golden"
-GOLDEN_PREFIX = GOLDEN_CALLER + "-"
-"""A request's id is its caller, a hyphen and a number of its own."""
 
 
-VARIABLE_PREFIX = "AURALSAM2_"
+def request_id(caller: str, number: str) -> str:
+    """Name a request: stages follow a clip by it, and tell by its beginning whose it is."""
+    return f"{caller}-{number}"
+
+
+GOLDEN_PREFIX = request_id(GOLDEN_CALLER, "")
 
 # Counters of the last stage that others read: frames and clips answered to callers.
 FRAMES_METRIC = "auralsam2_frames_total"
 CLIPS_METRIC = "auralsam2_clips_total"
+
+# Of every variable of the environment that is ours.
+VARIABLE_PREFIX = "AURALSAM2_"
 
 
 class Parameter(StrEnum):

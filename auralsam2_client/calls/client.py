@@ -31,7 +31,7 @@ from auralsam2_client.calls.wire import (
     read_clip_shape,
     translate,
 )
-from auralsam2_client.contract import COMBINATIONS, ENSEMBLE, SESSION_SUFFIX, USUAL_RESULTS
+from auralsam2_client.contract import COMBINATIONS, ENSEMBLE, SESSION_SUFFIX, USUAL_RESULTS, request_id
 from auralsam2_client.errors import AuralServeError, ServerTimeout, ServerUnavailable
 from auralsam2_client.prompts import Prompts
 
@@ -369,4 +369,4 @@ def check_health(url: str = "127.0.0.1:8001", service: str = "", *, timeout_s: f
 
 def _marks(caller: str, left_s: float) -> dict[str, object]:
     """What the server's stages know a clip by, and until when they need to work on it."""
-    return {"request_id": f"{caller}-{uuid.uuid4().hex}", "timeout": max(1, int(1e6 * left_s))}
+    return {"request_id": request_id(caller, uuid.uuid4().hex), "timeout": max(1, int(1e6 * left_s))}
