@@ -18,8 +18,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-# Of a build's manifest. 2: errors carry a reason code.
-BUILD_FORMAT = 2
+# Of a build's manifest. 2: a clip's memory holds binary masks, as in the published network. 3: errors carry a code.
+BUILD_FORMAT = 3
 
 # Models, by the names under which the server loads them.
 STAGE_NAMES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")

@@ -13,7 +13,7 @@ import pytest
 from auralsam2 import AuralSAM2
 from auralsam2.errors import NetworkError
 from auralsam2.readout import NO_OBJECT_LOGIT
-from auralsam2_client.contract import STAGE_NAMES
+from auralsam2_client.contract import BUILD_FORMAT, STAGE_NAMES
 from export import repository
 from export.errors import ExportError, ParityError
 from export.gate import Passed
@@ -41,7 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_manifest_says_what_was_built(manifest: dict[str, Any], small_settings: ExportSettings) -> None:
     wanted = {
-        "format": 1,
+        "format": BUILD_FORMAT,
         "name": "compact-224-t2-float32",
         "preset": "compact",
         "image_size": 224,
