@@ -315,7 +315,7 @@ STATUS: Mapping[Reason, str] = {
 }
 """gRPC's status of each."""
 
-# The server puts the ensemble's name before a stage's words ("in ensemble 'auralsam2', ...", 2.51 to 2.70).
+# The server (2.51) puts the ensemble's name before a stage's words: "in ensemble 'auralsam2', ...".
 _CODED = re.compile(r"\A(?:in ensemble '[^']*', )*\[([a-z_]+)\] ")
 
 
