@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.contract import BUILD_FORMAT, STAGE_NAMES
 from export.engine_gate import pass_engine_gate
 from export.engine_graphs import FUSER, fused_graph_path, graph_path
 from export.engine_runner import LoadedEngine, load_runtime
@@ -19,14 +20,11 @@ from export.errors import ExportError
 from export.fusion_plugins import register_plugins, with_plugins
 from export.precision import cast_stage
 from export.settings import ENGINE_FLAVOURS
-from export.stages import STAGE_NAMES
 from export.tensorrt import EngineRecord, build_engine, check_capabilities, check_engine, record_path, write_record
 from export.tensorrt_builder import EngineBuilder, Report, load_builder, write_whole
 from model_repository.stage_runtime.engine import file_sha256
 
 MANIFEST = "manifest.json"
-# 2: a clip's memory holds binary masks, as in the published network; 1 held soft ones.
-MANIFEST_FORMAT = 2
 
 
 def engine_path(build: Path, target: str, stage: str) -> Path:
@@ -189,9 +187,9 @@ def _read_manifest(build: Path) -> dict[str, Any]:
         raise ExportError(
             f"{build} is no build: {MANIFEST} cannot be read ({error}). Make one: auralsam2 export."
         ) from error
-    if manifest.get("format") != MANIFEST_FORMAT:
+    if manifest.get("format") != BUILD_FORMAT:
         raise ExportError(
-            f"{build} has a manifest of format {manifest.get('format')!r}; this version reads {MANIFEST_FORMAT}: masks"
+            f"{build} has a manifest of format {manifest.get('format')!r}; this version reads {BUILD_FORMAT}: masks"
             " of other builds may differ from the published network's. Export again: auralsam2 export."
         )
     if manifest.get("target") not in ENGINE_FLAVOURS:

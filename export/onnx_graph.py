@@ -14,10 +14,11 @@ from onnx_ir import Model
 from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
+from auralsam2_client.contract import TensorSpec
 from export.errors import ExportError
 from export.fused_operators import OPERATORS
 from export.operator_functions import add_functions, inline, translations
-from export.stages import Stage, TensorSpec
+from export.stages import Stage
 
 OPSET = 18
 DTYPES = {"FP32": torch.float32, "UINT8": torch.uint8}

@@ -25,6 +25,7 @@ from auralsam2.evaluation.procedural import read_split
 from auralsam2.evaluation.scoring import Score, evaluate
 from auralsam2.readout import NO_OBJECT_LOGIT
 from auralsam2.training import world
+from auralsam2_client.contract import HANDED_ON, STAGE_NAMES
 from export.errors import ExportError
 from export.half_precision import CastRecord, emulate
 from export.parity import run_engine, run_network
@@ -32,7 +33,7 @@ from export.precision import cast_stage
 from export.precision_table import markdown
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings
-from export.stages import HANDED_ON, STAGE_NAMES, Stage, build_stages
+from export.stages import Stage, build_stages
 from export.tensorrt_builder import Report
 from model_repository.stage_runtime.engine import Array, Engine, load_engine
 

@@ -81,8 +81,6 @@ KNOWN_LONG = {
     # Ends when export is divided into graphs, precision, gates and engines.
     "export/half_precision.py",
     "export/repository.py",
-    # Ends when prompts and sessions have folders of their own in stage_runtime.
-    "model_repository/stage_runtime/prompted.py",
     # End when each is divided, or says why it is not.
     "auralsam2/training/trainer.py",
     "kernels/fusion/plan.py",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from auralsam2_client.contract import COMBINATIONS
 from auralsam2_client.errors import AuralServeError, ConfigError
 from service.commands import learning
 from service.commands.terminal import console, errors, fail, progress_bar
@@ -222,7 +223,7 @@ def segment(
         int | None, typer.Option(help="Of points, box or mask, from 0; default: the one that is decoded first.")
     ] = None,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Go by the sound too, beside the prompts.")] = True,
-    combine: Annotated[str, typer.Option(help="Of sound and prompts: mean | best_iou | union")] = "mean",
+    combine: Annotated[str, typer.Option(help=f"Of sound and prompts: {' | '.join(COMBINATIONS)}")] = COMBINATIONS[0],
 ) -> None:
     """Segment the sounding objects of a clip, or what you mark in it, through a running server."""
     from auralsam2_client.calls.client import Client

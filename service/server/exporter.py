@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from auralsam2_client.contract import FRAMES_METRIC
 from auralsam2_client.errors import ConfigError, ServerFault, ServerUnavailable
 from service.builds.manifest import read_manifest
 from service.monitoring.metrics import read_page, total
@@ -135,7 +136,7 @@ class SupervisorCollector(Collector):
     def _frames_per_second(self) -> float | None:
         """The mean over the window, or over the time since the first scrape; None at the first and while down."""
         try:
-            found = total(read_page(self._watched.config.metrics_url, timeout_s=1), "auralsam2_frames_total")
+            found = total(read_page(self._watched.config.metrics_url, timeout_s=1), FRAMES_METRIC)
         except (ServerUnavailable, ServerFault):
             return None
         with self._lock:

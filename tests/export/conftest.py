@@ -12,10 +12,11 @@ import onnx
 import pytest
 
 from auralsam2 import AuralSAM2
+from auralsam2_client.contract import STAGE_NAMES
 from export.gate import Passed
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
-from export.stages import STAGE_NAMES, Stage, build_stages
+from export.stages import Stage, build_stages
 from tests.builds import SMALL, exported_once
 from tests.export.graphs_on_gpu import COMPACT, TINY, OnGpu, stages_of
 

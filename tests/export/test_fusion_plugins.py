@@ -26,11 +26,12 @@ pytest.importorskip("triton", reason="the kernels are written in Triton")
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from auralsam2_client.contract import STAGE_NAMES
 from export.errors import ExportError
 from export.fusion_plugins import PluginUse, register_plugins, with_plugins
 from export.onnx_graph import export_stage, to_onnx
 from export.precision import cast_stage
-from export.stages import STAGE_NAMES, Stage
+from export.stages import Stage
 from kernels import operators, plugin_operators
 from kernels.compilation import Compiled
 from kernels.fusion.weights import FusionWeights

@@ -10,11 +10,12 @@ import onnx
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from auralsam2_client.contract import STAGE_NAMES
 from export.errors import ExportError
 from export.half_precision import LARGEST, cast_graph, emulate, largest_values, near_overflow
 from export.parity import run_engine
 from export.precision import cast_stage
-from export.stages import STAGE_NAMES, Stage
+from export.stages import Stage
 from export.tensorrt import build_engine
 from export.tensorrt_builder import load_builder
 from model_repository.stage_runtime.engine import Array, load_engine

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from auralsam2 import AuralSAM2, image_encoder
 from auralsam2.log_mel import LogMel
+from auralsam2_client.contract import STAGE_NAMES, TensorSpec
 from export import onnx_graph
 from export.errors import ExportError
 from export.onnx_graph import export_stage
 from export.parity import Array
-from export.stages import STAGE_NAMES, HieraStage, Stage, TensorSpec
+from export.stages import HieraStage, Stage
 from model_repository.stage_runtime.engine import file_sha256, load_engine
 
 # Positions and the Fourier transform are constants; what is complex does not export to every engine.

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from auralsam2_client.contract import TensorSpec
 from export.errors import ParityError
 from export.parity import DECODER_RELATIVE_RMS, MASK_AGREEMENT, RELATIVE_RMS, OutputParity, check, compare, run_engine
-from export.stages import Stage, TensorSpec
+from export.stages import Stage
 
 
 def test_compare_measures_what_its_names_say() -> None:

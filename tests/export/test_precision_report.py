@@ -14,6 +14,7 @@ from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.evaluation.procedural import read_split
 from auralsam2.evaluation.scoring import evaluate
 from auralsam2.readout import NO_OBJECT_LOGIT
+from auralsam2_client.contract import STAGE_NAMES
 from export import precision_report as module
 from export.errors import ExportError
 from export.parity import run_network
@@ -27,7 +28,7 @@ from export.precision_report import (
     why_not_scored,
 )
 from export.settings import ExportSettings
-from export.stages import STAGE_NAMES, Stage
+from export.stages import Stage
 from model_repository.stage_runtime.engine import Array, load_engine
 
 CLIPS = 2

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from auralsam2_client.contract import STAGE_NAMES
 from export.precision import cast_stage
 from export.settings import ENGINE_PRECISIONS
-from export.stages import STAGE_NAMES
 from export.tensorrt import build_engine, check_engine
 from export.tensorrt_builder import load_builder
 from tests.export.graphs_on_gpu import OnGpu

@@ -13,9 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from auralsam2_client.contract import STAGE_NAMES
 from export.cuda_driver import Card
 from export.errors import ExportError
-from export.stages import STAGE_NAMES
 from export.tensorrt import (
     build_engine,
     check_capabilities,
