@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 import pytest
 
-from auralsam2_client.contract import BUILD_FORMAT
 from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import BUILD_FORMAT
 from auralsam2_client.errors import ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.builds.manifest import read_manifest, verify_files
 from service.commands.demo import free_ports
