@@ -32,8 +32,8 @@ $(VENV)/.ready: requirements/torch.txt requirements/sam2.txt requirements/locked
 # The server's Python models answer empty tensors with numpy 2, so they have an environment of their own.
 $(SERVER_VENV)/.ready: requirements/locked/server.txt requirements/tritonserver.txt
 	$(PYTHON) -m venv --clear $(SERVER_VENV)
-	$(SERVER_VENV)/$(PIP) $(LOCKED) -r requirements/locked/server.txt
-	$(SERVER_VENV)/$(PIP) $(LOCKED) -r requirements/tritonserver.txt
+	$(SERVER_VENV)/bin/$(PIP) $(LOCKED) -r requirements/locked/server.txt
+	$(SERVER_VENV)/bin/$(PIP) $(LOCKED) -r requirements/tritonserver.txt
 	touch $@
 
 # Versions stay as they are unless a requirement or UPGRADE=1 asks for others. An image holds what the checkout holds.
