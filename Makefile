@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILD := build/compact-256-t5
 SESSION_BUILD := build/hiera_tiny-512-t5
 
-.PHONY: help setup lock demo test check format train evaluate bench bench-serving bench-sessions loadtest soak results monitoring dashboard bench-kernels kernels-report clean
+.PHONY: help setup lock demo test check format docs train evaluate bench bench-serving bench-sessions loadtest soak results monitoring dashboard bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,8 +50,11 @@ lock: ## write requirements/locked anew from requirements/*.txt; UPGRADE=1 takes
 demo: setup ## export compact, serve it, segment a clip, write overlay, masks and JSON to out/
 	$(BIN)/auralsam2 demo --out out
 
-test: setup ## every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
+test: setup ## every test; COVERAGE=1 says which lines none has reached
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(COVERAGE),--cov --cov-report=term:skip-covered) -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
+
+docs: setup ## the pages and the reference of all modules, into site/; strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 check: setup ## format, lint, strict types
 	$(BIN)/ruff format --check .
@@ -110,4 +113,4 @@ $(SESSION_BUILD)/manifest.json: | setup
 	$(BIN)/auralsam2 export --preset hiera_tiny --image-size 512 --out $(SESSION_BUILD)
 
 clean: ## remove what demo, export and tests wrote; the environments stay
-	rm -rf build out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage site

@@ -37,8 +37,8 @@ def main() -> None:
     """Link the environment that runs this. Ends with a message when it is no virtual environment."""
     if sys.prefix == sys.base_prefix:
         raise SystemExit(
-            f"{sys.executable} belongs to no virtual environment, and this would change the system's Python. Run it with"
-            " the environment's own: .venv/bin/python requirements/checkout.py"
+            f"{sys.executable} belongs to no virtual environment, and this would change the system's Python."
+            " Run it with the environment's own: .venv/bin/python requirements/checkout.py"
         )
     link(CHECKOUT, Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("scripts")), Path(sys.executable))
 
