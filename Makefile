@@ -51,7 +51,7 @@ demo: setup ## export compact, serve it, segment a clip, write overlay, masks an
 	$(BIN)/auralsam2 demo --out out
 
 test: setup ## every test; COVERAGE=1 says which lines none has reached
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(COVERAGE),--cov --cov-report=term:skip-covered) -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(COVERAGE),--cov --cov-report=term:skip-covered -W ignore::coverage.exceptions.CoverageWarning -W ignore::pytest_cov.PytestCovWarning) -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
 
 docs: setup ## the pages and the reference of all modules, into site/; strict
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
