@@ -86,7 +86,7 @@ WORKDIR /tmp
 USER 1000:1000
 
 # The server and its stub find all their libraries here, or there is no image.
-RUN ["python", "-c", "import pathlib, service.doctor as d; f = d.check_server(pathlib.Path('/opt/server')); raise SystemExit(not f.ok and f.found)"]
+RUN ["python", "-c", "import pathlib, service.commands.doctor as d; f = d.check_server(pathlib.Path('/opt/server')); raise SystemExit(not f.ok and f.found)"]
 
 VOLUME /models /var/cache/auralsam2
 EXPOSE 8001
@@ -173,7 +173,7 @@ WORKDIR /tmp
 USER 1000:1000
 
 # The server finds its libraries, lists its flags and has every backend that a build needs, or there is no image.
-RUN ["python", "-c", "import pathlib, service.doctor as d; f = d.check_installed_server(pathlib.Path('/opt/tritonserver')); raise SystemExit(not f.ok and f.found)"]
+RUN ["python", "-c", "import pathlib, service.commands.doctor as d; f = d.check_installed_server(pathlib.Path('/opt/tritonserver')); raise SystemExit(not f.ok and f.found)"]
 
 VOLUME /models /var/cache/auralsam2
 EXPOSE 8001

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auralsam2 import AuralSAM2, checkpoints
-from auralsam2.parity_weights import stand_in_state
+from auralsam2.parity_weights import parity_state
 from auralsam2.presets import check_image_size, preset
 from auralsam2.readout import READ_OUTS, ReadOut
 from auralsam2.shipped import fingerprint, shipped_weights
@@ -148,7 +148,7 @@ def load_model(settings: ExportSettings) -> AuralSAM2:
     """The network that `settings` describes, with its weights. Raises CheckpointError when a file does not fit."""
     model = AuralSAM2.from_preset(settings.preset, settings.size)
     if settings.weights_file is None:
-        model.load_released(stand_in_state(model, DETERMINISTIC_SEED))
+        model.load_released(parity_state(model, DETERMINISTIC_SEED))
         return model
     state = checkpoints.read(settings.weights_file)
     if any("text_proj." in key for key in state):

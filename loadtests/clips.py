@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import BadInput
-from service.media import read_media
-from service.sound import SAMPLE_RATE, WINDOW_SAMPLES, windows
-from service.wire import ClipShape, prepared
+from auralsam2_client.calls.wire import ClipShape, prepared
+from auralsam2_client.errors import BadInput
+from auralsam2_client.media.reader import read_media
+from auralsam2_client.media.sound import SAMPLE_RATE, WINDOW_SAMPLES, windows
 
 NUM_PROCEDURAL = 8
 MAX_CLIPS = 64

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import loadtests
+from auralsam2_client.errors import ConfigError
 from loadtests.sender import Outcome
-from service.errors import ConfigError
 
 LOCUSTFILE = Path(loadtests.__file__).with_name("locustfile.py")
 

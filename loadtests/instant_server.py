@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from service.wire import CHANNEL_OPTIONS, WINDOW, ClipShape
+from auralsam2_client.calls.wire import CHANNEL_OPTIONS, WINDOW, ClipShape
 
 
 class InstantService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # has no types

@@ -24,12 +24,12 @@ import gevent
 from gevent.pool import Pool
 from grpc.experimental import gevent as grpc_gevent
 
+from auralsam2_client.calls.client import Client
+from auralsam2_client.errors import AuralServeError
 from loadtests.clips import load_clips
 from loadtests.modes import mode_named
 from loadtests.scenarios import SCENARIOS, arrivals, share_at
 from loadtests.sender import Outcome, Sender
-from service.client import Client
-from service.errors import AuralServeError
 
 grpc_gevent.init_gevent()
 

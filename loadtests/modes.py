@@ -7,10 +7,10 @@ import numpy as np
 import tritonclient.grpc as blocking
 from numpy.typing import NDArray
 
+from auralsam2_client.calls.wire import USUAL_OUTPUTS, Call, clip_tensors, written
+from auralsam2_client.errors import BadInput
+from auralsam2_client.prompts import Point, Prompts, prompt_tensors, setting_tensors
 from loadtests.clips import Clip
-from service.errors import BadInput
-from service.prompts import Point, Prompts, prompt_tensors, setting_tensors
-from service.wire import USUAL_OUTPUTS, Call, clip_tensors, written
 
 Prepared = tuple[list[Any], list[Any]]
 

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.errors import AuralServeError
 from loadtests.driving import Load, drive
 from loadtests.report import Summary, machine, machine_sentence, summarise
 from loadtests.run import account
 from loadtests.sender import OK, Outcome
-from service.config import ServerConfig
-from service.demo import free_ports
-from service.errors import AuralServeError
-from service.launcher import Launcher
-from service.manifest import read_manifest
-from service.metrics import read_page, total
+from service.builds.manifest import read_manifest
+from service.commands.demo import free_ports
+from service.monitoring.metrics import read_page, total
+from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 
 MIN_GOODPUT, MAX_P95, MAX_REFUSAL_MS = 0.95, 1.5, 100.0
 

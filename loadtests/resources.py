@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.exporter import processes, shared_memory_bytes
-from service.launcher import Launcher
+from service.server.exporter import processes, shared_memory_bytes
+from service.server.launcher import Launcher
 
 
 @dataclass(frozen=True)

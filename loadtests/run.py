@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.errors import AuralServeError
 from loadtests.driving import Load, drive
 from loadtests.modes import MODES
 from loadtests.picture import draw_run
@@ -18,12 +19,11 @@ from loadtests.report import machine, machine_sentence, summarise
 from loadtests.resources import growth, watched
 from loadtests.scenarios import SCENARIOS
 from loadtests.sender import Outcome
-from service.config import ServerConfig
-from service.demo import STAGES, free_ports
-from service.errors import AuralServeError
-from service.launcher import Launcher
-from service.manifest import read_manifest
-from service.metrics import fetch, stage_times
+from service.builds.manifest import read_manifest
+from service.commands.demo import STAGES, free_ports
+from service.monitoring.metrics import fetch, stage_times
+from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 
 NAME = "load"
 WARM_UP_S = 5.0

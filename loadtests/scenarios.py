@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from random import Random
 
-from service.errors import BadInput
+from auralsam2_client.errors import BadInput
 
 
 def _steady(at: float) -> float:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import tritonclient.grpc as blocking
 
+from auralsam2_client.calls.wire import CHANNEL_OPTIONS, WIRE_ERRORS, translate
+from auralsam2_client.errors import AuralServeError
 from loadtests.modes import Mode, Prepared
-from service.errors import AuralServeError
-from service.wire import CHANNEL_OPTIONS, WIRE_ERRORS, translate
 
 OK = "OK"
 

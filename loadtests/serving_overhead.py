@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from auralsam2_client.calls.client import Client
+from auralsam2_client.errors import AuralServeError
 from model_repository.stage_runtime.engine import Engine, load_engine
-from service.client import Client
-from service.config import ServerConfig
-from service.demo import STAGES, free_ports
-from service.errors import AuralServeError
-from service.golden import Golden
-from service.launcher import Launcher
-from service.manifest import read_manifest
+from service.builds.golden import Golden
+from service.builds.manifest import read_manifest
+from service.commands.demo import STAGES, free_ports
+from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 
 TARGET_RATIO = 1.10
 ALL_OUTPUTS = ("MASK_LOGITS", "IOU", "OBJECT_SCORE")

@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from service.client import Client
-from service.config import ServerConfig
-from service.demo import free_ports
-from service.errors import AuralServeError
-from service.golden import Golden
-from service.launcher import Launcher
-from service.manifest import read_manifest
+from auralsam2_client.calls.client import Client
+from auralsam2_client.errors import AuralServeError
+from service.builds.golden import Golden
+from service.builds.manifest import read_manifest
+from service.commands.demo import free_ports
+from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 
 TARGET_SHARE = 0.15
 OPEN_SESSIONS = 6

@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
+from auralsam2_client.calls.wire import ClipShape
+from auralsam2_client.errors import AuralServeError, ServerFault
 from loadtests.clips import Clip, procedural
 from loadtests.modes import MODES, Mode
 from loadtests.picture import draw_table
 from loadtests.report import machine, machine_sentence
 from loadtests.sender import OK, Sender
-from service.config import ServerConfig
-from service.demo import free_ports
-from service.errors import AuralServeError, ServerFault
-from service.launcher import Launcher
-from service.manifest import Manifest, read_manifest
-from service.wire import ClipShape
+from service.builds.manifest import Manifest, read_manifest
+from service.commands.demo import free_ports
+from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 
 PAPER_GPU = "the authors' GPU, which this machine is not"
 SERVICE, PUBLISHED = "AuralSAM2, this service", "AuralSAM2, published implementation"

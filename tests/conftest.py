@@ -19,10 +19,10 @@ from auralsam2 import AuralSAM2
 from auralsam2.log_mel import SAMPLE_RATE
 from auralsam2.training.showpiece import FRAMES_PER_SECOND, showpiece
 from export.settings import ExportSettings, load_model
-from service.config import ServerConfig
-from service.demo import free_ports
-from service.launcher import Launcher
-from service.overlay import write_video
+from service.commands.demo import free_ports
+from service.commands.overlay import write_video
+from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 from tests.builds import SMALL, built_once
 
 REPOSITORY = Path(__file__).resolve().parent.parent

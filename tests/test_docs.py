@@ -9,6 +9,8 @@ import yaml
 
 from tests.conftest import REPOSITORY
 from tests.pages import blocks, check_shell, links, table_rows
+from tests.test_house import LATE
+from tests.test_house import ROOMS as ARROWS
 
 ROOT_PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 PAGES = (*(REPOSITORY / name for name in ROOT_PAGES), *sorted((REPOSITORY / "docs").glob("*.md")))
@@ -79,3 +81,13 @@ def test_a_group_is_installed_as_its_page_says(tmp_path: Path) -> None:
     assert [line for line in lines if not re.match(r"[\w.-]+(\[[\w,-]+\])?==[\w.!+-]+( ;.*)?$", line)] == []
     (group,) = re.findall(r"-r (\S+)", install)
     assert (REPOSITORY / group).is_file()
+
+
+def test_the_table_of_rooms_is_the_one_that_imports_are_held_to() -> None:
+    rows = table_rows((REPOSITORY / "docs" / "architecture.md").read_text())
+    shown = {cells[0].strip("`"): set(re.findall(r"`(\w+)`", cells[2])) for heads, cells in rows if heads[0] == "room"}
+    held = {room: {name.partition(".")[0] for name in (*may, *LATE.get(room, ()))} for room, may in ARROWS.items()}
+    assert shown.pop("tests") == set()  # all of them
+    held.pop("tests")
+    assert shown == held
+    assert list(shown) == list(held)

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from auralsam2_client.version import VERSION
+from auralsam2_client.version import __version__
 from tests.conftest import REPOSITORY
 
 REQUIREMENTS = REPOSITORY / "requirements"
@@ -53,7 +53,7 @@ def requirements(text: str) -> list[str]:
 
 def test_the_wheel_holds_the_client_alone(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert tops == {"auralsam2_client", f"auralsam2_client-{VERSION}.dist-info"}
+    assert tops == {"auralsam2_client", f"auralsam2_client-{__version__}.dist-info"}
     sources = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "auralsam2_client").rglob("*.py")}
     assert sources <= set(wheel.namelist())
     assert "auralsam2_client/py.typed" in wheel.namelist()
@@ -62,7 +62,7 @@ def test_the_wheel_holds_the_client_alone(wheel: zipfile.ZipFile) -> None:
 def test_the_wheel_asks_for_what_the_client_needs(wheel: zipfile.ZipFile) -> None:
     found = metadata(wheel)
     assert found["Name"] == "auralsam2-client"
-    assert found["Version"] == VERSION
+    assert found["Version"] == __version__
     assert found.get_all("Requires-Dist") == requirements((REQUIREMENTS / "client.txt").read_text())
     assert found.get_all("Provides-Extra") is None
 
@@ -174,4 +174,4 @@ def test_the_lock_answers_the_requirements() -> None:
 
 
 def test_the_image_says_the_version() -> None:
-    assert set(re.findall(r"(?m)^ARG VERSION=(.*)$", (REPOSITORY / "Dockerfile").read_text())) == {VERSION}
+    assert set(re.findall(r"(?m)^ARG VERSION=(.*)$", (REPOSITORY / "Dockerfile").read_text())) == {__version__}

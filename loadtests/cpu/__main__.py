@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.errors import AuralServeError
 from loadtests.cpu.measure import Case, measure
 from loadtests.cpu.report import draw_waterfall, machine, markdown
-from service.errors import AuralServeError
 
 CASES = (
     "compact:256:5",

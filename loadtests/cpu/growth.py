@@ -12,18 +12,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.errors import AuralServeError
 from loadtests.cpu.__main__ import build_of, say
 from loadtests.cpu.measure import Case
 from loadtests.cpu.report import COLOURS, machine, machine_sentence
 from loadtests.driving import Load, drive
 from loadtests.report import summarise
 from loadtests.serving_overhead import EngineChain
-from service.config import ServerConfig
-from service.demo import STAGES, free_ports
-from service.errors import AuralServeError
-from service.golden import Golden
-from service.launcher import Launcher
-from service.manifest import read_manifest
+from service.builds.golden import Golden
+from service.builds.manifest import read_manifest
+from service.commands.demo import STAGES, free_ports
+from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 
 LENGTHS, CALLERS = (1, 2, 3, 5, 7, 10), (1, 2, 4)
 WARM_UP_S = 3.0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from loadtests.cpu.ways import GRAPHS, IN_PROCESS, REFERENCE, Apart, Masks, Run, Served, Way, unavailable
-from service.manifest import read_manifest
+from service.builds.manifest import read_manifest
 
 GEMM_SIDE, GEMM_CALLS = 2048, 8
 

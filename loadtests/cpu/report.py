@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from service.demo import STAGES
+from service.commands.demo import STAGES
 
 COLOURS = ("#4e79a7", "#59a14f", "#f28e2b", "#b07aa1")
 PACKAGES = ("torch", "openvino", "numpy")

@@ -16,14 +16,14 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from auralsam2_client.calls.client import Client
 from loadtests.cpu.peak_memory import PeakMemory
 from model_repository.stage_runtime.engine import openvino_capabilities
-from service.client import Client
-from service.config import ServerConfig
-from service.demo import STAGES, free_ports
-from service.golden import Golden
-from service.launcher import Launcher
-from service.manifest import read_manifest
+from service.builds.golden import Golden
+from service.builds.manifest import read_manifest
+from service.commands.demo import STAGES, free_ports
+from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 
 Masks = NDArray[np.bool_]
 MASK_LOGITS = "MASK_LOGITS"

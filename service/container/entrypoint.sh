@@ -16,11 +16,11 @@
 #   AURALSAM2_HOST         address for gRPC; 0.0.0.0 when unset, because loopback inside a container is its own, and a
 #                          published port arrives from outside it. What may reach it is decided where the port is
 #                          published: -p 127.0.0.1:8001:8001 opens it to the host alone.
-#   AURALSAM2_<SETTING>    any other setting of the server (service/config.py)
+#   AURALSAM2_<SETTING>    any other setting of the server (service/server/config.py)
 #
 # Exit status: 0 after SIGTERM or SIGINT, calls under way answered; 64 unknown command, target or option; 77 root;
-# 78 no build and no way to make one; 143 stopped while building; else that of auralsam2 (service/terminal.py): 3 when the
-# configuration does not fit, and when the server had to be restarted too often.
+# 78 no build and no way to make one; 143 stopped while building; else that of auralsam2 (service/commands/terminal.py): 3
+# when the configuration does not fit, and when the server had to be restarted too often.
 set -euo pipefail
 
 readonly EXPORT_OPTIONS=" preset image_size num_frames checkpoint sam2_checkpoint conditioning_frame read_out engine precision fusion capability "

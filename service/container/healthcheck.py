@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from service.client import Client
-from service.config import PREFIX, ServerConfig
-from service.errors import AuralServeError
+from auralsam2_client.calls.client import Client
+from auralsam2_client.errors import AuralServeError
+from service.server.config import PREFIX, ServerConfig
 
 # Below the 10 s that the image allows, starting Python included.
 PATIENCE_S = 4.0

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import service.monitoring
-from service.errors import ConfigError
+from auralsam2_client.errors import ConfigError
 
 FOLDER = Path(service.monitoring.__file__).parent
 COPIED = ("recording_rules.yml", "alert_rules.yml")

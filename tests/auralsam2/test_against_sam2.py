@@ -13,7 +13,7 @@ from sam2.modeling.position_encoding import PositionEmbeddingSine, apply_rotary_
 from torch import Tensor, nn
 
 from auralsam2 import image_encoder, mask_decoder
-from auralsam2.memory import MemoryReading, Positions, Remembered, attend, gather, remember
+from auralsam2.memory import MemoryReading, Positions, Remembered, attend, enlarge, gather, remember, remember_mask
 from auralsam2.positions import first_position_1d, pair_exchange, rotary_tables, rotate, sine_2d
 from auralsam2.presets import preset
 from auralsam2.segment_anything import SegmentAnything
@@ -105,16 +105,20 @@ def test_memory_attention(
     same(attend(sam, image, MemoryReading(memory, memory + places, num_pointer_tokens), positions), theirs[:, 0])
 
 
-def test_memory_encoder(upstream: Any, sam: SegmentAnything) -> None:
+@pytest.mark.parametrize("clicked", [True, False])
+def test_memory_encoder(upstream: Any, sam: SegmentAnything, monkeypatch: pytest.MonkeyPatch, clicked: bool) -> None:
+    """A mask from clicks is binary in the memory, as every frame that is segmented by sound; a tracked one is soft."""
     embedding, logits = random(1, WIDTH, SIDE, SIDE), 5 * random(1, 1, 4 * SIDE, 4 * SIDE, seed=1)
+    monkeypatch.setattr(upstream, "binarize_mask_from_pts_for_mem_enc", True)
     theirs, _ = upstream._encode_new_memory(
         current_vision_feats=[embedding.flatten(2).permute(2, 0, 1)],
         feat_sizes=[(SIDE, SIDE)],
         pred_masks_high_res=nn.functional.interpolate(logits, (SIZE, SIZE), mode="bilinear", align_corners=False),
         object_score_logits=torch.ones(1, 1),
-        is_mask_from_pts=False,
+        is_mask_from_pts=clicked,
     )
-    same(remember(sam, embedding, logits), theirs[0].flatten(1).T)
+    soft = remember_mask(sam, embedding, torch.sigmoid(enlarge(logits)))
+    same(remember(sam, embedding, logits) if clicked else soft, theirs[0].flatten(1).T)
 
 
 @pytest.mark.parametrize("conditioning_frame", ["first", "middle"])

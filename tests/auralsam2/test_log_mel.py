@@ -1,5 +1,6 @@
 """The log-mel front end against the published examples and against a Fourier transform written independently."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,46 @@ def test_a_window_holds_96_hops_and_begins_where_the_last_one_s_hops_end() -> No
     assert WINDOW_SAMPLES == 95 * 160 + 400
     # Five seconds hold five windows; the last begins at 61440 and ends before the sound does.
     assert [15360 * i + 15600 <= 80000 for i in range(6)] == [True] * 5 + [False]
+
+
+def symmetric_hann(monkeypatch: pytest.MonkeyPatch) -> None:
+    dft = log_mel.windowed_dft
+    n = torch.arange(400, dtype=torch.float64)
+    periodic, symmetric = (0.5 - 0.5 * torch.cos(2 * np.pi * n / length) for length in (400, 399))
+    ratio = torch.where(periodic > 0, symmetric / periodic, torch.zeros(()).double())
+    monkeypatch.setattr(log_mel, "windowed_dft", lambda: dft() * ratio)
+
+
+def another_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_mel, "LOG_OFFSET", 0.001)
+
+
+def another_mel_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slaney's: linear up to 1000 Hz."""
+
+    def mel(hz: torch.Tensor) -> torch.Tensor:
+        return torch.where(hz < 1000, hz * 3 / 200, 15 + 27 * torch.log(hz.clamp(min=1) / 1000) / np.log(6.4))
+
+    monkeypatch.setattr(log_mel, "_mel", mel)
+
+
+def another_highest_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_mel, "HIGHEST_HZ", 8000.0)
+
+
+def power_in_place_of_magnitude(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "sqrt", lambda x: x)
+
+
+@pytest.mark.parametrize(
+    "mutate", [symmetric_hann, another_offset, another_mel_scale, another_highest_band, power_in_place_of_magnitude]
+)
+def test_the_published_examples_notice(
+    published: tuple[NDArray[Any], NDArray[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    mutate: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    pcm, examples = published
+    sound = torch.from_numpy(windows(pcm).astype(np.float32))
+    mutate(monkeypatch)
+    assert np.abs(LogMel()(sound).numpy() - examples).max() > 10 * 1e-4

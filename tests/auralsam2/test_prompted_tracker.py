@@ -14,7 +14,7 @@ from torch import Tensor
 
 from auralsam2 import image_encoder, mask_decoder, prompted_tracker
 from auralsam2.memory import Positions
-from auralsam2.parity_weights import stand_in_state
+from auralsam2.parity_weights import parity_state
 from auralsam2.positions import rotary_tables, sine_2d
 from auralsam2.presets import STRIDE, preset
 from auralsam2.prompted_tracker import PromptedClip, track_prompts
@@ -35,7 +35,7 @@ BOX = (101.0, 80.0, 420.0, 333.0)
 @pytest.fixture(scope="module")
 def sam() -> SegmentAnything:
     sam = SegmentAnything(preset("hiera_tiny"), SIZE).eval()
-    sam.load_state_dict(stand_in_state(sam, SEED))
+    sam.load_state_dict(parity_state(sam, SEED))
     return sam
 
 

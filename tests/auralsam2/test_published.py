@@ -6,7 +6,7 @@ import torch
 from auralsam2 import AuralSAM2, image_encoder
 from auralsam2.errors import NetworkError
 from auralsam2.log_mel import LogMel
-from auralsam2.parity_weights import stand_in_state
+from auralsam2.parity_weights import parity_state
 from auralsam2.published import STAGES, Published
 from export.sample_clip import sample_audio, sample_frames
 
@@ -14,7 +14,7 @@ from export.sample_clip import sample_audio, sample_frames
 @pytest.fixture(scope="module")
 def model() -> AuralSAM2:
     model = AuralSAM2.from_preset("compact", 256)
-    model.load_released(stand_in_state(model, 51))
+    model.load_released(parity_state(model, 51))
     return model
 
 

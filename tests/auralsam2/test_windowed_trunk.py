@@ -8,7 +8,7 @@ from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor
 
 from auralsam2 import AuralSAM2, image_encoder, windowed_trunk
-from auralsam2.parity_weights import stand_in_state
+from auralsam2.parity_weights import parity_state
 from auralsam2.windowed_trunk import WindowOrder, num_apart, plan, windowed_features
 from kernels.counting import counted
 
@@ -18,7 +18,7 @@ Made = tuple[Hiera, Tensor, Tensor]
 def made(name: str, image_size: int, num_frames: int = 1) -> Made:
     """Trunk, normalised frames, position embedding."""
     model = AuralSAM2.from_preset(name, image_size)
-    model.load_released(stand_in_state(model, 51))
+    model.load_released(parity_state(model, 51))
     trunk = model.v_model.image_encoder.trunk
     draw = torch.Generator().manual_seed(7)
     frames = torch.randn(num_frames, 3, image_size, image_size, generator=draw)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auralsam2_client.errors import ConfigError
 from export.errors import ExportError
 from export.onnx_graph import export_stage
 from export.repository import build_repository
@@ -19,9 +20,8 @@ from export.settings import ExportSettings
 from export.stages import HANDED_ON, STAGE_NAMES, Stage
 from export.triton_config import check_stage, parse, render, render_gpu, tensors
 from model_repository.stage_runtime.engine import load_engine
-from service.config import ServerConfig
-from service.errors import ConfigError
-from service.launcher import Launcher
+from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 
 SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from auralsam2_client.calls.wire import ClipShape, check_clip
+from auralsam2_client.errors import BadInput
 from loadtests.clips import load_clips, procedural
 from loadtests.modes import MODES, mode_named
 from loadtests.overload import Phase, judge
@@ -18,8 +20,6 @@ from loadtests.run import account
 from loadtests.scenarios import SCENARIOS, arrivals, share_at
 from loadtests.sender import Outcome
 from loadtests.throughput_table import PUBLISHED, SERVICE, TABLE_1, Timed, markdown, tables
-from service.errors import BadInput
-from service.wire import ClipShape, check_clip
 
 SHAPE = ClipShape(2, 32)
 

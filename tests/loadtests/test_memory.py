@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from auralsam2_client.calls.client import Client
 from loadtests.resources import read
-from service.client import Client
-from service.config import ServerConfig
-from service.demo import free_ports
-from service.golden import Golden
-from service.launcher import Launcher
+from service.builds.golden import Golden
+from service.commands.demo import free_ports
+from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 from tests.builds import copy_to_serve
 
 WARM_UP, REQUESTS = 60, 200

@@ -20,17 +20,17 @@ from typing import Any
 import pytest
 import yaml
 
+from auralsam2_client.calls.client import Client
 from loadtests.driving import Load, drive
 from loadtests.overload import judge, measure
 from loadtests.run import account
-from service.client import Client
-from service.config import ServerConfig
-from service.demo import free_ports
-from service.exporter import processes, shared_memory_bytes
-from service.golden import Golden
+from service.builds.golden import Golden
+from service.commands.demo import free_ports
 from service.monitoring.dashboard import queries
 from service.monitoring.local import FOLDER, command, write_configuration
-from service.supervisor import Supervisor
+from service.server.config import ServerConfig
+from service.server.exporter import processes, shared_memory_bytes
+from service.server.supervisor import Supervisor
 from tests.service.toy.running import eventually
 
 pytestmark = [

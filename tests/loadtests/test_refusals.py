@@ -8,14 +8,14 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
+from auralsam2_client.calls import deadline
+from auralsam2_client.calls.client import Client
+from auralsam2_client.calls.wire import CHANNEL_OPTIONS, ClipShape
+from auralsam2_client.errors import ServerUnavailable
 from loadtests.clips import procedural
 from loadtests.instant_server import InstantService
 from loadtests.modes import MODES
 from loadtests.sender import OK, Sender
-from service import deadline
-from service.client import Client
-from service.errors import ServerUnavailable
-from service.wire import CHANNEL_OPTIONS, ClipShape
 
 SHAPE = ClipShape(2, 32)
 WORDS = "in ensemble 'auralsam2', vggish: the queue is full: 8 clips are in flight, at most 8 may be."

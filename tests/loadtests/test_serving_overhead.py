@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from auralsam2_client.calls.client import Client
 from loadtests.serving_overhead import EngineChain, Sample, measure
-from service.client import Client
-from service.golden import Golden
+from service.builds.golden import Golden
 
 
 def test_both_ways_run_as_often_as_asked(compact_build: Path) -> None:

@@ -19,19 +19,19 @@ from auralsam2.prompted_tracker import track_prompts
 from auralsam2.prompts import FramePrompt
 from auralsam2.tracker import ImageFeatures
 from auralsam2.training.showpiece import showpiece
+from auralsam2_client.calls.client import AsyncClient, Client
+from auralsam2_client.calls.segmentation import Segmentation
+from auralsam2_client.calls.wire import OUTPUTS
+from auralsam2_client.errors import BadInput, ServerTimeout, ServerUnavailable, SessionEnded
+from auralsam2_client.media.frames import resize_frames
+from auralsam2_client.media.reader import Media, read_media
+from auralsam2_client.media.sound import windows
+from auralsam2_client.prompts import Prompts, prompt_tensors, setting_tensors
 from export.stages import HieraStage
-from service.client import AsyncClient, Client
-from service.config import ServerConfig
-from service.demo import free_ports
-from service.errors import BadInput, ServerTimeout, ServerUnavailable, SessionEnded
-from service.frames import resize_frames
-from service.launcher import Launcher
-from service.media import Media, read_media
-from service.metrics import fetch, in_flight
-from service.prompts import Prompts, prompt_tensors, setting_tensors
-from service.segmentation import Segmentation
-from service.sound import windows
-from service.wire import OUTPUTS
+from service.commands.demo import free_ports
+from service.monitoring.metrics import fetch, in_flight
+from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 from tests.service.toy.running import eventually, settled_counters
 
 # The triangle sounds at second 1; the disc, which does so at second 0, is silent then.

@@ -11,15 +11,15 @@ import tritonclient.grpc as triton
 
 from auralsam2 import image_encoder
 from auralsam2.log_mel import LogMel
+from auralsam2_client.calls.client import AsyncClient, Client, check_health
+from auralsam2_client.calls.wire import OUTPUTS
+from auralsam2_client.errors import BadInput
 from export.repository import build_repository
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
-from service.client import AsyncClient, Client, check_health
-from service.config import ServerConfig
-from service.demo import free_ports
-from service.errors import BadInput
-from service.launcher import Launcher
-from service.wire import OUTPUTS
+from service.commands.demo import free_ports
+from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 from tests.service.toy.running import settled_counters
 
 AGREEMENT = 0.999

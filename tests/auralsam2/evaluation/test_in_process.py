@@ -6,7 +6,7 @@ from auralsam2 import AuralSAM2
 from auralsam2.data.samples import Sample
 from auralsam2.errors import CheckpointError, DataError
 from auralsam2.evaluation.in_process import load_network, network_predictor
-from auralsam2.parity_weights import stand_in_state
+from auralsam2.parity_weights import parity_state
 
 
 def sample(expression: str | None = None) -> Sample:
@@ -22,7 +22,7 @@ def sample(expression: str | None = None) -> Sample:
 
 def model(text: bool) -> AuralSAM2:
     network = AuralSAM2.from_preset("compact", 224, text=text)
-    network.load_released(stand_in_state(network, 51))
+    network.load_released(parity_state(network, 51))
     return network
 
 

@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from auralsam2 import AuralSAM2
 from auralsam2.errors import CheckpointError, TrainingError
-from auralsam2.parity_weights import stand_in_state
+from auralsam2.parity_weights import parity_state
 from auralsam2.training import run_folder, starting, trainer
 from auralsam2.training.examples import Example, procedural
 from auralsam2.training.settings import TrainSettings
@@ -159,7 +159,7 @@ def test_two_workers_stop_together(tmp_path: Path) -> None:
 
 def _poisoned_start(folder: Path) -> Weights:
     """Weights of which one is NaN."""
-    state = stand_in_state(AuralSAM2.from_preset("compact", 224), 51)
+    state = parity_state(AuralSAM2.from_preset("compact", 224), 51)
     state["v_model.no_mem_embed"].fill_(math.nan)
     path = folder / "poisoned.pth"
     torch.save(state, path)
@@ -199,7 +199,7 @@ def test_of_a_hiera_preset_only_the_fuser_learns(tmp_path: Path) -> None:
     settings = replace(TINY, preset="hiera_tiny", num_frames=1)
     model = AuralSAM2.from_preset("hiera_tiny", 224)
     path = tmp_path / "whole.pth"
-    torch.save(stand_in_state(model, 51), path)
+    torch.save(parity_state(model, 51), path)
     learner = Learner(settings, Weights(checkpoint=str(path)))
     before = {name: value.clone() for name, value in learner.model.state_dict().items()}
     learner.accumulate([0], 1.0)
@@ -216,7 +216,7 @@ def test_of_a_hiera_preset_only_the_fuser_learns(tmp_path: Path) -> None:
 def test_a_vggish_is_asked_for_too(tmp_path: Path) -> None:
     model = AuralSAM2.from_preset("hiera_tiny", 224)
     path = tmp_path / "sam2.pt"
-    state = stand_in_state(model, 51)
+    state = parity_state(model, 51)
     torch.save({k.removeprefix("v_model."): v for k, v in state.items() if k.startswith("v_model.")}, path)
     with pytest.raises(TrainingError, match="frozen VGGish; give its weights with --vggish-checkpoint"):
         train(replace(TINY, preset="hiera_tiny"), tmp_path / "run", Weights(sam2_checkpoint=str(path)))

@@ -9,8 +9,8 @@ import os
 import shutil
 from pathlib import Path
 
-from service.config import find_server_env
-from service.runtime import assemble_backends, find_runtime
+from service.server.config import find_server_env
+from service.server.runtime import assemble_backends, find_runtime
 from tests.service.toy import build_folder as toy
 
 VERSION = "2.72.0"
@@ -79,7 +79,7 @@ def write_smi(folder: Path, *cards: str, status: int = 0) -> Path:
 
 
 def card(index: int = 0, name: str = "NVIDIA L4", capability: str = "8.9", mebibytes: int | str = 23034) -> str:
-    """A line of nvidia-smi, as service/gpus.py asks for it."""
+    """A line of nvidia-smi, as service/builds/gpus.py asks for it."""
     return f"{index}, GPU-{index}aaaaaaa-0000-0000-0000-000000000000, {name}, {capability}, {mebibytes}"
 
 

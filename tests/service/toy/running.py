@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from service.config import ServerConfig
-from service.demo import free_ports
-from service.metrics import ModelCounters, fetch
+from service.commands.demo import free_ports
+from service.monitoring.metrics import ModelCounters, fetch
+from service.server.config import ServerConfig
 
 
 def toy_config(build: Path, **changed: Any) -> ServerConfig:

@@ -1,0 +1,36 @@
+"""The time that a call has: its budget, what is left of it, and the pauses between tries."""
+
+import random
+import time
+from collections.abc import Iterator
+
+from auralsam2_client.errors import BadInput, ServerTimeout
+
+RETRY_BASE_S, RETRY_CAP_S = 0.1, 2.0
+
+
+def check_settings(timeout_s: float, retries: int) -> None:
+    budget(timeout_s, None)
+    if not 0 <= retries <= 10:
+        raise BadInput(f"retries = {retries}; must be 0 to 10. More would only add load to a server in trouble.")
+
+
+def budget(default_s: float, timeout_s: float | None) -> float:
+    budget_s = default_s if timeout_s is None else timeout_s
+    if not 0 < budget_s <= 86400:
+        raise BadInput(f"timeout_s = {budget_s!r}; must be above 0, at most 86400. Every call has a deadline.")
+    return budget_s
+
+
+def left(deadline: float, budget_s: float) -> float:
+    left_s = deadline - time.monotonic()
+    if left_s <= 0:
+        raise ServerTimeout(f"{budget_s:g} s were over before the clip was sent. Give the call a longer timeout_s.")
+    return left_s
+
+
+def pauses(retries: int) -> Iterator[float | None]:
+    """The pause after each try that fails: any length up to twice the last bound; None after the last try."""
+    for attempt in range(retries):
+        yield random.uniform(0, min(RETRY_CAP_S, RETRY_BASE_S * 2**attempt))  # spreads callers out, hides nothing
+    yield None

@@ -1,0 +1,83 @@
+"""A clip on its way to the model, with its prompts, and the answer as a person wants it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auralsam2_client.calls.wire import (
+    MODE_OUTPUT,
+    USUAL_OUTPUTS,
+    WINDOW,
+    Arrays,
+    ClipShape,
+    check_takes_prompts,
+    prepared,
+)
+from auralsam2_client.errors import BadInput
+from auralsam2_client.masks import to_masks
+from auralsam2_client.prompts import Prompts, Tensors, prompt_tensors, setting_tensors
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The answer for N frames of height x width; S is the model's image size."""
+
+    mask_logits: NDArray[np.float32]  # [N, S/4, S/4]
+    iou: NDArray[np.float32]  # [N, 3]: predicted, of each candidate mask
+    object_score: NDArray[np.float32]  # [N]
+    height: int
+    width: int
+    mode: str = "audio"
+    """What made it: "audio", "points+box", "audio+mask" and so on."""
+
+    def masks(self) -> NDArray[np.bool_]:
+        """Masks at the size of the input, [N, H, W]: upsampled logits > 0."""
+        return to_masks(self.mask_logits, (self.height, self.width))
+
+
+@dataclass(frozen=True, eq=False)
+class PromptedClip:
+    """Frames [T, S, S, 3] and audio [T, 15600, 2] as the model takes them, the prompts' tensors, what to ask for."""
+
+    frames: NDArray[np.uint8]
+    audio: NDArray[np.float32]
+    prompts: Tensors
+    outputs: Sequence[str]
+
+
+def clip_with_prompts(
+    frames: NDArray[np.uint8],
+    audio: NDArray[np.float32] | None,
+    shape: ClipShape,
+    prompts: Prompts | None,
+    use_audio: bool,
+    combination: str,
+) -> PromptedClip:
+    """Bring a clip of any size and its prompts to what the model takes. With sound alone nothing is added to the clip.
+
+    Raises: BadInput; ConfigError when the model takes no prompts.
+    """
+    if audio is None:
+        if use_audio:
+            raise BadInput("audio is None; give the windows that the frames hear, or use_audio=False with prompts.")
+        # The model reads none of it.
+        audio = np.zeros((shape.num_frames, WINDOW, 2), np.float32)
+    settings = setting_tensors(use_audio, combination)
+    if prompts is None and not use_audio:
+        raise BadInput("use_audio is False and there are no prompts, so that nothing says what to segment. Give one.")
+    wire_frames, wire_audio = prepared(frames, audio, shape)
+    if prompts is None:
+        return PromptedClip(wire_frames, wire_audio, {}, USUAL_OUTPUTS)
+    check_takes_prompts(shape)
+    N, height, width = frames.shape[:3]
+    tensors = prompt_tensors(prompts, N, height, width, shape.image_size)
+    return PromptedClip(wire_frames, wire_audio, tensors | settings, (*USUAL_OUTPUTS, MODE_OUTPUT))
+
+
+def segmentation(answer: Arrays, input_shape: Sequence[int]) -> Segmentation:
+    """`input_shape`: of the frames as they were given, [N, H, W, 3]."""
+    N, height, width = input_shape[:3]
+    mode = bytes(answer[MODE_OUTPUT][0]).decode() if MODE_OUTPUT in answer else "audio"
+    return Segmentation(answer["MASK_LOGITS"][:N], answer["IOU"][:N], answer["OBJECT_SCORE"][:N], height, width, mode)

@@ -1,0 +1,205 @@
+"""Masks out: logits at a quarter of the model's square -> masks at the video's size -> RLE, PNG and result.json."""
+
+import json
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco
+
+from auralsam2_client.errors import BadInput
+
+
+class Rle(TypedDict):
+    """A mask in COCO's compressed run-length encoding."""
+
+    size: list[int]  # [H, W]
+    counts: str
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """What the model says about one frame."""
+
+    time_s: float
+    mask: NDArray[np.bool_]  # [H, W]
+    iou: NDArray[np.float32]  # [3], predicted for the three candidate masks
+    # Which of the three has the best predicted IoU: `mask` itself, unless the build reads out "first".
+    best_candidate: int
+    object_score: float  # logit: is any sounding object there
+    mode: str = "audio"  # what made it: sound, points, a box, a mask, or several
+
+
+def upsample(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Resize bilinearly as torch.nn.functional.interpolate does (align_corners False, no antialiasing), up or down.
+
+    Output pixel p reads the input at max(0, (p + 1/2) n_in / n_out - 1/2) along each axis. For a long clip see
+    `to_masks`: the upsampled floats of all frames take four times the memory of the masks.
+
+    Args:
+        logits: [..., h, w] float32.
+        height, width: in pixels, at least 1.
+    Returns: [..., height, width] float32, newly allocated.
+    Raises: BadInput when logits has fewer than two axes or an empty one, or a size is below 1.
+    """
+    flat = _frames_of(logits, height, width)
+    resized = np.empty((len(flat), height, width), np.float32)
+    rows, columns = _taps(logits.shape[-2], height), _taps(logits.shape[-1], width)
+    for index, frame in enumerate(flat):
+        resized[index] = _resize(frame, rows, columns)
+    return resized.reshape(*logits.shape[:-2], height, width)
+
+
+def to_masks(logits: NDArray[np.float32], size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+    """Return where logits > 0, after upsampling to size = (height, width) if given, one frame at a time.
+
+    Args:
+        logits: [..., h, w] float32.
+    Returns: [..., height, width] bool.
+    Raises: BadInput as `upsample` does.
+    """
+    if size is None:
+        return np.asarray(logits > 0)
+    flat = _frames_of(logits, *size)
+    masks = np.empty((len(flat), *size), np.bool_)
+    rows, columns = _taps(logits.shape[-2], size[0]), _taps(logits.shape[-1], size[1])
+    for index, frame in enumerate(flat):
+        np.greater(_resize(frame, rows, columns), 0, out=masks[index])
+    return masks.reshape(*logits.shape[:-2], *size)
+
+
+def to_rle(mask: NDArray[np.bool_]) -> Rle:
+    """Encode a mask [H, W] (any type; non-zero is inside) as COCO RLE that JSON can hold."""
+    encoded = coco.encode(np.asfortranarray(mask != 0, np.uint8))
+    return {"size": [int(n) for n in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+
+
+def from_rle(rle: Rle) -> NDArray[np.bool_]:
+    """Decode to [H, W] bool."""
+    with warnings.catch_warnings():
+        # pycocotools up to 2.0.11 has no `copy` in its __array__, which NumPy 2 deprecates.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        decoded = coco.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")})
+    return np.asarray(decoded).astype(np.bool_)
+
+
+def write_masks(out_dir: str | Path, masks: Sequence[NDArray[np.bool_]] | NDArray[np.bool_]) -> list[Path]:
+    """Write mask_00000.png, mask_00001.png, ... (8-bit grey, 0 or 255) into out_dir, made if it is missing."""
+    folder = _folder(out_dir)
+    paths = [folder / f"mask_{index:05d}.png" for index in range(len(masks))]
+    for path, mask in zip(paths, masks, strict=True):
+        Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(path)
+    return paths
+
+
+def write_results(
+    out_dir: str | Path,
+    frames: Sequence[FrameResult],
+    *,
+    source: str,
+    fps: float,
+    model: str,
+    precision: Mapping[str, str],
+    masks_as_png: bool = True,
+) -> Path:
+    """Write result.json, and the masks as PNG beside it.
+
+    Args:
+        out_dir: made if it is missing; files of the same names are replaced.
+        frames: in order of time, masks of one size.
+        source, fps, model, precision: written as they are.
+        masks_as_png: also write mask_00000.png and so on.
+    Returns: the path of result.json.
+    Raises: BadInput when there are no frames, sizes differ, a number is not finite, or out_dir cannot be written.
+    """
+    if not frames:
+        raise BadInput("There are 0 frames to write; at least 1 is needed. Was the clip empty?")
+    height, width = frames[0].mask.shape
+    entries = []
+    for index, frame in enumerate(frames):
+        if frame.mask.shape != (height, width):
+            raise BadInput(
+                f"Mask {index} is {list(frame.mask.shape)}, mask 0 is {[height, width]}; one size is needed."
+            )
+        iou = [float(value) for value in frame.iou]
+        if not all(math.isfinite(value) for value in (*iou, frame.object_score, frame.time_s)):
+            raise BadInput(
+                f"Frame {index}: time {frame.time_s}, iou {iou}, object_score {frame.object_score}; JSON holds finite "
+                "numbers only. The model's answer is broken: check its weights and precision."
+            )
+        entries.append(
+            {
+                "index": index,
+                "time_s": float(frame.time_s),
+                "rle": to_rle(frame.mask),
+                "area_px": int(np.count_nonzero(frame.mask)),
+                "iou": iou,
+                "best_candidate": int(frame.best_candidate),
+                "object_score": float(frame.object_score),
+                "mode": frame.mode,
+            }
+        )
+    result = {
+        "source": source,
+        "image_size": {"height": int(height), "width": int(width)},
+        "fps": float(fps),
+        "model": model,
+        "precision": dict(precision),
+        "frames": entries,
+    }
+    folder = _folder(out_dir)
+    path, partial = folder / "result.json", folder / "result.json.partial"
+    try:
+        if masks_as_png:
+            write_masks(folder, [frame.mask for frame in frames])
+        # Renamed when complete, so that whoever waits for the file never reads half of it.
+        partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written: {error.strerror}. Choose another --out.") from error
+    return path
+
+
+# Along one axis: the two input positions of each output pixel, and the weight of the second.
+_Taps = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]
+
+
+def _taps(num_in: int, num_out: int) -> _Taps:
+    # torch computes positions in float32 with one rounding (a fused multiply-add): exact here in float64, then rounded.
+    # In plain float32 or float64 the weights differ by 1e-5, and the logits by 1e-4.
+    scale = np.float64(np.float32(num_in) / np.float32(num_out))
+    position = np.maximum(scale * (np.arange(num_out) + 0.5) - 0.5, 0).astype(np.float32)
+    first = np.minimum(position.astype(np.intp), num_in - 1)
+    second = np.minimum(first + 1, num_in - 1)
+    return first, second, np.clip(position - first.astype(np.float32), np.float32(0), np.float32(1))
+
+
+def _resize(frame: NDArray[np.float32], rows: _Taps, columns: _Taps) -> NDArray[np.float32]:
+    """[h, w] -> [height, width]: columns first, while there are few rows."""
+    first, second, weight = columns
+    wide = frame[:, first] * (1 - weight) + frame[:, second] * weight
+    first, second, weight = rows[0], rows[1], rows[2][:, None]
+    return np.asarray(wide[first] * (1 - weight) + wide[second] * weight, np.float32)
+
+
+def _frames_of(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    if logits.ndim < 2 or 0 in logits.shape[-2:] or height < 1 or width < 1:
+        raise BadInput(
+            f"logits {list(logits.shape)} to {height} x {width}; must be [..., h, w] and a size of at least 1 x 1."
+        )
+    return logits.reshape(-1, *logits.shape[-2:]).astype(np.float32, copy=False)
+
+
+def _folder(out_dir: str | Path) -> Path:
+    folder = Path(out_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be made a folder: {error.strerror}. Choose another --out.") from error
+    return folder

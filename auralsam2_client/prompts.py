@@ -1,0 +1,161 @@
+"""Points, boxes and masks in pixels of the input: checked, scaled to the model's square, and put on the wire.
+
+POINT_COORDS [16, 2] float32, POINT_LABELS [16] int32   1 on the object, 0 beside it, -1 padding; a box's corners come
+                                                        first, labelled 2 and 3
+MASK_INPUT [S/4, S/4] float32                           1 inside, -1 outside, between them on the rim
+PROMPT_FRAME [1] int32, USE_AUDIO [1] bool, COMBINATION [1] int32
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from auralsam2_client.errors import BadInput
+
+MAX_ENTRIES = 16
+COMBINATIONS = ("mean", "best_iou", "union")
+LABELS: dict[Any, int] = {"+": 1, "-": 0, 1: 1, 0: 0}
+MASK_STRIDE = 4
+
+Point = tuple[float, float, str | int]
+Box = tuple[float, float, float, float]
+Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """What a person marks on one frame. A mask stands alone, as in SAM2.
+
+    Args:
+        points: (x, y, label) in pixels of the input; "+" or 1: on the object, "-" or 0: beside it.
+        box: (x0, y0, x1, y1) in pixels of the input.
+        mask: [H, W], bool or numbers: the object is where it is not 0.
+        frame: index of the frame in the clip; None: the model's conditioning frame.
+    """
+
+    points: Sequence[Point] = ()
+    box: Box | None = None
+    mask: NDArray[Any] | None = None
+    frame: int | None = None
+
+    @property
+    def num_entries(self) -> int:
+        """Entries on the wire: a box takes two."""
+        return len(self.points) + (0 if self.box is None else 2)
+
+
+def prompt_tensors(prompts: Prompts, num_frames: int, height: int, width: int, image_size: int) -> Tensors:
+    """The tensors of `prompts` on a clip of `num_frames` frames of height x width, for a model of `image_size` px.
+
+    Raises: BadInput naming the value, the limit and the way out.
+    """
+    check_prompts(prompts, num_frames, height, width)
+    tensors: Tensors = {}
+    if prompts.num_entries:
+        coords, labels = np.zeros((MAX_ENTRIES, 2), np.float32), np.full(MAX_ENTRIES, -1, np.int32)
+        places = [] if prompts.box is None else [(*prompts.box[:2], 2), (*prompts.box[2:], 3)]
+        places += [(x, y, LABELS[label]) for x, y, label in prompts.points]
+        for index, (x, y, label) in enumerate(places):
+            coords[index] = x * image_size / width, y * image_size / height
+            labels[index] = label
+        tensors |= {"POINT_COORDS": coords, "POINT_LABELS": labels}
+    if prompts.mask is not None:
+        tensors["MASK_INPUT"] = _small(np.asarray(prompts.mask), image_size // MASK_STRIDE)
+    if prompts.frame is not None:
+        tensors["PROMPT_FRAME"] = np.array([prompts.frame], np.int32)
+    return tensors
+
+
+def setting_tensors(use_audio: bool, combination: str) -> Tensors:
+    """USE_AUDIO and COMBINATION, each left out where it is what the model does by itself. Raises: BadInput."""
+    if combination not in COMBINATIONS:
+        raise BadInput(f"combination = {combination!r}; must be one of {', '.join(COMBINATIONS)}.")
+    tensors: Tensors = {} if use_audio else {"USE_AUDIO": np.array([False])}
+    if combination != COMBINATIONS[0]:
+        tensors["COMBINATION"] = np.array([COMBINATIONS.index(combination)], np.int32)
+    return tensors
+
+
+def check_prompts(prompts: Prompts, num_frames: int, height: int, width: int) -> None:
+    """Raises: BadInput when the prompts do not fit a clip of `num_frames` frames of height x width."""
+    if prompts.frame is not None and not (
+        isinstance(prompts.frame, int | np.integer) and 0 <= prompts.frame < num_frames
+    ):
+        raise BadInput(
+            f"frame = {prompts.frame!r}; the clip has frames 0 to {num_frames - 1}. Leave it out for the conditioning"
+            " frame."
+        )
+    if prompts.num_entries > MAX_ENTRIES:
+        with_box = "" if prompts.box is None else " and a box"
+        raise BadInput(
+            f"{len(prompts.points)} points{with_box} take {prompts.num_entries} entries; a frame has {MAX_ENTRIES}, two"
+            f" of which a box takes. Leave {prompts.num_entries - MAX_ENTRIES} points out."
+        )
+    for number, point in enumerate(prompts.points):
+        _check_point(number, point, height, width)
+    if prompts.box is not None:
+        _check_box(prompts.box, height, width)
+    if prompts.mask is None:
+        if not prompts.num_entries:
+            raise BadInput("The prompts are empty; give points, a box or a mask, or no prompts at all.")
+        return
+    if prompts.num_entries:
+        raise BadInput("mask came with points or a box; on a frame SAM2 takes one or the other. Leave one out.")
+    mask = np.asarray(prompts.mask)
+    if mask.shape != (height, width) or mask.dtype.kind not in "biuf":
+        raise BadInput(
+            f"mask is {mask.dtype} {list(mask.shape)}; must be of the frame's size, [{height}, {width}]. Resize it."
+        )
+    if mask.dtype.kind == "f" and not np.isfinite(mask).all():
+        raise BadInput("mask has values that are not finite. Give a mask of bool, or of 0 and 1.")
+    if not mask.any():
+        raise BadInput("mask is empty; it must be True (or not 0) on the object.")
+
+
+def _check_point(number: int, point: Point, height: int, width: int) -> None:
+    if not isinstance(point, Sequence) or len(point) != 3:
+        raise BadInput(f'points[{number}] = {point!r}; must be (x, y, label), as (120, 200, "+").')
+    x, y, label = point
+    if isinstance(label, bool) or not isinstance(label, str | int | np.integer) or label not in LABELS:
+        raise BadInput(
+            f'points[{number}] has the label {label!r}; must be "+" or 1 (on the object), "-" or 0 (beside it).'
+        )
+    if not all(isinstance(value, int | float | np.integer | np.floating) for value in (x, y)):
+        raise BadInput(f"points[{number}] = ({x!r}, {y!r}); must be two numbers, pixels of the input.")
+    if not (0 <= x < width and 0 <= y < height):
+        raise BadInput(
+            f"points[{number}] = ({x:g}, {y:g}) lies outside the frame; x must be 0 to {width - 1} and y 0 to"
+            f" {height - 1}, in pixels of the input."
+        )
+
+
+def _check_box(box: Box, height: int, width: int) -> None:
+    if len(box) != 4 or not all(math.isfinite(value) for value in box):
+        raise BadInput(f"box = {box!r}; must be (x0, y0, x1, y1), four numbers.")
+    x0, y0, x1, y1 = box
+    if not (0 <= x0 <= width and 0 <= x1 <= width and 0 <= y0 <= height and 0 <= y1 <= height):
+        raise BadInput(
+            f"box = ({x0:g}, {y0:g}, {x1:g}, {y1:g}) reaches outside the frame, which is {width} x {height}. Cut it to"
+            " the frame."
+        )
+    if not (x0 < x1 and y0 < y1):
+        raise BadInput(
+            f"box = ({x0:g}, {y0:g}, {x1:g}, {y1:g}) is empty or turned round; must be x0 < x1 and y0 < y1: the upper"
+            " left corner first."
+        )
+
+
+def _small(mask: NDArray[Any], side: int) -> NDArray[np.float32]:
+    """[side, side]: the share of each cell that is inside, from -1 (none) to 1 (all)."""
+    inside = Image.fromarray(np.where(mask != 0, 1, 0).astype(np.float32))
+    share = np.asarray(inside.resize((side, side), Image.Resampling.BOX), np.float32)
+    logits = 2 * share - 1
+    if not (logits > 0).any():
+        # An object thinner than a cell covers none by half: its fullest cell stands for it.
+        logits[np.unravel_index(int(share.argmax()), share.shape)] = 1
+    return logits

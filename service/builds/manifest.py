@@ -1,0 +1,103 @@
+"""The manifest of a build: what export wrote, and the proof that the files are still those."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from auralsam2_client.errors import ConfigError
+
+REMEDY = "Write the build anew: auralsam2 export."
+ENGINE_REMEDY = "Build the engines anew: auralsam2 engines --build {build}"
+FORMAT = 1
+# What a build is for, and the backend of the server that loads its stages.
+BACKENDS = {"cpu": "python", "onnx-gpu": "onnxruntime", "tensorrt": "tensorrt"}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    name: str
+    preset: str
+    image_size: int
+    num_frames: int
+    precision: str
+    engine: str
+    weights: str
+    files: dict[str, str]  # path below the build folder -> sha256
+    target: str = "cpu"
+
+    @property
+    def needs_gpu(self) -> bool:
+        return self.target != "cpu"
+
+    @property
+    def backend(self) -> str:
+        """The server's backend that loads the stages. Raises: ConfigError for a target that no server loads."""
+        if self.target not in BACKENDS:
+            raise ConfigError(
+                f"{self.name} was exported for {self.target}, which Triton Inference Server has no backend for. Export"
+                f" with --target {', '.join(BACKENDS)}."
+            )
+        return BACKENDS[self.target]
+
+
+def read_manifest(build: Path) -> Manifest:
+    """Read `manifest.json` of a build folder. Raises: ConfigError when it is absent or not understood."""
+    path = build / "manifest.json"
+    try:
+        record: Any = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist, so {build} is no build. Make one: auralsam2 export.") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. {REMEDY}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else type(record).__name__
+        raise ConfigError(f"{path}: format = {found!r}; this version reads {FORMAT}. {REMEDY}")
+    kinds = {"image_size": int, "num_frames": int, "files": dict}
+    values: dict[str, Any] = {}
+    for name in Manifest.__dataclass_fields__:
+        value, kind = record.get(name, "cpu" if name == "target" else None), kinds.get(name, str)
+        if not isinstance(value, kind):
+            raise ConfigError(f"{path}: {name} = {value!r}; must be {kind.__name__}. {REMEDY}")
+        values[name] = value
+    return Manifest(**values)
+
+
+def verify_files(build: Path, manifest: Manifest) -> None:
+    """Prove that the served files are exactly those that export wrote.
+
+    Compiled Python files are no part of a manifest and would run in place of the source, so they are removed.
+
+    Raises: ConfigError naming the file that is missing, altered, unlisted or outside the build.
+    """
+    for folder in (build / "models").rglob("__pycache__"):
+        shutil.rmtree(folder, ignore_errors=True)
+    if not any(name.startswith("models/") for name in manifest.files):
+        raise ConfigError(f"{build / 'manifest.json'} lists no file below models/. {REMEDY}")
+    for name, listed in manifest.files.items():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise ConfigError(f"manifest.json lists {name!r}; paths must lie inside the build. {REMEDY}")
+        found = sha256(build / name)
+        if found != listed:
+            # An engine is built again on its own, from the graph that the build keeps.
+            is_engine = name.endswith((".plan", ".plan.json"))
+            remedy = ENGINE_REMEDY.format(build=build) if is_engine else REMEDY
+            raise ConfigError(
+                f"{name} is not the file that was exported: sha256 {found[:12]}, manifest.json says {listed[:12]}. "
+                f"{remedy}"
+            )
+    for path in (build / "models").rglob("*"):
+        name = path.relative_to(build).as_posix()
+        # Another server of this build may be compiling its own just now.
+        if path.is_file() and "__pycache__" not in path.parts and name not in manifest.files:
+            raise ConfigError(f"{name} is not listed in manifest.json, so it would be served unchecked. Remove it.")
+
+
+def sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path} of the manifest cannot be read: {error.strerror}. {REMEDY}") from error

@@ -1,0 +1,266 @@
+"""Looks at this machine and says what is there, what is missing, and what to do about it. Starts no server."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from auralsam2_client.errors import ConfigError
+from service.builds.engine_check import check_engines
+from service.builds.gpus import find_gpus
+from service.builds.manifest import BACKENDS, read_manifest, verify_files
+from service.server.config import PREFIX, find_server_env
+from service.server.flags import known_flags
+from service.server.installed_server import IMAGE_HOME, installed_backends, installed_program, installed_version
+from service.server.runtime import find_runtime, probe
+
+SHARED_MEMORY = Path("/dev/shm")
+# Four stages and the sessions, each with a clip's tensors in and out, at 1024 px and five frames.
+ENOUGH_SHARED_MEMORY = 768 << 20
+GPU_SERVING = "serving on GPUs"
+# By the name that Python imports: how to get it, and which export needs it.
+ENGINE_PACKAGES = {
+    "tensorrt": ("pip install tensorrt-cu13, in the version of the server's TensorRT.", "tensorrt"),
+    "tensorrt_rtx": ("pip install tensorrt-rtx.", "tensorrt-rtx"),
+}
+# Whole families of instructions that the engines use: what it is good for.
+CPU_FEATURES = {"avx2": "float32", "avx512f": "wide float32", "avx512_vnni": "int8", "avx512_bf16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the doctor's table.
+
+    `needed_for` is empty when every command needs it; then `ok` False means that nothing can be served.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+    needed_for: str = ""
+
+
+def examine(
+    build: Path | None = None, server_env: Path | None = None, ports: tuple[int, ...] = (8001, 8002)
+) -> list[Finding]:
+    """Run every check. None fails the others, and none raises."""
+    server_env = find_server_env() if server_env is None else server_env
+    named = os.environ.get(f"{PREFIX}TRITONSERVER")
+    checks: list[Callable[[], Finding | list[Finding]]] = [
+        check_python,
+        lambda: check_server_env(server_env),
+        lambda: check_server(server_env),
+        lambda: check_installed_server(Path(named) if named else None),
+        check_gpus,
+        check_shared_memory,
+        lambda: [check_port(port) for port in ports],
+        check_cpu,
+        check_export_packages,
+        check_engine_packages,
+        check_video,
+        lambda: check_build(build),
+    ]
+    findings: list[Finding] = []
+    for check in checks:
+        found = check()
+        findings += found if isinstance(found, list) else [found]
+    return findings
+
+
+def check_python() -> Finding:
+    return Finding(
+        "python",
+        sys.version_info >= (3, 11),
+        platform.python_version(),
+        "Install Python 3.11 or newer; make the environment anew.",
+    )
+
+
+def check_server_env(server_env: Path) -> list[Finding]:
+    """The server's own environment, its numpy and its engine."""
+    try:
+        record = probe(server_env)
+    except ConfigError as error:
+        return [Finding("server environment", False, str(error), "make setup, or set AURALSAM2_SERVER_ENV", "serve")]
+    packages = record["packages"]
+    assert isinstance(packages, dict)
+    numpy_version = packages["numpy"]
+    numpy_ok = numpy_version is not None and int(numpy_version.split(".")[0]) < 2
+    engines = [f"{name} {packages[name]}" for name in ("openvino", "onnxruntime") if packages[name]]
+    return [
+        Finding("server environment", True, f"Python {record['version']}", needed_for="serve"),
+        Finding(
+            "numpy of the server",
+            numpy_ok,
+            numpy_version or "missing",
+            "Install 'numpy<2' there: with numpy 2 every answer of the stages is empty.",
+            "serve",
+        ),
+        Finding(
+            "engine", bool(engines), ", ".join(engines) or "none", "Install openvino or onnxruntime there.", "serve"
+        ),
+    ]
+
+
+def check_server(server_env: Path) -> Finding:
+    """The server's binary with its stub and libpython, and that the binary starts on this machine."""
+    try:
+        runtime = find_runtime(server_env)
+    except ConfigError as error:
+        return Finding("tritonserver", False, str(error), "Make the server environment anew: make setup.", "serve")
+    fix = "Its libraries do not fit this machine (glibc 2.35 or newer is needed). Look at `ldd` of the file."
+    libraries = os.pathsep.join(str(path) for path in runtime.library_dirs)
+    try:
+        # The stub says how to use it and ends with 1; the loader's own failure is 127.
+        for program, good in ((runtime.tritonserver, (0, 1)), (runtime.stub, (0, 1))):
+            arguments = [str(program), "--help"]
+            answer = subprocess.run(
+                arguments, env={"LD_LIBRARY_PATH": libraries}, capture_output=True, timeout=30, check=False
+            )
+            if answer.returncode not in good:
+                words = answer.stderr.decode(errors="replace").strip().splitlines() or [f"exit {answer.returncode}"]
+                return Finding("tritonserver", False, f"{program.name}: {words[-1]}", fix, "serve")
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("tritonserver", False, str(error), fix, "serve")
+    package = runtime.packages["nvidia-pytriton"]
+    minor = runtime.stub.parent.name
+    return Finding(
+        "tritonserver", True, f"nvidia-pytriton {package}, stub and libpython for {minor}", needed_for="serve"
+    )
+
+
+def check_installed_server(home: Path | None) -> Finding:
+    """A whole server, as NVIDIA's image has it: that it runs, its version, and the backends that builds need."""
+    name, fix = "NVIDIA's server", f"Name its home with {PREFIX}TRITONSERVER; {IMAGE_HOME} in NVIDIA's image."
+    if home is None:
+        return Finding(name, False, "none named", fix, GPU_SERVING)
+    present = installed_backends(home)
+    missing = [backend for backend in BACKENDS.values() if backend not in present]
+    try:
+        program = installed_program(home, next((each for each in BACKENDS.values() if each in present), "python"), home)
+        known_flags(program, {"LD_LIBRARY_PATH": os.pathsep.join(program.library_dirs)})
+    except ConfigError as error:
+        return Finding(name, False, str(error), fix, GPU_SERVING)
+    found = f"{installed_version(home)} in {home}; backends: {', '.join(present)}"
+    lacks = f"; lacks {', '.join(missing)}" if missing else ""
+    return Finding(name, not missing, found + lacks, "Take NVIDIA's full image (the one tagged -py3).", GPU_SERVING)
+
+
+def check_gpus() -> Finding:
+    gpus = find_gpus()
+    found = ", ".join(map(str, gpus)) or "none seen"
+    return Finding(
+        "gpu", bool(gpus), found, "Install NVIDIA's driver; in a container, start it with --gpus all.", GPU_SERVING
+    )
+
+
+def check_shared_memory() -> Finding:
+    fix = "In a container, give it more: --shm-size 1g."
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError as error:
+        return Finding("shared memory", False, f"{SHARED_MEMORY}: {error.strerror}", fix, "serve")
+    return Finding(
+        "shared memory", free >= ENOUGH_SHARED_MEMORY, f"{free >> 20} MiB free in {SHARED_MEMORY}", fix, "serve"
+    )
+
+
+def check_port(port: int) -> Finding:
+    with socket.socket() as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind(("127.0.0.1", port))
+        except OSError as error:
+            found = error.strerror or "in use"
+            return Finding(
+                f"port {port}",
+                False,
+                found,
+                "End its holder, or choose others with --grpc-port, --metrics-port.",
+                "serve",
+            )
+    return Finding(f"port {port}", True, "free", needed_for="serve")
+
+
+def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
+    """What the processor can do; an older one is slower, not wrong."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        lines = []
+    flags = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+    has = [f"{name} ({use})" for name, use in CPU_FEATURES.items() if name in flags]
+    cores = len(os.sched_getaffinity(0))
+    return Finding(
+        "cpu",
+        "avx2" in flags,
+        f"{cores} cores; {', '.join(has) or 'no vector features known'}",
+        "Serving works, but slowly. Use an x86-64 processor with AVX2, better AVX-512.",
+        "speed",
+    )
+
+
+def check_export_packages() -> list[Finding]:
+    """What this environment needs to make a build. Looked for, not imported: importing torch takes seconds."""
+    findings = []
+    for name in ("torch", "sam2", "onnx"):
+        present = importlib.util.find_spec(name) is not None
+        findings.append(Finding(name, present, "present" if present else "missing", "make setup", "export"))
+    return findings
+
+
+def check_engine_packages() -> list[Finding]:
+    """What builds engines. Looked for, not imported: a library of gigabytes each."""
+    findings = []
+    for name, (fix, target) in ENGINE_PACKAGES.items():
+        present = importlib.util.find_spec(name) is not None
+        findings.append(Finding(name, present, _version(name), fix, f"export --target {target}"))
+    return findings
+
+
+def _version(name: str) -> str:
+    """Of an importable package, whatever its distribution is called."""
+    for distribution in importlib.metadata.packages_distributions().get(name, []):
+        return importlib.metadata.version(distribution)
+    return "present" if importlib.util.find_spec(name) else "missing"
+
+
+def check_video() -> Finding:
+    """PyAV with an H.264 encoder, to write overlays as video."""
+    fix = "Reinstall PyAV from its wheel: pip install --force-reinstall av."
+    try:
+        import av.codec  # loads FFmpeg, so only when asked
+
+        av.codec.Codec("h264", "w")
+    except ImportError as error:
+        return Finding("video", False, f"PyAV does not load: {error}", fix, "video")
+    except ValueError:  # PyAV's UnknownCodecError is one
+        return Finding("video", False, "PyAV has no H.264 encoder", fix, "video")
+    return Finding("video", True, "PyAV with an H.264 encoder", needed_for="video")
+
+
+def check_build(build: Path | None) -> Finding:
+    fix = "Make one: auralsam2 export."
+    if build is None:
+        return Finding("build", False, "none named", fix, "serve")
+    try:
+        manifest = read_manifest(build)
+        if manifest.target == "tensorrt":
+            check_engines(build, find_gpus())
+        verify_files(build, manifest)
+    except ConfigError as error:
+        return Finding("build", False, str(error), fix, "serve")
+    return Finding(
+        "build",
+        True,
+        f"{manifest.name}, {manifest.engine} {manifest.precision}; {manifest.weights}",
+        needed_for="serve",
+    )

@@ -1,0 +1,269 @@
+"""The commands about weights: `train` makes them, `evaluate` judges them, in process or through the server."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from auralsam2_client.errors import AuralServeError, BadInput, ConfigError
+from service.commands.terminal import console, fail, progress_bar
+
+if TYPE_CHECKING:
+    from auralsam2.evaluation.predictions import Predictor
+
+DEFAULT_BUILD = Path("build") / "compact-256-t5"
+
+
+@contextmanager
+def _network_room() -> Iterator[None]:
+    """Errors of the network room as this room's; what is not installed as a ConfigError."""
+    try:
+        from auralsam2.errors import DataError, NetworkError
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"this command needs the package {error.name!r}, which is not installed. Install what the network needs"
+            " with: make setup"
+        ) from error
+    try:
+        yield
+    except DataError as error:
+        raise BadInput(str(error)) from error
+    except NetworkError as error:
+        raise ConfigError(str(error)) from error
+
+
+def train(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for checkpoint, weights and log; a checkpoint in it is resumed.")
+    ] = Path("runs/compact"),
+    preset: Annotated[
+        str, typer.Option(help="compact, end to end | hiera_*: the fuser, on a frozen SAM2 and VGGish")
+    ] = "compact",
+    image_size: Annotated[int | None, typer.Option(help="1024, 512, 256 or 224 px; default: the preset's own.")] = None,
+    num_frames: Annotated[int, typer.Option(help="Clip length T, 1 to 16.")] = 5,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps of the whole schedule.")] = None,
+    pretraining: Annotated[
+        bool, typer.Option(help="--no-pretraining: `compact` meets shapes and timbres only in pairs.")
+    ] = True,
+    stop_at: Annotated[int | None, typer.Option(help="Stop after this step of the schedule, to resume later.")] = None,
+    clips_per_step: Annotated[int | None, typer.Option(help="Clips whose gradients make one step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its highest; decays polynomially.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, clips and samples.")] = 0,
+    audio: Annotated[bool, typer.Option(help="--no-audio trains on silence, to see what sound is worth.")] = True,
+    audio_contrast: Annotated[bool, typer.Option(help="--no-audio-contrast trains without AudioCon.")] = True,
+    workers: Annotated[int | None, typer.Option(help="Processes that share a step's clips.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each worker.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder in AVSBench's layout; default: the procedural world.")
+    ] = None,
+    subset: Annotated[str, typer.Option(help="v1s | v1m | v2, with --data.")] = "v1m",
+    checkpoint: Annotated[str | None, typer.Option(help="Released or own weights to start from.")] = None,
+    sam2_checkpoint: Annotated[str | None, typer.Option(help="SAM2's weights, for hiera_* presets.")] = None,
+    vggish_checkpoint: Annotated[str | None, typer.Option(help="VGGish's weights, for hiera_* presets.")] = None,
+) -> None:
+    """Train AuralSAM2 by the paper's recipe; killed at any moment, the same command goes on."""
+    given = {
+        "steps": steps,
+        "clips_per_step": clips_per_step,
+        "learning_rate": learning_rate,
+        "workers": workers,
+        "threads": threads,
+        "data": None if data is None else str(data),
+        "pretraining_image_steps": None if pretraining else 0,
+        "pretraining_sound_steps": None if pretraining else 0,
+    }
+    try:
+        with _network_room(), progress_bar("training") as bar:
+            from auralsam2.training.settings import TrainSettings
+            from auralsam2.training.starting import Weights
+            from auralsam2.training.trainer import Progress
+            from auralsam2.training.trainer import train as run
+
+            settings = TrainSettings(
+                preset=preset,
+                image_size=image_size,
+                num_frames=num_frames,
+                seed=seed,
+                audio=audio,
+                audio_contrast=audio_contrast,
+                subset=subset,
+                **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+            )
+            end = settings.steps if stop_at is None else min(stop_at, settings.steps)
+            task = bar.add_task("", total=end)
+            speaker = _Speaker(end)
+
+            def report(progress: Progress) -> None:
+                bar.update(task, completed=progress.step)
+                speaker.add(progress)
+
+            start = Weights(checkpoint, sam2_checkpoint, vggish_checkpoint)
+            weights = run(settings, out, start, stop_at, report, speaker.pretraining)
+    except AuralServeError as error:
+        fail(error)
+    except OSError as error:
+        fail(ConfigError(f"the run cannot be written: {error}. Free space or choose another --out."))
+    console.print(f"wrote {weights}; judge it with: auralsam2 evaluate --checkpoint {weights}")
+
+
+class _Speaker:
+    """A line every so many steps: mean losses since the last, and the time that is left."""
+
+    EVERY = 25
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+        self.sums: dict[str, float] = {}
+        self.seconds: list[float] = []
+
+    def pretraining(self, what: str, step: int, steps: int, loss: float) -> None:
+        if step % self.EVERY == 0 or step == steps:
+            console.print(f"pretraining on {what}, step {step}/{steps}  loss {loss:.3f}")
+
+    def add(self, progress: Any) -> None:
+        for name, value in progress.losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.seconds.append(progress.step_s)
+        if progress.step % self.EVERY and progress.step != self.end:
+            return
+        count = len(self.seconds)
+        mean_s = sum(self.seconds) / count
+        means = "  ".join(f"{name} {value / count:.3f}" for name, value in self.sums.items())
+        left_min = (self.end - progress.step) * mean_s / 60
+        console.print(f"step {progress.step}/{self.end}  {means}  {mean_s:.2f} s a step, {left_min:.0f} min left")
+        self.sums.clear()
+        self.seconds.clear()
+
+
+def evaluate(
+    data: Annotated[Path | None, typer.Option(help="Folder of the data set; default: the procedural world.")] = None,
+    layout: Annotated[str, typer.Option(help="Of --data: avsbench | ref-avs")] = "avsbench",
+    split: Annotated[
+        list[str] | None, typer.Option(help="single, multi, unseen | v1s, v1m, v2 | seen, unseen, null; default: all.")
+    ] = None,
+    clips: Annotated[
+        int | None, typer.Option(help="Clips of each split; default: 200 procedural ones, all others.")
+    ] = None,
+    sound: Annotated[str, typer.Option(help="own | other: of another clip | silent")] = "own",
+    seed: Annotated[int, typer.Option(help="Of the procedural clips.")] = 0,
+    preset: Annotated[str, typer.Option(help="Network, in process.")] = "compact",
+    image_size: Annotated[int | None, typer.Option(help="px, in process; default: the preset's own.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Weights, in process; default: those shipped with `compact`.")
+    ] = None,
+    sam2_checkpoint: Annotated[str | None, typer.Option(help="SAM2's own, where the checkpoint lacks it.")] = None,
+    through_server: Annotated[
+        bool, typer.Option("--through-server", help="Ask a server instead: --url, or one started now on --build.")
+    ] = False,
+    url: Annotated[str | None, typer.Option(help="host:port of a running server's gRPC.")] = None,
+    build: Annotated[Path, typer.Option(help="Build to serve, where no --url is given.")] = DEFAULT_BUILD,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The figures as JSON.")] = Path("out/evaluation.json"),
+) -> None:
+    """Score masks with M_J and M_F (Ref-AVS: S), the three read-outs side by side."""
+    try:
+        with _network_room(), ExitStack() as stack:
+            from auralsam2.evaluation.predictions import with_sound
+            from auralsam2.evaluation.scoring import SplitReport
+            from auralsam2.evaluation.scoring import evaluate as score
+            from auralsam2.evaluation.splits import open_splits
+
+            splits = {
+                name: with_sound(samples, sound)  # type: ignore[arg-type]  # checked there
+                for name, samples in open_splits(None if data is None else layout, data, split, clips, seed).items()
+            }
+            conditioning_frame = None if data is not None and layout == "ref-avs" else 0
+            if through_server:
+                predict, model = stack.enter_context(_served(url, build))
+            else:
+                predict, model = _in_process(preset, image_size, checkpoint, sam2_checkpoint, conditioning_frame)
+            reports: list[SplitReport] = []
+            for name, samples in splits.items():
+                with progress_bar(name) as bar:
+                    task = bar.add_task("", total=clips)
+                    reports.append(
+                        score(
+                            name,
+                            samples,
+                            predict,
+                            lambda done, bar=bar, task=task: bar.update(task, completed=done),  # type: ignore[misc]
+                        )
+                    )
+        record = {"model": model, "sound": sound, "splits": [report.as_json() for report in reports]}
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(record, indent=2) + "\n")
+        except OSError as error:
+            raise ConfigError(f"{out} cannot be written: {error}. Choose another --out.") from error
+    except AuralServeError as error:
+        fail(error)
+    console.print(_table(reports, f"{model}; sound: {sound}"))
+    console.print(f"wrote {out}")
+
+
+def _table(reports: list[Any], title: str) -> Table:
+    table = Table(title=title)
+    table.add_column("split")
+    table.add_column("read-out", no_wrap=True)
+    for column in ("M_J", "M_J with object", "M_F", "empty masks", "S"):
+        table.add_column(column, justify="right")
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    for report in reports:
+        for position, (read_out, score) in enumerate(report.scores.items()):
+            about = f"{report.split}, {report.num_clips} clips" if position == 0 else ""
+            figures = (score.mean_jaccard, score.mean_jaccard_with_object, score.mean_f_score)
+            table.add_row(about, read_out, *map(shown, figures), f"{score.empty_share:.1%}", shown(score.null_score))
+        table.add_section()
+    return table
+
+
+def _in_process(
+    preset: str,
+    image_size: int | None,
+    checkpoint: str | None,
+    sam2_checkpoint: str | None,
+    conditioning_frame: int | None,
+) -> "tuple[Predictor, str]":
+    from auralsam2.evaluation.in_process import load_network, network_predictor
+    from auralsam2.evaluation.text import distilroberta
+
+    model, weights = load_network(preset, image_size, checkpoint, sam2_checkpoint)
+    text = distilroberta() if model.aural_fuser.text_proj is not None else None
+    return network_predictor(model, conditioning_frame, text), f"{preset}, {weights}, in process, float32"
+
+
+@contextmanager
+def _served(url: str | None, build: Path) -> "Iterator[tuple[Predictor, str]]":
+    """A predictor that asks the server at `url`, or one that is started on `build` and stopped at the end."""
+    from auralsam2.data.samples import Sample
+    from auralsam2.evaluation.predictions import Prediction
+    from auralsam2_client.calls.client import Client
+    from service.commands.demo import free_ports
+    from service.commands.served_predictor import ask_clip
+    from service.server.config import ServerConfig
+    from service.server.launcher import Launcher
+
+    with ExitStack() as stack:
+        if url is None:
+            grpc_port, metrics_port = free_ports(2)
+            config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            log = stack.enter_context((Path(folder) / "server.log").open("w"))
+            stack.enter_context(Launcher(config, sink=lambda line: print(line, file=log, flush=True)))
+            url, about = config.grpc_url, f"server on {build}"
+        else:
+            about = f"server at {url}"
+        client = stack.enter_context(Client(url, timeout_s=300.0))
+        ask = ask_clip(client)
+
+        def predict(sample: Sample) -> Prediction:
+            return Prediction(*ask(sample.name, sample.frames, sample.windows))
+
+        yield predict, about

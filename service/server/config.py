@@ -1,0 +1,209 @@
+"""How the server is run: one frozen dataclass, checked when it is made."""
+
+import ipaddress
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from auralsam2_client.errors import ConfigError
+
+PREFIX = "AURALSAM2_"
+# The server forgets a sequence after an hour; until then the sessions' own clock decides.
+SESSION_LIMITS = (
+    ("max_sessions", 1, 1024),
+    ("max_session_bytes", 1 << 20, 1 << 40),
+    ("session_idle_timeout_s", 0.1, 3600),
+)
+GOLDEN_AT_START = ("once", "always")
+
+
+def find_server_env() -> Path:
+    """The server's environment: AURALSAM2_SERVER_ENV, else `.venv-server` here, above, or beside this one."""
+    named = os.environ.get(f"{PREFIX}SERVER_ENV")
+    if named:
+        return Path(named).absolute()
+    working = Path.cwd()
+    beside = [*(folder / ".venv-server" for folder in (working, *working.parents)), Path(sys.prefix).parent]
+    beside[-1] = beside[-1] / ".venv-server"
+    return next((path for path in beside if (path / "bin" / "python3").exists()), beside[0])
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Settings of one server. Every field can also be set as AURALSAM2_<FIELD> (see `from_environment`)."""
+
+    build: Path
+    # Where gRPC listens. The embedded server release has published security holes: beyond loopback only on request.
+    host: str = "127.0.0.1"
+    grpc_port: int = 8001
+    metrics_port: int = 8002
+    # Where metrics listen; None: this machine alone. In a container: the network in which Prometheus asks for them.
+    metrics_host: str | None = None
+    http_port: int | None = None
+    # Where the supervisor's own metrics are served, beside the server's and at the same address; None: nowhere.
+    exporter_port: int | None = None
+    server_env: Path = field(default_factory=find_server_env)
+    # Home of an installed server, as /opt/tritonserver in NVIDIA's image; None: the embedded server of server_env.
+    tritonserver: Path | None = None
+    # Where engines keep what they compiled, as the stages are told under the same name; None: in the build.
+    cache_dir: Path | None = None
+    model: str = "auralsam2"
+    # The stages of a clip run one after the other, so each may use every core.
+    num_threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    # Shared memory of each stage at its start, and the least it grows by. It never shrinks.
+    shm_default_byte_size: int = 4 << 20
+    shm_growth_byte_size: int = 4 << 20
+    # Of interactive sessions; None: as the build says (16 sessions, 3 GiB, 600 s).
+    max_sessions: int | None = None
+    max_session_bytes: int | None = None
+    session_idle_timeout_s: float | None = None
+    # Which starts wait for the golden clip: "always" all, "once" those before which something has changed.
+    golden_at_start: str = "once"
+    ready_timeout_s: float = 300.0
+    drain_timeout_s: float = 30.0
+    poll_interval_s: float = 0.5
+    canary_interval_s: float = 5.0
+    # A call that stands still for longer than this, and for ten golden calls, is held to hang.
+    canary_timeout_s: float = 20.0
+    restart_limit: int = 5
+    restart_window_s: float = 600.0
+    restart_backoff_s: float = 0.5
+    restart_backoff_max_s: float = 8.0
+
+    def __post_init__(self) -> None:
+        # Paths may come as text; the server has a working folder of its own, so it needs them absolute.
+        object.__setattr__(self, "build", Path(self.build).absolute())
+        object.__setattr__(self, "server_env", Path(self.server_env).absolute())
+        for name in ("tritonserver", "cache_dir"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)).absolute())
+        self._check_address("host", self.host)
+        if self.metrics_host is not None:
+            self._check_address("metrics_host", self.metrics_host)
+        ports = {"grpc_port": self.grpc_port, "metrics_port": self.metrics_port}
+        for name in ("http_port", "exporter_port"):
+            if getattr(self, name) is not None:
+                ports[name] = getattr(self, name)
+        for name, port in ports.items():
+            self._check_range(name, port, 1, 65535)
+        for name, port in ports.items():
+            twin = next((other for other, value in ports.items() if value == port and other != name), None)
+            if twin is not None:
+                raise ConfigError(f"{name} and {twin} are both {port}; each needs a port of its own. Change one.")
+        if not self.model:
+            raise ConfigError("model = ''; must be the public name of the ensemble. Leave it out for 'auralsam2'.")
+        self._check_range("num_threads", self.num_threads, 1, 1024)
+        # 64 MiB for every stage is more than any clip starts with; a typing error would fill /dev/shm.
+        for name in ("shm_default_byte_size", "shm_growth_byte_size"):
+            self._check_range(name, getattr(self, name), 1 << 20, 1 << 30)
+        for name, low, high in SESSION_LIMITS:
+            if getattr(self, name) is not None:
+                self._check_range(name, getattr(self, name), low, high)
+        if self.golden_at_start not in GOLDEN_AT_START:
+            raise ConfigError(
+                f"golden_at_start = {self.golden_at_start!r}; must be {' or '.join(GOLDEN_AT_START)}. Correct it, or"
+                " leave it out."
+            )
+        self._check_range("drain_timeout_s", self.drain_timeout_s, 0, 3600)
+        for name in ("ready_timeout_s", "canary_interval_s", "canary_timeout_s", "restart_window_s"):
+            self._check_range(name, getattr(self, name), 0.1, 86400)
+        for name in ("poll_interval_s", "restart_backoff_s", "restart_backoff_max_s"):
+            self._check_range(name, getattr(self, name), 0.01, 600)
+        self._check_range("restart_limit", self.restart_limit, 0, 1000)
+
+    def _check_address(self, name: str, host: str) -> None:
+        try:
+            ipaddress.IPv4Address(_numeric(host))
+        except ValueError as error:
+            raise ConfigError(
+                f"{name} = {host!r}; must be an IPv4 address of this machine: 127.0.0.1 for this machine alone, "
+                "0.0.0.0 for all who can reach it."
+            ) from error
+
+    def _check_range(self, name: str, value: float, low: float, high: float) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ConfigError(f"{name} = {value!r}; must be {low} to {high}. Correct it, or leave it out.")
+
+    @property
+    def is_loopback(self) -> bool:
+        return ipaddress.IPv4Address(_numeric(self.host)).is_loopback
+
+    @property
+    def local_host(self) -> str:
+        """Where HTTP listens: always this machine alone."""
+        return self.host if self.is_loopback else "127.0.0.1"
+
+    @property
+    def metrics_address(self) -> str:
+        return self.local_host if self.metrics_host is None else self.metrics_host
+
+    @property
+    def own_host(self) -> str:
+        """The address under which this machine reaches its own gRPC port."""
+        return _reached(self.host)
+
+    @property
+    def grpc_url(self) -> str:
+        return f"{self.own_host}:{self.grpc_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://{_reached(self.metrics_address)}:{self.metrics_port}/metrics"
+
+    @property
+    def models(self) -> Path:
+        return self.build / "models"
+
+    @property
+    def cache(self) -> Path:
+        return self.build / "cache" if self.cache_dir is None else self.cache_dir
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **given: Any) -> "ServerConfig":
+        """Make a config from AURALSAM2_<FIELD> variables; what is given here wins over them.
+
+        Raises: ConfigError when a variable cannot be parsed, or no build is named.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            text = environ.get(PREFIX + item.name.upper())
+            if item.name not in given and text is not None:
+                values[item.name] = _parse(PREFIX + item.name.upper(), text, str(item.type))
+        values.update(given)
+        if "build" not in values:
+            raise ConfigError(
+                f"No build folder is named. Give one with --build or {PREFIX}BUILD; `auralsam2 export` makes it."
+            )
+        return cls(**values)
+
+
+def _numeric(host: str) -> str:
+    return "127.0.0.1" if host == "localhost" else host
+
+
+def _reached(host: str) -> str:
+    """The address under which this machine reaches its own port that listens at `host`."""
+    return "127.0.0.1" if ipaddress.IPv4Address(_numeric(host)).is_unspecified else host
+
+
+def _parse(name: str, text: str, kind: str) -> object:
+    readers = {"int": int, "int | None": int, "float": float, "float | None": float, "str": str, "str | None": str}
+    if "Path" in kind:
+        if not text:
+            raise ConfigError(f"{name} = ''; must be a path. Unset it for the default.")
+        return Path(text)
+    wanted = "a whole number" if kind.startswith("int") else "a number"
+    # `item.type` is the class itself, or text for a union.
+    for key, reader in readers.items():
+        if kind in (key, f"<class '{key}'>"):
+            try:
+                return reader(text)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{name} = {text!r}; must be {wanted}. Correct it, or unset it for the default."
+                ) from error
+    raise AssertionError(f"no reader for a field of type {kind}")

@@ -1,0 +1,199 @@
+"""What the server's own metrics page cannot say, for Prometheus: who serves, its memory, its restarts.
+
+The supervisor runs it beside the server, so that it answers while the server is down, too.
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+from wsgiref.simple_server import WSGIServer
+
+import psutil
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from auralsam2_client.errors import ConfigError, ServerFault, ServerUnavailable
+from auralsam2_client.version import __version__
+from service.builds.manifest import read_manifest
+from service.monitoring.metrics import read_page, total
+from service.server.config import PREFIX, ServerConfig
+from service.server.guardian import shared_memory_of
+
+FPS_WINDOW_S = 10.0
+_STAGE_FOLDER = re.compile(r"/([^/]+)/\d+/model\.py$")
+_HASH_IN_SENTENCE = re.compile(r"\b[0-9a-f]{8,64}\b")
+
+
+@dataclass(frozen=True)
+class ProcessUse:
+    """What one process of the service holds."""
+
+    name: str  # server, a stage, or supervisor
+    resident_bytes: int
+    open_files: int
+
+
+class Watched(Protocol):
+    """What the exporter asks of a supervisor."""
+
+    config: ServerConfig
+
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def server_pid(self) -> int | None: ...
+
+    @property
+    def mark(self) -> str | None: ...
+
+
+class Exporter:
+    """Serves a supervisor's metrics over HTTP; a context manager. Without `exporter_port` it does nothing."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._server: WSGIServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> "Exporter":
+        config = self._watched.config
+        if config.exporter_port is not None:
+            registry = CollectorRegistry()
+            registry.register(SupervisorCollector(self._watched))
+            try:
+                self._server, self._thread = start_http_server(
+                    config.exporter_port, addr=config.metrics_address, registry=registry
+                )
+            except OSError as error:
+                raise ConfigError(
+                    f"Port {config.exporter_port} (exporter_port) cannot be used: {error.strerror}. End what holds it,"
+                    f" or take another with --exporter-port or {PREFIX}EXPORTER_PORT."
+                ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join(5)
+
+
+class SupervisorCollector(Collector):
+    """Reads everything anew at each scrape; what cannot be read is left out."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._build = build_labels(watched.config.build)
+        self._frames: deque[tuple[float, float]] = deque()
+        self._lock = threading.Lock()
+
+    def collect(self) -> Iterator[Metric]:
+        watched = self._watched
+        build = GaugeMetricFamily(
+            "auralsam2_build_info", "What is served; the value is always 1", labels=list(self._build)
+        )
+        build.add_metric(list(self._build.values()), 1)
+        yield build
+        yield GaugeMetricFamily(
+            "auralsam2_ready", "Whether processes and last golden clip were well", value=int(watched.ready)
+        )
+        restarts = CounterMetricFamily("auralsam2_restarts", "Faults that led to a restart, by kind", labels=["reason"])
+        for reason in sorted({"process", "canary", "answer", "start", *watched.counts}):
+            restarts.add_metric([reason], watched.counts.get(reason, 0))
+        yield restarts
+        memory = GaugeMetricFamily("auralsam2_memory_bytes", "Resident memory by process", labels=["process"])
+        files = GaugeMetricFamily("auralsam2_open_files", "Open file descriptors by process", labels=["process"])
+        for use in processes(watched.server_pid):
+            memory.add_metric([use.name], use.resident_bytes)
+            files.add_metric([use.name], use.open_files)
+        yield from (memory, files)
+        if watched.mark is not None:
+            held = shared_memory_bytes(watched.mark)
+            yield GaugeMetricFamily("auralsam2_shared_memory_bytes", "Shared memory of the stages", value=held)
+        rate = self._frames_per_second()
+        if rate is not None:
+            yield GaugeMetricFamily(
+                "auralsam2_frames_per_second", f"Answered frames a second over {FPS_WINDOW_S:.0f} s", value=rate
+            )
+
+    def _frames_per_second(self) -> float | None:
+        """The mean over the window, or over the time since the first scrape; None at the first and while down."""
+        try:
+            found = total(read_page(self._watched.config.metrics_url, timeout_s=1), "auralsam2_frames_total")
+        except (ServerUnavailable, ServerFault):
+            return None
+        with self._lock:
+            now = time.monotonic()
+            if self._frames and found < self._frames[-1][1]:
+                self._frames.clear()  # the server was started anew
+            self._frames.append((now, found))
+            while len(self._frames) > 2 and self._frames[1][0] <= now - FPS_WINDOW_S:
+                self._frames.popleft()
+            since, before = self._frames[0]
+        return (found - before) / (now - since) if now > since else None
+
+
+def build_labels(build: Path) -> dict[str, str]:
+    """What a build is, as labels. Raises: ConfigError when it has no manifest."""
+    manifest = read_manifest(build)
+    text = (build / "manifest.json").read_bytes()
+    checkpoint = json.loads(text).get("checkpoint_sha256")
+    if not checkpoint:
+        named = _HASH_IN_SENTENCE.search(manifest.weights)
+        checkpoint = named[0] if named else ""
+    return {
+        "version": __version__,
+        "preset": manifest.preset,
+        "image_size": str(manifest.image_size),
+        "num_frames": str(manifest.num_frames),
+        "target": manifest.target,
+        "engine": manifest.engine,
+        "precision": manifest.precision,
+        "checkpoint": checkpoint[:12],
+        "artefact": hashlib.sha256(text).hexdigest()[:12],
+    }
+
+
+def processes(server_pid: int | None) -> list[ProcessUse]:
+    """The server and its stages, with what they hold now; those that are gone are left out."""
+    if server_pid is None:
+        return []
+    found: list[ProcessUse] = []
+    with contextlib.suppress(psutil.Error):
+        server = psutil.Process(server_pid)
+        for process in (server, *server.children()):
+            with contextlib.suppress(psutil.Error):
+                found.append(ProcessUse(_role(process, server_pid), process.memory_info().rss, process.num_fds()))
+    return found
+
+
+def _role(process: psutil.Process, server_pid: int) -> str:
+    if process.pid == server_pid:
+        return "server"
+    stage = next((match[1] for word in process.cmdline() if (match := _STAGE_FOLDER.search(word))), None)
+    return stage or "other"
+
+
+def shared_memory_bytes(mark: str) -> int:
+    """Bytes of the regions of one launch that are really used."""
+    held = 0
+    for path in shared_memory_of(mark):
+        with contextlib.suppress(OSError):
+            held += 512 * path.stat().st_blocks
+    return held

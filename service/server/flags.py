@@ -1,0 +1,113 @@
+"""The server's command line: everything closed that a clip does not need, for whichever release is started."""
+
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Sequence
+
+from auralsam2_client.errors import ConfigError
+from service.server.config import ServerConfig
+from service.server.runtime import Program
+
+# Everything but health, metadata and inference. A fence rather than a lock: the key shows in the list of processes.
+RESTRICTED = "shared-memory,model-repository,model-config,logging,trace,statistics"
+# Fences of what only some servers have, by release (client shared memory has a switch since 26.04) or by how they were
+# made (the rest). A flag that a server does not know ends it; what it does not list it does not have, or cannot close.
+OPTIONAL_FENCES = (
+    "--allow-client-shm=false",
+    "--allow-sagemaker=false",
+    "--allow-vertex-ai=false",
+    "--trace-config=level=off",
+)
+# Prose below a flag is indented by a tab, and may name others.
+_FLAG = re.compile(r"^ *(--[a-z][a-z0-9-]*)", re.MULTILINE)
+
+
+def known_flags(program: Program, variables: dict[str, str]) -> frozenset[str]:
+    """The flags that a server says it knows, as "--id". Raises: ConfigError when it does not run, or lists none."""
+    try:
+        answer = subprocess.run(
+            [program.tritonserver, "--help"],
+            env=variables,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ConfigError(f"{program.tritonserver} does not run: {error}. Run `auralsam2 doctor`.") from error
+    found = frozenset(_FLAG.findall(answer.stdout + answer.stderr))
+    if "--model-repository" not in found:
+        words = (answer.stderr or answer.stdout).strip().splitlines() or [f"exit {answer.returncode}"]
+        raise ConfigError(
+            f"{program.tritonserver} --help lists no flags, so it is no server that can be started here:"
+            f" {words[-1][:300]}. Run `auralsam2 doctor`."
+        )
+    return found
+
+
+def command_line(
+    program: Program,
+    config: ServerConfig,
+    mark: str,
+    known: frozenset[str],
+    *,
+    python_stages: bool,
+    memory_flags: Sequence[str],
+) -> list[str]:
+    """The server's program and flags.
+
+    Args:
+        mark: names the run's shared memory.
+        known: from `known_flags`; only optional fences are left out by it.
+        python_stages: whether the python backend is served, which has settings of its own.
+        memory_flags: of `GpuMemory`; none on a CPU.
+    """
+    key = secrets.token_hex(16)
+    http = ["--allow-http=false"]
+    if config.http_port is not None:
+        http = [
+            "--allow-http=true",
+            f"--http-address={config.local_host}",
+            f"--http-port={config.http_port}",
+            "--reuse-http-port=false",
+            f"--http-restricted-api={RESTRICTED}:auralsam2-key={key}",
+        ]
+    python = [
+        f"--backend-config=python,shm-default-byte-size={config.shm_default_byte_size}",
+        f"--backend-config=python,shm-growth-byte-size={config.shm_growth_byte_size}",
+        f"--backend-config=python,shm-region-prefix-name={mark}",
+    ]
+    return [
+        os.fspath(program.tritonserver),
+        f"--model-repository={config.models}",
+        f"--backend-directory={program.backends}",
+        "--model-control-mode=none",
+        "--exit-on-error=true",
+        "--strict-readiness=true",
+        "--disable-auto-complete-config",
+        "--model-load-retry-count=0",
+        *http,
+        "--allow-grpc=true",
+        f"--grpc-address={config.host}",
+        f"--grpc-port={config.grpc_port}",
+        "--reuse-grpc-port=false",
+        "--allow-metrics=true",
+        f"--metrics-address={config.metrics_address}",
+        f"--metrics-port={config.metrics_port}",
+        f"--grpc-restricted-protocol={RESTRICTED}:auralsam2-key={key}",
+        "--grpc-keepalive-time=60000",
+        "--grpc-keepalive-timeout=10000",
+        "--grpc-max-connection-age=600000",
+        # Longer than any call: one that is under way when its connection grows old is still answered.
+        "--grpc-max-connection-age-grace=600000",
+        "--grpc-infer-response-compression-level=none",
+        # A little longer than the launcher waits, so that the launcher has the last word.
+        f"--exit-timeout-secs={int(config.drain_timeout_s) + 5}",
+        "--log-verbose=0",
+        *(fence for fence in OPTIONAL_FENCES if fence.split("=")[0] in known),
+        *(python if python_stages else []),
+        *memory_flags,
+    ]

@@ -1,0 +1,96 @@
+"""What comes before a start: the build and this machine are proven to fit each other, and the server is chosen."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from auralsam2_client.errors import ConfigError
+from service.builds.engine_check import check_engine_caches, check_engines
+from service.builds.golden import Golden
+from service.builds.gpu_memory import plan_memory
+from service.builds.gpus import require_gpus
+from service.builds.manifest import Manifest, read_manifest, verify_files
+from service.server.config import PREFIX, ServerConfig
+from service.server.flags import command_line, known_flags
+from service.server.installed_server import installed_home, installed_program, installed_version
+from service.server.runtime import embedded_program, environment, find_runtime
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """A build that may be served, and how. `notes` are lines for the log."""
+
+    config: ServerConfig
+    manifest: Manifest
+    golden: Golden
+    memory_flags: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def python_stages(self) -> bool:
+        return self.manifest.backend == "python"
+
+    def command(self, folder: Path, mark: str) -> tuple[list[str], dict[str, str]]:
+        """The server's command line and its variables.
+
+        Args:
+            folder: of this run; the embedded server's backends are laid out in it.
+            mark: of this run.
+        Raises: ConfigError naming the part of the server that is missing, or why it does not run.
+        """
+        config = self.config
+        if config.tritonserver is None:
+            program = embedded_program(find_runtime(config.server_env), folder)
+        else:
+            program = installed_program(config.tritonserver, self.manifest.backend, config.server_env)
+        variables = environment(program, config, mark)
+        known = known_flags(program, variables)
+        flags = command_line(
+            program, config, mark, known, python_stages=self.python_stages, memory_flags=self.memory_flags
+        )
+        return flags, variables
+
+
+def plan_launch(config: ServerConfig) -> LaunchPlan:
+    """Prove that a build can be served here. What is told at once comes before the hashes of gigabytes.
+
+    Raises: ConfigError naming what is missing or does not fit, and the way out.
+    """
+    manifest = read_manifest(config.build)
+    home = installed_home(config, manifest)
+    memory_flags: list[str] = []
+    notes = []
+    if home is not None:
+        installed_program(home, manifest.backend, config.server_env)
+        notes.append(f"serving with Triton Inference Server {installed_version(home)} of {home}")
+    if manifest.needs_gpu:
+        gpus = require_gpus(manifest.target)
+        if manifest.target == "tensorrt":
+            check_engines(config.build, gpus)
+        check_engine_caches(config.models)
+        memory = plan_memory(config.models)
+        memory_flags = memory.flags(gpus)
+        notes.append(f"serving on {', '.join(map(str, gpus))}: {memory}")
+    verify_files(config.build, manifest)
+    golden = Golden.load(config.build)
+    if not config.is_loopback:
+        holes = " and published security holes" if home is None else ""
+        notes.append(
+            f"Warning: gRPC listens on {config.host}, beyond this machine. This server release has no "
+            f"authentication{holes}: let only a gateway of yours reach it."
+        )
+    return LaunchPlan(config, manifest, golden, tuple(memory_flags), tuple(notes))
+
+
+def make_cache(config: ServerConfig, sink: Callable[[str], None]) -> None:
+    """The folder in which engines keep what they compiled. Raises: ConfigError when it cannot be made."""
+    way_out = f"Name a folder that this user can write with --cache-dir or {PREFIX}CACHE_DIR."
+    try:
+        config.cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{config.cache} cannot be made ({error.strerror}); engines keep there what they compiled. {way_out}"
+        ) from error
+    if not os.access(config.cache, os.W_OK | os.X_OK):
+        sink(f"Warning: {config.cache} cannot be written, so that every start compiles anew. {way_out}")

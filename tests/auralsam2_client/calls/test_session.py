@@ -1,0 +1,200 @@
+"""A session at the client, without a server: what each round sends, and what is refused before it is sent."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from auralsam2_client.calls.segmentation import clip_with_prompts
+from auralsam2_client.calls.session import AsyncSession, Rounds, Session
+from auralsam2_client.calls.wire import OUTPUTS, USUAL_OUTPUTS, Arrays, Call, ClipShape, translate
+from auralsam2_client.errors import BadInput, ConfigError, ServerTimeout, ServerUnavailable, SessionEnded
+from auralsam2_client.prompts import Prompts
+from tests.service.toy import build_folder as toy
+
+T, S = toy.T, toy.S
+SHAPE = ClipShape(T, S, takes_prompts=True)
+FRAMES, AUDIO = toy.clip()
+CLICK = Prompts(points=[(3, 4, "+")])
+
+
+class Server:
+    """Stands for a client's way to the server: notes the calls, and answers or raises."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.failure: Exception | None = None
+        self.shape = SHAPE
+
+    def __call__(self, make: Callable[[ClipShape], Call], timeout_s: float | None) -> Arrays:
+        self.calls.append(make(self.shape))
+        if self.failure is not None:
+            raise self.failure
+        answer = dict(toy.expected(FRAMES, AUDIO)) | {"PROMPT_MODE": np.array([b"audio+points"], np.object_)}
+        return {name: answer[name] for name in self.calls[-1].outputs}  # type: ignore[misc]
+
+    async def later(self, make: Callable[[ClipShape], Call], timeout_s: float | None) -> Arrays:
+        return self(make, timeout_s)
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def session(server: Server) -> Session:
+    return Session(server, Rounds(FRAMES, AUDIO, True, "mean"), None)
+
+
+def names(call: Call) -> set[str]:
+    return set(call.tensors)
+
+
+def test_the_clip_goes_with_the_first_round_alone(server: Server, session: Session) -> None:
+    with session:
+        first = session.segment()
+        second = session.click(3, 4)
+    assert (first.mode, second.iou.shape) == ("audio+points", (T, 3))
+    start, click, end = server.calls
+    assert names(start) == {"FRAMES", "AUDIO", "STEP"}
+    assert names(click) == {"POINT_COORDS", "POINT_LABELS", "STEP"}
+    assert names(end) == set()
+    key = start.sequence["sequence_id"]
+    assert 0 < key < 2**63
+    assert start.sequence == {"sequence_id": key, "sequence_start": True}
+    assert click.sequence == {"sequence_id": key}
+    assert end.sequence == {"sequence_id": key, "sequence_end": True}
+    assert [call.tensors["STEP"].tolist() for call in (start, click)] == [[0], [1]]
+
+
+def test_a_click_for_its_frame_alone_says_so_and_propagate_does_not(server: Server, session: Session) -> None:
+    session.segment()
+    session.click(3, 4, propagate=False)
+    session.propagate()
+    _, click, propagate = server.calls
+    assert names(click) == {"POINT_COORDS", "POINT_LABELS", "STEP", "PROPAGATE"}
+    assert click.tensors["PROPAGATE"].tolist() == [0]
+    assert names(propagate) == {"STEP"}
+
+
+def test_a_round_without_an_answer_is_sent_again_as_the_same_round(server: Server, session: Session) -> None:
+    server.failure = ServerTimeout("late")
+    with pytest.raises(ServerTimeout):
+        session.segment(CLICK)
+    server.failure = None
+    session.segment(CLICK)
+    server.failure = ServerUnavailable("restarting")
+    with pytest.raises(ServerUnavailable):
+        session.click(5, 5)
+    server.failure = None
+    session.click(5, 5)
+    lost_start, start, lost, again = server.calls
+    assert names(lost_start) == names(start)
+    assert start.sequence["sequence_start"]
+    assert lost.tensors["STEP"].tolist() == again.tensors["STEP"].tolist() == [1]
+
+
+def test_after_its_end_nothing_is_sent(server: Server, session: Session) -> None:
+    session.segment()
+    session.close()
+    session.close()
+    with pytest.raises(SessionEnded, match=r"has ended. Open a new one with client.session"):
+        session.click(1, 1)
+    assert len(server.calls) == 2
+
+
+def test_a_session_that_was_never_used_sends_nothing(server: Server, session: Session) -> None:
+    with session:
+        pass
+    assert not server.calls
+
+
+def test_an_end_that_does_not_arrive_is_no_error(server: Server, session: Session) -> None:
+    session.segment()
+    server.failure = ServerUnavailable("gone")
+    session.close()
+
+
+@pytest.mark.parametrize("prompts", [Prompts(points=[(S, 1, "+")]), Prompts(points=[(1, 1, "+")], frame=T), Prompts()])
+@pytest.mark.parametrize("later", [False, True])
+def test_bad_prompts_are_refused_before_they_are_sent(
+    server: Server, session: Session, prompts: Prompts, later: bool
+) -> None:
+    if later:
+        session.segment()
+    before = len(server.calls)
+    with pytest.raises(BadInput):
+        session.segment(prompts)
+    assert len(server.calls) == before
+    session.click(1, 1)
+    assert server.calls[-1].tensors["STEP"].tolist() == [1 if later else 0]
+
+
+def test_a_build_without_prompts_has_no_sessions(server: Server, session: Session) -> None:
+    server.shape = ClipShape(T, S)
+    with pytest.raises(ConfigError, match="takes no prompts and has no sessions"):
+        session.segment()
+
+
+def test_two_sessions_have_two_numbers(server: Server) -> None:
+    for _ in range(2):
+        Session(server, Rounds(FRAMES, AUDIO, True, "mean"), None).segment()
+    first, second = server.calls
+    assert first.sequence["sequence_id"] != second.sequence["sequence_id"]
+
+
+def test_without_sound_and_with_another_rule(server: Server) -> None:
+    session = Session(server, Rounds(FRAMES, None, False, "mean"), None)
+    with pytest.raises(BadInput, match="nothing says what to segment"):
+        session.segment()
+    session.segment(CLICK)
+    session.segment(CLICK, combination="union")
+    first, second = server.calls
+    assert not first.tensors["AUDIO"].any()
+    assert not first.tensors["USE_AUDIO"].any()
+    assert second.tensors["COMBINATION"].tolist() == [2]
+    with pytest.raises(BadInput, match="combination"):
+        Rounds(FRAMES, AUDIO, True, "max")
+
+
+def test_the_same_in_asyncio(server: Server) -> None:
+    async def main() -> None:
+        async with AsyncSession(server.later, Rounds(FRAMES, AUDIO, True, "mean"), None) as session:
+            await session.segment()
+            assert (await session.click(3, 4, "-", frame=1)).mode == "audio+points"
+
+    asyncio.run(main())
+    start, click, end = server.calls
+    assert names(start) == {"FRAMES", "AUDIO", "STEP"}
+    assert click.tensors["PROMPT_FRAME"].tolist() == [1]
+    assert end.sequence["sequence_end"]
+
+
+def test_sound_alone_is_sent_as_it_always_was() -> None:
+    clip = clip_with_prompts(FRAMES, AUDIO, SHAPE, None, True, "mean")
+    assert (clip.prompts, clip.outputs) == ({}, USUAL_OUTPUTS)
+    assert "PROMPT_MODE" not in OUTPUTS
+    assert clip_with_prompts(FRAMES, AUDIO, SHAPE, None, True, "union").prompts == {}
+
+
+def test_no_audio_needs_use_audio_false() -> None:
+    with pytest.raises(BadInput, match="audio is None; give the windows"):
+        clip_with_prompts(FRAMES, None, SHAPE, CLICK, True, "mean")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "This session has ended: nobody used it for 600 s. Open a new session",
+        "inference request for sequence 7 to model 'auralsam2_session' must specify the START flag on the first",
+    ],
+)
+def test_a_session_that_the_server_does_not_know_has_its_own_error(text: str) -> None:
+    error: Any = InferenceServerException(text, status="StatusCode.INVALID_ARGUMENT")
+    assert isinstance(translate(error, url="here", timeout_s=1), SessionEnded)
+    other: Any = InferenceServerException("POINT_LABELS is 4", status="StatusCode.INVALID_ARGUMENT")
+    assert type(translate(other, url="here", timeout_s=1)) is BadInput

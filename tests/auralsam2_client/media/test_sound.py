@@ -1,0 +1,200 @@
+"""Down-mix, resampling and the windows each frame hears."""
+
+import math
+
+import numpy as np
+import pytest
+import soundfile
+
+from auralsam2_client.errors import BadInput
+from auralsam2_client.media.sound import (
+    HOP_SAMPLES,
+    SAMPLE_RATE,
+    WINDOW_SAMPLES,
+    StereoStream,
+    downmix_matrix,
+    to_stereo_16k,
+    windows,
+)
+from auralsam2_client.media.sound_reader import read_sound_file
+
+FIVE_ONE = ("FL", "FR", "FC", "LFE", "BL", "BR")
+
+
+def tone(hz: float, rate: int, seconds: float, channels: int = 1) -> np.ndarray:
+    wave = 0.5 * np.sin(2 * np.pi * hz * np.arange(round(rate * seconds)) / rate)
+    return np.repeat(wave[:, None], channels, axis=1).astype(np.float32)
+
+
+def ramp(num_samples: int) -> np.ndarray:
+    """A sound whose every value tells its own position."""
+    return np.repeat((np.arange(num_samples) / 2**20)[:, None], 2, axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])
+def test_a_tone_keeps_its_pitch_level_and_length_at_every_rate(rate):
+    sound = to_stereo_16k(tone(440.0, rate, 1.5), rate, 1)
+    assert sound.dtype == np.float32
+    assert abs(len(sound) - 24_000) <= 1
+    inside = sound[2_000:-2_000]
+    expected = tone(440.0, SAMPLE_RATE, 1.5, 2)[2_000 : 2_000 + len(inside)]
+    np.testing.assert_allclose(inside, expected, atol=2e-3)
+
+
+def test_mono_is_doubled_and_stereo_untouched():
+    mono = tone(300.0, SAMPLE_RATE, 0.2)
+    np.testing.assert_array_equal(to_stereo_16k(mono, SAMPLE_RATE, 1), np.repeat(mono, 2, axis=1))
+    stereo = np.concatenate([mono, -0.5 * mono], axis=1)
+    np.testing.assert_array_equal(to_stereo_16k(stereo, SAMPLE_RATE, ("FL", "FR")), stereo)
+
+
+def test_five_one_follows_itu_without_lfe():
+    matrix = downmix_matrix(FIVE_ONE)
+    total = 1 + 2 / math.sqrt(2)
+    half_power = 1 / math.sqrt(2) / total
+    expected = [[1 / total, 0], [0, 1 / total], [half_power] * 2, [0, 0], [half_power, 0], [0, half_power]]
+    np.testing.assert_allclose(matrix, expected, rtol=1e-6)
+    np.testing.assert_array_equal(matrix, downmix_matrix(6))
+
+
+@pytest.mark.parametrize("channels", range(1, 9))
+def test_full_scale_on_every_channel_cannot_clip(channels):
+    assert downmix_matrix(channels).sum(axis=0).max() == pytest.approx(1.0)
+
+
+def test_pieces_give_the_same_as_the_whole():
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (44_100, 2)).astype(np.float32)
+    stream = StereoStream(44_100, 2)
+    for piece in np.array_split(samples, 7):
+        stream.add(piece)
+    np.testing.assert_array_equal(stream.finish(), to_stereo_16k(samples, 44_100, 2))
+
+
+def test_overshoot_is_clipped_to_the_contract():
+    assert np.abs(to_stereo_16k(3 * tone(100.0, SAMPLE_RATE, 0.1), SAMPLE_RATE, 1)).max() == 1.0
+
+
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "nan"), (np.inf, "inf"), (20_000.0, "full scale")])
+def test_a_bad_sample_is_named(value, word):
+    samples = tone(100.0, SAMPLE_RATE, 1.0, 2)
+    samples[12_345, 1] = value
+    with pytest.raises(BadInput, match=rf"sample 12345 \(0.772 s\), channel 1.*{word}"):
+        to_stereo_16k(samples, SAMPLE_RATE, 2)
+
+
+@pytest.mark.parametrize(
+    ("rate", "layout", "words"),
+    [
+        (100, 2, "100 Hz"),
+        (16_000, 9, "9 channels"),
+        (16_000, ("AMBI0",), "AMBI0"),
+        (16_000, ("LFE",), "other than LFE"),
+    ],
+)
+def test_rates_and_layouts_out_of_range(rate, layout, words):
+    with pytest.raises(BadInput, match=words):
+        StereoStream(rate, layout)
+
+
+def test_empty_or_misshapen_samples():
+    with pytest.raises(BadInput, match=r"\[0, 2\]"):
+        to_stereo_16k(np.zeros((0, 2), np.float32), SAMPLE_RATE, 2)
+    with pytest.raises(BadInput, match=r"\[5, 2\]"):
+        to_stereo_16k(np.zeros((5, 2), np.float32), SAMPLE_RATE, 6)
+
+
+def test_sound_file_is_read_up_to_a_time(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(440.0, 48_000, 3.0, 2), 48_000, subtype="FLOAT")
+    assert abs(len(read_sound_file(path, until_s=2.0)) - 32_000) <= 1
+    assert abs(len(read_sound_file(path, until_s=99.0)) - 48_000) <= 1
+
+
+def test_sound_files_that_are_none(tmp_path):
+    with pytest.raises(BadInput, match=r"does not exist.*--silent"):
+        read_sound_file(tmp_path / "missing.wav", 1.0)
+    (tmp_path / "text.wav").write_text("not a sound")
+    with pytest.raises(BadInput, match=r"text\.wav cannot be read as sound"):
+        read_sound_file(tmp_path / "text.wav", 1.0)
+    soundfile.write(tmp_path / "empty.wav", np.zeros((0, 2), np.float32), 16_000)
+    with pytest.raises(BadInput, match=r"0 samples.*--silent"):
+        read_sound_file(tmp_path / "empty.wav", 1.0)
+
+
+def test_the_geometry_is_that_of_avsbench():
+    assert (SAMPLE_RATE, WINDOW_SAMPLES, HOP_SAMPLES) == (16_000, 15_600, 15_360)
+
+
+def test_windows_at_one_a_second_have_no_overlap():
+    sound = ramp(5 * SAMPLE_RATE)
+    heard = windows(sound, 5)
+    assert heard.samples.shape == (5, WINDOW_SAMPLES, 2)
+    assert heard.num_repeated == 0
+    for i in range(5):
+        np.testing.assert_array_equal(heard.samples[i], sound[HOP_SAMPLES * i : HOP_SAMPLES * i + WINDOW_SAMPLES])
+
+
+def test_a_later_clip_starts_at_its_own_second():
+    sound = ramp(10 * SAMPLE_RATE)
+    heard = windows(sound, 5, start_s=5.0)
+    assert heard.samples[0, 0, 0] == sound[5 * SAMPLE_RATE, 0]
+    assert heard.samples[4, 0, 0] == sound[5 * SAMPLE_RATE + 4 * HOP_SAMPLES, 0]
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "repeated"), [(HOP_SAMPLES * 2 + WINDOW_SAMPLES, 2), (HOP_SAMPLES * 2 + WINDOW_SAMPLES - 1, 3)]
+)
+def test_missing_windows_repeat_the_last_complete_one(num_samples, repeated):
+    heard = windows(ramp(num_samples), 5)
+    assert heard.num_repeated == repeated
+    last = 5 - repeated - 1
+    for i in range(last, 5):
+        np.testing.assert_array_equal(heard.samples[i], heard.samples[last])
+
+
+def test_a_clip_after_the_end_of_the_sound_hears_its_end():
+    sound = ramp(2 * SAMPLE_RATE)
+    heard = windows(sound, 3, start_s=10.0)
+    assert heard.num_repeated == 3
+    np.testing.assert_array_equal(heard.samples[2], sound[-WINDOW_SAMPLES:])
+
+
+def test_windows_at_other_rates_are_centred_and_stay_inside():
+    sound = ramp(4 * SAMPLE_RATE)
+    heard = windows(sound, 10, fps=2.0)
+    starts = np.rint(heard.samples[:, 0, 0].astype(np.float64) * 2**20).astype(int)
+    centred = [8_000 * i - WINDOW_SAMPLES // 2 for i in range(10)]
+    assert starts.tolist() == [min(max(start, 0), len(sound) - WINDOW_SAMPLES) for start in centred]
+    assert heard.num_repeated == 2  # frames at 4.0 and 4.5 s
+
+
+def test_silence_is_zeros():
+    heard = windows(None, 3)
+    assert heard.samples.shape == (3, WINDOW_SAMPLES, 2)
+    assert not heard.samples.any()
+    assert heard.num_repeated == 0
+
+
+def test_sound_shorter_than_one_window_names_both_lengths():
+    with pytest.raises(BadInput, match=r"15599 samples \(0.975 s\).*15600 \(0.975 s\).*--silent"):
+        windows(np.zeros((WINDOW_SAMPLES - 1, 2), np.float32), 5)
+    assert windows(np.zeros((WINDOW_SAMPLES, 2), np.float32), 5).num_repeated == 4
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_number_that_is_none_is_named(value):
+    sound = np.zeros((5 * SAMPLE_RATE, 2), np.float32)
+    sound[20_000, 1] = value
+    with pytest.raises(BadInput, match=r"sample 20000 \(1.250 s\), channel 1"):
+        windows(sound, 5)
+
+
+@pytest.mark.parametrize("bad", [{"num_frames": 0}, {"fps": 0.0}, {"fps": math.nan}, {"start_s": -1.0}])
+def test_windows_arguments_out_of_range(bad):
+    with pytest.raises(BadInput, match="must be at least 1, above 0 and at least 0"):
+        windows(np.zeros((SAMPLE_RATE, 2), np.float32), **{"num_frames": 5, **bad})
+
+
+def test_windows_need_two_channels():
+    with pytest.raises(BadInput, match=r"\[16000, 1\]"):
+        windows(np.zeros((SAMPLE_RATE, 1), np.float32), 1)

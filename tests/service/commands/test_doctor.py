@@ -1,0 +1,183 @@
+import re
+import socket
+import sys
+import venv
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from auralsam2_client.errors import ConfigError
+from service.commands import doctor
+from service.server.config import ServerConfig
+from service.server.runtime import find_runtime
+from tests.service.toy import build_folder as toy
+from tests.service.toy.installed import card, on_path, program, without_smi, write_gpu_build, write_home, write_smi
+from tests.service.toy.running import free_ports
+
+
+def names(findings: list[doctor.Finding]) -> dict[str, doctor.Finding]:
+    return {finding.name: finding for finding in findings}
+
+
+def test_this_machine_can_serve(tmp_path: Path) -> None:
+    ports = tuple(free_ports(2))
+    found = names(doctor.examine(toy.write(tmp_path / "build"), ports=ports))
+    for name in ("python", "server environment", "numpy of the server", "engine", "tritonserver", "build", "video"):
+        assert found[name].ok, found[name]
+    for port in ports:
+        assert found[f"port {port}"].ok
+    assert "toy-32-t2" in found["build"].found
+    assert {"shared memory", "cpu", "torch", "sam2", "onnx"} <= set(found)
+
+
+def test_whatever_is_missing_has_a_fix(tmp_path: Path) -> None:
+    findings = doctor.examine(tmp_path / "build", tmp_path / "env", ports=tuple(free_ports(1)))
+    found = names(findings)
+    assert not found["server environment"].ok
+    assert not found["tritonserver"].ok
+    assert not found["build"].ok
+    for finding in findings:
+        assert finding.ok or finding.fix, finding
+
+
+def test_every_command_that_a_fix_names_exists(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[3]
+    targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE))
+    # The texts themselves, since a machine shows only some of them.
+    for module in ("commands/doctor", "server/runtime"):
+        text = (root / "service" / f"{module}.py").read_text()
+        named = set(re.findall(r"make ([a-z0-9-]+)[`.,\"]", text))
+        assert "setup" in named
+        assert named <= targets
+
+
+def test_nothing_is_imported_to_look_for_it() -> None:
+    before = set(sys.modules)
+    doctor.check_export_packages()
+    assert not {"torch", "sam2", "onnx"} & (set(sys.modules) - before)
+
+
+def test_a_port_in_use_is_seen() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert not doctor.check_port(taken.getsockname()[1]).ok
+
+
+@pytest.mark.parametrize(("version", "ok"), [("1.26.4", True), ("2.2.0", False), (None, False)])
+def test_numpy_2_of_the_server_is_found(monkeypatch: pytest.MonkeyPatch, version: str | None, ok: bool) -> None:
+    record: dict[str, Any] = {
+        "version": "3.11.7",
+        "packages": {"numpy": version, "openvino": None, "onnxruntime": None},
+    }
+    monkeypatch.setattr(doctor, "probe", lambda server_env: record)
+    found = names(doctor.check_server_env(Path("/env")))
+    assert found["numpy of the server"].ok is ok
+    assert not found["engine"].ok
+
+
+def test_small_shared_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=64 << 20))
+    finding = doctor.check_shared_memory()
+    assert not finding.ok
+    assert "64 MiB" in finding.found
+    assert "--shm-size" in finding.fix
+
+
+def test_cpu_features_are_read(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor : 0\nflags\t\t: fpu avx2 avx512f avx512_bf16\n")
+    finding = doctor.check_cpu(cpuinfo)
+    assert finding.ok
+    assert "bfloat16" in finding.found
+    assert "int8" not in finding.found
+    assert not doctor.check_cpu(tmp_path / "none").ok
+
+
+def test_what_a_machine_without_gpu_lacks_stops_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", without_smi())
+    monkeypatch.delenv("AURALSAM2_TRITONSERVER", raising=False)
+    found = names(doctor.examine(tmp_path / "build", tmp_path / "env", ports=()))
+    for name in ("NVIDIA's server", "gpu"):
+        assert not found[name].ok
+        # Needed for one thing, not for all: the command ends well.
+        assert found[name].needed_for == "serving on GPUs"
+    assert "AURALSAM2_TRITONSERVER" in found["NVIDIA's server"].fix
+    assert found["gpu"].found == "none seen"
+
+
+def test_an_installed_server_is_told_with_version_and_backends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    home = write_home(tmp_path / "home", "onnxruntime")
+    monkeypatch.setenv("AURALSAM2_TRITONSERVER", str(home))
+    finding = names(doctor.examine(tmp_path / "build", tmp_path / "env", ports=()))["NVIDIA's server"]
+    assert not finding.ok
+    assert finding.found == f"2.72.0 in {home}; backends: onnxruntime, python; lacks tensorrt"
+    (home / "backends" / "tensorrt").mkdir()
+    finding = doctor.check_installed_server(home)
+    assert finding.ok
+    assert finding.found.endswith("backends: onnxruntime, python, tensorrt")
+
+
+def test_an_installed_server_that_does_not_run_is_quoted(tmp_path: Path) -> None:
+    finding = doctor.check_installed_server(tmp_path)
+    assert not finding.ok
+    assert str(tmp_path / "bin" / "tritonserver") in finding.found
+    home = write_home(tmp_path / "home")
+    program(home / "bin" / "tritonserver", "#!/bin/sh\necho libcudart.so.13: not found >&2\nexit 127\n")
+    finding = doctor.check_installed_server(home)
+    assert not finding.ok
+    assert "libcudart.so.13" in finding.found
+
+
+def test_cards_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", on_path(write_smi(tmp_path, card(), card(1, "NVIDIA H200", "9.0"))))
+    finding = doctor.check_gpus()
+    assert finding.ok
+    assert finding.found == "NVIDIA L4 (compute capability 8.9), NVIDIA H200 (compute capability 9.0)"
+
+
+def test_builders_of_engines_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    found = names(doctor.check_engine_packages())
+    assert set(found) == {"tensorrt", "tensorrt_rtx"}
+    for name, target in (("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")):
+        assert not found[name].ok
+        assert found[name].fix.startswith(f"pip install {target}")
+        assert found[name].needed_for == f"export --target {target}"
+
+
+def test_engines_of_another_card_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    build = write_gpu_build(tmp_path / "build", "tensorrt")
+    monkeypatch.setenv("PATH", on_path(write_smi(tmp_path, card())))
+    assert doctor.check_build(build).ok
+    monkeypatch.setenv("PATH", on_path(write_smi(tmp_path, card(name="NVIDIA T4", capability="7.5"))))
+    finding = doctor.check_build(build)
+    assert not finding.ok
+    assert "was built for NVIDIA L4" in finding.found
+
+
+def test_a_server_that_does_not_load_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "tritonserver"
+    program.write_text("#!/bin/sh\necho error while loading shared libraries: libfoo >&2\nexit 127\n")
+    program.chmod(0o755)
+    runtime = SimpleNamespace(tritonserver=program, stub=program, library_dirs=(), packages={})
+    monkeypatch.setattr(doctor, "find_runtime", lambda server_env: runtime)
+    finding = doctor.check_server(tmp_path)
+    assert not finding.ok
+    assert "libfoo" in finding.found
+
+
+def test_the_runtime_of_this_machine_is_found_whole() -> None:
+    runtime = find_runtime(ServerConfig(Path("build")).server_env)
+    assert runtime.stub.parent.name == ".".join(runtime.python_version.split(".")[:2])
+    assert list(runtime.library_dirs[0].glob("libpython3*.so.1.0"))
+
+
+def test_an_environment_without_the_server_is_named(tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    with pytest.raises(ConfigError, match="nvidia-pytriton"):
+        find_runtime(tmp_path / "env")

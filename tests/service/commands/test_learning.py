@@ -1,0 +1,137 @@
+"""`auralsam2 train` and `auralsam2 evaluate`: figures in a table and a file, the server against the network, faults."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from auralsam2 import AuralSAM2
+from auralsam2.parity_weights import parity_state
+from service.commands.cli import app
+
+# The figures through the server may differ from the network's own by this much.
+MAX_DIFFERENCE = 0.002
+CLIPS = 12
+
+
+def run(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def figures(path: Path) -> dict[tuple[str, str], dict[str, float]]:
+    record = json.loads(path.read_text())
+    return {(split["split"], name): score for split in record["splits"] for name, score in split["scores"].items()}
+
+
+@pytest.fixture(scope="module")
+def in_process(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, float]]:
+    path = tmp_path_factory.mktemp("figures") / "in_process.json"
+    result = run("evaluate", "--clips", str(CLIPS), "-o", path)
+    assert result.exit_code == 0, result.output
+    for word in ("single", "multi", "unseen", "first", "iou_occlusion", "M_J", "M_F", "shipped weights"):
+        assert word in result.output
+    return figures(path)
+
+
+def test_every_split_and_read_out_has_its_figures(in_process: dict[tuple[str, str], dict[str, float]]) -> None:
+    wanted = {(s, r) for s in ("single", "multi", "unseen") for r in ("first", "iou", "iou_occlusion")}
+    assert set(in_process) == wanted
+    assert all(0 <= score["mean_jaccard"] <= 1 and 0 <= score["mean_f_score"] <= 1 for score in in_process.values())
+
+
+def test_the_server_gives_the_networks_figures(
+    served_compact: Any, in_process: dict[tuple[str, str], dict[str, float]], tmp_path: Path
+) -> None:
+    url = served_compact.config.grpc_url
+    result = run("evaluate", "--through-server", "--url", url, "--clips", str(CLIPS), "-o", tmp_path / "served.json")
+    assert result.exit_code == 0, result.output
+    served = figures(tmp_path / "served.json")
+    for key, score in in_process.items():
+        assert served[key]["mean_jaccard"] == pytest.approx(score["mean_jaccard"], abs=MAX_DIFFERENCE), key
+        assert served[key]["mean_f_score"] == pytest.approx(score["mean_f_score"], abs=MAX_DIFFERENCE), key
+
+
+def test_a_server_is_started_on_a_build_where_no_url_is_given(compact_build: Path, tmp_path: Path) -> None:
+    out = tmp_path / "served.json"
+    result = run(
+        "evaluate", "--through-server", "--build", compact_build, "--split", "multi", "--clips", "1", "-o", out
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(out.read_text())["model"] == f"server on {compact_build}"
+
+
+def test_a_folder_in_avsbench_layout(folders: Any, tmp_path: Path) -> None:
+    root = folders.write_avsbench(tmp_path / "avs", {"v1s": ["a"], "v1m": ["b", "c"]})
+    arguments = ["--data", root, "--split", "v1s", "--split", "v1m", "--sound", "silent", "-o", tmp_path / "r.json"]
+    result = run("evaluate", *arguments)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert [(s["split"], s["num_clips"], s["num_frames"]) for s in record["splits"]] == [("v1s", 1, 5), ("v1m", 2, 10)]
+    assert record["sound"] == "silent"
+
+
+def test_clips_of_another_length_than_the_servers(served_compact: Any, folders: Any, tmp_path: Path) -> None:
+    folders.write_avsbench(tmp_path, {"v2": []})
+    folders.write_clip(tmp_path / "v2" / "long", num_frames=10)
+    with (tmp_path / "metadata.csv").open("a") as table:
+        table.write("x,long,0,10,piano,test,v2\n")
+    url = served_compact.config.grpc_url
+    result = run("evaluate", "--data", tmp_path, "--split", "v2", "--through-server", "--url", url)
+    assert result.exit_code == 2
+    assert "10 frames, but the server takes clips of 5. Export a build with --num-frames 10" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--data", "nowhere"], 2, "nowhere: no metadata.csv"),
+        (["--layout", "coco", "--data", "nowhere"], 2, "layout 'coco' is unknown"),
+        (["--split", "triple"], 2, "split 'triple' is unknown"),
+        (["--clips", "0"], 2, "clips = 0"),
+        (["--sound", "loud", "--clips", "2"], 2, "sound 'loud' is unknown"),
+        (["--preset", "hiera_tiny"], 3, "no weights are shipped"),
+        (["--checkpoint", "nowhere.pth"], 3, "nowhere.pth: no such file"),
+    ],
+)
+def test_what_cannot_be_judged_is_named(arguments: list[str], code: int, words: str, tmp_path: Path) -> None:
+    result = run("evaluate", *arguments, "-o", tmp_path / "r.json")
+    assert result.exit_code == code, result.output
+    assert words in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_a_faulty_clip_is_named_with_its_file(folders: Any, tmp_path: Path) -> None:
+    root = folders.write_avsbench(tmp_path, {"v1m": ["a"]})
+    (root / "v1m" / "a" / "labels_rgb" / "2.png").write_bytes(b"broken")
+    result = run("evaluate", "--data", root, "--split", "v1m", "-o", tmp_path / "r.json")
+    assert result.exit_code == 2
+    assert "2.png: not a readable PNG or JPEG" in result.output
+
+
+def test_a_checkpoint_of_another_preset(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.pth"
+    torch.save(parity_state(AuralSAM2.from_preset("hiera_tiny", 224), 51), path)
+    result = run("evaluate", "--checkpoint", path, "--clips", "1")
+    assert result.exit_code == 3
+    assert "Is it a checkpoint of another preset?" in result.output
+
+
+def test_training_from_the_command_line_resumes(tmp_path: Path) -> None:
+    arguments = ["train", "-o", tmp_path, "--image-size", "224", "--num-frames", "1", "--steps", "3", "--workers", "1"]
+    arguments += ["--clips-per-step", "1", "--no-pretraining"]
+    first = run(*arguments, "--stop-at", "2")
+    assert first.exit_code == 0, first.output
+    assert "step 2/2" in first.output
+    assert "min left" in first.output
+    second = run(*arguments)
+    assert second.exit_code == 0, second.output
+    assert "step 3/3" in second.output
+    assert "weights.safetensors; judge it with: auralsam2 evaluate --checkpoint" in second.output
+    other = run(*arguments, "--seed", "4")
+    assert other.exit_code == 3
+    assert "belongs to another run: seed 0, now 4" in other.output
+    assert (tmp_path / "weights-float16.safetensors").stat().st_size < 25_000_000

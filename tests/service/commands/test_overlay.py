@@ -1,0 +1,137 @@
+"""Masks on frames: what is drawn, what the video holds, and the contact sheet."""
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from auralsam2_client.errors import BadInput, ConfigError
+from auralsam2_client.media.reader import read_media
+from service.commands.overlay import COLOUR, caption_of, contact_sheet, draw_mask, write_overlay
+
+HEIGHT, WIDTH = 120, 160
+
+
+@pytest.fixture
+def mask() -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[30:70, 40:100] = True
+    return mask
+
+
+def test_the_caption_tells_time_and_score():
+    assert caption_of(2.0, -1.26) == "2.0 s   object -1.3"
+
+
+@pytest.mark.parametrize("background", [0, 128, 255])
+def test_a_mask_shows_on_any_background(mask, background):
+    frame = np.full((HEIGHT, WIDTH, 3), background, np.uint8)
+    drawn = draw_mask(frame, mask, alpha=0.5)
+    np.testing.assert_allclose(drawn[50, 70], (np.array(COLOUR) + background) / 2, atol=1)
+    # Across the upper edge: background, dark rim, two white pixels, fill.
+    assert drawn[28, 70].tolist() == [background] * 3
+    assert drawn[29, 70].tolist() == [background // 3] * 3
+    assert (drawn[30:32, 70] == 255).all()
+    assert drawn[32, 70].tolist() == drawn[50, 70].tolist()
+    assert (frame == background).all()
+
+
+def test_an_empty_mask_draws_nothing_and_a_full_one_no_line():
+    frame = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    np.testing.assert_array_equal(draw_mask(frame, np.zeros((HEIGHT, WIDTH), bool)), frame)
+    assert not (draw_mask(frame, np.ones((HEIGHT, WIDTH), bool), alpha=0.5) == 255).all(axis=2).any()
+
+
+def test_the_caption_stays_in_its_corner(mask):
+    frame = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+    plain, captioned = draw_mask(frame, mask), draw_mask(frame, mask, "1.0 s")
+    changed = (plain != captioned).any(axis=2)
+    assert changed.any()
+    assert not changed[: HEIGHT * 3 // 4].any()
+    assert not changed[:, WIDTH // 2 :].any()
+
+
+def test_shapes_that_differ(mask):
+    with pytest.raises(BadInput, match=r"\[5, 5, 3\], its mask \[120, 160\]"):
+        draw_mask(np.zeros((5, 5, 3), np.uint8), mask)
+
+
+def clip_of(num_frames: int, height: int = HEIGHT, width: int = WIDTH) -> tuple[np.ndarray, np.ndarray]:
+    frames = np.stack([np.full((height, width, 3), 40 * (index % 6), np.uint8) for index in range(num_frames)])
+    return frames, np.zeros((num_frames, height, width), bool)
+
+
+def test_the_video_holds_each_frame_and_keeps_the_sound(clips, tmp_path):
+    frames, masks = clip_of(3)
+    sound = clips.tone(5.0)
+    path = write_overlay(tmp_path / "a.mp4", frames, masks, ["a", "b", "c"], 1.0, sound)
+    with av.open(str(path)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        assert (video.codec_context.name, video.pix_fmt, video.average_rate, video.frames) == (
+            "h264",
+            "yuv420p",
+            25,
+            75,
+        )
+        assert (audio.codec_context.name, audio.rate, audio.layout.name) == ("aac", 48_000, "stereo")
+    found = read_media(path, fps=25.0)
+    np.testing.assert_allclose(found.frames[:, 10, 10, 0], np.repeat([0, 40, 80], 25), atol=3)
+    assert abs(len(found.sound) - 48_000) < 1_500  # cut to the frames
+    loud = np.abs(found.sound[:, 0]) > 0.1
+    assert np.argmax(loud) / 16_000 == pytest.approx(0.5, abs=0.01)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_later_clip_takes_its_own_part_of_the_sound(clips, tmp_path):
+    frames, masks = clip_of(2)
+    sound = np.zeros((6 * 16_000, 2), np.float32)
+    sound[4 * 16_000 :] = clips.tone(2.0)
+    found = read_media(write_overlay(tmp_path / "a.mp4", frames, masks, None, 1.0, sound, sound_start_s=4.0))
+    assert np.argmax(np.abs(found.sound[:, 0]) > 0.1) / 16_000 == pytest.approx(0.5, abs=0.01)
+
+
+def test_odd_sizes_are_padded_and_silence_has_no_track(tmp_path):
+    frames, masks = clip_of(2, 61, 33)
+    path = write_overlay(tmp_path / "a.mp4", frames, masks, None, 1.0, None)
+    assert read_media(path, silent=True).frames.shape == (2, 62, 34, 3)
+    with pytest.raises(BadInput, match="no sound track"):
+        read_media(path)
+
+
+@pytest.mark.parametrize(
+    ("fps", "num_frames", "expected"), [(3.0, 3, 25), (10.0, 5, 12), (50.0, 10, 10), (0.5, 2, 100)]
+)
+def test_other_rates_keep_their_length(tmp_path, fps, num_frames, expected):
+    frames, masks = clip_of(num_frames, 32, 32)
+    path = write_overlay(tmp_path / "a.mp4", frames, masks, None, fps, None)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == expected
+
+
+def test_overlays_that_cannot_be_written(tmp_path, monkeypatch):
+    frames, masks = clip_of(2, 32, 32)
+    with pytest.raises(BadInput, match="2 frames, 1 masks, 2 captions"):
+        write_overlay(tmp_path / "a.mp4", frames, masks[:1], None, 1.0, None)
+    with pytest.raises(BadInput, match=r"none/a\.mp4 cannot be written"):
+        write_overlay(tmp_path / "none" / "a.mp4", frames, masks, None, 1.0, None)
+    with pytest.raises(BadInput, match=r"none/a\.png cannot be written"):
+        contact_sheet(tmp_path / "none" / "a.png", frames, masks)
+    monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
+    with pytest.raises(ConfigError, match="libx264"):
+        write_overlay(tmp_path / "a.mp4", frames, masks, None, 1.0, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_contact_sheet_has_two_rows(tmp_path):
+    frames, masks = clip_of(9)
+    masks[:, 30:90, 40:120] = True
+    path = contact_sheet(tmp_path / "a.png", frames, masks, tile_width_px=80, max_columns=4)
+    with Image.open(path) as image:
+        sheet = np.asarray(image)
+    assert sheet.shape == (2 * 60 + 8, 4 * 80 + 3 * 8, 4)
+    assert sheet[10, 10, :3].tolist() == [0, 0, 0]
+    assert sheet[10, 3 * 88 + 10, :3].tolist() == frames[8, 0, 0].tolist()
+    assert not np.array_equal(sheet[:60, :80], sheet[68:, :80])
+    assert (sheet[60:68, :, 3] == 0).all()
+    with pytest.raises(BadInput, match="9 frames, 9 masks, 2 captions"):
+        contact_sheet(tmp_path / "a.png", frames, masks, ["a", "b"])

@@ -1,0 +1,319 @@
+"""Serving with an installed server: a stand-in home around the embedded one, so that what is answered is real.
+
+No GPU is here. Builds for GPUs are the toy's Python stages under another target's name, with a stand-in nvidia-smi:
+what is proven is what the launcher checks, passes on and watches, not a CUDA backend.
+"""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from auralsam2_client.calls.client import Client
+from auralsam2_client.errors import ConfigError, ServerFault
+from service.commands.demo import free_ports
+from service.monitoring.metrics import fetch, in_flight
+from service.server.config import ServerConfig
+from service.server.guardian import processes_of, shared_memory_of
+from service.server.installed_server import installed_program, installed_version
+from service.server.launcher import Launcher
+from service.server.supervisor import Supervisor
+from tests.service.toy import build_folder as toy
+from tests.service.toy.installed import (
+    NEWER_FLAG,
+    VERSION,
+    arguments,
+    card,
+    on_path,
+    program,
+    variables,
+    without_smi,
+    write_engine,
+    write_gpu_build,
+    write_home,
+    write_smi,
+)
+from tests.service.toy.running import alive, eventually, kill_process, toy_config
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_home(tmp_path_factory.mktemp("installed") / "tritonserver", "onnxruntime", "tensorrt")
+
+
+@pytest.fixture(autouse=True)
+def one_l4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", on_path(write_smi(tmp_path / "smi", card())))
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+def config_of(build: Path, home: Path | None, **changed: Any) -> ServerConfig:
+    return toy_config(build, tritonserver=home, **changed)
+
+
+def assert_answers(launcher: Launcher) -> None:
+    frames, audio = toy.clip(3)
+    with Client(launcher.config.grpc_url, timeout_s=20) as client:
+        answer = client.infer(frames, audio)
+    assert np.array_equal(answer["MASK_LOGITS"], toy.expected(frames, audio)["MASK_LOGITS"])
+
+
+def refused(config: ServerConfig, words: str) -> None:
+    launcher = Launcher(config, sink=lambda line: None)
+    with pytest.raises(ConfigError, match=words):
+        launcher.start()
+    assert processes_of(launcher.mark) == []
+
+
+# Served for real.
+
+
+def test_a_cpu_build_is_served_by_an_installed_server(
+    monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path, lines: list[str]
+) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/inherited/lib")
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "all")
+    monkeypatch.setenv("AIP_MODE", "PREDICTION")
+    build = toy.write(tmp_path / "build")
+    with Launcher(config_of(build, home), sink=lines.append) as launcher:
+        assert launcher.pid is not None
+        assert_answers(launcher)
+        assert len(launcher.stage_pids) == 4
+        assert launcher.fault() is None
+        given, found = arguments(home), variables(home)
+        pids = [launcher.pid, *launcher.stage_pids]
+    assert f"--backend-directory={home / 'backends'}" in given
+    # The embedded server would have ended on this flag; the stand-in lists it, so it was given.
+    assert f"{NEWER_FLAG}=false" in given
+    assert f"--backend-config=python,shm-region-prefix-name={launcher.mark}" in given
+    # A CPU build asks for no GPU.
+    assert not [flag for flag in given if "memory-pool" in flag]
+    assert found["LD_LIBRARY_PATH"].split(":")[-2:] == [str(home / "lib"), "/inherited/lib"]
+    assert found["NVIDIA_VISIBLE_DEVICES"] == "all"
+    assert found["AURALSAM2_CACHE_DIR"] == str(build / "cache")
+    assert "AIP_MODE" not in found
+    # Python stages take the server environment's packages, and the rest of PATH stays.
+    assert found["PATH"] == os.pathsep.join([str(launcher.config.server_env / "bin"), os.environ["PATH"]])
+    assert f"serving with Triton Inference Server {VERSION} of {home}" in lines
+    assert not any(alive(pid) for pid in pids)
+    assert processes_of(launcher.mark) == []
+    assert shared_memory_of(launcher.mark) == []
+
+
+def test_a_signal_drains_an_installed_server(home: Path, tmp_path: Path) -> None:
+    """As a person starts it: `auralsam2 serve --tritonserver`."""
+    build, (grpc_port, metrics_port) = toy.write(tmp_path / "build"), free_ports(2)
+    log = tmp_path / "log"
+    ports = ["--grpc-port", str(grpc_port), "--metrics-port", str(metrics_port)]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service.commands.cli", "serve", "--build", build, "--tritonserver", home, *ports],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    eventually(lambda: "supervisor: ready" in log.read_text())
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert any("--backend-directory=" + str(home / "backends") in child.cmdline() for child in children)
+    frames, audio = toy.clip()
+    with Client(f"127.0.0.1:{grpc_port}", timeout_s=20) as client, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.infer, toy.asking(frames, "sleep", 2), audio)
+        eventually(lambda: in_flight(fetch(f"http://127.0.0.1:{metrics_port}/metrics")) == 1)
+        process.send_signal(signal.SIGTERM)
+        assert call.result(15)["MASK_LOGITS"].shape == (2, 8, 8)
+    assert process.wait(20) == 0, log.read_text()
+    eventually(lambda: not any(alive(child.pid) for child in children), within_s=5)
+    assert shared_memory_of(f"auralsam2_{process.pid}_") == []
+
+
+@pytest.mark.parametrize("target", ["onnx-gpu", "tensorrt"])
+def test_a_gpu_build_gets_pools_and_no_python_settings(
+    home: Path, tmp_path: Path, lines: list[str], target: str
+) -> None:
+    build = write_gpu_build(tmp_path / "build", target)
+    with Launcher(config_of(build, home), sink=lines.append) as launcher:
+        assert_answers(launcher)
+        given, found = arguments(home), variables(home)
+        # Its stages are threads of the server; there is nothing else to watch.
+        assert launcher.stage_pids == []
+        assert launcher.fault() is None
+    assert f"--cuda-memory-pool-byte-size=0:{64 * MIB}" in given
+    assert f"--pinned-memory-pool-byte-size={64 * MIB}" in given
+    assert not [flag for flag in given if flag.startswith("--backend-config=")]
+    assert found["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert any(
+        line.startswith("serving on NVIDIA L4 (compute capability 8.9): pools of 64 MiB on each card") for line in lines
+    )
+    assert processes_of(launcher.mark) == []
+
+
+def test_a_gpu_server_is_restored_without_stages_to_watch(home: Path, tmp_path: Path, lines: list[str]) -> None:
+    build = write_gpu_build(tmp_path / "build", "onnx-gpu")
+    supervisor = Supervisor(config_of(build, home), sink=lines.append)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(supervisor.run)
+        try:
+            eventually(lambda: supervisor.ready or run.done())
+            first = supervisor.launcher
+            assert first is not None
+            assert first.pid is not None
+            kill_process(first.pid)
+            eventually(lambda: len(supervisor.restarts) == 1 and supervisor.ready)
+            assert supervisor.restarts[0].kind == "process"
+            assert processes_of(first.mark) == []
+            # A fault inside the server shows in its answers alone: here, in that there are none.
+            (build / "cache" / "hang").touch()
+            eventually(lambda: supervisor.counts["canary"] == 1)
+            (build / "cache" / "hang").unlink()
+            eventually(lambda: len(supervisor.restarts) == 2 and supervisor.ready)
+            last = supervisor.launcher
+            assert last is not None
+            assert_answers(last)
+        finally:
+            supervisor.request_stop()
+        assert run.result(30) == 0, lines[-5:]
+
+
+def test_every_card_gets_a_pool(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", on_path(write_smi(tmp_path / "two", card(), card(1))))
+    build = write_gpu_build(tmp_path / "build", "tensorrt")
+    with Launcher(config_of(build, home), sink=lambda line: None):
+        pools = [flag for flag in arguments(home) if flag.startswith("--cuda-memory-pool-byte-size=")]
+    assert pools == [f"--cuda-memory-pool-byte-size={index}:{64 * MIB}" for index in (0, 1)]
+
+
+# Not started.
+
+
+@pytest.mark.parametrize("target", ["onnx-gpu", "tensorrt"])
+def test_a_gpu_build_needs_an_installed_server(tmp_path: Path, target: str) -> None:
+    build = write_gpu_build(tmp_path / "build", target)
+    words = rf"exported for {target}: a GPU build needs .* --tritonserver or AURALSAM2_TRITONSERVER \(/opt/tritonserver"
+    refused(config_of(build, None), words + ".*--target cpu")
+
+
+def test_a_target_that_no_server_loads(home: Path, tmp_path: Path) -> None:
+    build = write_gpu_build(tmp_path / "build", "tensorrt-rtx")
+    refused(config_of(build, home), "toy-32-t2 was exported for tensorrt-rtx, which .* no backend .*onnx-gpu, tensorrt")
+
+
+def test_a_home_without_a_server_is_named(tmp_path: Path) -> None:
+    build = toy.write(tmp_path / "build")
+    binary = tmp_path / "home" / "bin" / "tritonserver"
+    refused(config_of(build, tmp_path / "home"), rf"{binary} is not there or is no program; --tritonserver")
+    binary.parent.mkdir(parents=True)
+    binary.touch()
+    refused(config_of(build, tmp_path / "home"), rf"{binary} is not there or is no program")
+
+
+@pytest.mark.parametrize(
+    ("target", "backend"), [("cpu", "python"), ("onnx-gpu", "onnxruntime"), ("tensorrt", "tensorrt")]
+)
+def test_a_missing_backend_is_named(tmp_path: Path, target: str, backend: str) -> None:
+    home = tmp_path / "home"
+    program(home / "bin" / "tritonserver", "#!/bin/sh\n")
+    (home / "backends" / "fil").mkdir(parents=True)
+    build = write_gpu_build(tmp_path / "build", target)
+    words = rf"{home / 'backends' / backend} is missing, .*; the server has fil\. "
+    refused(config_of(build, home), words)
+
+
+def test_a_gpu_build_without_a_gpu(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", without_smi())
+    build = write_gpu_build(tmp_path / "build", "onnx-gpu")
+    refused(config_of(build, home), "target onnx-gpu needs an NVIDIA GPU and none is seen")
+
+
+def test_a_card_that_is_too_small(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", on_path(write_smi(tmp_path / "small", card(mebibytes=64))))
+    build = write_gpu_build(tmp_path / "build", "onnx-gpu")
+    refused(config_of(build, home), r"GPU 0, NVIDIA L4, has 64 MiB, and at least 65 MiB are needed")
+
+
+def test_engines_of_another_card(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", on_path(write_smi(tmp_path / "h200", card(name="NVIDIA H200", capability="9.0"))))
+    build = write_gpu_build(tmp_path / "build", "tensorrt")
+    words = r"was built for NVIDIA L4 .*, and GPU 0 is NVIDIA H200 .*auralsam2 engines --build"
+    refused(config_of(build, home), words)
+
+
+def test_an_engine_that_was_altered_is_told_by_its_hash(home: Path, tmp_path: Path) -> None:
+    build = write_gpu_build(tmp_path / "build", "tensorrt")
+    engine = build / "models" / "hiera" / "1" / "model.plan"
+    engine.write_bytes(b"ENGINE")
+    refused(config_of(build, home), rf"hiera/1/model\.plan is not the file .*auralsam2 engines --build {build}")
+    write_engine(engine, build_seconds=2.0)
+    refused(config_of(build, home), rf"hiera/1/model\.plan\.json is not the file .*auralsam2 engines --build {build}")
+
+
+def test_nothing_about_cuda_is_hidden_where_a_gpu_is_needed(tmp_path: Path) -> None:
+    """The embedded server says such things on every start without a GPU; on a GPU they are the cause."""
+    home = tmp_path / "home"
+    (home / "backends" / "onnxruntime").mkdir(parents=True)
+    (home / "backends" / "python").mkdir()
+    said = "E0101 10:00:00.000000 1 model.cc:1] CUDA driver version is insufficient for CUDA runtime version"
+    program(
+        home / "bin" / "tritonserver",
+        f"#!/bin/sh\n[ \"$1\" = --help ] && echo '  --model-repository <string>' && exit 1\n"
+        f"echo '{said}'\necho 'E0101 10:00:00.000000 1 main.cc:1] failed'\nexit 1\n",
+    )
+    found = {}
+    for target in ("onnx-gpu", "cpu"):
+        build = write_gpu_build(tmp_path / target, target)
+        with pytest.raises(ServerFault) as caught:
+            Launcher(config_of(build, home), sink=lambda line: None).start()
+        found[target] = str(caught.value)
+    assert said in found["onnx-gpu"]
+    assert said not in found["cpu"]
+    assert all("main.cc:1] failed" in words for words in found.values())
+
+
+# The cache of what engines compile.
+
+
+def test_the_cache_may_lie_outside_the_build(tmp_path: Path) -> None:
+    build, cache = toy.write(tmp_path / "build"), tmp_path / "var" / "cache"
+    config = toy_config(build, cache_dir=cache)
+    assert config.cache == cache
+    with Launcher(config, sink=lambda line: None) as launcher:
+        # The toy's stages look into the folder that they are told of.
+        (cache / "flip").touch()
+        frames, audio = toy.clip(3)
+        with Client(launcher.config.grpc_url, timeout_s=20) as client:
+            answer = client.infer(frames, audio)
+    assert np.array_equal(answer["MASK_LOGITS"], toy.expected(frames, audio)["MASK_LOGITS"] + np.float32(2**-20))
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    build = toy.write(tmp_path / "build")
+    words = rf"{tmp_path / 'file' / 'cache'} cannot be made .*--cache-dir or AURALSAM2_CACHE_DIR"
+    refused(toy_config(build, cache_dir=tmp_path / "file" / "cache"), words)
+
+
+def test_version_and_libraries_of_a_bare_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    program(tmp_path / "bin" / "tritonserver", "#!/bin/sh\n")
+    (tmp_path / "backends" / "tensorrt").mkdir(parents=True)
+    assert installed_version(tmp_path) == "of unknown version"
+    found = installed_program(tmp_path, "tensorrt", tmp_path / "no environment")
+    assert dataclasses.asdict(found) == {
+        "tritonserver": tmp_path / "bin" / "tritonserver",
+        "backends": tmp_path / "backends",
+        "bin_dirs": tuple(os.environ["PATH"].split(os.pathsep)),
+        "library_dirs": (),
+    }

@@ -1,0 +1,288 @@
+"""Faults of every kind under the supervisor: the caller gets an error soon, the service comes back, nothing is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from auralsam2_client.calls.client import Client
+from auralsam2_client.errors import ConfigError, ServerFault, ServerTimeout, ServerUnavailable
+from service.commands.demo import free_ports
+from service.monitoring.metrics import fetch, in_flight
+from service.server.guardian import processes_of, shared_memory_of
+from service.server.launcher import Launcher
+from service.server.supervisor import GAVE_UP, Supervisor
+from tests.service.toy import build_folder as toy
+from tests.service.toy.running import alive, eventually, kill_process, stop_process, toy_config
+
+
+class Supervised:
+    """A supervisor in a thread, with its log."""
+
+    def __init__(self, build: Path, **changed: Any) -> None:
+        self.build = build
+        self.lines: list[str] = []
+        self.code: int | None = None
+        self.supervisor = Supervisor(toy_config(build, **changed), sink=self.lines.append)
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        eventually(lambda: self.supervisor.ready or not self.thread.is_alive())
+        assert self.supervisor.ready, self.lines[-5:]
+
+    def _run(self) -> None:
+        self.code = self.supervisor.run()
+
+    @property
+    def launcher(self) -> Launcher:
+        assert self.supervisor.launcher is not None
+        return self.supervisor.launcher
+
+    @property
+    def num_restarts(self) -> int:
+        return len(self.supervisor.restarts)
+
+    def stage(self, name: str) -> int:
+        pids: list[int] = [
+            pid for pid in self.launcher.stage_pids if f"/{name}/1/model.py" in " ".join(psutil.Process(pid).cmdline())
+        ]
+        return pids[0]
+
+    def stop(self) -> int | None:
+        self.supervisor.request_stop()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+        return self.code
+
+
+@pytest.fixture(scope="module")
+def supervised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
+    supervised = Supervised(toy.write(tmp_path_factory.mktemp("supervisor") / "build"), restart_limit=100)
+    yield supervised
+    mark = supervised.launcher.mark
+    assert supervised.stop() == 0
+    assert processes_of(mark) == []
+    assert shared_memory_of(mark) == []
+
+
+@pytest.fixture
+def client(supervised: Supervised) -> Iterator[Client]:
+    eventually(lambda: supervised.supervisor.ready)
+    with Client(supervised.supervisor.config.grpc_url, timeout_s=10) as client:
+        yield client
+
+
+def assert_restored(supervised: Supervised, before: int, old: Launcher, kind: str) -> None:
+    """One restart, of this kind, within 30 s; the next good clip is answered, and the old run left nothing."""
+    eventually(lambda: supervised.num_restarts > before and supervised.supervisor.ready, within_s=30)
+    restart = supervised.supervisor.restarts[-1]
+    assert restart.kind == kind
+    assert restart.duration_s < 30
+    assert supervised.launcher is not old
+    frames, audio = toy.clip(5)
+    with Client(supervised.supervisor.config.grpc_url, timeout_s=10) as client:
+        answer = client.infer(frames, audio)
+    assert np.array_equal(answer["MASK_LOGITS"], toy.expected(frames, audio)["MASK_LOGITS"])
+    assert processes_of(old.mark) == []
+    assert shared_memory_of(old.mark) == []
+    assert any(line.startswith("supervisor: restart") for line in supervised.lines)
+
+
+def test_canaries_go_on_while_all_is_well(supervised: Supervised, client: Client) -> None:
+    before = fetch(supervised.supervisor.config.metrics_url)["auralsam2"].success
+    eventually(lambda: fetch(supervised.supervisor.config.metrics_url)["auralsam2"].success >= before + 2, within_s=10)
+    assert supervised.num_restarts == 0
+
+
+@pytest.mark.parametrize("name", ["hiera", "sam2_decoder"])
+def test_a_stage_killed_under_a_call(supervised: Supervised, client: Client, name: str) -> None:
+    before, old = supervised.num_restarts, supervised.launcher
+    frames, audio = toy.clip()
+    client.clip_shape()
+    with ThreadPoolExecutor(1) as pool:
+        started = time.monotonic()
+        call = pool.submit(client.infer, toy.asking(frames, "sleep", 8), audio)
+        eventually(lambda: in_flight(fetch(supervised.supervisor.config.metrics_url)) == 1)
+        kill_process(supervised.stage(name))
+        with pytest.raises((ServerFault, ServerUnavailable)):
+            call.result(10)
+        assert time.monotonic() - started < 5
+    assert_restored(supervised, before, old, "process")
+
+
+def test_the_server_killed(supervised: Supervised, client: Client) -> None:
+    before, old = supervised.num_restarts, supervised.launcher
+    assert old.pid is not None
+    kill_process(old.pid)
+    with pytest.raises(ServerUnavailable):
+        client.infer(*toy.clip())
+    assert_restored(supervised, before, old, "process")
+
+
+def test_a_stage_stopped(supervised: Supervised, client: Client) -> None:
+    before, old = supervised.num_restarts, supervised.launcher
+    stop_process(supervised.stage("aural_fuser"))
+    assert_restored(supervised, before, old, "process")
+
+
+def test_the_server_stopped(supervised: Supervised, client: Client) -> None:
+    before, old = supervised.num_restarts, supervised.launcher
+    assert old.pid is not None
+    stop_process(old.pid)
+    assert_restored(supervised, before, old, "process")
+
+
+def test_an_answer_that_changes(supervised: Supervised, client: Client) -> None:
+    before, old = supervised.num_restarts, supervised.launcher
+    flip = supervised.build / "cache" / "flip"
+    flip.touch()
+    eventually(lambda: supervised.supervisor.counts["answer"] == 1)
+    flip.unlink()
+    assert_restored(supervised, before, old, "answer")
+
+
+def test_a_stage_that_hangs_with_all_processes_alive(supervised: Supervised, client: Client) -> None:
+    before, old = supervised.num_restarts, supervised.launcher
+    hang = supervised.build / "cache" / "hang"
+    hang.touch()
+    eventually(lambda: supervised.supervisor.counts["canary"] == 1)
+    hang.unlink()
+    assert_restored(supervised, before, old, "canary")
+    assert "no clip was answered" in supervised.supervisor.restarts[-1].reason
+
+
+def test_a_busy_server_is_left_alone(supervised: Supervised, client: Client) -> None:
+    # Twelve callers, a clip a second: the canary waits for longer than it may, but clips are answered meanwhile.
+    before, deadline = supervised.num_restarts, time.monotonic() + 60
+    frames, audio = toy.clip()
+    slow = toy.asking(frames, "sleep", 1)
+
+    def busy() -> bool:
+        return any("busy" in line for line in supervised.lines)
+
+    def ask(_: int) -> None:
+        # Until it was told: a canary that came before the queue was full says nothing.
+        while not busy() and time.monotonic() < deadline:
+            client.infer(slow, audio, timeout_s=30)
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(ask, range(12)))
+    assert busy()
+    assert supervised.num_restarts == before
+    assert supervised.supervisor.ready
+
+
+def test_it_gives_up_after_too_many_restarts(tmp_path: Path) -> None:
+    supervised = Supervised(toy.write(tmp_path / "build"), restart_limit=2)
+    mark = supervised.launcher.mark
+    # From now on no start succeeds.
+    (supervised.build / "golden.npz").unlink()
+    assert supervised.launcher.pid is not None
+    kill_process(supervised.launcher.pid)
+    supervised.thread.join(30)
+    assert not supervised.thread.is_alive()
+    assert supervised.code == GAVE_UP
+    assert supervised.supervisor.counts == {"process": 1, "start": 2}
+    assert any("gave up: 3 faults" in line and "golden.npz" in line for line in supervised.lines)
+    assert processes_of(mark) == []
+
+
+def test_a_first_start_that_fails_is_raised(tmp_path: Path) -> None:
+    build = toy.write(tmp_path / "build")
+    (build / "manifest.json").unlink()
+    with pytest.raises(ConfigError, match=r"manifest\.json"):
+        Supervisor(toy_config(build), sink=lambda line: None).run()
+
+
+class Process:
+    """`python -m service.server.supervisor` as a person starts it."""
+
+    def __init__(self, build: Path, **environ: str) -> None:
+        self.ports = free_ports(2)
+        self.client_url = f"127.0.0.1:{self.ports[0]}"
+        self.log = build.parent / "log"
+        with self.log.open("w") as log:
+            ports = ["--grpc-port", str(self.ports[0]), "--metrics-port", str(self.ports[1])]
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "service.server.supervisor", "--build", build, *ports],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "AURALSAM2_POLL_INTERVAL_S": "0.1", **environ},
+            )
+
+    def children(self) -> list[psutil.Process]:
+        found: list[psutil.Process] = psutil.Process(self.popen.pid).children(recursive=True)
+        return found
+
+    def shared_memory(self) -> list[Path]:
+        return shared_memory_of(f"auralsam2_{self.popen.pid}_")
+
+    def ready(self) -> "Process":
+        eventually(lambda: "supervisor: ready" in self.log.read_text())
+        return self
+
+    def assert_nothing_left(self, children: list[psutil.Process]) -> None:
+        eventually(lambda: not any(alive(child.pid) for child in children), within_s=5)
+        assert self.shared_memory() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    process = Process(toy.write(tmp_path / "build")).ready()
+    children = process.children()
+    assert len(children) == 6  # server, four stages, guardian
+    assert process.shared_memory()
+    frames, audio = toy.clip()
+    with Client(process.client_url, timeout_s=20) as client, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.infer, toy.asking(frames, "sleep", 2), audio)
+        eventually(lambda: in_flight(fetch(f"http://127.0.0.1:{process.ports[1]}/metrics")) == 1)
+        process.popen.send_signal(number)
+        assert call.result(10)["MASK_LOGITS"].shape == (2, 8, 8)
+    assert process.popen.wait(20) == 0
+    process.assert_nothing_left(children)
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    build = toy.write(tmp_path / "build")
+    process = Process(build).ready()
+    children = process.children()
+    (build / "cache" / "hang").touch()
+    with Client(process.client_url, timeout_s=20) as client, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.infer, *toy.clip())
+        eventually(lambda: in_flight(fetch(f"http://127.0.0.1:{process.ports[1]}/metrics")) >= 1)
+        process.popen.send_signal(signal.SIGTERM)
+        eventually(lambda: "stopping" in process.log.read_text())
+        started = time.monotonic()
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.popen.wait(10) == 130
+        assert time.monotonic() - started < 3
+        with pytest.raises((ServerUnavailable, ServerTimeout)):
+            call.result(20)
+    process.assert_nothing_left(children)
+
+
+def test_a_signal_during_the_start_is_heard(tmp_path: Path) -> None:
+    build = toy.write(tmp_path / "build")
+    (build / "cache" / "hang").touch()
+    process = Process(build)
+    eventually(lambda: len(process.children()) == 6)
+    children = process.children()
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.popen.wait(10) == 0
+    process.assert_nothing_left(children)
+
+
+def test_a_setting_that_cannot_be_read_is_said_without_a_traceback(tmp_path: Path) -> None:
+    process = Process(toy.write(tmp_path / "build"), AURALSAM2_DRAIN_TIMEOUT_S="soon")
+    assert process.popen.wait(20) == 1
+    assert "ConfigError: AURALSAM2_DRAIN_TIMEOUT_S = 'soon'" in process.log.read_text()
+    assert "Traceback" not in process.log.read_text()
