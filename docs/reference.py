@@ -1,14 +1,17 @@
 """Write the reference: a page for each package, with all public docstrings of its modules. A hook of mkdocs.
 
-The pages are made while the site is built, so a new module appears by itself and none can be forgotten.
+The pages are made while the site is built, so a new module appears by itself and none can be forgotten. Links from a
+page to a file of the repository that is no page lead nowhere in the site: there they become the file's path.
 """
 
+import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
+_OUTWARD = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)\)")
 ROOMS = ("auralsam2_client", "auralsam2", "kernels", "model_repository/stage_runtime", "export", "service", "loadtests")
 
 
@@ -41,3 +44,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = f"# {name}\n\n" + "\n".join(f"::: {module}\n" for module in modules)
         files.append(File.generated(config, f"reference/{name}.md", content=text))
     return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Turn links to files outside of `docs/` into their paths. What is not there stays a link, which is an error."""
+
+    def path(link: re.Match[str]) -> str:
+        return f"{link[1]} (`{link[2]}`)" if (ROOT / link[2]).exists() else link[0]
+
+    return _OUTWARD.sub(path, markdown)
