@@ -39,6 +39,14 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
     assert [path for path in A_PATH.findall(text) if "NAME" not in path and not (REPOSITORY / path).exists()] == []
 
 
+@pages
+def test_no_page_installs_what_there_is_not(page: Path) -> None:
+    # The package is the client alone, and has no extras: groups are files in requirements/.
+    assert "auralsam2-service[" not in page.read_text()
+    for group in re.findall(r"requirements/[\w-]+\.txt", page.read_text()):
+        assert (REPOSITORY / group).is_file()
+
+
 def speeds_of_compact(text: str) -> list[str]:
     """Figures of speed in rows and sentences about `compact`."""
     found = []
