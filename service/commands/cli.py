@@ -16,6 +16,7 @@ import typer
 
 from auralsam2_client.contract import COMBINATIONS
 from auralsam2_client.errors import AuralServeError, ConfigError
+from auralsam2_client.version import __version__
 from service.commands import learning
 from service.commands.terminal import console, errors, fail, progress_bar
 
@@ -34,6 +35,19 @@ app = typer.Typer(
 )
 BuildOption = Annotated[Path, typer.Option("--build", help="Build folder, written by `auralsam2 export`.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"auralsam2 {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say it.")] = False,
+) -> None:
+    """Take what stands before the verb."""
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """The Grafana dashboard, as a table of panels. `python -m service.monitoring.dashboard` writes dashboard.json.
 
 Grafana replaces $__rate_interval by a span that fits the zoom; every query here is also run against a real Prometheus
-in the tests. Needs grafana-foundation-sdk (`pip install "auralsam2-service[load]"`).
+in the tests. Needs grafana-foundation-sdk (`requirements/load.txt`).
 """
 
 import json
