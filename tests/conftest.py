@@ -33,10 +33,10 @@ LONGEST = (
     "kernels/fusion/test_triton_kernels.py",
     "loadtests/test_memory.py",
     "loadtests/test_monitored.py",
-    "export/test_tensorrt_support.py",
+    "export/graphs/test_tensorrt_support.py",
     "auralsam2/test_shipped.py",
     "service/test_served_network.py",
-    "export/test_rtx_engines.py",
+    "export/engines/test_rtx_engines.py",
     "service/test_prompted_service.py",
 )
 

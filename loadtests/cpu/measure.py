@@ -142,7 +142,7 @@ def hiera_flop(case: Case) -> dict[str, int]:
     import torch
 
     from auralsam2 import AuralSAM2, image_encoder
-    from export.stages import HieraStage
+    from export.graphs.stages import HieraStage
     from kernels.counting import counted
 
     model = AuralSAM2.from_preset(case.preset, case.image_size)

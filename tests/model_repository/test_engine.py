@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.parity import run_engine
+from export.gates.parity import run_engine
+from export.graphs.stages import STAGE_NAMES, build_stages
 from export.settings import load_model
-from export.stages import STAGE_NAMES, build_stages
 from model_repository import stage_runtime
 from model_repository.stage_runtime import engine
 from model_repository.stage_runtime.engine import (

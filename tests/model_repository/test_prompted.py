@@ -16,7 +16,7 @@ from auralsam2 import prompts as network_prompts
 from auralsam2.image_encoder import normalise
 from auralsam2.memory import reach as network_reach
 from auralsam2.tracker import ImageFeatures
-from export.sample_clip import sample_frames
+from export.gates.sample_clip import sample_frames
 from export.settings import ExportSettings, load_model
 from model_repository.stage_runtime import prompted
 from model_repository.stage_runtime.engine import Engine, EngineError

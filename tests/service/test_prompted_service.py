@@ -27,7 +27,7 @@ from auralsam2_client.media.frames import resize_frames
 from auralsam2_client.media.reader import Media, read_media
 from auralsam2_client.media.sound import windows
 from auralsam2_client.prompts import Prompts, prompt_tensors, setting_tensors
-from export.stages import HieraStage
+from export.graphs.stages import HieraStage
 from service.commands.demo import free_ports
 from service.monitoring.metrics import fetch, in_flight
 from service.server.config import ServerConfig

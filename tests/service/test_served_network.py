@@ -14,8 +14,8 @@ from auralsam2.log_mel import LogMel
 from auralsam2_client.calls.client import AsyncClient, Client, check_health
 from auralsam2_client.calls.wire import OUTPUTS
 from auralsam2_client.errors import BadInput
-from export.repository import build_repository
-from export.sample_clip import sample_audio, sample_frames
+from export.builds.repository import build_repository
+from export.gates.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
 from service.commands.demo import free_ports
 from service.server.config import ServerConfig

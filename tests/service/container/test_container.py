@@ -23,7 +23,7 @@ import yaml
 from typer.main import get_command
 
 from auralsam2_client.calls.client import Client
-from export.sample_clip import sample_audio, sample_frames
+from export.gates.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings
 from service.commands.cli import app
 from service.commands.demo import free_ports
