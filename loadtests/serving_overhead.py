@@ -21,9 +21,8 @@ from auralsam2_client.errors import AuralServeError
 from model_repository.stage_runtime.engine import Engine, load_engine
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
-from service.commands.demo import STAGES, free_ports
-from service.server.config import ServerConfig
-from service.server.launcher import Launcher
+from service.commands.demo import STAGES
+from service.server.serving import serve_build
 
 TARGET_RATIO = 1.10
 ALL_OUTPUTS = ("MASK_LOGITS", "IOU", "OBJECT_SCORE")
@@ -79,14 +78,12 @@ class EngineChain:
 
 def measure(build: Path, rounds: int) -> tuple[Sample, Sample]:
     """Time `rounds` clips each way. Raises AuralServeError when the server does not start or answer."""
-    grpc_port, metrics_port = free_ports(2)
-    config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
     chain = EngineChain(build)
     served, bare = Sample("through gRPC", []), Sample("four engine calls", [])
-    with Launcher(config, sink=lambda line: None) as launcher:
+    with serve_build(build) as launcher:
         golden: Golden | None = launcher.golden
         assert golden is not None
-        with Client(config.grpc_url) as client:
+        with Client(launcher.config.grpc_url) as client:
             through_server = _timed(lambda: client.infer(golden.frames, golden.audio, outputs=ALL_OUTPUTS))
             for warm in (through_server, lambda: chain.run(golden.frames, golden.audio)):
                 warm()

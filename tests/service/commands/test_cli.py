@@ -21,7 +21,7 @@ from auralsam2_client.errors import AuralServeError
 from auralsam2_client.masks import from_rle
 from service.builds.golden import Golden
 from service.commands.cli import app
-from service.commands.demo import free_ports
+from service.server.serving import free_ports
 
 RESTORED_WITHIN_S = 30
 
