@@ -9,7 +9,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import numpy as np
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import AuralServeError
-from model_repository.stage_runtime.engine import Engine, load_engine
+from export.graphs.chain import run_chain
+from model_repository.stage_runtime.engine import Array, Engine, load_engine
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
 from service.commands.demo import STAGES
@@ -39,6 +40,21 @@ class Sample:
         return 1e3 * float(np.quantile(self.times_s, share))
 
 
+class TimedEngine:
+    """An engine that adds up the seconds of its calls."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.input_shapes, self.output_shapes = engine.input_shapes, engine.output_shapes
+        self.spent_s = 0.0
+        self._engine = engine
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        started = time.perf_counter()
+        answer = self._engine(inputs)
+        self.spent_s += time.perf_counter() - started
+        return answer
+
+
 class EngineChain:
     """The four graphs of a build in this process; `run` takes a clip through all of them."""
 
@@ -46,33 +62,24 @@ class EngineChain:
         manifest = read_manifest(build)
         self.spent: dict[str, float] = {}
         """Seconds in each stage's engine calls, of the last clip."""
-        self._engines: dict[str, Engine] = {
-            name: load_engine(
-                manifest.engine,
-                build / "models" / name / "1" / "model.onnx",
-                precision=manifest.precision,
-                cache_dir=build / "cache",
+        self._engines = {
+            name: TimedEngine(
+                load_engine(
+                    manifest.engine,
+                    build / "models" / name / "1" / "model.onnx",
+                    precision=manifest.precision,
+                    cache_dir=build / "cache",
+                )
             )
             for name in STAGES
         }
 
     def run(self, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any]) -> tuple[dict[str, Any], float]:
         """One clip [T, S, S, 3] uint8, [T, 15600, 2] float32: every tensor by name, seconds in engine calls alone."""
-        values: dict[str, Any] = {"FRAMES": frames, "AUDIO": audio}
-        self.spent = dict.fromkeys(self._engines, 0.0)
-        for stage, engine in self._engines.items():
-            parts: list[dict[str, Any]] = []
-            num_calls = len(frames) // next(iter(engine.input_shapes.values()))[0]
-            for index in range(num_calls):
-                given = {
-                    name: values[name][index * shape[0] : (index + 1) * shape[0]]
-                    for name, shape in engine.input_shapes.items()
-                }
-                started = time.perf_counter()
-                answer = engine(given)
-                self.spent[stage] += time.perf_counter() - started
-                parts.append({name: value.copy() for name, value in answer.items()})
-            values |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for engine in self._engines.values():
+            engine.spent_s = 0.0
+        values = run_chain(self._engines, {"FRAMES": frames, "AUDIO": audio})
+        self.spent = {name: engine.spent_s for name, engine in self._engines.items()}
         return values, sum(self.spent.values())
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from export.engines.engine_graphs import load_on_cpu
 from export.engines.engine_runner import LoadedEngine
 from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare
+from export.graphs.chain import run_clip
 from export.reports import Report
-from model_repository.stage_runtime.engine import Array, Engine
 
 CHAIN = "auralsam2"
 MASKS = "MASK_LOGITS"
@@ -46,10 +46,10 @@ def pass_engine_gate(
     for name, graph in graphs.items():
         with tempfile.TemporaryDirectory(dir=golden.parent) as folder:
             truth = load_on_cpu(graph, precision, Path(folder))
-            wanted = _run(truth, wire)
+            wanted = run_clip(truth, wire)
         with load(name) as engine:
-            found = _run(engine, wire)
-            chain |= _run(engine, chain)
+            found = run_clip(engine, wire)
+            chain |= run_clip(engine, chain)
         own = tuple(compare(name, output, found[output], value) for output, value in wanted.items())
         for parity in own:
             check(parity, precision, last_stage=name == last, compared="engine vs its graph")
@@ -64,8 +64,3 @@ def pass_engine_gate(
     )
     measured[last] = (*measured[last], whole)
     return measured
-
-
-def _run(engine: Engine, values: Mapping[str, Array]) -> dict[str, Array]:
-    answer = engine({name: values[name] for name in engine.input_shapes})
-    return {name: value.copy() for name, value in answer.items()}

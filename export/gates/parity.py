@@ -5,6 +5,7 @@ the service, the masks: its recurrence can enlarge a rounding error without boun
 of pixels on which both agree counts, beside a wide bound on the logits.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from export.errors import ParityError
 from export.graphs.stages import Stage
-from model_repository.stage_runtime.engine import Array, Engine
+from model_repository.stage_runtime.engine import Array
 
 # Relative RMS error: float32 graphs differ by the order of their sums; bfloat16 has 8 bits of mantissa (2^-9 = 2e-3 a
 # rounding), and some tens of layers add theirs; float16 has 11 (2^-12 = 2.4e-4), an eighth of that. int8 has 255 steps
@@ -70,21 +71,8 @@ def check(parity: OutputParity, precision: str, last_stage: bool, compared: str 
         )
 
 
-def run_engine(engine: Engine, stage: Stage, inputs: dict[str, Array]) -> dict[str, Array]:
-    """A clip through a graph, in as many calls as its frames per call ask for."""
-    num_frames = stage.outputs[0].shape[0]
-    calls = [
-        {
-            name: value.copy()
-            for name, value in engine({n: v[t : t + stage.frames_per_call] for n, v in inputs.items()}).items()
-        }
-        for t in range(0, num_frames, stage.frames_per_call)
-    ]
-    return {spec.name: np.concatenate([call[spec.name] for call in calls]) for spec in stage.outputs}
-
-
-def run_network(stage: Stage, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same clip through the stage's module, in PyTorch."""
+def run_network(stage: Stage, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A clip through the stage's module, in PyTorch: what `run_clip` is held against."""
     with torch.no_grad():
         outputs = stage.module(*(inputs[spec.name] for spec in stage.inputs))
     return {spec.name: value for spec, value in zip(stage.outputs, outputs, strict=True)}

@@ -11,7 +11,8 @@ from auralsam2 import AuralSAM2, mask_decoder
 from auralsam2.prompted_tracker import track_prompts
 from auralsam2.prompts import NUM_SLOTS, FramePrompt, padded
 from auralsam2.tracker import ImageFeatures
-from export.gates.parity import OutputParity, check, compare, run_engine, run_network
+from export.gates.parity import OutputParity, check, compare, run_network
+from export.graphs.chain import run_clip
 from export.graphs.prompt_graphs import prompt_stages
 from export.graphs.stages import Stage
 from export.reports import Report
@@ -45,7 +46,7 @@ def pass_prompt_gate(
     measured: list[OutputParity] = []
     for stage, inputs in _calls(model, settings, features):
         wanted = run_network(stage, inputs)
-        found = run_engine(decoder.engines[stage.name], stage, {name: value.numpy() for name, value in inputs.items()})
+        found = run_clip(decoder.engines[stage.name], {name: value.numpy() for name, value in inputs.items()})
         own = [compare(stage.name, name, found[name], value.numpy()) for name, value in wanted.items()]
         for parity in own:
             check(parity, precision, last_stage=stage.name == prompted.DECODE)

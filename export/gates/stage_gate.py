@@ -11,7 +11,8 @@ from torch import Tensor
 
 from auralsam2 import AuralSAM2, image_encoder
 from auralsam2.log_mel import LogMel
-from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare, run_engine, run_network
+from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare, run_network
+from export.graphs.chain import run_clip
 from export.graphs.stages import Stage
 from export.reports import Report
 from export.settings import ExportSettings
@@ -59,9 +60,8 @@ def pass_gate(
     measured: list[OutputParity] = []
     for stage in stages:
         engine = load(stage.name)
-        names = [spec.name for spec in stage.inputs]
-        wanted = run_network(stage, {name: wire[name] for name in names})
-        found = run_engine(engine, stage, {name: wire[name].numpy() for name in names})
+        wanted = run_network(stage, wire)
+        found = run_clip(engine, {spec.name: wire[spec.name].numpy() for spec in stage.inputs})
         own = [compare(stage.name, name, found[name], value.numpy()) for name, value in wanted.items()]
         for parity in own:
             check(parity, precision, last_stage=stage is stages[-1])
@@ -69,7 +69,7 @@ def pass_gate(
         worst = max(own, key=lambda parity: parity.relative_rms)
         report(f"checked    {stage.name:13} {worst.output} relative RMS {worst.relative_rms:.1e}")
         wire |= wanted
-        chain |= run_engine(engine, stage, {name: chain[name] for name in names})
+        chain |= run_clip(engine, chain)
         # Its weights and maps go before those of the next come.
         del engine
     masks: Array = wire["MASK_LOGITS"].numpy()

@@ -22,12 +22,14 @@ from auralsam2.data.pictures import resize
 from auralsam2.data.samples import Sample
 from auralsam2.evaluation.predictions import Prediction
 from auralsam2.evaluation.procedural import read_split
+from auralsam2.evaluation.quality import mean_iou
 from auralsam2.evaluation.scoring import Score, evaluate
 from auralsam2.readout import NO_OBJECT_LOGIT
 from auralsam2.training import world
 from export.errors import ExportError
-from export.gates.parity import run_engine, run_network
+from export.gates.parity import run_network
 from export.gates.sample_clip import sample_audio, sample_frames
+from export.graphs.chain import run_chain, run_clip
 from export.graphs.stages import HANDED_ON, STAGE_NAMES, Stage, build_stages
 from export.precision.half_precision import CastRecord, emulate
 from export.precision.precision_table import markdown
@@ -127,16 +129,15 @@ def precision_report(
     for precision in PRECISIONS:
         with tempfile.TemporaryDirectory() as folder:
             engines, casts = _engines(graphs, precision, Path(folder))
-            chain = Chain(stages, engines)
             own = [error for stage in stages for error in _stage_errors(stage, engines[stage.name], wire)]
-            found = chain(clip)
+            found = run_chain(engines, clip)
             last = [output_error("chain", spec.name, found[spec.name], wire[spec.name]) for spec in stages[-1].outputs]
             score, agreement = None, None
             if not_scored is None:
                 masks: list[Array] = []
-                score = _score(settings, chain, clips, masks)
+                score = _score(settings, engines, clips, masks)
                 reference = reference or masks
-                agreement = float(np.mean([mask_iou(a, b) for a, b in zip(masks, reference, strict=True)]))
+                agreement = float(np.mean([mean_iou(a > 0, b > 0) for a, b in zip(masks, reference, strict=True)]))
         figures.append(Figures(precision, tuple(own), tuple(last), casts, score, agreement))
         scored = "" if score is None else f"  M_J {score.mean_jaccard:.4f} on {clips} clips"
         report(f"measured   {precision:13} masks' IoU with the network's {last[0].mask_iou:.4f}{scored}")
@@ -153,23 +154,9 @@ def why_not_scored(settings: ExportSettings) -> str | None:
     return None
 
 
-class Chain:
-    """The four graphs as one predictor."""
-
-    def __init__(self, stages: tuple[Stage, ...], engines: Mapping[str, Engine]) -> None:
-        self.stages, self.engines = stages, engines
-
-    def __call__(self, clip: Mapping[str, Array]) -> dict[str, Array]:
-        """FRAMES uint8 [T, S, S, 3] and AUDIO float32 [T, 15600, 2] -> both, and the outputs of every stage."""
-        wire = dict(clip)
-        for stage in self.stages:
-            wire |= run_engine(self.engines[stage.name], stage, {spec.name: wire[spec.name] for spec in stage.inputs})
-        return wire
-
-
 def output_error(stage: str, output: str, found: Array, wanted: Array) -> OutputError:
     """Compare one output, of the same shape on both sides. `wanted` is finite."""
-    agreement = mask_iou(found, wanted) if output.endswith("LOGITS") else None
+    agreement = mean_iou(found > 0, wanted > 0) if output.endswith("LOGITS") else None
     if not np.isfinite(found).all():
         return OutputError(stage, output, None, None, None, None, agreement)
     seen = (found > NO_OBJECT_LOGIT) & (wanted > NO_OBJECT_LOGIT) if output == "MASK_LOGITS" else np.isfinite(wanted)
@@ -179,13 +166,6 @@ def output_error(stage: str, output: str, found: Array, wanted: Array) -> Output
     largest, rms = float(np.abs(error).max()), float(np.sqrt(np.mean(error**2)))
     scale = max(scale, float(np.finfo(np.float32).tiny))
     return OutputError(stage, output, largest, rms, largest / scale, rms / scale, agreement)
-
-
-def mask_iou(found: Array, wanted: Array) -> float:
-    """Mean over masks of the IoU of logits > 0, [..., h, w]; 1 where both are empty."""
-    ours, theirs = found > 0, wanted > 0
-    overlap, union = (ours & theirs).sum((-2, -1)), (ours | theirs).sum((-2, -1))
-    return float(np.mean(np.where(union == 0, 1.0, overlap / np.maximum(union, 1))))
 
 
 def _stages(settings: ExportSettings, graphs: Mapping[str, Path], model: AuralSAM2) -> tuple[Stage, ...]:
@@ -210,7 +190,7 @@ def _network_wire(stages: tuple[Stage, ...], clip: Mapping[str, Array]) -> dict[
 
 
 def _stage_errors(stage: Stage, engine: Engine, wire: Mapping[str, Array]) -> list[OutputError]:
-    found = run_engine(engine, stage, {spec.name: wire[spec.name] for spec in stage.inputs})
+    found = run_clip(engine, wire)
     # Tokens that pass through hiera are no result of it.
     names = [spec.name for spec in stage.outputs if spec.name != HANDED_ON]
     return [output_error(stage.name, name, found[name], wire[name]) for name in names]
@@ -231,11 +211,11 @@ def _engines(
     return engines, casts
 
 
-def _score(settings: ExportSettings, chain: Chain, clips: int, masks: list[Array]) -> Score:
-    """Score `chain`, and put the mask logits of each clip into `masks`."""
+def _score(settings: ExportSettings, engines: Mapping[str, Engine], clips: int, masks: list[Array]) -> Score:
+    """Score the chain of `engines`, and put the mask logits of each clip into `masks`."""
 
     def predict(sample: Sample) -> Prediction:
-        found = chain({"FRAMES": resize(sample.frames, settings.size), "AUDIO": sample.windows})
+        found = run_chain(engines, {"FRAMES": resize(sample.frames, settings.size), "AUDIO": sample.windows})
         masks.append(found["MASK_LOGITS"])
         return Prediction(found["CANDIDATE_LOGITS"], found["IOU"], found["OBJECT_SCORE"])
 

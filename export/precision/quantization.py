@@ -9,7 +9,7 @@ of these layers at once do not pass, their MLPs alone are tried.
 import itertools
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ import onnx
 
 from auralsam2.data.pictures import resize
 from auralsam2.evaluation.procedural import read_split
+from auralsam2.evaluation.quality import mean_iou
 from export.errors import ExportError, ParityError
-from export.gates.parity import run_engine
+from export.graphs.chain import run_clip, split_calls
 from export.graphs.stages import Stage
 from export.reports import Report
 from model_repository.stage_runtime.engine import INT8, Array, Engine, load_engine
@@ -113,21 +114,12 @@ def calibration(
     for stage in stages[:-1]:
         engine: Engine = load_engine("onnxruntime", graphs[stage.name], keep_memory=False)
         for wire in of_clips:
-            inputs = {spec.name: wire[spec.name] for spec in stage.inputs}
             if stage.name in samples:
-                samples[stage.name] += list(_calls(stage, inputs))
+                samples[stage.name] += split_calls(engine, wire)
             if stage.name != QUANTISED[-1]:
-                wire |= run_engine(engine, stage, inputs)
+                wire |= run_clip(engine, wire)
         del engine
     return samples
-
-
-def _calls(stage: Stage, inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-    num_frames = next(iter(inputs.values())).shape[0]
-    for start in range(0, num_frames, stage.frames_per_call):
-        yield {
-            name: np.ascontiguousarray(value[start : start + stage.frames_per_call]) for name, value in inputs.items()
-        }
 
 
 def quantise_stages(
@@ -152,12 +144,10 @@ def mask_iou(
         for stage in stages:
             engine = load_engine("openvino", graphs[stage.name], precision=INT8)
             for wire in clips:
-                wire |= run_engine(engine, stage, {spec.name: wire[spec.name] for spec in stage.inputs})
+                wire |= run_clip(engine, wire)
             del engine
         masks.append(np.concatenate([wire["MASK_LOGITS"] for wire in clips]) > 0)
-    wanted, found = masks
-    overlap, union = (found & wanted).sum((1, 2)), (found | wanted).sum((1, 2))
-    return float(np.mean(np.where(union == 0, 1.0, overlap / np.maximum(union, 1))))
+    return mean_iou(*masks)
 
 
 def check_mask_iou(found: float, scope: str) -> None:

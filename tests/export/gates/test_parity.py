@@ -13,9 +13,7 @@ from export.gates.parity import (
     OutputParity,
     check,
     compare,
-    run_engine,
 )
-from export.graphs.stages import Stage, TensorSpec
 
 
 def test_compare_measures_what_its_names_say() -> None:
@@ -99,26 +97,3 @@ def test_budgets_are_tighter_before_the_recurrence_and_in_float32() -> None:
     for precision, budget in RELATIVE_RMS.items():
         assert budget < DECODER_RELATIVE_RMS[precision]
     assert MASK_AGREEMENT["bfloat16"] < MASK_AGREEMENT["float32"] < 1
-
-
-class Reused:
-    """Like OpenVINO: every answer lies in the same memory."""
-
-    input_shapes = {"X": (1, 2)}  # noqa: RUF012
-    output_shapes = {"Y": (1, 2)}  # noqa: RUF012
-
-    def __init__(self) -> None:
-        self.memory = np.empty((1, 2), np.float32)
-
-    def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
-        np.multiply(inputs["X"], 2, out=self.memory)
-        return {"Y": self.memory}
-
-
-def test_frames_of_a_loop_are_kept_apart() -> None:
-    import torch
-
-    spec = (TensorSpec("X", "FP32", (3, 2)),), (TensorSpec("Y", "FP32", (3, 2)),)
-    x = np.arange(6, dtype=np.float32).reshape(3, 2)
-    answer = run_engine(Reused(), Stage("s", torch.nn.Identity(), *spec, 1), {"X": x})  # type: ignore[arg-type]
-    np.testing.assert_array_equal(answer["Y"], 2 * x)

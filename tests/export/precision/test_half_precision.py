@@ -13,7 +13,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from export.engines.tensorrt import build_engine
 from export.engines.tensorrt_builder import load_builder
 from export.errors import ExportError
-from export.gates.parity import run_engine
+from export.graphs.chain import run_clip
 from export.graphs.stages import STAGE_NAMES, Stage
 from export.precision.half_precision import LARGEST, cast_graph, emulate, largest_values, near_overflow
 from export.precision.stage_casts import cast_stage
@@ -296,8 +296,7 @@ def cast(
     for stage in plain_stages:
         found.graphs[stage.name] = folder / f"{stage.name}.onnx"
         cast_stage(stage.name, plain_graphs[stage.name], found.graphs[stage.name], precision)
-        inputs = {spec.name: found.wire[spec.name] for spec in stage.inputs}
-        found.wire.update(run_engine(load_engine("onnxruntime", plain_graphs[stage.name]), stage, inputs))
+        found.wire.update(run_clip(load_engine("onnxruntime", plain_graphs[stage.name]), found.wire))
     return found
 
 
@@ -308,7 +307,7 @@ def test_the_network_bears_the_narrow_type(
     narrow = dict(small_clip)
     for stage in plain_stages:
         engine = load_engine("onnxruntime", emulate(cast.graphs[stage.name], tmp_path / f"{stage.name}.onnx"))
-        narrow |= run_engine(engine, stage, {spec.name: narrow[spec.name] for spec in stage.inputs})
+        narrow |= run_clip(engine, narrow)
     for name in cast.wire.keys() - small_clip.keys():
         error = np.sqrt(np.mean((cast.wire[name] - narrow[name]) ** 2) / np.mean(cast.wire[name] ** 2))
         assert error < BUDGET[cast.precision], name

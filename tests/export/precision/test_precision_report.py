@@ -22,7 +22,6 @@ from export.precision.precision_report import (
     PRECISIONS,
     OutputError,
     PrecisionReport,
-    mask_iou,
     output_error,
     precision_report,
     why_not_scored,
@@ -210,12 +209,6 @@ def test_an_empty_frame_counts_in_the_masks_alone() -> None:
     assert found.mask_iou == pytest.approx(2 / 3)
     nothing = output_error("chain", "MASK_LOGITS", empty, mask)
     assert (nothing.max_abs, nothing.mask_iou) == (0, 0)
-
-
-def test_iou_of_masks() -> None:
-    ours = np.array([[[1.0, 1.0], [-1.0, -1.0]], [[-1.0, -1.0], [-1.0, -1.0]]], np.float32)
-    theirs = np.array([[[1.0, -1.0], [1.0, -1.0]], [[-1.0, -1.0], [-1.0, -1.0]]], np.float32)
-    assert mask_iou(ours, theirs) == pytest.approx((1 / 3 + 1) / 2)
 
 
 def test_a_missing_graph_is_named(

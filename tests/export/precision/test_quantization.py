@@ -9,7 +9,8 @@ import pytest
 
 from auralsam2 import AuralSAM2
 from export.errors import ExportError, ParityError
-from export.gates.parity import Array, compare, run_engine
+from export.gates.parity import Array, compare
+from export.graphs.chain import run_clip
 from export.graphs.stages import Stage
 from export.precision.quantization import SCOPES, check_mask_iou, linear_layers, mask_iou, quantise
 from export.settings import ExportSettings
@@ -48,7 +49,7 @@ def test_int8_layers_answer_nearly_as_float32(
     # Three of four bytes of each of their weights are gone.
     saved = small_graphs["hiera"].stat().st_size - out.stat().st_size
     assert saved == pytest.approx(3 * sum(int(np.prod(tensor.dims)) for tensor in int8), rel=0.1)
-    narrow, wide = (run_engine(load_engine("openvino", path), stage, frames) for path in (out, small_graphs["hiera"]))
+    narrow, wide = (run_clip(load_engine("openvino", path), frames) for path in (out, small_graphs["hiera"]))
     for spec in stage.outputs:
         error = compare("hiera", spec.name, narrow[spec.name], wide[spec.name]).relative_rms
         assert 1e-3 < error < 0.2, spec.name

@@ -15,7 +15,8 @@ from auralsam2.data.pictures import resize
 from auralsam2.evaluation.procedural import read_split
 from auralsam2.training.world import SPLITS
 from export.errors import ExportError
-from export.gates.parity import run_engine, run_network
+from export.gates.parity import run_network
+from export.graphs.chain import run_clip, split_calls
 from export.graphs.onnx_graph import export_stage
 from export.graphs.stages import STAGE_NAMES, Stage, build_stages
 from export.precision import stage_casts
@@ -295,15 +296,6 @@ def real_clips(settings: ExportSettings) -> list[dict[str, Array]]:
     return [*clips, {**clips[0], "AUDIO": np.zeros_like(clips[0]["AUDIO"])}]
 
 
-def inputs_of(stage: Stage, wire: dict[str, Array]) -> list[dict[str, Array]]:
-    """A clip in as many calls as the graph takes."""
-    step = stage.frames_per_call
-    return [
-        {spec.name: wire[spec.name][t : t + step] for spec in stage.inputs}
-        for t in range(0, stage.outputs[0].shape[0], step)
-    ]
-
-
 @pytest.fixture(scope="module")
 def largest(
     small_settings: ExportSettings, plain_stages: tuple[Stage, ...], plain_graphs: dict[str, Path]
@@ -311,11 +303,11 @@ def largest(
     """Of every tensor of every stage, at 224 px, where the fusion's rows straddle channels."""
     wires, found = real_clips(small_settings), {}
     for stage in plain_stages:
-        calls = [call for wire in wires for call in inputs_of(stage, wire)]
-        found[stage.name] = largest_values(plain_graphs[stage.name], *calls)
         engine = load_engine("onnxruntime", plain_graphs[stage.name])
+        calls = [call for wire in wires for call in split_calls(engine, wire)]
+        found[stage.name] = largest_values(plain_graphs[stage.name], *calls)
         for wire in wires:
-            wire |= run_engine(engine, stage, {spec.name: wire[spec.name] for spec in stage.inputs})
+            wire |= run_clip(engine, wire)
     return found
 
 
