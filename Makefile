@@ -47,7 +47,7 @@ format: setup ## rewrite to the house's format
 	$(BIN)/ruff check --fix .
 
 train: setup ## the run that made the shipped weights; killed, it goes on
-	$(BIN)/auralsam2 train --out runs/compact
+	$(BIN)/auralsam2 train --recipe project --out runs/compact
 
 evaluate: setup ## M_J and M_F of the shipped weights on the procedural splits
 	$(BIN)/auralsam2 evaluate --out out/evaluation.json

@@ -3,7 +3,7 @@
 Source: AuralSAM2, supplementary Alg. 1 and Eq. 1, and the released checkpoints' own behaviour.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from auralsam2.pvt import Block
 from auralsam2.vggish import VGGish
 
 NUM_STAGES = 3
+HeadForm = Literal["convolution", "linear"]
 TEXT_WIDTH, TEXT_HIDDEN = 768, 1024
 
 
@@ -28,11 +29,23 @@ class AuralFeatures(NamedTuple):
 
 
 class ProjectionHead(nn.Module):
-    """A contrastive head of the released checkpoints. It serves training only; kept so that the files load whole."""
+    """A contrastive head of the released checkpoints. It serves training only; kept so that the files load whole.
 
-    def __init__(self, convolution: type[nn.Module], norm: type[nn.Module], width: int, inner: int) -> None:
+    Args:
+        form: "convolution", that of the AVSBench files | "linear", that of the Ref-AVS files.
+        convolution, norm: of the first form; for maps or for tokens.
+    """
+
+    def __init__(
+        self, form: HeadForm, convolution: type[nn.Module], norm: type[nn.Module], width: int, inner: int
+    ) -> None:
         super().__init__()
-        self.proj = nn.Sequential(convolution(width, inner, 1), norm(inner), convolution(inner, inner, 1))
+        self.form = form
+        self.proj = (
+            nn.Sequential(convolution(width, inner, 1), norm(inner), convolution(inner, inner, 1))
+            if form == "convolution"
+            else nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.LayerNorm(inner), nn.Linear(inner, inner))
+        )
 
 
 class AuralFuser(nn.Module):
@@ -43,6 +56,7 @@ class AuralFuser(nn.Module):
         super().__init__()
         width = preset.width
         self.side = image_size // STRIDE
+        self.width, self.fusion_width = width, preset.fusion_width
         self.vgg = VGGish(preset.vggish_channels, preset.vggish_hidden, preset.vggish_out)
         self.patch_embeds = nn.ModuleList(nn.Conv2d(width, width, patch, stride=patch) for patch in (4, 2, 1))
         self.f_blocks = nn.ModuleList(
@@ -56,8 +70,7 @@ class AuralFuser(nn.Module):
             AudioVisualFusion(width, preset.fusion_width, form) for _ in range(NUM_STAGES)
         )
         self.smooth_convs = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(NUM_STAGES - 1))
-        self.train_proj_v1 = ProjectionHead(nn.Conv2d, nn.BatchNorm2d, width, preset.fusion_width)
-        self.train_proj_a1 = ProjectionHead(nn.Conv1d, nn.BatchNorm1d, width, preset.fusion_width)
+        self.train_proj_v1, self.train_proj_a1 = self.new_heads("convolution")
         self.text_proj = (
             nn.Sequential(nn.Linear(TEXT_WIDTH, TEXT_HIDDEN), nn.GELU(), nn.Linear(TEXT_HIDDEN, width))
             if text
@@ -65,6 +78,13 @@ class AuralFuser(nn.Module):
         )
         self.register_buffer("sine", sine_2d(width, self.side).flatten(1).T, persistent=False)  # [side^2, C]
         self.register_buffer("audio_position", first_position_1d(width), persistent=False)
+
+    def new_heads(self, form: HeadForm) -> tuple[ProjectionHead, ProjectionHead]:
+        """Untrained contrastive heads of `form`, for the picture and for the sound, beside this fuser's weights."""
+        image = ProjectionHead(form, nn.Conv2d, nn.BatchNorm2d, self.width, self.fusion_width)
+        sound = ProjectionHead(form, nn.Conv1d, nn.BatchNorm1d, self.width, self.fusion_width)
+        beside = next(self.smooth_convs.parameters())
+        return image.to(beside).train(self.training), sound.to(beside).train(self.training)
 
     def tokens(self, log_mel: Tensor, text: Tensor | None = None) -> Tensor:
         """log_mel [T, 2, 96, 64] and, for Ref-AVS, text [1, L, 768] -> [T + L, C]: sound first, then words."""

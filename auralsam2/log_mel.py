@@ -25,6 +25,11 @@ LOWEST_HZ, HIGHEST_HZ = 125.0, 7500.0
 LOG_OFFSET = 0.01
 
 
+def num_windows(sound: NDArray[np.float32]) -> int:
+    """How many whole windows sound [samples, 2] at 16 kHz holds; at least one, which silence fills up."""
+    return max(1, (len(sound) - WINDOW_SAMPLES) // HOP_SAMPLES + 1)
+
+
 def windows(sound: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
     """AVSBench's windows: window i starts at sample 15360 i; a missing one repeats the last.
 
@@ -35,7 +40,7 @@ def windows(sound: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
     """
     if len(sound) < WINDOW_SAMPLES:
         sound = np.concatenate([sound, np.zeros((WINDOW_SAMPLES - len(sound), 2), np.float32)])
-    last = (len(sound) - WINDOW_SAMPLES) // HOP_SAMPLES
+    last = num_windows(sound) - 1
     starts = [min(i, last) * HOP_SAMPLES for i in range(num_frames)]
     return np.stack([sound[start : start + WINDOW_SAMPLES] for start in starts])
 

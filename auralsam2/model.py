@@ -125,7 +125,8 @@ class AuralSAM2(nn.Module):
 
         Args:
             frames: [T, 3, S, S] float32, normalised by the ImageNet mean and standard deviation.
-            log_mel: [T, 2, 96, 64] float32, one VGGish example a frame and channel.
+            log_mel: [T, 2, 96, 64] float32, one VGGish example a frame and channel. With text the count may differ from
+                T: frame t hears the t-th of sound and words together, as released.
             text: [1, L, 768] float32 DistilRoBERTa states (Ref-AVS), only where the network was built with text.
             conditioning_frame: decoded first, read by all; 0 for AVSBench, T // 2 for Ref-AVS.
         Raises: NetworkError when a shape does not fit.
@@ -169,14 +170,15 @@ class AuralSAM2(nn.Module):
         num_frames, size = frames.shape[0], self.image_size
         if frames.shape != (num_frames, 3, size, size) or num_frames < 1:
             raise NetworkError(f"frames are {list(frames.shape)}; this network takes [T, 3, {size}, {size}], T >= 1.")
-        if log_mel.shape != (num_frames, 2, NUM_HOPS, NUM_BANDS):
-            raise NetworkError(
-                f"log_mel is {list(log_mel.shape)}; {num_frames} frames need [{num_frames}, 2, {NUM_HOPS}, {NUM_BANDS}]"
-                ": one example a frame and channel, the last repeated where sound is missing."
-            )
         if text is not None and self.aural_fuser.text_proj is None:
             raise NetworkError("text was given, but this network has no text projection; build it with text=True.")
         if text is not None and (text.ndim != 3 or text.shape[0] != 1 or text.shape[2] != TEXT_WIDTH):
             raise NetworkError(f"text is {list(text.shape)}; it must be [1, L, {TEXT_WIDTH}].")
+        num_examples = num_frames if text is None else max(log_mel.shape[0], 1, num_frames - text.shape[1])
+        if log_mel.shape != (num_examples, 2, NUM_HOPS, NUM_BANDS):
+            raise NetworkError(
+                f"log_mel is {list(log_mel.shape)}; {num_frames} frames need [{num_frames}, 2, {NUM_HOPS}, {NUM_BANDS}]"
+                ": one example a frame and channel, the last repeated where sound is missing."
+            )
         if not 0 <= conditioning_frame < num_frames:
             raise NetworkError(f"conditioning_frame {conditioning_frame} is outside the clip, 0 to {num_frames - 1}.")

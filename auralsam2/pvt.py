@@ -15,8 +15,12 @@ SPATIAL_REDUCTION = 4
 
 
 class Attention(nn.Module):
+    dropout: float
+    """Of attention weights and of the output, in training mode."""
+
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
+        self.dropout = 0.0
         self.num_heads = num_heads
         self.q = nn.Linear(width, width)
         self.kv = nn.Linear(width, 2 * width)
@@ -32,8 +36,9 @@ class Attention(nn.Module):
             source = self.norm(self.sr(image).flatten(2).transpose(1, 2))
         q = self.q(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
         k, v = self.kv(source).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return mixed
+        dropout = self.dropout if self.training else 0.0
+        mixed: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(2))
+        return F.dropout(mixed, dropout) if dropout else mixed
 
 
 class DepthWise(nn.Module):
@@ -47,6 +52,8 @@ class DepthWise(nn.Module):
 
 
 class Mlp(nn.Module):
+    dropout: float
+    """Of the hidden layer and of the output, in training mode."""
     fused: bool
     """Depth-wise convolution and GELU as one operator, without a gradient."""
     by_frame: bool
@@ -54,6 +61,7 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.dropout = 0.0
         self.fused = self.by_frame = False
         self.fc1 = nn.Linear(width, MLP_RATIO * width)
         self.dwconv = DepthWise(MLP_RATIO * width)
@@ -73,6 +81,8 @@ class Mlp(nn.Module):
             hidden = operators.depthwise_gelu(hidden, convolution.weight, convolution.bias, side)
         else:
             hidden = F.gelu(self.dwconv(hidden, side))
+        if self.training and self.dropout:
+            return F.dropout(self.fc2(F.dropout(hidden, self.dropout)), self.dropout)
         out: Tensor = self.fc2(hidden)
         return out
 

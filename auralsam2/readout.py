@@ -30,14 +30,21 @@ def best(values: Tensor, iou: Tensor) -> Tensor:
     return found
 
 
-def select(low_res_logits: Tensor, iou: Tensor, object_score: Tensor, read_out: ReadOut) -> Tensor:
+def select(
+    low_res_logits: Tensor,
+    iou: Tensor,
+    object_score: Tensor,
+    read_out: ReadOut,
+    absent_logit: float = NO_OBJECT_LOGIT,
+) -> Tensor:
     """One mask a frame.
 
     Args:
         low_res_logits: [T, 3, h, w]; iou: [T, 3]; object_score: [T, 1].
         read_out: "first" candidate | best predicted "iou" | "iou_occlusion", the same but empty where the object score
             is below 0.
-    Returns: [T, h, w] logits; an empty mask is NO_OBJECT_LOGIT everywhere.
+        absent_logit: fills an empty mask; 0 or less.
+    Returns: [T, h, w] logits.
     Raises: NetworkError for another name.
     """
     if read_out not in READ_OUTS:
@@ -45,4 +52,4 @@ def select(low_res_logits: Tensor, iou: Tensor, object_score: Tensor, read_out: 
     if read_out == "first":
         return low_res_logits[:, 0]
     mask = best(low_res_logits, iou)
-    return mask if read_out == "iou" else torch.where(object_score[:, :, None] < 0, NO_OBJECT_LOGIT, mask)
+    return mask if read_out == "iou" else torch.where(object_score[:, :, None] < 0, absent_logit, mask)

@@ -151,7 +151,7 @@ def load_model(settings: ExportSettings) -> AuralSAM2:
         model.load_released(parity_state(model, DETERMINISTIC_SEED))
         return model
     state = checkpoints.read(settings.weights_file)
-    if any("text_proj." in key for key in state):
+    if checkpoints.reads_text(state):
         raise ExportError(
             f"{Path(settings.weights_file).name} is a checkpoint of the Ref-AVS form, which reads text beside sound;"
             " the served models take no text yet. Export one of the auralsam2_avs_* checkpoints."

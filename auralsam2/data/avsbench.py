@@ -5,13 +5,15 @@
     <label>/<uid>/labels_rgb/    one PNG a frame; black is background, any colour an object that sounds
     <label>/<uid>/audio.wav
 
-V1 clips hold 5 frames, V2 clips up to 10. The training part of V1s labels the first frame only and cannot be scored.
+V1 clips hold 5 frames, V2 clips up to 10. The training part of V1s labels the first frame only: it can be trained on,
+but not scored. The released V2 scripts pool all three: "v2" with `pooled` is the clips of v1s, then v1m, then v2.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from auralsam2.data import files
+from auralsam2.data.resampling import Resampler
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.log_mel import windows
@@ -20,9 +22,11 @@ SUBSETS = ("v1s", "v1m", "v2")
 _TABLES = ("metadata.csv", "avss_index/metadata.csv")
 
 
-def clip_folders(root: Path, subset: str, split: str) -> list[Path]:
+def clip_folders(root: Path, subset: str, split: str, pooled: bool = False) -> list[Path]:
     """The clips of a subset's split, in the order of the table.
 
+    Args:
+        pooled: "v2" stands for all three subsets, as in the released V2 scripts; the others are not touched.
     Raises: DataError when there is no table, or it lists no such clip.
     """
     if subset not in SUBSETS:
@@ -31,28 +35,48 @@ def clip_folders(root: Path, subset: str, split: str) -> list[Path]:
     if table is None:
         raise DataError(f"{root}: no {' or '.join(_TABLES)}. Give the folder that AVSBench was unpacked into.")
     rows = files.read_table(table, ("uid", "split", "label"))
-    folders = [root / subset / row["uid"] for row in rows if row["label"] == subset and row["split"] == split]
+    labels = SUBSETS if pooled and subset == "v2" else (subset,)
+    folders = [
+        root / label / row["uid"] for label in labels for row in rows if row["label"] == label and row["split"] == split
+    ]
     if not folders:
         found = sorted({f"{row['label']}/{row['split']}" for row in rows})
         raise DataError(f"{table}: lists no clip of {subset}/{split}; it has {', '.join(found) or 'none at all'}.")
     return folders
 
 
-def read_clip(folder: Path) -> Sample:
-    """One clip. Raises DataError: no or too few labels, a corrupt image, sound that is missing or of another length."""
+def read_clip(folder: Path, resampler: Resampler = "soxr", first_label: bool = False) -> Sample:
+    """Read one clip.
+
+    Args:
+        folder: of the clip.
+        resampler: for sound that is not at 16 kHz.
+        first_label: read the first frame's label only, [1, H', W'], as the training part of V1s has it.
+    Raises: DataError for no or too few labels, a corrupt image, sound that is missing or of another length.
+    """
     frame_paths = files.numbered_images(folder / "frames", "frames")
     label_paths = files.numbered_images(folder / "labels_rgb", "labels")
-    if len(frame_paths) != len(label_paths):
+    if first_label:
+        label_paths = label_paths[:1]
+    elif len(frame_paths) != len(label_paths):
         raise DataError(
             f"{folder}: {len(frame_paths)} frames but {len(label_paths)} labels. Every frame needs its label (the"
-            " training part of V1s has one a clip: make pseudo labels for the others, or use another part)."
+            " training part of V1s has one a clip: train on it, but judge on another part)."
         )
     frames, masks = files.read_frames(frame_paths), files.read_masks(label_paths)
-    sound = files.read_sound(folder / "audio.wav", len(frames))
+    sound = files.read_sound(folder / "audio.wav", len(frames), resampler)
     return Sample(f"{folder.parent.name}/{folder.name}", frames, windows(sound, len(frames)), masks)
 
 
-def read_split(root: Path, subset: str, split: str = "test", limit: int | None = None) -> Iterator[Sample]:
+def read_split(
+    root: Path,
+    subset: str,
+    split: str = "test",
+    limit: int | None = None,
+    *,
+    pooled: bool = False,
+    resampler: Resampler = "soxr",
+) -> Iterator[Sample]:
     """The clips of a split, read one at a time. Raises DataError as `clip_folders` and `read_clip` do."""
-    for folder in clip_folders(root, subset, split)[:limit]:
-        yield read_clip(folder)
+    for folder in clip_folders(root, subset, split, pooled)[:limit]:
+        yield read_clip(folder, resampler)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 from PIL import Image
 
+from auralsam2.data.resampling import Resampler, to_16_khz
 from auralsam2.errors import DataError
-from auralsam2.log_mel import SAMPLE_RATE
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_LENGTH_ERROR_S = 1.0
@@ -82,10 +81,11 @@ def read_masks(paths: list[Path]) -> NDArray[np.bool_]:
     return np.stack([image.any(-1) for image in images])
 
 
-def read_sound(path: Path, num_frames: int) -> NDArray[np.float32]:
+def read_sound(path: Path, num_frames: int, resampler: Resampler = "soxr") -> NDArray[np.float32]:
     """[samples, 2] float32 at 16 kHz; mono is doubled, further channels are dropped.
 
-    Raises: DataError for an unreadable file, or one that is not about as many seconds long as the clip has frames.
+    Raises: DataError for an unreadable file, one that is not about as many seconds long as the clip has frames, or one
+    of another rate where the package of `resampler` is not installed.
     """
     try:
         sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -100,6 +100,7 @@ def read_sound(path: Path, num_frames: int) -> NDArray[np.float32]:
     if not np.isfinite(sound).all():
         raise DataError(f"{path}: holds samples that are not finite. Write it anew, as 16-bit PCM.")
     stereo = np.repeat(sound, 2, axis=1) if sound.shape[1] == 1 else sound[:, :2]
-    if rate != SAMPLE_RATE:
-        stereo = soxr.resample(stereo, rate, SAMPLE_RATE)
-    return np.ascontiguousarray(stereo, np.float32)
+    try:
+        return np.ascontiguousarray(to_16_khz(stereo, rate, resampler))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error

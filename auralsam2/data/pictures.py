@@ -12,3 +12,13 @@ def resize(frames: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.stack(
         [np.asarray(Image.fromarray(f).resize((size, size), Image.Resampling.BICUBIC), np.uint8) for f in frames]
     )
+
+
+def resize_masks(masks: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """[T, H, W] -> [T, *size], rows then columns, to PIL's nearest pixel, as the published pipeline does."""
+    if masks.shape[1:] == size:
+        return masks
+    rows, columns = size
+    return np.stack(
+        [np.asarray(Image.fromarray(m).resize((columns, rows), Image.Resampling.NEAREST), bool) for m in masks]
+    )

@@ -7,6 +7,9 @@
 
 test_s holds objects seen in training, test_u unseen ones, test_n expressions that point at nothing: its truth is empty,
 and its figure is S. The video of a null row is its uid without the last two parts.
+
+The released scripts fill sound up to 5 examples only. The network appends the words to the sound's examples and gives
+frame t the t-th of all these, so that with 9 examples the tenth frame hears the first word.
 """
 
 from collections.abc import Iterator
@@ -15,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from auralsam2.data import files
+from auralsam2.data.resampling import Resampler
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
-from auralsam2.log_mel import windows
+from auralsam2.log_mel import num_windows, windows
 
 SPLITS = {"seen": "test_s", "unseen": "test_u", "null": "test_n"}
 _COLUMNS = ("uid", "vid", "split", "fid", "exp")
@@ -34,7 +38,7 @@ def _rows(root: Path, split: str) -> list[dict[str, str]]:
     return chosen
 
 
-def _read(root: Path, row: dict[str, str], null: bool) -> Sample:
+def _read(root: Path, row: dict[str, str], null: bool, resampler: Resampler, least_examples: int | None) -> Sample:
     video = row["uid"].rsplit("_", 2)[0] if null else row["vid"]
     media = root / "media" / video
     frames = files.read_frames(files.numbered_images(media / "frames", "frames"))
@@ -46,15 +50,26 @@ def _read(root: Path, row: dict[str, str], null: bool) -> Sample:
         if len(paths) != len(frames):
             raise DataError(f"{folder}: {len(paths)} labels for {len(frames)} frames. Every frame needs its label.")
         masks = files.read_masks(paths)
-    sound = files.read_sound(media / "audio.wav", len(frames))
-    return Sample(row["uid"], frames, windows(sound, len(frames)), masks, row["exp"])
+    sound = files.read_sound(media / "audio.wav", len(frames), resampler)
+    count = len(frames) if least_examples is None else max(least_examples, num_windows(sound))
+    return Sample(row["uid"], frames, windows(sound, count), masks, row["exp"])
 
 
-def read_split(root: Path, split: str, limit: int | None = None) -> Iterator[Sample]:
+def read_split(
+    root: Path,
+    split: str,
+    limit: int | None = None,
+    *,
+    resampler: Resampler = "soxr",
+    least_examples: int | None = None,
+) -> Iterator[Sample]:
     """The clips of "seen", "unseen" or "null", read one at a time.
 
+    Args:
+        resampler: for sound that is not at 16 kHz.
+        least_examples: fill sound up to so many examples, and keep all of longer sound | None: one a frame.
     Raises: DataError for an unknown or empty split, missing or too few labels, a corrupt image, or sound that is
-    missing or of another length.
+    missing, of another length, or of a rate that the resampler is not there for.
     """
     for row in _rows(root, split)[:limit]:
-        yield _read(root, row, split == "null")
+        yield _read(root, row, split == "null", resampler, least_examples)

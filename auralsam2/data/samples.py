@@ -14,8 +14,14 @@ class Sample:
     frames: NDArray[np.uint8]
     """[T, H, W, 3] RGB, before any resizing."""
     windows: NDArray[np.float32]
-    """[T, 15600, 2]: what each frame hears."""
+    """[A, 15600, 2]: the sound's examples, one a frame; as released, Ref-AVS may have fewer or more than frames."""
     masks: NDArray[np.bool_]
     """[T, H', W'], at the size of the labels."""
     expression: str | None = None
     """Ref-AVS: the words that point at the object."""
+
+    def windows_per_frame(self) -> NDArray[np.float32]:
+        """[T, 15600, 2]: what is missing repeats the last, what is left over is cut."""
+        if len(self.windows) == len(self.frames):
+            return self.windows
+        return self.windows[np.minimum(np.arange(len(self.frames)), len(self.windows) - 1)]

@@ -1,4 +1,4 @@
-"""The network itself as predictor: float32, in this process. What is served is held against it."""
+"""The network itself as predictor, in this process. What is served is held against it, in float32."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +10,7 @@ from auralsam2.data.pictures import resize
 from auralsam2.data.samples import Sample
 from auralsam2.errors import CheckpointError, DataError
 from auralsam2.evaluation.predictions import Prediction, Predictor
+from auralsam2.evaluation.protocol import Precision
 from auralsam2.image_encoder import normalise
 from auralsam2.log_mel import LogMel
 from auralsam2.model import AuralSAM2
@@ -36,7 +37,7 @@ def load_network(
         if path is None:
             raise CheckpointError(f"no weights are shipped for preset {preset!r}; give some with --checkpoint.")
         state, about = checkpoints.read(str(path)), f"shipped weights {fingerprint(path)}"
-    model = AuralSAM2.from_preset(preset, image_size, text=any("text_proj." in key for key in state))
+    model = AuralSAM2.from_preset(preset, image_size, text=checkpoints.reads_text(state))
     if sam2_checkpoint is not None:
         checkpoints.load_sam2(model, checkpoints.read(sam2_checkpoint))
     elif not checkpoints.is_whole(state):
@@ -46,7 +47,10 @@ def load_network(
 
 
 def network_predictor(
-    model: AuralSAM2, conditioning_frame: int | None = 0, encode_text: TextEncoder | None = None
+    model: AuralSAM2,
+    conditioning_frame: int | None = 0,
+    encode_text: TextEncoder | None = None,
+    precision: Precision = "float32",
 ) -> Predictor:
     """A predictor that runs `model`.
 
@@ -54,23 +58,29 @@ def network_predictor(
         model: any preset, with its weights.
         conditioning_frame: decoded first; None: the middle of each clip, as Ref-AVS wants.
         encode_text: for a network built with text.
+        precision: "float32" | "bfloat16": network and text under autocast, as in the released scripts, which leave the
+            log-mel examples alone. A CPU without bfloat16 units computes the same, slowly.
     Raises (when called): DataError when a network with text meets a sample without words, or no encoder.
     """
     log_mel = LogMel()
     needs_text = model.aural_fuser.text_proj is not None
 
     def predict(sample: Sample) -> Prediction:
-        text = None
-        if needs_text:
-            if sample.expression is None or encode_text is None:
-                raise DataError(
-                    f"{sample.name}: this network reads text beside sound; evaluate it on Ref-AVS, with a text encoder."
-                )
-            text = encode_text(sample.expression)
         frames = normalise(torch.from_numpy(resize(sample.frames, model.image_size)))
+        windows = sample.windows if needs_text else sample.windows_per_frame()
+        examples = log_mel(torch.from_numpy(windows))
         middle = len(frames) // 2 if conditioning_frame is None else conditioning_frame
-        with torch.inference_mode():
-            out = model(frames, log_mel(torch.from_numpy(sample.windows)), text, middle)
-        return Prediction(out.low_res_logits.numpy(), out.iou.numpy(), out.object_score[:, 0].numpy())
+        text = None
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            if needs_text:
+                if sample.expression is None or encode_text is None:
+                    raise DataError(
+                        f"{sample.name}: this network reads text beside sound; evaluate it on Ref-AVS, with a text"
+                        " encoder."
+                    )
+                text = encode_text(sample.expression)
+            out = model(frames, examples, text, middle)
+        answers = (out.low_res_logits, out.iou, out.object_score[:, 0])
+        return Prediction(*(answer.float().numpy() for answer in answers))
 
     return predict

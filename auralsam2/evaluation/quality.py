@@ -1,11 +1,10 @@
-"""The field's metrics, in plain NumPy.
+"""The field's metrics, in plain NumPy. What is averaged over what, a `Protocol` says.
 
 M_J  mean Jaccard: intersection over union a frame. In a frame without object AVSBench scores what was left empty: the
-     share of pixels outside the mask. Mean over frames.
+     share of pixels outside the mask.
 M_F  F-score with beta^2 = 0.3 of the sigmoid of the logits, at 255 thresholds. Frames without object are left out; the
-     curve is averaged over a clip's frames, its maximum over the clips, as AVSBench's own evaluation does with a clip a
-     batch. A clip without any object has no curve and is left out; AVSBench's code counts it as zero.
-S    Ref-AVS, for expressions that point at nothing: the square root of the share of pixels inside the mask; 0 is best.
+     curve is averaged over the frames of a clip, or of a batch of clips, and its maximum is the score.
+S    Ref-AVS, for expressions that point at nothing: the share of pixels inside the mask, or its square root; 0 is best.
 
 Source: AVSBench (Zhou et al. 2022), Ref-AVS (Wang et al. 2024), AuralSAM2's released evaluation.
 """
@@ -74,17 +73,29 @@ def f_curve(scores: NDArray[np.float32], truth: Masks) -> NDArray[np.float64]:
     )
 
 
-def f_score(scores: NDArray[np.float32], truth: Masks) -> float | None:
-    """A clip's F-score: the maximum of its mean curve; None when no frame shows an object.
+def f_curves(scores: NDArray[np.float32], truth: Masks) -> NDArray[np.float64]:
+    """The curve of each frame that shows an object.
 
     Args:
         scores: [T, H, W] float32 in [0, 1].
         truth: [T, H, W] bool.
+    Returns: [N, 255] float64, N from 0 to T.
     """
     curves = [f_curve(frame, mask) for frame, mask in zip(scores, truth, strict=True) if mask.any()]
-    return float(np.mean(curves, axis=0).max()) if curves else None
+    return np.stack(curves) if curves else np.zeros((0, NUM_THRESHOLDS))
 
 
-def null_score(masks: Masks) -> float:
-    """Ref-AVS's S of one clip: the square root of the share of pixels inside. masks: [T, H, W] bool."""
-    return float(np.sqrt(masks.mean()))
+def f_score(curves: NDArray[np.float64]) -> float | None:
+    """The maximum of the mean of [N, 255] curves; None where N is 0."""
+    return float(curves.mean(0).max()) if len(curves) else None
+
+
+def null_score(inside: NDArray[np.int64], pixels: NDArray[np.int64], root: bool) -> float:
+    """Ref-AVS's S.
+
+    Args:
+        inside: [N] mask pixels of each clip.
+        pixels: [N] pixels of each clip, inside and outside.
+        root: the mean over clips of the square root of the share | the share over all clips together.
+    """
+    return float(np.sqrt(inside / pixels).mean() if root else inside.sum() / pixels.sum())

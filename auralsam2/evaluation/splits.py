@@ -9,13 +9,18 @@ from auralsam2.data import avsbench, ref_avs
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.evaluation import procedural
+from auralsam2.evaluation.protocol import LAYOUTS, Protocol
 from auralsam2.training import world
-
-LAYOUTS = ("avsbench", "ref-avs")
 
 
 def open_splits(
-    layout: str | None, root: Path | None, names: list[str] | None, limit: int | None, seed: int = procedural.SEED
+    layout: str | None,
+    root: Path | None,
+    names: list[str] | None,
+    limit: int | None,
+    seed: int = procedural.SEED,
+    *,
+    protocol: Protocol,
 ) -> dict[str, Iterable[Sample]]:
     """The splits asked for, by name, in order; clips are read when gone through.
 
@@ -25,6 +30,7 @@ def open_splits(
         names: of the splits; None: all that the layout has.
         limit: clips of each split; None: all (procedural: 200).
         seed: of the procedural clips.
+        protocol: how data sets are read.
     Raises: DataError for an unknown layout or split, or a count below 1.
     """
     if limit is not None and limit < 1:
@@ -36,9 +42,11 @@ def open_splits(
     elif layout not in LAYOUTS or root is None:
         raise DataError(f"layout {layout!r} is unknown; choose one of {', '.join(LAYOUTS)}.")
     elif layout == "avsbench":
-        readers = {s: partial(avsbench.read_split, root, s, "test", limit) for s in avsbench.SUBSETS}
+        read = partial(avsbench.read_split, pooled=protocol.pooled_v2, resampler=protocol.resampler)
+        readers = {s: partial(read, root, s, "test", limit) for s in avsbench.SUBSETS}
     else:
-        readers = {s: partial(ref_avs.read_split, root, s, limit) for s in ref_avs.SPLITS}
+        read = partial(ref_avs.read_split, resampler=protocol.resampler, least_examples=protocol.least_examples)
+        readers = {s: partial(read, root, s, limit) for s in ref_avs.SPLITS}
     unknown = [name for name in names or () if name not in readers]
     if unknown:
         raise DataError(f"split {unknown[0]!r} is unknown; choose of {', '.join(readers)}.")

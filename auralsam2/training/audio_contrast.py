@@ -5,8 +5,9 @@ Maths   For an anchor z and a positive p: -log( exp(z p / t) / (exp(z p / t) + s
         positives, then over anchors. Embeddings are of unit length.
 Pairs   Anchors are visual embeddings inside the mask and the frame's audio embeddings. Positives lie between the two
         kinds only, never between pixels. Negatives are the embeddings of pixels outside the mask.
-Changed The released code compares all frames of a clip. Here the sound changes from second to second, and what is
-        foreground in one is background in the next; so a frame is compared with itself, at all three scales.
+Changed The released code compares all frames of a clip (`clip_contrast`). Here the sound changes from second to
+        second, and what is foreground in one is background in the next; so a frame is compared with itself, at all
+        three scales.
 """
 
 import torch
@@ -48,15 +49,35 @@ def info_nce(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
     return F.softplus(far - near).mean(1)
 
 
+def targets(side: int, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """What each cell of the features is, and whether the prediction misses it; both [T, side * side] bool.
+
+    Args:
+        logits: [T, h, w], the prediction.
+        masks: [T, S, S] float32, 0 or 1.
+    """
+    target = F.interpolate(masks[:, None], size=(side, side), mode="nearest")[:, 0].flatten(1) > 0.5
+    guess = F.interpolate(logits.detach()[:, None], size=(side, side), mode="bilinear", align_corners=False)
+    return target, (guess[:, 0].flatten(1) > 0) != target
+
+
 class AudioContrast(nn.Module):
     """The two projection heads, 3-layer MLPs to 64 dimensions, and the loss. Serves training only."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, samples: int = MAX_SAMPLES) -> None:
         super().__init__()
+        self.samples = samples
         self.visual_head = _head(width)
         self.audio_head = _head(width)
 
-    def forward(self, aural: AuralFeatures, logits: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
+    def forward(
+        self,
+        aural: AuralFeatures,
+        logits: Tensor,
+        masks: Tensor,
+        generator: torch.Generator,
+        labelled: Tensor | None = None,
+    ) -> Tensor:
         """Mean over the frames in which pixels sound and pixels do not; zero when there is none.
 
         Args:
@@ -64,12 +85,12 @@ class AudioContrast(nn.Module):
             logits: [T, h, w], the prediction, which says what is hard.
             masks: [T, S, S] float32, 0 or 1.
             generator: chooses the samples.
+            labelled: [T] bool, the frames whose mask is known; all when None.
         """
-        side = aural.visual[0].shape[-1]
-        target = F.interpolate(masks[:, None], size=(side, side), mode="nearest")[:, 0].flatten(1) > 0.5
-        guess = F.interpolate(logits.detach()[:, None], size=(side, side), mode="bilinear", align_corners=False)
-        missed = (guess[:, 0].flatten(1) > 0) != target  # [T, P]
+        target, missed = targets(aural.visual[0].shape[-1], logits, masks)
         frames = [t for t in range(len(target)) if target[t].any() and not target[t].all()]
+        if labelled is not None:
+            frames = [t for t in frames if labelled[t]]
         if not frames:
             return logits.new_zeros(())
         visual = [F.normalize(self.visual_head(v.flatten(2).transpose(1, 2)), dim=-1) for v in aural.visual]
@@ -78,7 +99,7 @@ class AudioContrast(nn.Module):
         for t in frames:
             inside, outside = (
                 torch.cat(
-                    [v[t, choose(missed[t] & part, ~missed[t] & part, MAX_SAMPLES // 2, generator)] for v in visual]
+                    [v[t, choose(missed[t] & part, ~missed[t] & part, self.samples // 2, generator)] for v in visual]
                 )
                 for part in (target[t], ~target[t])
             )

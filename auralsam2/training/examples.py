@@ -1,4 +1,4 @@
-"""What a training step reads: clips by number, augmented, each a pure function of seed and number."""
+"""What a training step reads: clips by number, each a pure function of seed and number."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,11 +8,6 @@ from numpy.typing import NDArray
 
 from auralsam2.log_mel import windows
 from auralsam2.training import world
-
-JITTER = 0.2
-"""Brightness, contrast and saturation are each scaled by 1 - JITTER to 1 + JITTER, one draw a clip."""
-GREYSCALE_SHARE = 0.1
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
@@ -25,6 +20,8 @@ class Example:
     """[T, 15600, 2]: what each frame hears."""
     masks: NDArray[np.bool_]
     """[T, S, S]."""
+    labelled: NDArray[np.bool_] | None = None
+    """[T]: the frames whose mask is known; None: all. What is not known says nothing: losses leave it out."""
 
 
 Source = Callable[[int, int], Example]
@@ -54,19 +51,3 @@ def without_sound(source: Source) -> Source:
         return replace(example, windows=np.zeros_like(example.windows))
 
     return silent
-
-
-def augment(example: Example, rng: np.random.Generator) -> Example:
-    """Colour jitter, horizontal flip, greyscale: alike for every frame of the clip. Sound stays as it is."""
-    frames: NDArray[np.floating] = example.frames.astype(np.float32)
-    brightness, contrast, saturation = (np.float32(f) for f in rng.uniform(1 - JITTER, 1 + JITTER, 3))
-    grey = (frames @ _LUMA)[..., None]
-    if rng.uniform() < GREYSCALE_SHARE:
-        saturation = np.float32(0)
-    frames = grey + (frames - grey) * saturation
-    frames = (frames - grey.mean()) * (contrast * brightness) + grey.mean() * brightness
-    masks = example.masks
-    if rng.uniform() < 0.5:
-        frames, masks = frames[:, :, ::-1], masks[:, :, ::-1]
-    pixels = np.rint(np.clip(frames, 0, 255)).astype(np.uint8)
-    return Example(np.ascontiguousarray(pixels), example.windows, np.ascontiguousarray(masks))

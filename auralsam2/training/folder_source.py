@@ -10,9 +10,13 @@ from auralsam2.data.pictures import resize
 from auralsam2.errors import DataError
 from auralsam2.training.examples import Example, Source
 
+FIRST_FRAME_ONLY = "v1s"
+
 
 def folder_source(root: Path, subset: str, size: int, seed: int) -> Source:
-    """The clips of `subset`'s training split, shuffled anew for every pass.
+    """The clips of `subset`'s training split, in another order each pass.
+
+    Of V1s only the first frame is labelled; the masks of the others are empty and `labelled` says so.
 
     Args:
         root: folder in AVSBench's layout.
@@ -26,16 +30,21 @@ def folder_source(root: Path, subset: str, size: int, seed: int) -> Source:
     def source(number: int, num_frames: int) -> Example:
         turn, place = divmod(number, len(folders))
         folder = folders[int(np.random.default_rng([seed, 5, turn]).permutation(len(folders))[place])]
-        sample = avsbench.read_clip(folder)
+        first_only = subset == FIRST_FRAME_ONLY
+        sample = avsbench.read_clip(folder, first_label=first_only)
         if len(sample.frames) < num_frames:
             raise DataError(f"{folder}: {len(sample.frames)} frames; this run takes {num_frames} of a clip.")
-        # Of a longer clip another part each pass.
-        first = turn % (len(sample.frames) - num_frames + 1)
+        # Of a longer clip another part each pass, but not without the only label.
+        first = 0 if first_only else turn % (len(sample.frames) - num_frames + 1)
         part = slice(first, first + num_frames)
         masks = [
             np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST), bool)
             for mask in sample.masks[part]
         ]
-        return Example(resize(sample.frames[part], size), sample.windows[part], np.stack(masks))
+        labelled = None
+        if first_only:
+            masks += [np.zeros((size, size), bool)] * (num_frames - 1)
+            labelled = np.arange(num_frames) == 0
+        return Example(resize(sample.frames[part], size), sample.windows[part], np.stack(masks), labelled)
 
     return source

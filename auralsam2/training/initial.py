@@ -6,6 +6,8 @@ the network learns to see long before it can hear. So VGGish starts with every u
 sounds (data-dependent initialisation, Krähenbühl et al. 2016), and the fuser as something close to the identity.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from auralsam2.vggish import VGGish
 
 MIN_STD = 1e-3
 BRANCH_SCALE = 0.1
+RELEASED_LINEAR_STD = 0.02
 
 
 def _standardise(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor:
@@ -71,3 +74,28 @@ def initialise_fuser(fuser: AuralFuser) -> None:
     for name, parameter in fuser.named_parameters():
         if ".attn.proj." in name or ".mlp.fc2." in name:
             parameter.mul_(BRANCH_SCALE if name.endswith("weight") else 0.0)
+
+
+@torch.no_grad()
+def initialise_fuser_as_released(fuser: AuralFuser) -> None:
+    """Begin as the released training code does.
+
+    In the blocks, linear weights are normal with a standard deviation of 0.02, convolutions with sqrt(2 / fan-out), and
+    biases are 0. What the two-way fusion adds starts at nothing. The rest stays as it is.
+    """
+    for blocks in (fuser.f_blocks, fuser.a_blocks):
+        for module in blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=RELEASED_LINEAR_STD)
+            elif isinstance(module, nn.Conv2d):
+                fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+            else:
+                continue
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    for fusion in fuser.fusion_modules:
+        for name in ("W_z.1", "W_z2.1"):
+            norm = fusion.get_submodule(name)
+            nn.init.zeros_(norm.get_parameter("weight"))
+            nn.init.zeros_(norm.get_parameter("bias"))

@@ -2,8 +2,9 @@
 
 Source: AuralSAM2, supplementary Sec. 1.2; SAM2's training losses. Of the three candidates only the one that is best by
 20 focal + dice learns its mask; every candidate learns to predict its own IoU, or the read-outs that choose by it could
-fall for one that nobody ever corrected. The error is squared: an absolute one teaches the median, and while a candidate
-still misses most objects its median is nothing. Frames without object teach the object score alone.
+fall for one that nobody ever corrected. Released, that error is absolute and losses are summed over the frames; the
+project's is squared: an absolute one teaches the median, and while a candidate still misses most objects its median is
+nothing. Frames without object teach the object score alone.
 """
 
 from typing import NamedTuple
@@ -13,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auralsam2.model import ClipOutput
+from auralsam2.training.settings import FrameLosses, IouError
 
 FOCAL_WEIGHT, DICE_WEIGHT, IOU_WEIGHT, OCCLUSION_WEIGHT = 20.0, 1.0, 1.0, 1.0
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 
 
 class SegmentationLoss(NamedTuple):
-    """Means over the frames of a clip, scalars, before weighting."""
+    """Means, or sums, over the frames of a clip, scalars, before weighting."""
 
     focal: Tensor
     dice: Tensor
@@ -57,12 +59,16 @@ def intersection_over_union(logits: Tensor, target: Tensor) -> Tensor:
     return (mask & truth).sum(-1) / (mask | truth).sum(-1).clamp(min=1)
 
 
-def segmentation_loss(output: ClipOutput, masks: Tensor) -> SegmentationLoss:
+def segmentation_loss(
+    output: ClipOutput, masks: Tensor, iou_error: IouError = "squared", frame_losses: FrameLosses = "mean"
+) -> SegmentationLoss:
     """The four losses of one clip.
 
     Args:
         output: of the network, T frames.
         masks: [T, S, S] float32, 0 or 1; candidates are enlarged bilinearly to S.
+        iou_error: how far a predicted IoU is from the candidate's own.
+        frame_losses: how the frames make one loss.
     """
     candidates = F.interpolate(output.low_res_logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
     logits, target = candidates.flatten(2), masks.flatten(1)[:, None]  # [T, 3, P], [T, 1, P]
@@ -73,6 +79,12 @@ def segmentation_loss(output: ClipOutput, masks: Tensor) -> SegmentationLoss:
         overlap = intersection_over_union(logits, target)
     chosen = logits[torch.arange(len(best)), best]
     focal, dice = focal_loss(chosen, target[:, 0]), dice_loss(chosen, target[:, 0])
-    iou = F.mse_loss(output.iou, overlap, reduction="none").mean(1)
-    occlusion = F.binary_cross_entropy_with_logits(output.object_score[:, 0], shows)
-    return SegmentationLoss((focal * shows).mean(), (dice * shows).mean(), (iou * shows).mean(), occlusion)
+    error = F.l1_loss if iou_error == "absolute" else F.mse_loss
+    iou = error(output.iou, overlap, reduction="none").mean(1)
+    over_frames = torch.sum if frame_losses == "sum" else torch.mean
+    return SegmentationLoss(
+        over_frames(focal * shows),
+        over_frames(dice * shows),
+        over_frames(iou * shows),
+        F.binary_cross_entropy_with_logits(output.object_score[:, 0], shows, reduction=frame_losses),
+    )

@@ -21,7 +21,8 @@ from auralsam2.log_mel import LogMel, windows
 from auralsam2.model import AuralSAM2
 from auralsam2.presets import STRIDE
 from auralsam2.training import world
-from auralsam2.training.examples import Example, augment
+from auralsam2.training.augmentation import Augmentation, augment
+from auralsam2.training.examples import Example
 from auralsam2.training.shapes import SHAPES
 
 NUM_NAMES = len(SHAPES) + 1
@@ -71,7 +72,9 @@ def _pictures(seed: int, numbers: range, size: int) -> tuple[Tensor, Tensor]:
         picture, owners = world.Painter(scene, size).draw(float(rng.uniform(0, 5)))
         # `augment` flips masks with frames: let it carry where each pixel came from.
         columns = np.arange(size) < size // 2
-        example = augment(Example(picture[None], np.zeros((1, 0, 2), np.float32), columns[None, None]), rng)
+        example = augment(
+            Example(picture[None], np.zeros((1, 0, 2), np.float32), columns[None, None]), rng, Augmentation()
+        )
         flipped = not example.masks[0, 0, 0]
         label = names_of(scene, owners)
         label = label[:, ::-1] if flipped else label

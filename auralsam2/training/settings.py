@@ -1,16 +1,41 @@
-"""What a training run is asked for, checked when made, and kept in its checkpoints."""
+"""What a training run is asked for, checked when made, and kept in its checkpoints.
+
+The defaults here are those of the recipe `project`; `recipes` names the others.
+"""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from auralsam2.errors import TrainingError
 from auralsam2.presets import check_image_size, preset
+
+Recipe = Literal["released", "paper", "project"]
+Conditioning = Literal["first", "middle"]
+BatchNorm = Literal["running", "clip"]
+IouError = Literal["squared", "absolute"]
+FrameLosses = Literal["mean", "sum"]
+ContrastForm = Literal["frame", "clip"]
+ContrastSampling = Literal["balanced", "released"]
+FuserStart = Literal["project", "released"]
+
+_CHOICES: dict[str, Any] = {
+    "recipe": Recipe,
+    "conditioning": Conditioning,
+    "batch_norm": BatchNorm,
+    "iou_error": IouError,
+    "frame_losses": FrameLosses,
+    "audio_contrast_form": ContrastForm,
+    "audio_contrast_sampling": ContrastSampling,
+    "fuser_start": FuserStart,
+}
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """One run. Two runs of equal settings give equal weights. Raises TrainingError or NetworkError."""
 
+    recipe: Recipe = "project"
+    """Whose values the run started from, for its log and its weights; see `recipes`."""
     preset: str = "compact"
     image_size: int | None = None
     """px; the preset's own when None."""
@@ -23,13 +48,44 @@ class TrainSettings:
     clips_per_step: int = 2
     learning_rate: float = 2e-4
     """At its highest, after the warm-up."""
+    train_sam2: bool | None = None
+    """Whether SAM2 learns; None: where nothing is pretrained, which is `compact`."""
+    train_vggish: bool | None = None
+    """Whether VGGish learns; None: where nothing is pretrained, which is `compact`."""
     encoder_rate_share: float = 0.1
-    """What image encoder and VGGish learn at, of the rate of the rest: they come pretrained."""
+    """What image encoder and VGGish learn at where they learn, of the rate of the rest: they come pretrained."""
     warmup_steps: int = 100
     weight_decay: float = 0.01
+    decay_norms: bool = True
+    """False: weights and biases of norms do not decay. Biases of other layers do."""
     decay_power: float = 0.9
     """The rate falls as (1 - step / steps) ** decay_power."""
-    max_gradient_norm: float = 1.0
+    max_gradient_norm: float | None = 1.0
+    """None: gradients are not clipped."""
+    fuser_start: FuserStart = "project"
+    """How a fuser without weights begins; see `initial`."""
+    conditioning: Conditioning = "first"
+    """Which frame is decoded first: frame 0, or frame T // 2."""
+    dropout: float = 0.0
+    """Of the fuser's blocks: on attention, behind each attention and twice in each MLP."""
+    batch_norm: BatchNorm = "running"
+    """What the fuser's batch norms normalise by: running statistics (see `running_statistics`), or those of the clip at
+    hand, the running ones following as torch does it."""
+    iou_error: IouError = "squared"
+    frame_losses: FrameLosses = "mean"
+    """How a clip's frames make one loss. With "mean" AudioCon, whose weight was made for the sum, is divided by T."""
+    audio_contrast_form: ContrastForm = "frame"
+    """What AudioCon compares: a frame with itself through heads of its own (`audio_contrast`), or a whole clip through
+    the fuser's (`clip_contrast`)."""
+    audio_contrast_sampling: ContrastSampling = "balanced"
+    """How pixels are drawn; see `clip_contrast`."""
+    audio_contrast_samples: int = 512
+    """Of a frame and scale. "balanced": in all; "released": the limit that its code reads, see `clip_contrast`."""
+    jitter: float = 0.2
+    """Brightness, contrast and saturation are each scaled by 1 - jitter to 1 + jitter."""
+    greyscale_share: float = 0.1
+    max_rotation_degrees: float = 0.0
+    max_shear_degrees: float = 0.0
     seed: int = 0
     multi_share: float = 0.6
     """Share of multi-source clips in the procedural world."""
@@ -66,6 +122,27 @@ class TrainSettings:
             )
         if not 0 < self.learning_rate < 1:
             raise TrainingError(f"learning_rate {self.learning_rate}; must be between 0 and 1.")
+        self._check_values()
+
+    def _check_values(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in get_args(choices):
+                known = ", ".join(get_args(choices))
+                raise TrainingError(f"{name} {getattr(self, name)!r} is unknown; choose one of {known}.")
+        for name in ("dropout", "jitter", "greyscale_share", "short_steps_share"):
+            if not 0 <= getattr(self, name) <= 1 or (name == "dropout" and self.dropout == 1):
+                limit = "below 1" if name == "dropout" else "at most 1"
+                raise TrainingError(f"{name} {getattr(self, name)}; must be at least 0 and {limit}.")
+        if self.audio_contrast_samples < 4:
+            raise TrainingError(f"audio_contrast_samples {self.audio_contrast_samples}; must be at least 4.")
+        if self.audio_contrast_form == "frame" and self.audio_contrast_sampling != "balanced":
+            raise TrainingError("audio_contrast_sampling 'released' goes with audio_contrast_form 'clip' only.")
+        if self.batch_norm == "clip" and (self.num_frames < 2 or self.short_steps_share > 0):
+            raise TrainingError(
+                f"batch_norm 'clip' (recipe {self.recipe}) with clips of one frame (num_frames {self.num_frames},"
+                f" short_steps_share {self.short_steps_share}): one sound has no statistics. Take 2 frames or more, or"
+                " --recipe project."
+            )
 
     @property
     def size(self) -> int:
@@ -81,9 +158,21 @@ class TrainSettings:
         return self.clips_per_step * (self.num_frames if self.is_short(step) else 1)
 
     @property
-    def end_to_end(self) -> bool:
-        """Whether SAM2 and VGGish learn too: for `compact`, which has no pretrained ones; else only the fuser does."""
+    def from_scratch(self) -> bool:
+        """Whether nothing pretrained exists: true of `compact`, which starts from initial weights."""
         return self.preset == "compact"
+
+    @property
+    def sam2_learns(self) -> bool:
+        return self.from_scratch if self.train_sam2 is None else self.train_sam2
+
+    @property
+    def vggish_learns(self) -> bool:
+        return self.from_scratch if self.train_vggish is None else self.train_vggish
+
+    def conditioning_frame(self, num_frames: int) -> int:
+        """Of a clip of `num_frames`, the frame that is decoded first."""
+        return num_frames // 2 if self.conditioning == "middle" else 0
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""

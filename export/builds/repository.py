@@ -24,7 +24,7 @@ from auralsam2.checkpoints import fetch
 from auralsam2.readout import NO_OBJECT_LOGIT
 from export.builds.triton_config import TEMPLATES, check_stage, render, render_gpu
 from export.engines.engine_graphs import FUSER, fused_graph_path, graph_path, load_on_cpu, write_engine_graphs
-from export.engines.filling import MANIFEST, add_engines, engine_entries
+from export.engines.filling import MANIFEST, MANIFEST_FORMAT, add_engines, engine_entries
 from export.engines.tensorrt import EngineRecord, check_capabilities
 from export.engines.tensorrt_builder import load_builder
 from export.errors import ExportError, ParityError
@@ -36,7 +36,14 @@ from export.graphs.onnx_graph import OPSET, export_stage
 from export.graphs.prompt_graphs import export_prompt_graphs
 from export.graphs.stages import STAGE_NAMES, Stage, build_stages
 from export.precision.precision_report import precision_report
-from export.precision.quantization import QUANTISED, SCOPES, calibration, check_mask_iou, mask_iou, quantise_stages
+from export.precision.quantization import (
+    QUANTISED,
+    SCOPES,
+    calibration,
+    check_mask_iou,
+    mask_iou,
+    quantise_stages,
+)
 from export.reports import Report
 from export.settings import ExportSettings, load_model
 from model_repository.stage_runtime.engine import (
@@ -58,7 +65,6 @@ DECODER = STAGE_NAMES[-1]
 PROMPTS = "prompts"
 # Hiera on CPU: one frame a call is faster than a batch of five (2.2 against 2.65 s a frame at 1024 px, B+, bfloat16).
 HIERA_FRAMES_PER_CALL = 1
-MANIFEST_FORMAT = 1
 VERSIONED_PACKAGES = ("torch", "sam2", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
 GOLDEN_SHARE_OF_SPREAD = 0.02
 GOLDEN_SHARE_OF_MEASURED = 10

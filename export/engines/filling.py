@@ -33,6 +33,8 @@ from export.settings import ENGINE_FLAVOURS
 from model_repository.stage_runtime.engine import file_sha256
 
 MANIFEST = "manifest.json"
+# 2: a clip's memory holds binary masks, as in the published network; 1 held soft ones.
+MANIFEST_FORMAT = 2
 
 
 def engine_path(build: Path, target: str, stage: str) -> Path:
@@ -195,6 +197,11 @@ def _read_manifest(build: Path) -> dict[str, Any]:
         raise ExportError(
             f"{build} is no build: {MANIFEST} cannot be read ({error}). Make one: auralsam2 export."
         ) from error
+    if manifest.get("format") != MANIFEST_FORMAT:
+        raise ExportError(
+            f"{build} has a manifest of format {manifest.get('format')!r}; this version reads {MANIFEST_FORMAT}: masks"
+            " of other builds may differ from the published network's. Export again: auralsam2 export."
+        )
     if manifest.get("target") not in ENGINE_FLAVOURS:
         raise ExportError(
             f"{build} was exported for {manifest.get('target')}, which has no engines. Export with --target"

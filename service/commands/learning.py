@@ -14,6 +14,7 @@ from service.commands.terminal import console, fail, progress_bar
 
 if TYPE_CHECKING:
     from auralsam2.evaluation.predictions import Predictor
+    from auralsam2.evaluation.protocol import Protocol
 
 DEFAULT_BUILD = Path("build") / "compact-256-t5"
 
@@ -40,9 +41,14 @@ def train(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for checkpoint, weights and log; a checkpoint in it is resumed.")
     ] = Path("runs/compact"),
-    preset: Annotated[
-        str, typer.Option(help="compact, end to end | hiera_*: the fuser, on a frozen SAM2 and VGGish")
-    ] = "compact",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="released | paper | project: losses, optimiser, augmentation and what stays frozen. `compact`, which"
+            " starts from nothing pretrained, needs --recipe project; the others then run, and learn little."
+        ),
+    ] = "released",
+    preset: Annotated[str, typer.Option(help="compact | hiera_*: the fuser, on a frozen SAM2 and VGGish")] = "compact",
     image_size: Annotated[int | None, typer.Option(help="1024, 512, 256 or 224 px; default: the preset's own.")] = None,
     num_frames: Annotated[int, typer.Option(help="Clip length T, 1 to 16.")] = 5,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of the whole schedule.")] = None,
@@ -51,7 +57,9 @@ def train(
     ] = True,
     stop_at: Annotated[int | None, typer.Option(help="Stop after this step of the schedule, to resume later.")] = None,
     clips_per_step: Annotated[int | None, typer.Option(help="Clips whose gradients make one step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its highest; decays polynomially.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At its highest, decays polynomially; default: the recipe's.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, clips and samples.")] = 0,
     audio: Annotated[bool, typer.Option(help="--no-audio trains on silence, to see what sound is worth.")] = True,
     audio_contrast: Annotated[bool, typer.Option(help="--no-audio-contrast trains without AudioCon.")] = True,
@@ -65,7 +73,7 @@ def train(
     sam2_checkpoint: Annotated[str | None, typer.Option(help="SAM2's weights, for hiera_* presets.")] = None,
     vggish_checkpoint: Annotated[str | None, typer.Option(help="VGGish's weights, for hiera_* presets.")] = None,
 ) -> None:
-    """Train AuralSAM2 by the paper's recipe; killed at any moment, the same command goes on."""
+    """Train AuralSAM2 by a recipe; killed at any moment, the same command goes on."""
     given = {
         "steps": steps,
         "clips_per_step": clips_per_step,
@@ -78,12 +86,13 @@ def train(
     }
     try:
         with _network_room(), progress_bar("training") as bar:
-            from auralsam2.training.settings import TrainSettings
+            from auralsam2.training.loop import Progress
+            from auralsam2.training.recipes import described, settings_for
             from auralsam2.training.starting import Weights
-            from auralsam2.training.trainer import Progress
             from auralsam2.training.trainer import train as run
 
-            settings = TrainSettings(
+            settings = settings_for(
+                recipe,
                 preset=preset,
                 image_size=image_size,
                 num_frames=num_frames,
@@ -91,8 +100,11 @@ def train(
                 audio=audio,
                 audio_contrast=audio_contrast,
                 subset=subset,
-                **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+                **{name: value for name, value in given.items() if value is not None},
             )
+            console.print(", ".join(f"{name} {value}" for name, value in described(settings).items()))
+            if settings.from_scratch and checkpoint is None and recipe != "project":
+                console.print(f"{preset} starts from nothing pretrained: --recipe project is made for that.")
             end = settings.steps if stop_at is None else min(stop_at, settings.steps)
             task = bar.add_task("", total=end)
             speaker = _Speaker(end)
@@ -148,6 +160,12 @@ def evaluate(
     clips: Annotated[
         int | None, typer.Option(help="Clips of each split; default: 200 procedural ones, all others.")
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="released: figures as the published scripts make them | project")
+    ] = "released",
+    precision: Annotated[
+        str | None, typer.Option(help="bfloat16 | float32, in process; default: the protocol's.")
+    ] = None,
     sound: Annotated[str, typer.Option(help="own | other: of another clip | silent")] = "own",
     seed: Annotated[int, typer.Option(help="Of the procedural clips.")] = 0,
     preset: Annotated[str, typer.Option(help="Network, in process.")] = "compact",
@@ -165,21 +183,25 @@ def evaluate(
 ) -> None:
     """Score masks with M_J and M_F (Ref-AVS: S), the three read-outs side by side."""
     try:
+        if through_server and precision is not None:
+            raise BadInput("--precision is for the network in this process; a server computes in that of its build.")
         with _network_room(), ExitStack() as stack:
             from auralsam2.evaluation.predictions import with_sound
+            from auralsam2.evaluation.protocol import protocol_of
             from auralsam2.evaluation.scoring import SplitReport
             from auralsam2.evaluation.scoring import evaluate as score
             from auralsam2.evaluation.splits import open_splits
 
+            layout_read = None if data is None else layout
+            chosen = protocol_of(protocol, layout_read, precision)
             splits = {
                 name: with_sound(samples, sound)  # type: ignore[arg-type]  # checked there
-                for name, samples in open_splits(None if data is None else layout, data, split, clips, seed).items()
+                for name, samples in open_splits(layout_read, data, split, clips, seed, protocol=chosen).items()
             }
-            conditioning_frame = None if data is not None and layout == "ref-avs" else 0
             if through_server:
                 predict, model = stack.enter_context(_served(url, build))
             else:
-                predict, model = _in_process(preset, image_size, checkpoint, sam2_checkpoint, conditioning_frame)
+                predict, model = _in_process(preset, image_size, checkpoint, sam2_checkpoint, chosen)
             reports: list[SplitReport] = []
             for name, samples in splits.items():
                 with progress_bar(name) as bar:
@@ -190,9 +212,18 @@ def evaluate(
                             samples,
                             predict,
                             lambda done, bar=bar, task=task: bar.update(task, completed=done),  # type: ignore[misc]
+                            protocol=chosen,
                         )
                     )
-        record = {"model": model, "sound": sound, "splits": [report.as_json() for report in reports]}
+        computed = "of the build" if through_server else chosen.precision
+        # A server's graphs are fixed: what they decide is theirs, and sound is one example a frame.
+        fixed = {"precision": computed, "conditioning": computed, "least_examples": None} if through_server else {}
+        record = {
+            "model": model,
+            "sound": sound,
+            "protocol": chosen.as_json() | fixed,
+            "splits": [report.as_json() for report in reports],
+        }
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(record, indent=2) + "\n")
@@ -200,7 +231,8 @@ def evaluate(
             raise ConfigError(f"{out} cannot be written: {error}. Choose another --out.") from error
     except AuralServeError as error:
         fail(error)
-    console.print(_table(reports, f"{model}; sound: {sound}"))
+    title = f"{model}; sound: {sound}; protocol: {protocol}, precision: {computed}; *: the protocol's read-out"
+    console.print(_table(reports, title))
     console.print(f"wrote {out}")
 
 
@@ -218,7 +250,8 @@ def _table(reports: list[Any], title: str) -> Table:
         for position, (read_out, score) in enumerate(report.scores.items()):
             about = f"{report.split}, {report.num_clips} clips" if position == 0 else ""
             figures = (score.mean_jaccard, score.mean_jaccard_with_object, score.mean_f_score)
-            table.add_row(about, read_out, *map(shown, figures), f"{score.empty_share:.1%}", shown(score.null_score))
+            marked = f"{read_out} *" if read_out == report.headline else read_out
+            table.add_row(about, marked, *map(shown, figures), f"{score.empty_share:.1%}", shown(score.null_score))
         table.add_section()
     return table
 
@@ -228,14 +261,15 @@ def _in_process(
     image_size: int | None,
     checkpoint: str | None,
     sam2_checkpoint: str | None,
-    conditioning_frame: int | None,
+    protocol: "Protocol",
 ) -> "tuple[Predictor, str]":
     from auralsam2.evaluation.in_process import load_network, network_predictor
     from auralsam2.evaluation.text import distilroberta
 
     model, weights = load_network(preset, image_size, checkpoint, sam2_checkpoint)
     text = distilroberta() if model.aural_fuser.text_proj is not None else None
-    return network_predictor(model, conditioning_frame, text), f"{preset}, {weights}, in process, float32"
+    predict = network_predictor(model, protocol.conditioning_frame, text, protocol.precision)
+    return predict, f"{preset}, {weights}, in process, {protocol.precision}"
 
 
 @contextmanager
@@ -257,6 +291,6 @@ def _served(url: str | None, build: Path) -> "Iterator[tuple[Predictor, str]]":
         ask = ask_clip(client)
 
         def predict(sample: Sample) -> Prediction:
-            return Prediction(*ask(sample.name, sample.frames, sample.windows))
+            return Prediction(*ask(sample.name, sample.frames, sample.windows_per_frame()))
 
         yield predict, about

@@ -31,16 +31,32 @@ def parity_folder() -> Path:
     return PARITY
 
 
-@pytest.fixture(scope="session")
-def released_shapes() -> dict[str, dict[str, tuple[int, ...]]]:
-    """preset -> key -> shape, of every full released checkpoint (no text)."""
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-    with gzip.open(PARITY / "checkpoint_keys.tsv.gz", "rt") as lines:
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _key_lists(name: str) -> dict[str, Shapes]:
+    shapes: dict[str, Shapes] = {}
+    with gzip.open(PARITY / name, "rt") as lines:
         for line in lines:
-            preset, key, shape = line.rstrip("\n").split("\t")
+            form, key, shape = line.rstrip("\n").split("\t")
             sizes = tuple(int(n) for n in shape.split("x")) if shape not in ("", "scalar") else ()
-            shapes.setdefault(preset, {})[key] = sizes
+            shapes.setdefault(form, {})[key] = sizes
     return shapes
+
+
+@pytest.fixture(scope="session")
+def released_shapes() -> dict[str, Shapes]:
+    """preset -> key -> shape, of every full released checkpoint (no text)."""
+    return _key_lists("checkpoint_keys.tsv.gz")
+
+
+@pytest.fixture(scope="session")
+def ref_avs_shapes() -> dict[str, Shapes]:
+    """form -> key -> shape, of a Ref-AVS checkpoint of hiera_large, from the modules of the released code.
+
+    whole: with linear heads, text projection and text model | listed: the same, with the fuser's layers in lists alone.
+    """
+    return _key_lists("checkpoint_keys_ref_avs.tsv.gz")
 
 
 @pytest.fixture(scope="session")

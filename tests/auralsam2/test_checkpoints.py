@@ -1,7 +1,9 @@
 """Every form a released checkpoint is found in loads to the same weights; whatever does not fit is refused whole."""
 
+import logging
 import pickle
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from auralsam2 import AuralSAM2, checkpoints
+from auralsam2.aural_fuser import AuralFuser
 from auralsam2.errors import CheckpointError
+from auralsam2.presets import preset
 
 State = dict[str, Tensor]
 FUSER = "aural_fuser."
@@ -67,6 +71,33 @@ def older(state: State) -> State:
     return renamed
 
 
+# As the release's conversion of such files reads `training_layers`; VGGish is `finetuning_layers.0`.
+LIST = (
+    *("patch_embeds.0", "patch_embeds.1", "patch_embeds.2"),
+    *("f_blocks.0", "a_blocks.0", "fusion_modules.0"),
+    *("f_blocks.1", "a_blocks.1", "fusion_modules.1"),
+    *("f_blocks.2", "a_blocks.2", "fusion_modules.2"),
+    *("smooth_convs.0", "smooth_convs.1", "train_proj_v1", "train_proj_a1", "text_proj"),
+)
+
+
+def in_lists(state: State, order: Sequence[str] = LIST, owner: str = FUSER) -> State:
+    """As older files have it that name the fuser's layers by their place in a list alone."""
+    places = {f"{part}.": f"training_layers.{number}." for number, part in enumerate(order)}
+    places["vgg."] = "finetuning_layers.0."
+    renamed: State = {}
+    for key, value in state.items():
+        name = key.removeprefix(FUSER)
+        part = next((part for part in places if key != name and name.startswith(part)), None)
+        renamed[key if part is None else f"{owner}{places[part]}{name.removeprefix(part)}"] = value
+    return renamed
+
+
+def with_lists(state: State) -> State:
+    """As older files have it that hold the fuser's layers under their names and in lists."""
+    return state | in_lists(state)
+
+
 def prefixed(state: State) -> State:
     return {f"module.{key}": value for key, value in state.items()}
 
@@ -77,7 +108,28 @@ def assert_loaded(model: AuralSAM2, filled: State, prefix: str = "") -> None:
         assert torch.equal(value, wanted), key
 
 
-@pytest.mark.parametrize("form", [dict, older, prefixed, lambda state: prefixed(older(state))])
+def wrapped(*prefixes: str) -> Callable[[State], State]:
+    return lambda state: {"".join(prefixes) + key: value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        dict,
+        older,
+        prefixed,
+        lambda state: prefixed(older(state)),
+        wrapped("_orig_mod."),
+        wrapped("module.", "_orig_mod."),
+        wrapped("_orig_mod.", "module.", "model."),
+        wrapped("model.", "_orig_mod.", "module."),
+        lambda state: {key.replace(FUSER, f"{FUSER}_orig_mod.module."): value for key, value in state.items()},
+        lambda state: prefixed(state) | state,
+        in_lists,
+        with_lists,
+        lambda state: prefixed(in_lists(state, owner="audio_prompter.")),
+    ],
+)
 def test_the_whole_network(model: AuralSAM2, filled: State, form: Callable[[State], State]) -> None:
     model.load_released(form(filled))
     assert_loaded(model, filled)
@@ -91,12 +143,199 @@ def test_the_whole_network(model: AuralSAM2, filled: State, form: Callable[[Stat
         lambda state: older({k: v for k, v in state.items() if k.startswith(FUSER)}),
         lambda state: {k: v for k, v in state.items() if k.startswith(FUSER)},
         lambda state: prefixed(fuser_alone(state)),
+        lambda state: wrapped("model.", "module.")(fuser_alone(state)),
+        lambda state: in_lists({k: v for k, v in state.items() if k.startswith(FUSER)}, owner=""),
     ],
 )
 def test_the_fuser_alone(model: AuralSAM2, filled: State, form: Callable[[State], State]) -> None:
     model.load_released(form(filled))
     assert_loaded(model, filled, FUSER)
     assert not checkpoints.is_whole(form(filled))
+
+
+@pytest.fixture(scope="module")
+def ref_avs(well_scaled: Callable[[nn.Module, int], nn.Module]) -> State:
+    """As the release's Ref-AVS files have it: linear contrastive heads, the text projection, the text model."""
+    network = AuralSAM2.from_preset("compact", text=True)
+    fuser = network.aural_fuser
+    for name in ("train_proj_v1", "train_proj_a1"):
+        head = getattr(fuser, name)
+        convolution = head.proj[0]
+        inner, width = convolution.out_channels, convolution.in_channels
+        head.proj = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.LayerNorm(inner), nn.Linear(inner, inner))
+    return well_scaled(network, 3).state_dict() | {"t_model.pooler.dense.weight": torch.ones(4, 4)}
+
+
+def without_text_model(state: State) -> State:
+    return {key: value for key, value in state.items() if not key.startswith("t_model.")}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        dict,
+        without_text_model,
+        in_lists,
+        with_lists,
+        lambda state: prefixed(in_lists(state, owner="audio_prompter.")),
+        wrapped("module.", "model."),
+    ],
+)
+def test_a_ref_avs_file_loads(ref_avs: State, form: Callable[[State], State]) -> None:
+    model = AuralSAM2.from_preset("compact", text=True)
+    model.load_released(form(ref_avs))
+    loaded = model.state_dict()
+    assert loaded.keys() == without_text_model(ref_avs).keys()
+    assert_same(loaded, without_text_model(ref_avs))
+    assert not any(part.training for part in model.modules())
+    assert checkpoints.reads_text(form(ref_avs))
+
+
+def test_the_text_model_is_kept_apart_and_named(
+    ref_avs: State, model: AuralSAM2, filled: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert_same(checkpoints.text_model(prefixed(ref_avs)), {"pooler.dense.weight": torch.ones(4, 4)})
+    assert not any("t_model" in key for key in checkpoints.current_names(ref_avs))
+    assert checkpoints.text_model(filled) == {}
+    with caplog.at_level(logging.INFO):
+        model.load_released(filled | {"t_model.pooler.dense.weight": torch.ones(4, 4)})
+    assert "t_model.*, 1 tensors" in caplog.text
+
+
+def test_heads_of_either_form_follow_each_other(ref_avs: State, filled: State) -> None:
+    model = AuralSAM2.from_preset("compact", text=True)
+    words = {key: value for key, value in ref_avs.items() if ".text_proj." in key}
+    for state in (filled | words, ref_avs, filled | words):
+        model.load_released(state)
+        assert_same(model.state_dict(), without_text_model(state))
+
+
+def test_a_refused_file_leaves_the_heads_as_they_were(ref_avs: State, model: AuralSAM2, filled: State) -> None:
+    model.load_released(filled)
+    with pytest.raises(CheckpointError, match=r"4 unexpected: aural_fuser\.text_proj\.0\.bias"):
+        model.load_released(ref_avs)
+    assert_same(model.state_dict(), filled)
+
+
+def test_the_contrastive_heads_are_not_read(ref_avs: State) -> None:
+    model = AuralSAM2.from_preset("compact", 224, text=True)
+    model.load_released(ref_avs)
+    draw = torch.Generator().manual_seed(0)
+    clip = torch.randn(2, 3, 224, 224, generator=draw), torch.randn(2, 2, 96, 64, generator=draw)
+    words = torch.randn(1, 25, 768, generator=draw)
+    wanted = model(*clip, words)
+    for head in (model.aural_fuser.train_proj_v1, model.aural_fuser.train_proj_a1):
+        for parameter in head.parameters():
+            parameter.fill_(torch.nan)
+    assert torch.equal(model(*clip, words).low_res_logits, wanted.low_res_logits)
+
+
+@pytest.mark.parametrize("form", ["whole", "listed"])
+def test_the_keys_of_ref_avs_files(
+    ref_avs_shapes: dict[str, dict[str, tuple[int, ...]]],
+    released_shapes: dict[str, dict[str, tuple[int, ...]]],
+    form: str,
+) -> None:
+    held = {key: torch.zeros(()).expand(shape) for key, shape in ref_avs_shapes[form].items()}
+    with torch.device("meta"):
+        fuser = AuralFuser(preset("hiera_large"), 1024, True, "released")
+        fuser.train_proj_v1, fuser.train_proj_a1 = fuser.new_heads("linear")
+    wanted = {key: shape for key, shape in released_shapes["hiera_large"].items() if key.startswith("v_model.")}
+    wanted |= {FUSER + key: tuple(value.shape) for key, value in fuser.state_dict().items()}
+    assert {key: value.shape for key, value in checkpoints.current_names(held).items()} == wanted
+    # DistilRoBERTa: embeddings, six layers, pooler.
+    words = checkpoints.text_model(held)
+    assert len(words) == 5 + 6 * 16 + 2
+    assert words["encoder.layer.5.output.dense.weight"].shape == (768, 3072)
+    assert checkpoints.reads_text(held)
+    assert checkpoints.is_whole(held)
+
+
+@pytest.mark.parametrize("name", ["hiera_tiny", "hiera_small", "hiera_base_plus", "hiera_large"])
+@pytest.mark.parametrize("ending", [14, 16])
+def test_the_keys_of_older_avsbench_files(
+    released_shapes: dict[str, dict[str, tuple[int, ...]]], name: str, ending: int
+) -> None:
+    held = {
+        key: torch.zeros(()).expand(shape)
+        for key, shape in released_shapes[name].items()
+        if ending == 16 or ".train_proj_" not in key
+    }
+    named = checkpoints.current_names(in_lists(held))
+    assert {key: value.shape for key, value in named.items()} == {key: value.shape for key, value in held.items()}
+    assert not checkpoints.reads_text(in_lists(held))
+
+
+def test_a_list_in_the_order_of_the_parts(model: AuralSAM2, filled: State) -> None:
+    parts = ("f_blocks", "a_blocks", "fusion_modules")
+    by_part = (*LIST[:3], *(f"{part}.{stage}" for part in parts for stage in range(3)), *LIST[12:])
+    model.load_released(in_lists(filled, by_part))
+    assert_loaded(model, filled)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        # A smoothing convolution before the third patch embedding, whose shapes are the same.
+        ("patch_embeds.0", "patch_embeds.1", *LIST[3:12], "smooth_convs.0", "smooth_convs.1", "patch_embeds.2"),
+        # The fusion before the blocks that it follows.
+        (*LIST[:3], "fusion_modules.0", "f_blocks.0", "a_blocks.0", *LIST[6:14]),
+        LIST[1:14],
+    ],
+)
+def test_a_list_in_an_order_that_nobody_knows(model: AuralSAM2, filled: State, order: Sequence[str]) -> None:
+    state = in_lists({key: value for key, value in filled.items() if ".train_proj_" not in key}, order)
+    with pytest.raises(CheckpointError, match=r"in no order that is known.*\(0: .*Convert the file"):
+        model.load_released(state)
+    assert all(not value.any() for value in model.state_dict().values())
+
+
+def test_sound_and_picture_exchanged_in_a_list(released_shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
+    """The blocks of stage 1 are as many on both sides; those of the later stages tell."""
+    held = {key: torch.zeros(()).expand(shape) for key, shape in released_shapes["hiera_tiny"].items()}
+    sides = {"f_blocks": "a_blocks", "a_blocks": "f_blocks"}
+    exchanged = [part.replace(part[:8], sides.get(part[:8], part[:8])) for part in LIST]
+    with pytest.raises(CheckpointError, match="in no order that is known"):
+        checkpoints.current_names(in_lists(held, exchanged))
+
+
+def test_a_second_list_for_fine_tuning(model: AuralSAM2, filled: State) -> None:
+    state = {key.replace("finetuning_layers.0.", "finetuning_layers.1."): v for key, v in in_lists(filled).items()}
+    with pytest.raises(CheckpointError, match=r"lists finetuning_layers\.1; known is finetuning_layers\.0, VGGish"):
+        model.load_released(state)
+
+
+def test_a_part_that_stands_in_the_list_alone(model: AuralSAM2, filled: State) -> None:
+    both = with_lists(filled)
+    state = {key: value for key, value in both.items() if not key.startswith(f"{FUSER}a_blocks.2.")}
+    model.load_released(state)
+    assert_loaded(model, filled)
+
+
+def test_duplicates_that_differ_are_named(model: AuralSAM2, filled: State, caplog: pytest.LogCaptureFixture) -> None:
+    state = with_lists(filled)
+    model.load_released(state)
+    assert not caplog.records
+    state["aural_fuser.training_layers.5.W_z.1.running_var"] = torch.full((128,), 9.0)
+    model.load_released(state)
+    assert_loaded(model, filled)
+    (record,) = caplog.records
+    assert "1 of the tensors" in record.getMessage()
+    assert record.getMessage().endswith(": training_layers.5.W_z.1.running_var")
+
+
+def test_duplicates_whose_order_nobody_knows_are_named(
+    model: AuralSAM2, filled: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.load_released(filled | in_lists(filled, LIST[1:16]))
+    assert_loaded(model, filled)
+    assert re.search(r"\d+ of the tensors .* cannot be matched .* and \d+ more$", caplog.text.strip())
+
+
+def test_two_keys_that_become_one_and_differ(model: AuralSAM2, filled: State) -> None:
+    key = "v_model.no_mem_embed"
+    with pytest.raises(CheckpointError, match=rf"holds {key} twice, as {key} and as module\.{key}, and they differ"):
+        model.load_released(filled | {f"module.{key}": filled[key] + 1})
 
 
 def test_without_the_batch_counters_of_newer_pytorch(model: AuralSAM2, filled: State) -> None:
@@ -110,7 +349,7 @@ def test_sam2_s_own_file() -> None:
     config.model.image_size = 224
     own = hydra.utils.instantiate(config.model, _recursive_=True).state_dict()
     model = AuralSAM2.from_preset("hiera_tiny", 224)
-    checkpoints.load_sam2(model, own)
+    checkpoints.load_sam2(model, prefixed(own))
     for key, value in model.v_model.state_dict().items():
         assert torch.equal(value, own[key]), key
     with pytest.raises(CheckpointError, match=r"SAM2 checkpoint \(preset compact\) does not fit"):

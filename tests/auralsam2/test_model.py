@@ -100,6 +100,15 @@ def test_fusion_forms_share_their_weights_and_differ_in_their_answer(compact: Au
     assert (paper(*clip(2)).low_res_logits - compact(*clip(2)).low_res_logits).abs().mean() > 1e-3
 
 
+@pytest.mark.parametrize("num_examples", [1, 3])
+def test_with_words_sound_may_be_shorter_or_longer_than_the_clip(compact: AuralSAM2, num_examples: int) -> None:
+    frames, log_mel = clip(2)
+    sound = log_mel[[0, 1, 1][:num_examples]]
+    out = compact(frames, sound, torch.ones(1, 2, 768))
+    assert out.low_res_logits.shape[0] == 2
+    assert (out.low_res_logits - compact(frames, log_mel, torch.ones(1, 2, 768)).low_res_logits).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize(
     ("frames", "log_mel", "text", "conditioning_frame", "message"),
     [
@@ -107,6 +116,14 @@ def test_fusion_forms_share_their_weights_and_differ_in_their_answer(compact: Au
         ((0, 3, 224, 224), (0, 2, 96, 64), None, 0, r"frames are \[0, 3, 224, 224\]"),
         ((2, 3, 224, 224), (1, 2, 96, 64), None, 0, r"log_mel is \[1, 2, 96, 64\]; 2 frames need \[2, 2, 96, 64\]"),
         ((2, 3, 224, 224), (2, 1, 96, 64), None, 0, r"log_mel is \[2, 1, 96, 64\]"),
+        (
+            (3, 3, 224, 224),
+            (1, 2, 96, 64),
+            (1, 1, 768),
+            0,
+            r"log_mel is \[1, 2, 96, 64\]; 3 frames need \[3, 2, 96, 64\]",
+        ),
+        ((2, 3, 224, 224), (2, 2, 96, 64), (768,), 0, r"text is \[768\]; it must be \[1, L, 768\]"),
         ((2, 3, 224, 224), (2, 2, 96, 64), (25, 768), 0, r"text is \[25, 768\]; it must be \[1, L, 768\]"),
         ((2, 3, 224, 224), (2, 2, 96, 64), None, 2, "conditioning_frame 2 is outside the clip, 0 to 1"),
         ((2, 3, 224, 224), (2, 2, 96, 64), None, -1, "conditioning_frame -1 is outside the clip"),

@@ -60,8 +60,18 @@ def test_no_labels(folders: Any, tmp_path: Path) -> None:
 def test_unequal_counts(folders: Any, tmp_path: Path) -> None:
     clip = folders.write_clip(tmp_path / "a")
     (clip / "labels_rgb" / "4.png").unlink()
-    with pytest.raises(DataError, match=r"5 frames but 4 labels.*pseudo labels"):
+    with pytest.raises(DataError, match=r"5 frames but 4 labels.*train on it, but judge on another part"):
         read_clip(clip)
+
+
+def test_the_first_label_alone_will_do_where_it_is_asked_for(folders: Any, tmp_path: Path) -> None:
+    clip = folders.write_clip(tmp_path / "a")
+    for index in range(1, 5):
+        (clip / "labels_rgb" / f"{index}.png").unlink()
+    sample = read_clip(clip, first_label=True)
+    assert sample.frames.shape == (5, 40, 60, 3)
+    assert sample.masks.shape == (1, 40, 60)
+    assert sample.masks[0, 10, 5]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", None])
@@ -133,3 +143,10 @@ def test_a_table_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(DataError, match=r"metadata\.csv: cannot be read as a table"):
         next(read_split(tmp_path, "v1m"))
+
+
+def test_released_v2_pools_the_three_subsets(folders: Any, tmp_path: Path) -> None:
+    root = folders.write_avsbench(tmp_path, {"v2": ["d"], "v1s": ["a", "b"], "v1m": ["c"]})
+    assert [s.name for s in read_split(root, "v2")] == ["v2/d"]
+    assert [s.name for s in read_split(root, "v2", pooled=True)] == ["v1s/a", "v1s/b", "v1m/c", "v2/d"]
+    assert [s.name for s in read_split(root, "v1m", pooled=True)] == ["v1m/c"]

@@ -1,8 +1,10 @@
 """Ref-AVS's layout: three splits, of which the null one has no truth but emptiness."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from auralsam2.data.ref_avs import read_split
@@ -55,3 +57,38 @@ def test_unknown_and_empty_splits(root: Path) -> None:
     table.write_text("\n".join(line for line in table.read_text().splitlines() if "test_u" not in line))
     with pytest.raises(DataError, match="lists no clip of test_u; it has test_n, test_s"):
         next(read_split(root, "unseen"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "examples"),
+    # An example every 0.96 s, each 15 ms longer; the clip has ten frames.
+    [(10.0, 10), (9.1, 9), (10.9, 11)],
+)
+def test_released_sound_keeps_the_examples_it_has(root: Path, folders: Any, seconds: float, examples: int) -> None:
+    folders.write_tone(root / "media" / "cat_x" / "audio.wav", seconds)
+    (own,) = read_split(root, "seen")
+    (as_released,) = read_split(root, "seen", least_examples=5)
+    assert own.windows.shape == (10, 15600, 2)
+    assert as_released.windows.shape == (examples, 15600, 2)
+    np.testing.assert_array_equal(as_released.windows_per_frame(), own.windows)
+
+
+def test_released_sound_is_filled_up_to_five_examples(folders: Any, tmp_path: Path) -> None:
+    folders.write_clip(tmp_path / "media" / "a", num_frames=3, labels=False)
+    folders.write_labels(tmp_path / "gt_mask" / "a" / "fid_1", 3)
+    (tmp_path / "metadata.csv").write_text("uid,vid,split,fid,exp\na_0_1,a,test_s,1,x\n")
+    (sample,) = read_split(tmp_path, "seen", least_examples=5)
+    assert sample.windows.shape == (5, 15600, 2)
+    np.testing.assert_array_equal(sample.windows[3], sample.windows[2])
+    np.testing.assert_array_equal(sample.windows[4], sample.windows[2])
+    assert not np.array_equal(sample.windows[2], sample.windows[1])
+
+
+def test_another_rate_goes_to_the_resampler_that_was_named(
+    root: Path, folders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "resampy", None)
+    folders.write_tone(root / "media" / "cat_x" / "audio.wav", 10, rate=22050)
+    assert next(read_split(root, "seen")).windows.shape == (10, 15600, 2)
+    with pytest.raises(DataError, match=r"audio\.wav: sound at 22050 Hz; as released.*'resampy'"):
+        next(read_split(root, "seen", resampler="resampy"))

@@ -7,7 +7,16 @@ import numpy.typing as npt
 import pytest
 from sklearn.metrics import fbeta_score, jaccard_score
 
-from auralsam2.evaluation.quality import BETA_SQUARED, THRESHOLDS, f_curve, f_score, jaccard, mean_iou, null_score
+from auralsam2.evaluation.quality import (
+    BETA_SQUARED,
+    THRESHOLDS,
+    f_curve,
+    f_curves,
+    f_score,
+    jaccard,
+    mean_iou,
+    null_score,
+)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -53,16 +62,19 @@ def test_f_score_is_the_maximum_of_the_mean_curve_over_frames_with_an_object() -
     truth = np.stack([mask("#."), mask(".#"), mask("..")])
     # The first frame is right below 0.9, the second above 0.5: together at their best between 0.5 and 0.9.
     scores = np.array([[[0.9, 0.0]], [[0.5, 0.95]], [[1.0, 1.0]]], np.float32)
-    assert f_score(scores, truth) == pytest.approx(1.0)
+    assert f_score(f_curves(scores, truth)) == pytest.approx(1.0)
     scores[1] = [[0.95, 0.5]]  # right in the first frame only, whatever the threshold above 0.5
     both = 1.3 * 0.5 / (0.3 * 0.5 + 1)
-    assert f_score(scores, truth) == pytest.approx((1 + both) / 2)
-    assert f_score(scores, np.zeros_like(truth)) is None
+    assert f_score(f_curves(scores, truth)) == pytest.approx((1 + both) / 2)
+    assert f_curves(scores, np.zeros_like(truth)).shape == (0, 255)
+    assert f_score(f_curves(scores, np.zeros_like(truth))) is None
 
 
 def test_null_score_by_hand() -> None:
-    assert null_score(np.stack([mask("#...", "...."), mask("#...", "....")])) == pytest.approx(math.sqrt(2 / 16))
-    assert null_score(np.zeros((2, 3, 3), bool)) == 0
+    inside, pixels = np.array([2, 0]), np.array([16, 48])
+    assert null_score(inside, pixels, root=True) == pytest.approx(math.sqrt(2 / 16) / 2)
+    assert null_score(inside, pixels, root=False) == pytest.approx(2 / 64)
+    assert null_score(np.zeros(2, int), pixels, root=True) == null_score(np.zeros(2, int), pixels, root=False) == 0
 
 
 def test_mean_iou_counts_what_is_empty_on_both_sides_as_agreement() -> None:

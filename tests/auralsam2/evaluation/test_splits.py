@@ -1,13 +1,16 @@
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from auralsam2.errors import DataError
+from auralsam2.evaluation.protocol import protocol_of
 from auralsam2.evaluation.splits import open_splits
 
 
 def test_the_procedural_world_has_three_splits() -> None:
-    splits = open_splits(None, None, None, limit=1)
+    splits = open_splits(None, None, None, limit=1, protocol=protocol_of("released"))
     assert list(splits) == ["single", "multi", "unseen"]
     (sample,) = splits["multi"]
     assert sample.name == "multi-00000"
@@ -17,9 +20,53 @@ def test_the_procedural_world_has_three_splits() -> None:
 
 
 def test_splits_are_read_when_gone_through(tmp_path: Path) -> None:
-    splits = open_splits("avsbench", tmp_path, ["v1m"], None)
+    splits = open_splits("avsbench", tmp_path, ["v1m"], None, protocol=protocol_of("released", "avsbench"))
     with pytest.raises(DataError, match="Give the folder that AVSBench was unpacked into"):
         next(iter(splits["v1m"]))
+
+
+def test_v2_is_pooled_as_released_and_alone_in_the_project(folders: Any, tmp_path: Path) -> None:
+    root = folders.write_avsbench(tmp_path, {"v1s": ["a"], "v1m": ["b"], "v2": ["c"]})
+    released, own = (
+        open_splits("avsbench", root, ["v2"], None, protocol=protocol_of(name, "avsbench"))["v2"]
+        for name in ("released", "project")
+    )
+    assert [s.name for s in released] == ["v1s/a", "v1m/b", "v2/c"]
+    assert [s.name for s in own] == ["v2/c"]
+
+
+def write_ref_avs(folders: Any, root: Path, num_frames: int) -> None:
+    folders.write_clip(root / "media" / "a", num_frames=num_frames, labels=False)
+    folders.write_labels(root / "gt_mask" / "a" / "fid_1", num_frames)
+    (root / "metadata.csv").write_text("uid,vid,split,fid,exp\na_0_1,a,test_s,1,x\n")
+
+
+@pytest.mark.parametrize("layout", ["avsbench", "ref-avs"])
+def test_the_protocol_s_resampler_is_asked(
+    layout: str, folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if layout == "avsbench":
+        split, sound = "v1m", folders.write_avsbench(tmp_path, {"v1m": ["a"]}) / "v1m" / "a" / "audio.wav"
+    else:
+        write_ref_avs(folders, tmp_path, 5)
+        split, sound = "seen", tmp_path / "media" / "a" / "audio.wav"
+    folders.write_tone(sound, 5, rate=44100)
+    monkeypatch.setitem(sys.modules, "resampy", None)
+    own, released = (
+        open_splits(layout, tmp_path, [split], None, protocol=protocol_of(name, layout))[split]
+        for name in ("project", "released")
+    )
+    assert len(list(own)) == 1
+    with pytest.raises(DataError, match="'resampy'"):
+        next(iter(released))
+
+
+@pytest.mark.parametrize(("name", "examples"), [("released", 5), ("project", 2)])
+def test_the_protocol_fills_up_sound(name: str, examples: int, folders: Any, tmp_path: Path) -> None:
+    write_ref_avs(folders, tmp_path, 2)
+    own = protocol_of(name, "ref-avs")
+    (sample,) = open_splits("ref-avs", tmp_path, ["seen"], None, protocol=own)["seen"]
+    assert len(sample.windows) == examples
 
 
 @pytest.mark.parametrize(
@@ -33,4 +80,4 @@ def test_splits_are_read_when_gone_through(tmp_path: Path) -> None:
 )
 def test_what_is_unknown_is_named(arguments: tuple[object, ...], words: str) -> None:
     with pytest.raises(DataError, match=words):
-        open_splits(*arguments)  # type: ignore[arg-type]
+        open_splits(*arguments, protocol=protocol_of("released"))  # type: ignore[arg-type]

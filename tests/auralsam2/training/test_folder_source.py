@@ -42,3 +42,25 @@ def test_of_long_clips_each_pass_takes_another_part_and_short_ones_are_refused(r
 def test_a_missing_split_is_told_at_once(root: Path) -> None:
     with pytest.raises(DataError, match="lists no clip of v2/train"):
         folder_source(root, "v2", 64, seed=1)
+
+
+def test_of_v1s_the_first_frame_is_labelled_and_the_others_are_unknown(
+    folders: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root: Path = folders.write_avsbench(tmp_path_factory.mktemp("v1s"), {"v1s": ["a"]}, split="train")
+    for index in range(1, 5):
+        (root / "v1s" / "a" / "labels_rgb" / f"{index}.png").unlink()
+    source = folder_source(root, "v1s", 64, seed=1)
+    for number in range(3):
+        clip = source(number, 4)
+        assert clip.frames.shape == (4, 64, 64, 3)
+        assert int(clip.frames[0, 0, 0, 0]) < 10, "the part begins with the labelled frame, each pass"
+        assert clip.labelled is not None
+        assert clip.labelled.tolist() == [True, False, False, False]
+        assert clip.masks.shape == (4, 64, 64)
+        assert clip.masks[0].any()
+        assert not clip.masks[1:].any()
+
+
+def test_of_other_splits_every_frame_is_labelled(root: Path) -> None:
+    assert folder_source(root, "v1m", 64, seed=1)(0, 5).labelled is None

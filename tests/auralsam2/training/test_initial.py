@@ -1,11 +1,17 @@
 """Initial weights: after them, sounds that differ are features that differ."""
 
+from pathlib import Path
+
+import pytest
 import torch
 
 from auralsam2 import AuralSAM2
 from auralsam2.log_mel import LogMel
+from auralsam2.parity_weights import parity_state
+from auralsam2.training import starting
 from auralsam2.training.examples import Source, procedural
-from auralsam2.training.initial import initialise_fuser, initialise_vggish
+from auralsam2.training.initial import initialise_fuser, initialise_fuser_as_released, initialise_vggish
+from auralsam2.training.recipes import settings_for
 
 
 def log_mel_of(source: Source, numbers: range) -> torch.Tensor:
@@ -53,3 +59,45 @@ def test_a_unit_that_nothing_moves_stays_finite() -> None:
     initialise_vggish(model.aural_fuser.vgg, torch.full((4, 2, 96, 64), -4.6))
     assert all(torch.isfinite(p).all() for p in model.aural_fuser.vgg.parameters())
     assert max(float(p.detach().abs().max()) for p in model.aural_fuser.vgg.parameters()) < 1e3
+
+
+def test_released_the_blocks_begin_small_and_the_fusion_adds_nothing() -> None:
+    torch.manual_seed(0)
+    fuser = AuralSAM2.from_preset("compact", 224).aural_fuser
+    for module in fuser.fusion_modules:
+        torch.nn.init.normal_(module.get_submodule("W_z.1").weight)  # type: ignore[arg-type]
+    initialise_fuser_as_released(fuser)
+    block = fuser.f_blocks[0][0]  # type: ignore[index]
+    width = 128
+    wanted = {
+        "attn.q": 0.02,
+        "mlp.fc2": 0.02,
+        "mlp.dwconv.dwconv": (2 / 9) ** 0.5,
+        "attn.sr": (2 / (16 * width)) ** 0.5,
+    }
+    for name, std in wanted.items():
+        layer = block.get_submodule(name)
+        assert layer.get_parameter("weight").std().item() == pytest.approx(std, rel=0.05), name
+        assert not layer.get_parameter("bias").any()
+    for module in fuser.fusion_modules:
+        for name in ("W_z.1", "W_z2.1"):
+            norm = module.get_submodule(name)
+            assert not norm.get_parameter("weight").any()
+            assert not norm.get_parameter("bias").any()
+
+
+def test_a_released_run_begins_so_and_given_weights_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "NUM_CLIPS", 2)
+    settings = settings_for("released", image_size=224, num_frames=2, steps=1, clips_per_step=1, workers=1)
+    path = tmp_path / "weights.pth"
+    key = "aural_fuser.fusion_modules.0.W_z.1.weight"
+    torch.save(parity_state(AuralSAM2.from_preset("compact", 224), 51), path)
+    query = "aural_fuser.f_blocks.0.0.attn.q.bias"
+    begun, given = (
+        starting.starting_point(settings, weights, procedural(0, 224), LogMel())[0].state_dict()
+        for weights in (starting.Weights(), starting.Weights(checkpoint=str(path)))
+    )
+    assert not begun[key].any()
+    assert not begun[query].any()
+    assert given[key].any()
+    assert given[query].any()

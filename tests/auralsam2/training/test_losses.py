@@ -88,6 +88,27 @@ def test_every_candidate_learns_its_iou_where_something_sounds() -> None:
     assert loss.iou.item() == pytest.approx(wanted, rel=1e-5)
 
 
+def test_released_the_error_of_the_iou_is_absolute() -> None:
+    output, masks = clip()
+    with torch.no_grad():
+        squared, absolute = (segmentation_loss(output, masks, error).iou.item() for error in ("squared", "absolute"))  # type: ignore[arg-type]
+        candidates = torch.nn.functional.interpolate(output.low_res_logits, size=32, mode="bilinear")
+        overlap = intersection_over_union(candidates.flatten(2), masks.flatten(1)[:, None])
+    errors = 0.5 - overlap[0]
+    assert squared == pytest.approx((errors**2).mean().item() / 2, rel=1e-5)
+    assert absolute == pytest.approx(errors.abs().mean().item() / 2, rel=1e-5)
+
+
+def test_released_losses_are_sums_over_the_frames() -> None:
+    output, masks = clip(4)
+    with torch.no_grad():
+        means = segmentation_loss(output, masks)
+        sums = segmentation_loss(output, masks, frame_losses="sum")
+    for mean, whole in zip(means, sums, strict=True):
+        assert mean > 0
+        assert whole.item() == pytest.approx(4 * mean.item(), rel=1e-5)
+
+
 def test_the_object_score_learns_from_every_frame() -> None:
     output, masks = clip()
     loss = segmentation_loss(output, masks)

@@ -18,6 +18,15 @@ from auralsam2.training.settings import TrainSettings
         ({"num_frames": 17}, TrainingError, "num_frames 17; a clip holds 1 to 16"),
         ({"clips_per_step": 3}, TrainingError, "clips_per_step 3 cannot be shared evenly by 2 workers"),
         ({"learning_rate": 2.0}, TrainingError, r"learning_rate 2\.0"),
+        ({"recipe": "mine"}, TrainingError, "recipe 'mine' is unknown; choose one of released, paper, project"),
+        ({"conditioning": "last"}, TrainingError, "conditioning 'last' is unknown; choose one of first, middle"),
+        ({"iou_error": "cubic"}, TrainingError, "iou_error 'cubic'"),
+        ({"dropout": 1.0}, TrainingError, r"dropout 1\.0; must be at least 0 and below 1"),
+        ({"jitter": -0.1}, TrainingError, r"jitter -0\.1; must be at least 0 and at most 1"),
+        ({"audio_contrast_samples": 3}, TrainingError, "audio_contrast_samples 3; must be at least 4"),
+        ({"audio_contrast_sampling": "released"}, TrainingError, "goes with audio_contrast_form 'clip' only"),
+        ({"batch_norm": "clip"}, TrainingError, r"short_steps_share 0\.5\): one sound has no statistics"),
+        ({"batch_norm": "clip", "short_steps_share": 0, "num_frames": 1}, TrainingError, "Take 2 frames or more"),
     ],
 )
 def test_a_bad_value_is_named(values: dict[str, Any], error: type[Exception], words: str) -> None:
@@ -35,9 +44,19 @@ def test_the_rate_warms_up_and_decays_polynomially() -> None:
     assert 0 < rates[-1] < 3e-6
 
 
-def test_only_compact_learns_end_to_end() -> None:
-    assert TrainSettings().end_to_end
-    assert not TrainSettings(preset="hiera_tiny").end_to_end
+def test_sam2_and_vggish_learn_where_nothing_is_pretrained_or_where_it_is_asked_for() -> None:
+    assert TrainSettings().sam2_learns
+    assert TrainSettings().vggish_learns
+    assert not TrainSettings(preset="hiera_tiny").sam2_learns
+    assert not TrainSettings(preset="hiera_tiny").vggish_learns
+    assert TrainSettings(preset="hiera_tiny", train_vggish=True).vggish_learns
+    assert not TrainSettings(train_sam2=False).sam2_learns
+
+
+def test_the_conditioning_frame_is_the_first_or_the_middle_one() -> None:
+    first, middle = TrainSettings(), TrainSettings(conditioning="middle")
+    assert [first.conditioning_frame(n) for n in (1, 5, 10)] == [0, 0, 0]
+    assert [middle.conditioning_frame(n) for n in (1, 5, 10)] == [0, 2, 5]
 
 
 def test_differences_are_told_in_words() -> None:

@@ -15,17 +15,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from auralsam2 import AuralSAM2
 from auralsam2.errors import CheckpointError, TrainingError
 from auralsam2.parity_weights import parity_state
-from auralsam2.training import run_folder, starting, trainer
+from auralsam2.training import learner, run_folder, starting
 from auralsam2.training.examples import Example, procedural
+from auralsam2.training.learner import LOSSES, Learner
+from auralsam2.training.loop import Progress
+from auralsam2.training.recipes import values_of
 from auralsam2.training.settings import TrainSettings
 from auralsam2.training.starting import Weights
-from auralsam2.training.trainer import Learner, Progress, train
+from auralsam2.training.trainer import train
 
 STEPS = 40
 # Two workers, 224 px, two frames: small, but all that a real run does.
@@ -41,6 +45,7 @@ SETTINGS = TrainSettings(
     learning_rate=6e-4,
 )
 TINY = replace(SETTINGS, steps=3, clips_per_step=1, workers=1, pretraining_image_steps=0, pretraining_sound_steps=0)
+RELEASED = replace(TINY, recipe="released", **values_of("released"))
 SHORT = replace(SETTINGS, steps=12)
 KILL_AT = 4
 
@@ -111,18 +116,43 @@ def test_tensorboard_shows_every_loss_of_every_step(run: tuple[Path, list[Progre
     log = EventAccumulator(str(run[0] / run_folder.LOG))
     log.Reload()
     tags = log.Tags()["scalars"]
-    assert {f"loss/{name}" for name in trainer.LOSSES} | {"learning_rate", "gradient_norm"} <= set(tags)
+    assert {f"loss/{name}" for name in LOSSES} | {"learning_rate", "gradient_norm"} <= set(tags)
     values = log.Scalars("loss/total")
     assert [value.step for value in values] == list(range(1, STEPS + 1))
     assert values[3].value == pytest.approx(run[1][3].losses["total"], rel=1e-5)
 
 
-def test_stopping_on_the_way_and_going_on_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [TINY, RELEASED], ids=["project", "released"])
+def test_stopping_on_the_way_and_going_on_changes_nothing(tmp_path: Path, settings: TrainSettings) -> None:
     for folder, stops in (("straight", [None]), ("in_parts", [1, 2, None])):
         for stop_at in stops:
-            train(TINY, tmp_path / folder, stop_at=stop_at)
+            train(settings, tmp_path / folder, stop_at=stop_at)
     wanted, found = (load_file(tmp_path / f / run_folder.WEIGHTS) for f in ("straight", "in_parts"))
     assert all(torch.equal(value, found[name]) for name, value in wanted.items())
+
+
+def test_weights_and_log_say_which_recipe_made_them(tmp_path: Path) -> None:
+    path = train(replace(RELEASED, learning_rate=3e-4), tmp_path, stop_at=1)
+    for file in (path, tmp_path / run_folder.HALF_WEIGHTS):
+        with safe_open(file, "pt") as stored:
+            about = stored.metadata()
+        assert about["recipe"] == "released"
+        assert about["recipe_changes"] == "learning_rate 0.0003"
+    log = EventAccumulator(str(tmp_path / run_folder.LOG))
+    log.Reload()
+    (text,) = log.Tensors("recipe/text_summary")
+    assert text.tensor_proto.string_val[0] == b"released"
+
+
+def test_two_workers_of_a_released_run_give_what_one_gives(tmp_path: Path) -> None:
+    together = replace(RELEASED, clips_per_step=2, steps=2)
+    one, two = (train(replace(together, workers=workers), tmp_path / str(workers), stop_at=1) for workers in (1, 2))
+    wanted, found = load_file(one), load_file(two)
+    assert any(not torch.equal(value, found[name]) for name, value in wanted.items() if "running_mean" in name)
+    for name, value in wanted.items():
+        if "running_" not in name and "num_batches" not in name:
+            # Adam's first step is the sign of the gradient, which sums in another order may turn where it is nothing.
+            assert (value - found[name]).abs().mean() < 1e-6, name
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_clips_and_checkpoint(
@@ -136,7 +166,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_clips_and_checkpoint(
             example = replace(example, windows=np.full_like(example.windows, math.nan))
         return example
 
-    monkeypatch.setattr(trainer, "source_of", lambda settings: poisoned)
+    monkeypatch.setattr(learner, "source_of", lambda settings: poisoned)
     monkeypatch.setattr(starting, "NUM_CLIPS", 2)
     with pytest.raises(TrainingError) as caught:
         train(TINY, tmp_path, checkpoint_every_s=0)
@@ -195,22 +225,39 @@ def test_a_hiera_preset_asks_for_the_weights_that_stay_frozen(tmp_path: Path, na
         train(replace(TINY, preset=name), tmp_path)
 
 
+def moved_by_a_step(settings: TrainSettings, checkpoint: Path) -> set[str]:
+    """What one step changes of the network."""
+    learning = Learner(settings, Weights(checkpoint=str(checkpoint)))
+    before = {name: value.clone() for name, value in learning.model.state_dict().items()}
+    learning.accumulate([0], 1.0)
+    learning.update()
+    return {name for name, value in learning.model.state_dict().items() if not torch.equal(value, before[name])}
+
+
 def test_of_a_hiera_preset_only_the_fuser_learns(tmp_path: Path) -> None:
     settings = replace(TINY, preset="hiera_tiny", num_frames=1)
     model = AuralSAM2.from_preset("hiera_tiny", 224)
     path = tmp_path / "whole.pth"
     torch.save(parity_state(model, 51), path)
-    learner = Learner(settings, Weights(checkpoint=str(path)))
-    before = {name: value.clone() for name, value in learner.model.state_dict().items()}
-    learner.accumulate([0], 1.0)
-    learner.update()
-    moved = {name for name, value in learner.model.state_dict().items() if not torch.equal(value, before[name])}
+    moved = moved_by_a_step(settings, path)
     assert any(name.startswith("aural_fuser.f_blocks") for name in moved)
     assert any(name.startswith("aural_fuser.fusion_modules") for name in moved)
     assert not any(name.startswith(("v_model.", "aural_fuser.vgg.", "aural_fuser.train_proj")) for name in moved)
     assert {name for name in moved if "running_" in name} == {
         name for name in moved if name.endswith((".running_mean", ".running_var")) and ".fusion_modules." in name
     }
+
+
+def test_released_the_fuser_and_its_heads_learn_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "whole.pth"
+    torch.save(parity_state(AuralSAM2.from_preset("compact", 224), 51), path)
+    moved = moved_by_a_step(RELEASED, path)
+    for part in ("f_blocks", "a_blocks", "fusion_modules", "patch_embeds", "train_proj_v1", "train_proj_a1"):
+        assert any(name.startswith(f"aural_fuser.{part}") for name in moved), part
+    assert not any(name.startswith(("v_model.", "aural_fuser.vgg.")) for name in moved)
+    by_project = moved_by_a_step(TINY, path)
+    assert any(name.startswith("aural_fuser.vgg.") for name in by_project), "of compact all learns"
+    assert any(name.startswith("v_model.image_encoder.") for name in by_project)
 
 
 def test_a_vggish_is_asked_for_too(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_manifest_says_what_was_built(manifest: dict[str, Any], small_settings: ExportSettings) -> None:
     wanted = {
-        "format": 1,
+        "format": 2,
         "name": "compact-224-t2-float32",
         "preset": "compact",
         "image_size": 224,

@@ -233,6 +233,13 @@ def test_what_has_no_engines(small_build: Path, tmp_path: Path) -> None:
         renew_engines(tmp_path, print)
 
 
+@pytest.mark.parametrize("found", ["1", "null"])
+def test_a_build_of_another_format_gets_no_engines(tmp_path: Path, found: str) -> None:
+    (tmp_path / "manifest.json").write_text(f'{{"format": {found}, "target": "tensorrt"}}')
+    with pytest.raises(ExportError, match=r"manifest of format (1|None); this version reads 2.*Export again"):
+        renew_engines(tmp_path, print)
+
+
 def test_without_the_package_export_ends_before_the_long_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(repository, "_export_graphs", lambda *arguments: pytest.fail("exporting has begun"))
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from typer.testing import CliRunner
 
 from auralsam2 import AuralSAM2
@@ -29,10 +30,16 @@ def figures(path: Path) -> dict[tuple[str, str], dict[str, float]]:
 @pytest.fixture(scope="module")
 def in_process(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, float]]:
     path = tmp_path_factory.mktemp("figures") / "in_process.json"
-    result = run("evaluate", "--clips", str(CLIPS), "-o", path)
+    result = run("evaluate", "--protocol", "project", "--clips", str(CLIPS), "-o", path)
     assert result.exit_code == 0, result.output
-    for word in ("single", "multi", "unseen", "first", "iou_occlusion", "M_J", "M_F", "shipped weights"):
+    for word in ("single", "multi", "unseen", "first", "iou_occlusion *", "M_J", "M_F", "shipped weights"):
         assert word in result.output
+    title = " ".join(result.output.split("┏")[0].split())
+    assert "in process, float32" in title
+    assert "protocol: project, precision: float32" in title
+    record = json.loads(path.read_text())
+    assert record["protocol"]["name"] == "project"
+    assert all((s["protocol"], s["headline"]) == ("project", "iou_occlusion") for s in record["splits"])
     return figures(path)
 
 
@@ -46,8 +53,12 @@ def test_the_server_gives_the_networks_figures(
     served_compact: Any, in_process: dict[tuple[str, str], dict[str, float]], tmp_path: Path
 ) -> None:
     url = served_compact.config.grpc_url
-    result = run("evaluate", "--through-server", "--url", url, "--clips", str(CLIPS), "-o", tmp_path / "served.json")
+    arguments = ["--through-server", "--url", url, "--protocol", "project", "--clips", str(CLIPS)]
+    result = run("evaluate", *arguments, "-o", tmp_path / "served.json")
     assert result.exit_code == 0, result.output
+    # The protocol's float32 is the network's in process; what the server computes in, its build decides.
+    protocol = json.loads((tmp_path / "served.json").read_text())["protocol"]
+    assert protocol["precision"] == protocol["conditioning"] == "of the build"
     served = figures(tmp_path / "served.json")
     for key, score in in_process.items():
         assert served[key]["mean_jaccard"] == pytest.approx(score["mean_jaccard"], abs=MAX_DIFFERENCE), key
@@ -61,6 +72,37 @@ def test_a_server_is_started_on_a_build_where_no_url_is_given(compact_build: Pat
     )
     assert result.exit_code == 0, result.output
     assert json.loads(out.read_text())["model"] == f"server on {compact_build}"
+
+
+def test_the_released_protocol_is_the_default_and_says_so(tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    arguments = ["evaluate", "--split", "multi", "--clips", "2", "-o", out]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    title = " ".join(result.output.split("┏")[0].split())
+    assert "in process, bfloat16" in title
+    assert "protocol: released, precision: bfloat16" in title
+    assert "iou *" in result.output
+    rounded = json.loads(out.read_text())
+    assert (rounded["protocol"]["name"], rounded["protocol"]["precision"]) == ("released", "bfloat16")
+    assert [(s["protocol"], s["headline"]) for s in rounded["splits"]] == [("released", "iou")]
+    result = run(*arguments, "--precision", "float32")
+    assert result.exit_code == 0, result.output
+    exact = json.loads(out.read_text())
+    assert (exact["protocol"]["name"], exact["protocol"]["precision"]) == ("released", "float32")
+    assert exact["model"].endswith("in process, float32")
+    # Two computations, not one with two names.
+    assert exact["splits"][0]["scores"] != rounded["splits"][0]["scores"]
+
+
+def test_released_v2_pools_the_clips_of_all_subsets(folders: Any, tmp_path: Path) -> None:
+    root = folders.write_avsbench(tmp_path / "avs", {"v1s": ["a"], "v1m": ["b"], "v2": ["c"]})
+    for protocol, clips in (("released", 3), ("project", 1)):
+        arguments = ["--data", root, "--split", "v2", "--protocol", protocol, "-o", tmp_path / "r.json"]
+        result = run("evaluate", *arguments)
+        assert result.exit_code == 0, result.output
+        (split,) = json.loads((tmp_path / "r.json").read_text())["splits"]
+        assert split["num_clips"] == clips, protocol
 
 
 def test_a_folder_in_avsbench_layout(folders: Any, tmp_path: Path) -> None:
@@ -92,6 +134,9 @@ def test_clips_of_another_length_than_the_servers(served_compact: Any, folders: 
         (["--split", "triple"], 2, "split 'triple' is unknown"),
         (["--clips", "0"], 2, "clips = 0"),
         (["--sound", "loud", "--clips", "2"], 2, "sound 'loud' is unknown"),
+        (["--protocol", "paper"], 2, "protocol 'paper' is unknown; choose one of released, project"),
+        (["--precision", "float16"], 2, "precision 'float16' is unknown; choose one of bfloat16, float32"),
+        (["--through-server", "--precision", "float32"], 2, "--precision is for the network in this process"),
         (["--preset", "hiera_tiny"], 3, "no weights are shipped"),
         (["--checkpoint", "nowhere.pth"], 3, "nowhere.pth: no such file"),
     ],
@@ -122,9 +167,10 @@ def test_a_checkpoint_of_another_preset(tmp_path: Path) -> None:
 
 def test_training_from_the_command_line_resumes(tmp_path: Path) -> None:
     arguments = ["train", "-o", tmp_path, "--image-size", "224", "--num-frames", "1", "--steps", "3", "--workers", "1"]
-    arguments += ["--clips-per-step", "1", "--no-pretraining"]
+    arguments += ["--clips-per-step", "1", "--no-pretraining", "--recipe", "project"]
     first = run(*arguments, "--stop-at", "2")
     assert first.exit_code == 0, first.output
+    assert "recipe project" in first.output
     assert "step 2/2" in first.output
     assert "min left" in first.output
     second = run(*arguments)
@@ -135,3 +181,17 @@ def test_training_from_the_command_line_resumes(tmp_path: Path) -> None:
     assert other.exit_code == 3
     assert "belongs to another run: seed 0, now 4" in other.output
     assert (tmp_path / "weights-float16.safetensors").stat().st_size < 25_000_000
+
+
+def test_training_is_by_the_released_recipe_unless_another_is_named(tmp_path: Path) -> None:
+    arguments = ["train", "--image-size", "224", "--num-frames", "2", "--steps", "1", "--workers", "1"]
+    arguments += ["--clips-per-step", "1", "--no-pretraining"]
+    result = run(*arguments, "-o", tmp_path / "released", "--learning-rate", "0.0002")
+    assert result.exit_code == 0, result.output
+    assert "recipe released, recipe_changes learning_rate 0.0002" in " ".join(result.output.split())
+    assert "--recipe project is made for that" in " ".join(result.output.split())
+    with safe_open(tmp_path / "released" / "weights.safetensors", "pt") as file:
+        assert file.metadata()["recipe"] == "released"
+    unknown = run(*arguments, "-o", tmp_path / "unknown", "--recipe", "mine")
+    assert unknown.exit_code == 3
+    assert "choose one of released, paper, project" in " ".join(unknown.output.split())

@@ -161,8 +161,8 @@ def test_compiled_files_do_not_run_in_place_of_the_source(build: Path) -> None:
 
 
 def test_a_manifest_must_be_there_and_understood(build: Path) -> None:
-    toy.write_manifest(build, format=2)
-    refuse(toy_config(build), ConfigError, "format = 2")
+    toy.write_manifest(build, format=3)
+    refuse(toy_config(build), ConfigError, "format = 3; this version reads 2")
     toy.write_manifest(build, files={"../outside": "0"})
     refuse(toy_config(build), ConfigError, "manifest.json lists no file below models/")
     toy.write_manifest(build, files={"models/../../outside": "0"})
@@ -173,6 +173,13 @@ def test_a_manifest_must_be_there_and_understood(build: Path) -> None:
     refuse(toy_config(build), ConfigError, "manifest.json cannot be read")
     (build / "manifest.json").unlink()
     refuse(toy_config(build), ConfigError, "is no build", "auralsam2 export")
+
+
+def test_a_build_of_an_earlier_version_is_refused_with_the_way_out(build: Path) -> None:
+    toy.write_manifest(build, format=1)
+    refuse(
+        toy_config(build), ConfigError, "format = 1", "masks differ from the published network's", "auralsam2 export"
+    )
 
 
 def test_a_golden_file_must_be_there_and_whole(build: Path) -> None:

@@ -69,7 +69,7 @@ def write_golden(build: Path, frames: Array, audio: Array, **changed: Array) -> 
 def write_manifest(build: Path, **changed: object) -> None:
     files = sorted(path for path in (build / "models").rglob("*") if path.is_file())
     manifest: dict[str, object] = {
-        "format": 1,
+        "format": 2,
         "name": "toy-32-t2",
         "preset": "toy",
         "image_size": S,

@@ -1,0 +1,25 @@
+"""Released checkpoints, in every form they are found in, brought to one set of names and checked key by key.
+
+Forms: the whole network (`v_model.*`, `aural_fuser.*`); the fuser alone (`vgg.*`, `f_blocks.*`, ...); Ref-AVS files,
+whose contrastive heads are linear and which may hold their text model too (`t_model.*`); older files that say
+`audio_prompter.*` with names counted from 1, and hold the fuser's layers twice more, or only, in lists
+(`training_layers.N`, `finetuning_layers.0`). Any of them in the wrappers `module.`, `_orig_mod.` and `model.`.
+"""
+
+from auralsam2.checkpoints.files import HUB_SCHEME, fetch, read
+from auralsam2.checkpoints.fitting import load_into, load_sam2, load_strictly, load_vggish
+from auralsam2.checkpoints.names import current_names, is_whole, reads_text, text_model
+
+__all__ = [
+    "HUB_SCHEME",
+    "current_names",
+    "fetch",
+    "is_whole",
+    "load_into",
+    "load_sam2",
+    "load_strictly",
+    "load_vggish",
+    "read",
+    "reads_text",
+    "text_model",
+]

@@ -1,0 +1,75 @@
+"""Files of weights: .pth and .pt (read with weights_only=True), .safetensors; from a path or the Hugging Face hub."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from auralsam2.errors import CheckpointError
+
+HUB_SCHEME = "hf://"
+WRAPPERS = ("model", "state_dict", "model_state_dict")
+SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+def fetch(reference: str) -> Path:
+    """The local file of a path or of `hf://owner/repository/path/in/it[@revision]`, downloaded and cached by the hub.
+
+    Raises: CheckpointError for a missing file, a reference of another form, or a hub that does not answer.
+    """
+    if not reference.startswith(HUB_SCHEME):
+        path = Path(reference)
+        if not path.is_file():
+            raise CheckpointError(f"{reference}: no such file. Give a path, or {HUB_SCHEME}owner/repository/file.pth")
+        return path
+    name, _, revision = reference.removeprefix(HUB_SCHEME).partition("@")
+    parts = name.split("/", 2)
+    if len(parts) != 3 or not all(parts):
+        raise CheckpointError(
+            f"{reference}: not a hub reference; write {HUB_SCHEME}owner/repository/path/file.pth[@revision]"
+        )
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(f"{parts[0]}/{parts[1]}", parts[2], revision=revision or None))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"{reference}: cannot be downloaded ({type(error).__name__}). Check the name and the network, or download"
+            " it elsewhere and give its path."
+        ) from error
+
+
+def read(reference: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file, under the names in the file.
+
+    Raises: CheckpointError when the file is of another kind, is damaged, or holds anything but tensors.
+    """
+    path = fetch(reference)
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(
+            f"{path.name}: cannot read {path.suffix or 'no suffix'}; it must be {', '.join(SUFFIXES)}."
+        )
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path.name}: not a readable safetensors file ({error}). Fetch it again.") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged or hostile pickle
+        raise CheckpointError(
+            f"{path.name}: not a readable weights-only checkpoint ({type(error).__name__}). Fetch it again, or convert"
+            " it to .safetensors where you trust it."
+        ) from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(
+            f"{path.name}: holds no plain dictionary of tensors (wrapped in one of {WRAPPERS} at most)."
+        )
+    return {str(key): value for key, value in content.items()}

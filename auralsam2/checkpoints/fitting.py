@@ -1,0 +1,104 @@
+"""Weights into a network, all of them or none: every key is accounted for before the first is loaded."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from auralsam2.checkpoints.names import FUSER, SAM2, sort_out, without_wrappers
+from auralsam2.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from auralsam2.aural_fuser import AuralFuser, HeadForm
+    from auralsam2.model import AuralSAM2
+
+_LOG = logging.getLogger(__name__)
+MAX_KEYS_NAMED = 8
+
+
+def listed(keys: Iterable[str]) -> str:
+    names = sorted(keys)
+    more = f" and {len(names) - MAX_KEYS_NAMED} more" if len(names) > MAX_KEYS_NAMED else ""
+    return ", ".join(names[:MAX_KEYS_NAMED]) + more
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Load every key of `state` into `module`, all of them or none.
+
+    Raises: CheckpointError naming missing, unexpected and misshapen keys.
+    """
+    wanted = module.state_dict()
+    # Older PyTorch wrote no batch counters; evaluation never reads them.
+    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in wanted]
+    misshapen = [
+        f"{k} is {list(state[k].shape)}, must be {list(wanted[k].shape)}"
+        for k in wanted
+        if k in state and state[k].shape != wanted[k].shape
+    ]
+    problems = [
+        f"{len(keys)} {kind}: {listed(keys)}"
+        for kind, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+        if keys
+    ]
+    if problems:
+        raise CheckpointError(f"{what} does not fit. {'; '.join(problems)}. Is it a checkpoint of another preset?")
+    module.load_state_dict(dict(state), strict=False)
+
+
+def load_into(model: "AuralSAM2", state: Mapping[str, Tensor]) -> None:
+    """Load a released file's tensors into `model`: the whole network, or `aural_fuser` where that is all it holds.
+
+    The contrastive heads become those of the file, whichever of the two released forms it holds; inference reads none.
+    What else the file holds, the text model of Ref-AVS, is left to `text_model`.
+
+    Raises: CheckpointError naming missing, unexpected and misshapen keys; `model` is then as it was.
+    """
+    named = sort_out(state)
+    with _heads_of(named.network, model.aural_fuser):
+        if any(key.startswith(SAM2) for key in named.network):
+            load_strictly(model, named.network, f"the checkpoint (whole network, preset {model.preset.name})")
+        else:
+            fuser = {key.removeprefix(FUSER): value for key, value in named.network.items()}
+            load_strictly(model.aural_fuser, fuser, f"the checkpoint (fuser alone, preset {model.preset.name})")
+    if named.differing:
+        _LOG.warning(
+            "%d of the tensors that the checkpoint lists a second time (training_layers, finetuning_layers) differ from"
+            " those under the layer's own name, or cannot be matched with them; the latter were loaded: %s",
+            len(named.differing),
+            listed(named.differing),
+        )
+    if named.text_model:
+        _LOG.info(
+            "the checkpoint holds its text model too (t_model.*, %d tensors), which is no part of the network",
+            len(named.text_model),
+        )
+
+
+@contextmanager
+def _heads_of(network: Mapping[str, Tensor], fuser: "AuralFuser") -> Iterator[None]:
+    """Give `fuser` heads of the form that `network` holds, for good unless the block raises."""
+    held = fuser.train_proj_v1, fuser.train_proj_a1
+    # Linear, GELU, LayerNorm, Linear: the other form ends at 2.
+    linear = any(key.startswith(f"{FUSER}train_proj_v1.proj.3.") for key in network)
+    form: HeadForm = "linear" if linear else "convolution"
+    if form != held[0].form:
+        fuser.train_proj_v1, fuser.train_proj_a1 = fuser.new_heads(form)
+    try:
+        yield
+    except CheckpointError:
+        fuser.train_proj_v1, fuser.train_proj_a1 = held
+        raise
+
+
+def load_sam2(model: "AuralSAM2", state: Mapping[str, Tensor]) -> None:
+    """Load SAM2's own checkpoint (`sam2_hiera_*.pt`, names without prefix) under a fuser-only AuralSAM2 file."""
+    load_strictly(model.v_model, without_wrappers(state), f"the SAM2 checkpoint (preset {model.preset.name})")
+
+
+def load_vggish(model: "AuralSAM2", state: Mapping[str, Tensor]) -> None:
+    """Load VGGish alone (`vggish-10086976.pth`); its post-processing matrices (`pproc.*`) are not used."""
+    kept = {key: value for key, value in without_wrappers(state).items() if not key.startswith("pproc.")}
+    load_strictly(model.aural_fuser.vgg, kept, "the VGGish checkpoint")

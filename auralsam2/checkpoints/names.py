@@ -1,0 +1,153 @@
+"""The names of tensors in every form that files are found in, brought to today's."""
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from auralsam2.checkpoints.layer_lists import LISTED, part_names
+from auralsam2.errors import CheckpointError
+
+_LOG = logging.getLogger(__name__)
+SAM2, FUSER, TEXT_MODEL = "v_model.", "aural_fuser.", "t_model."
+# Of DistributedDataParallel, torch.compile and Lightning, around the whole, and of the first two inside it as well.
+_AROUND = re.compile(r"^(?:(?:module|_orig_mod|model)\.)+")
+_INSIDE = re.compile(r"(?<=\.)(?:(?:module|_orig_mod)\.)+")
+# Released now : named by older files, where the number counts from 1.
+_OLD_NAMES = {
+    "train_f_patch_embed": "patch_embeds",
+    "train_f_a_block": "fusion_modules",
+    "train_f_block": "f_blocks",
+    "train_a_block": "a_blocks",
+    "train_smooth": "smooth_convs",
+}
+_OLD_KEY = re.compile(rf"^({'|'.join(_OLD_NAMES)})(\d+)\.")
+# No network lacks one of these: where they have their names, a list of layers only repeats them.
+_PARTS = ("vgg", *_OLD_NAMES.values())
+
+
+@dataclass(frozen=True)
+class Named:
+    """The tensors of a file, sorted by what reads them."""
+
+    network: dict[str, Tensor]
+    """`v_model.*` and `aural_fuser.*`."""
+    text_model: dict[str, Tensor]
+    """The language model of whole Ref-AVS files, under its own names."""
+    differing: tuple[str, ...]
+    """Keys of listed layers that are not what stands under the layer's own name, or whose layer is not known."""
+
+
+def unwrapped(key: str) -> str:
+    """`key` without the names that wrappers of modules put around it: `module.`, `_orig_mod.`, `model.`."""
+    return _INSIDE.sub("", _AROUND.sub("", key))
+
+
+def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` under unwrapped names. Raises: CheckpointError when two keys become one and differ."""
+    return _renamed(state, unwrapped)
+
+
+def sort_out(state: Mapping[str, Tensor]) -> Named:
+    """Bring the tensors of a file to today's names, and keep apart what is not the network's.
+
+    A part of the fuser that has its own name is taken from there, and what the lists of older files hold of it is a
+    duplicate; a part that only the lists hold is taken from them.
+
+    Raises: CheckpointError when a list that is needed is in no known order, or two keys become one and differ.
+    """
+    bare = without_wrappers(state)
+    text_model = {key.removeprefix(TEXT_MODEL): value for key, value in bare.items() if key.startswith(TEXT_MODEL)}
+    sam2 = {key: value for key, value in bare.items() if key.startswith(SAM2)}
+    rest = {key: value for key, value in bare.items() if not key.startswith((SAM2, TEXT_MODEL))}
+    everything = _renamed(rest, _in_the_fuser)
+    listed = {key: value for key, value in everything.items() if LISTED.match(key)}
+    fuser = _renamed({key: value for key, value in everything.items() if key not in listed}, _current_fuser_name)
+    filled, differing = _with_listed(fuser, listed)
+    return Named(sam2 | {FUSER + key: value for key, value in filled.items()}, text_model, differing)
+
+
+def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network's tensors in `state` under today's names, `v_model.*` and `aural_fuser.*`; see `sort_out`."""
+    return sort_out(state).network
+
+
+def text_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The language model (DistilRoBERTa) that whole Ref-AVS files hold as `t_model.*`, under its own names, or {}."""
+    return sort_out(state).text_model
+
+
+def is_whole(state: Mapping[str, Tensor]) -> bool:
+    """Whether `state` holds SAM2's part as well as the fuser's."""
+    return any(unwrapped(key).startswith(SAM2) for key in state)
+
+
+def reads_text(state: Mapping[str, Tensor]) -> bool:
+    """Whether `state` is of the Ref-AVS form, whose network is built with text=True."""
+    return any(key.startswith(f"{FUSER}text_proj.") for key in current_names(state))
+
+
+def _renamed(state: Mapping[str, Tensor], rename: Callable[[str], str]) -> dict[str, Tensor]:
+    renamed: dict[str, Tensor] = {}
+    sources: dict[str, str] = {}
+    for key, value in state.items():
+        name = rename(key)
+        if name in renamed and not _same(renamed[name], value):
+            raise CheckpointError(
+                f"the checkpoint holds {name} twice, as {sources[name]} and as {key}, and they differ. Keep one of the"
+                " two in the file."
+            )
+        renamed[name], sources[name] = value, key
+    return renamed
+
+
+def _in_the_fuser(key: str) -> str:
+    return key.removeprefix("audio_prompter.").removeprefix(FUSER)
+
+
+def _current_fuser_name(key: str) -> str:
+    match = _OLD_KEY.match(key)
+    if match is None:
+        return key
+    return f"{_OLD_NAMES[match[1]]}.{int(match[2]) - 1}.{key[match.end() :]}"
+
+
+def _with_listed(fuser: dict[str, Tensor], listed: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The fuser, filled up from the lists of older files, and the keys of duplicates that differ."""
+    if not listed:
+        return fuser, ()
+    own = {_part(key) for key in fuser}
+    try:
+        parts = part_names(listed)
+    except CheckpointError:
+        if all(any(part.partition(".")[0] == wanted for part in own) for wanted in _PARTS):
+            return fuser, tuple(listed)
+        raise
+    renamed = _renamed(listed, partial(_listed_name, parts))
+    filled = {key: value for key, value in renamed.items() if _part(key) not in own}
+    differing = [
+        key
+        for key, value in listed.items()
+        if (name := _listed_name(parts, key)) not in filled and (name not in fuser or not _same(fuser[name], value))
+    ]
+    return fuser | filled, tuple(differing)
+
+
+def _part(key: str) -> str:
+    """`f_blocks.1` of `f_blocks.1.0.norm1.weight`, `vgg` of `vgg.features.0.weight`."""
+    first, _, rest = key.partition(".")
+    return f"{first}.{rest.partition('.')[0]}" if first in _OLD_NAMES.values() else first
+
+
+def _listed_name(parts: Mapping[str, str], key: str) -> str:
+    match = LISTED.match(key)
+    assert match is not None, key
+    return f"{parts[match[0].rstrip('.')]}.{key[match.end() :]}"
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
