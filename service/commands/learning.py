@@ -263,8 +263,9 @@ def _in_process(
     sam2_checkpoint: str | None,
     protocol: "Protocol",
 ) -> "tuple[Predictor, str]":
-    from auralsam2.evaluation.in_process import load_network, network_predictor
+    from auralsam2.evaluation.in_process import network_predictor
     from auralsam2.evaluation.text import distilroberta
+    from auralsam2.loading import load_network
 
     model, weights = load_network(preset, image_size, checkpoint, sam2_checkpoint)
     text = distilroberta() if model.aural_fuser.text_proj is not None else None

@@ -9,10 +9,11 @@ from functools import cache
 import pytest
 
 from auralsam2 import AuralSAM2, checkpoints
-from auralsam2.evaluation.in_process import load_network, network_predictor
+from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.evaluation.predictions import Sound, with_sound
 from auralsam2.evaluation.procedural import read_split
 from auralsam2.evaluation.scoring import Score, evaluate
+from auralsam2.loading import load_network
 from auralsam2.shipped import shipped_weights
 from auralsam2.training.world import Split
 
