@@ -16,8 +16,8 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 from auralsam2 import AuralSAM2
+from auralsam2.data.world.showpiece import FRAMES_PER_SECOND, showpiece
 from auralsam2.log_mel import SAMPLE_RATE
-from auralsam2.training.showpiece import FRAMES_PER_SECOND, showpiece
 from export.settings import ExportSettings, load_model
 from service.commands.overlay import write_video
 from service.server.config import ServerConfig

@@ -47,8 +47,6 @@ KNOWN_ARROWS = {
 }
 # The same, from folder to folder.
 KNOWN_FOLDER_ARROWS = {
-    # Ends when the procedural world, which training, evaluation and the gates draw from, lies in auralsam2/data.
-    ("auralsam2/training", "auralsam2/evaluation"),
     # End when what the operators share (launches, plans, errors) has a folder below theirs.
     ("kernels/depthwise_gelu", "kernels"),
     ("kernels/fusion", "kernels"),

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from auralsam2.data import world
 from auralsam2.log_mel import windows
-from auralsam2.training import world
 
 
 def _scene(num_frames: int, seed: int) -> world.Scene:

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from auralsam2 import AuralSAM2
+from auralsam2.data import world
 from auralsam2.data.pictures import resize
 from auralsam2.data.samples import Sample
+from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.predictions import Prediction
-from auralsam2.evaluation.procedural import read_split
 from auralsam2.evaluation.quality import mean_iou
 from auralsam2.evaluation.scoring import Score, evaluate
 from auralsam2.readout import NO_OBJECT_LOGIT
-from auralsam2.training import world
 from export.errors import ExportError
 from export.gates.parity import run_network
 from export.gates.sample_clip import sample_audio, sample_frames

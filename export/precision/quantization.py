@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from auralsam2.data.pictures import resize
-from auralsam2.evaluation.procedural import read_split
+from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.quality import mean_iou
 from export.errors import ExportError, ParityError
 from export.graphs.chain import run_clip, split_calls

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from auralsam2.evaluation.procedural import read_split
+from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.prompts import Found, combine, score_prompts
 from auralsam2.loading import load_network
 

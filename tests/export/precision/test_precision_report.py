@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from auralsam2 import AuralSAM2
+from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.in_process import network_predictor
-from auralsam2.evaluation.procedural import read_split
 from auralsam2.evaluation.scoring import evaluate
 from auralsam2.readout import NO_OBJECT_LOGIT
 from export.errors import ExportError

@@ -12,8 +12,8 @@ import torch
 from onnx_ir import DataType, Node, Value
 
 from auralsam2.data.pictures import resize
-from auralsam2.evaluation.procedural import read_split
-from auralsam2.training.world import SPLITS
+from auralsam2.data.world import SPLITS
+from auralsam2.data.world.held_out import read_split
 from export.errors import ExportError
 from export.gates.parity import run_network
 from export.graphs.chain import run_clip, split_calls

@@ -6,10 +6,11 @@ import itertools
 import numpy as np
 import pytest
 
+from auralsam2.data import world
+from auralsam2.data.world import surfaces, timbres
+from auralsam2.data.world.shapes import LOOK_ALIKE, SHAPES
 from auralsam2.errors import NetworkError
 from auralsam2.log_mel import SAMPLE_RATE, windows
-from auralsam2.training import surfaces, timbres, world
-from auralsam2.training.shapes import LOOK_ALIKE, SHAPES
 
 SCENES = 150
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auralsam2.training import surfaces, world
-from auralsam2.training.shapes import Build, Shape
+from auralsam2.data.world import scenes, surfaces
+from auralsam2.data.world.shapes import Build, Shape
 
 SIZE_PX = 512
 FRAMES_PER_SECOND = 25
@@ -30,9 +30,11 @@ class Showpiece:
     """[T, S, S]: what sounds, at each full second."""
 
 
-def _thing(shape: Shape, home: tuple[float, float], colours: tuple[str, str], texture: str, spin: float) -> world.Thing:
+def _thing(
+    shape: Shape, home: tuple[float, float], colours: tuple[str, str], texture: str, spin: float
+) -> scenes.Thing:
     first, second = (np.array([int(c[i : i + 2], 16) / 255 for i in (0, 2, 4)], np.float32) for c in colours)
-    return world.Thing(
+    return scenes.Thing(
         shape,
         Build(1.0, 0.5, 5),
         surfaces.Texture(texture, (first, second), 1.8, 0.2, 0.6),
@@ -43,11 +45,11 @@ def _thing(shape: Shape, home: tuple[float, float], colours: tuple[str, str], te
         sway_phase=(7 * home[0], 5 * home[1]),
         angle=3 * home[0],
         spin=spin,
-        voice=world.Voice(1.0, 0.1),
+        voice=scenes.Voice(1.0, 0.1),
     )
 
 
-def scene() -> world.Scene:
+def scene() -> scenes.Scene:
     """The scene itself, always the same."""
     night, dusk = np.array([0.16, 0.19, 0.29], np.float32), np.array([0.33, 0.36, 0.48], np.float32)
     things = (
@@ -57,14 +59,14 @@ def scene() -> world.Scene:
         _thing("star", (0.73, 0.73), ("ffe04a", "d99a1a"), "speckle", -0.2),
     )
     sounding = np.array([[thing.shape in loud for thing in things] for loud in _SCHEDULE])
-    return world.Scene(things, sounding, surfaces.Backdrop("clouds", (night, dusk), 5), 0.0006, (2026,))
+    return scenes.Scene(things, sounding, surfaces.Backdrop("clouds", (night, dusk), 5), 0.0006, (2026,))
 
 
 def showpiece() -> Showpiece:
     """The clip of `scene`, five seconds."""
     made = scene()
-    painter = world.Painter(made, SIZE_PX)
+    painter = scenes.Painter(made, SIZE_PX)
     num_pictures = made.num_frames * FRAMES_PER_SECOND
     pictures = (painter.draw(i / FRAMES_PER_SECOND)[0] for i in range(num_pictures))
-    truth = [world.mask_of(painter.draw(float(second))[1], row) for second, row in enumerate(made.sounding)]
-    return Showpiece(pictures, world.play(made), np.stack(truth))
+    truth = [scenes.mask_of(painter.draw(float(second))[1], row) for second, row in enumerate(made.sounding)]
+    return Showpiece(pictures, scenes.play(made), np.stack(truth))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from auralsam2.training.shapes import Plane
+from auralsam2.data.world.shapes import Plane
 
 Colour = NDArray[np.float32]
 """[3] float32, RGB in [0, 1]."""

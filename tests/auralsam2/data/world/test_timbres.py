@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from auralsam2.data.world.shapes import SHAPES, Shape
+from auralsam2.data.world.timbres import SEEN_PITCHES, UNSEEN_PITCHES, draw_pitch, note
 from auralsam2.log_mel import SAMPLE_RATE, LogMel, windows
-from auralsam2.training.shapes import SHAPES, Shape
-from auralsam2.training.timbres import SEEN_PITCHES, UNSEEN_PITCHES, draw_pitch, note
 
 
 @pytest.mark.parametrize("shape", SHAPES)

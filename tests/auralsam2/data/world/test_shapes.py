@@ -2,7 +2,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from auralsam2.training.shapes import LOOK_ALIKE, SHAPES, Build, Shape, draw_build, signed_distance
+from auralsam2.data.world.shapes import LOOK_ALIKE, SHAPES, Build, Shape, draw_build, signed_distance
 
 AXIS = np.linspace(-1.5, 1.5, 301, dtype=np.float32)
 X, Y = np.meshgrid(AXIS, AXIS)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from auralsam2.training import surfaces
+from auralsam2.data.world import surfaces
 
 KINDS = [*surfaces.SEEN_TEXTURES, *surfaces.UNSEEN_TEXTURES]
 BACKDROPS = [*surfaces.SEEN_BACKDROPS, *surfaces.UNSEEN_BACKDROPS]
