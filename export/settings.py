@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auralsam2 import AuralSAM2, checkpoints
+from auralsam2.loading import build_network
 from auralsam2.parity_weights import parity_state
 from auralsam2.presets import check_image_size, preset
 from auralsam2.readout import READ_OUTS, ReadOut
@@ -146,8 +147,8 @@ def _short(reference: str) -> str:
 
 def load_model(settings: ExportSettings) -> AuralSAM2:
     """The network that `settings` describes, with its weights. Raises CheckpointError when a file does not fit."""
-    model = AuralSAM2.from_preset(settings.preset, settings.size)
     if settings.weights_file is None:
+        model = AuralSAM2.from_preset(settings.preset, settings.size)
         model.load_released(parity_state(model, DETERMINISTIC_SEED))
         return model
     state = checkpoints.read(settings.weights_file)
@@ -156,11 +157,4 @@ def load_model(settings: ExportSettings) -> AuralSAM2:
             f"{Path(settings.weights_file).name} is a checkpoint of the Ref-AVS form, which reads text beside sound;"
             " the served models take no text yet. Export one of the auralsam2_avs_* checkpoints."
         )
-    if settings.sam2_checkpoint is not None:
-        checkpoints.load_sam2(model, checkpoints.read(settings.sam2_checkpoint))
-    elif not checkpoints.is_whole(state):
-        raise ExportError(
-            f"{settings.weights_file} holds the fuser alone; give SAM2's own weights too, with --sam2-checkpoint."
-        )
-    model.load_released(state)
-    return model
+    return build_network(settings.weights_file, state, settings.preset, settings.size, settings.sam2_checkpoint)

@@ -21,10 +21,8 @@ from loadtests.report import Summary, machine, machine_sentence, summarise
 from loadtests.run import account
 from loadtests.sender import OK, Outcome
 from service.builds.manifest import read_manifest
-from service.commands.demo import free_ports
 from service.monitoring.metrics import read_page, total
-from service.server.config import ServerConfig
-from service.server.launcher import Launcher
+from service.server.serving import serve_build
 
 MIN_GOODPUT, MAX_P95, MAX_REFUSAL_MS = 0.95, 1.5, 100.0
 
@@ -133,14 +131,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each of the three phases")
     parser.add_argument("--places", type=int, default=8, help="clips in flight that the server takes")
     given = parser.parse_args(arguments)
-    grpc_port, metrics_port = free_ports(2)
     try:
         manifest = read_manifest(given.build)
-        config = ServerConfig.from_environment(build=given.build, grpc_port=grpc_port, metrics_port=metrics_port)
-        with Launcher(config, sink=lambda line: None):
+        with serve_build(given.build) as launcher:
             phases = measure(
-                config.grpc_url,
-                config.metrics_url,
+                launcher.config.grpc_url,
+                launcher.config.metrics_url,
                 manifest.num_frames,
                 given.out,
                 seconds=given.seconds,

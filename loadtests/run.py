@@ -21,10 +21,8 @@ from loadtests.resources import growth, watched
 from loadtests.scenarios import SCENARIOS
 from loadtests.sender import Outcome
 from service.builds.manifest import read_manifest
-from service.commands.demo import free_ports
 from service.monitoring.metrics import fetch, stage_times
-from service.server.config import ServerConfig
-from service.server.launcher import Launcher
+from service.server.serving import serve_build
 
 NAME = "load"
 WARM_UP_S = 5.0
@@ -40,11 +38,10 @@ def run(build: Path, load: Load, out: Path, note: str = "") -> dict[str, Any]:
     Raises: AuralServeError when the server does not start or the generator does not run.
     """
     manifest = read_manifest(build)
-    grpc_port, metrics_port = free_ports(2)
-    config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "server.log").open("w") as log, ExitStack() as stack:
-        launcher = stack.enter_context(Launcher(config, sink=lambda line: print(line, file=log, flush=True)))
+    with ExitStack() as stack:
+        launcher = stack.enter_context(serve_build(build, log=out / "server.log"))
+        config = launcher.config
         before = fetch(config.metrics_url)
         readings = stack.enter_context(watched(launcher))
         reports = ("--html", str(out / f"{NAME}.html"), "--csv", str(out / NAME))

@@ -9,7 +9,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ import numpy as np
 from auralsam2_client.calls.client import Client
 from auralsam2_client.contract import STAGE_NAMES, USUAL_RESULTS
 from auralsam2_client.errors import AuralServeError
-from model_repository.stage_runtime.engine import Engine, load_engine
+from export.graphs.chain import run_chain
+from model_repository.stage_runtime.engine import Array, Engine, load_engine
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
-from service.commands.demo import free_ports
-from service.server.config import ServerConfig
-from service.server.launcher import Launcher
+from service.server.serving import serve_build
 
 TARGET_RATIO = 1.10
 
@@ -40,6 +39,21 @@ class Sample:
         return 1e3 * float(np.quantile(self.times_s, share))
 
 
+class TimedEngine:
+    """An engine that adds up the seconds of its calls."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.input_shapes, self.output_shapes = engine.input_shapes, engine.output_shapes
+        self.spent_s = 0.0
+        self._engine = engine
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        started = time.perf_counter()
+        answer = self._engine(inputs)
+        self.spent_s += time.perf_counter() - started
+        return answer
+
+
 class EngineChain:
     """The four graphs of a build in this process; `run` takes a clip through all of them."""
 
@@ -47,46 +61,35 @@ class EngineChain:
         manifest = read_manifest(build)
         self.spent: dict[str, float] = {}
         """Seconds in each stage's engine calls, of the last clip."""
-        self._engines: dict[str, Engine] = {
-            name: load_engine(
-                manifest.engine,
-                build / "models" / name / "1" / "model.onnx",
-                precision=manifest.precision,
-                cache_dir=build / "cache",
+        self._engines = {
+            name: TimedEngine(
+                load_engine(
+                    manifest.engine,
+                    build / "models" / name / "1" / "model.onnx",
+                    precision=manifest.precision,
+                    cache_dir=build / "cache",
+                )
             )
             for name in STAGE_NAMES
         }
 
     def run(self, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any]) -> tuple[dict[str, Any], float]:
         """One clip [T, S, S, 3] uint8, [T, 15600, 2] float32: every tensor by name, seconds in engine calls alone."""
-        values: dict[str, Any] = {"FRAMES": frames, "AUDIO": audio}
-        self.spent = dict.fromkeys(self._engines, 0.0)
-        for stage, engine in self._engines.items():
-            parts: list[dict[str, Any]] = []
-            num_calls = len(frames) // next(iter(engine.input_shapes.values()))[0]
-            for index in range(num_calls):
-                given = {
-                    name: values[name][index * shape[0] : (index + 1) * shape[0]]
-                    for name, shape in engine.input_shapes.items()
-                }
-                started = time.perf_counter()
-                answer = engine(given)
-                self.spent[stage] += time.perf_counter() - started
-                parts.append({name: value.copy() for name, value in answer.items()})
-            values |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for engine in self._engines.values():
+            engine.spent_s = 0.0
+        values = run_chain(self._engines, {"FRAMES": frames, "AUDIO": audio})
+        self.spent = {name: engine.spent_s for name, engine in self._engines.items()}
         return values, sum(self.spent.values())
 
 
 def measure(build: Path, rounds: int) -> tuple[Sample, Sample]:
     """Time `rounds` clips each way. Raises AuralServeError when the server does not start or answer."""
-    grpc_port, metrics_port = free_ports(2)
-    config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
     chain = EngineChain(build)
     served, bare = Sample("through gRPC", []), Sample("four engine calls", [])
-    with Launcher(config, sink=lambda line: None) as launcher:
+    with serve_build(build) as launcher:
         golden: Golden | None = launcher.golden
         assert golden is not None
-        with Client(config.grpc_url) as client:
+        with Client(launcher.config.grpc_url) as client:
             through_server = _timed(lambda: client.infer(golden.frames, golden.audio, outputs=USUAL_RESULTS))
             for warm in (through_server, lambda: chain.run(golden.frames, golden.audio)):
                 warm()

@@ -26,9 +26,8 @@ from auralsam2_client.contract import SESSION
 from auralsam2_client.errors import AuralServeError
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
-from service.commands.demo import free_ports
-from service.server.config import ServerConfig
 from service.server.launcher import Launcher
+from service.server.serving import serve_build
 
 TARGET_SHARE = 0.15
 OPEN_SESSIONS = 6
@@ -39,16 +38,14 @@ def measure(build: Path, sessions: int, clicks: int) -> tuple[dict[str, list[flo
 
     Raises: AuralServeError when the server does not start or answer.
     """
-    grpc_port, metrics_port = free_ports(2)
-    config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
     times: dict[str, list[float]] = {"first": [], "later": [], "click": [], "propagate": [], "clip by sound": []}
-    with Launcher(config, sink=lambda line: None) as launcher:
+    with serve_build(build) as launcher:
         golden: Golden | None = launcher.golden
         assert golden is not None
         frames, audio = golden.frames, golden.audio
         size = frames.shape[1]
         rng = np.random.default_rng(0)
-        with Client(config.grpc_url, timeout_s=300) as client:
+        with Client(launcher.config.grpc_url, timeout_s=300) as client:
 
             def one(timed: bool) -> None:
                 with client.session(frames, audio) as session:

@@ -24,9 +24,7 @@ from loadtests.picture import draw_table
 from loadtests.report import machine, machine_sentence
 from loadtests.sender import OK, Sender
 from service.builds.manifest import Manifest, read_manifest
-from service.commands.demo import free_ports
-from service.server.config import ServerConfig
-from service.server.launcher import Launcher
+from service.server.serving import serve_build
 
 PAPER_GPU = "the authors' GPU, which this machine is not"
 SERVICE, PUBLISHED = "AuralSAM2, this service", "AuralSAM2, published implementation"
@@ -92,11 +90,9 @@ def measure(build: Path, rounds: int, budget_s: float) -> list[Timed]:
     """
     manifest = read_manifest(build)
     clip = procedural(ClipShape(manifest.num_frames, manifest.image_size), 1)[0]
-    grpc_port, metrics_port = free_ports(2)
-    config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
-    with Launcher(config, sink=lambda line: None):
+    with serve_build(build) as launcher:
         ways: list[tuple[str, str, Callable[[], object]]] = [
-            (SERVICE, mode.prompts, _through_service(config.grpc_url, mode, clip))
+            (SERVICE, mode.prompts, _through_service(launcher.config.grpc_url, mode, clip))
             for mode in MODES.values()
             if manifest.target == "cpu" or mode.prompts == "audio"
         ]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from export.onnx_graph import export_stage
-from export.repository import build_repository
+from export.builds.repository import build_repository
+from export.graphs.onnx_graph import export_stage
+from export.graphs.stages import Stage
 from export.settings import ExportSettings
-from export.stages import Stage
 
 # 224 px: the 14 x 14 map, at which the released fusion's tokens straddle channels.
 SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")

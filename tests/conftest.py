@@ -16,13 +16,13 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 from auralsam2 import AuralSAM2
+from auralsam2.data.world.showpiece import FRAMES_PER_SECOND, showpiece
 from auralsam2.log_mel import SAMPLE_RATE
-from auralsam2.training.showpiece import FRAMES_PER_SECOND, showpiece
 from export.settings import ExportSettings, load_model
-from service.commands.demo import free_ports
 from service.commands.overlay import write_video
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
+from service.server.serving import serve_build
 from tests.builds import SMALL, built_once
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -33,10 +33,10 @@ LONGEST = (
     "kernels/fusion/test_triton_kernels.py",
     "loadtests/test_memory.py",
     "loadtests/test_monitored.py",
-    "export/test_tensorrt_support.py",
+    "export/graphs/test_tensorrt_support.py",
     "auralsam2/test_shipped.py",
     "service/test_served_network.py",
-    "export/test_rtx_engines.py",
+    "export/engines/test_rtx_engines.py",
     "service/test_prompted_service.py",
 )
 
@@ -57,10 +57,8 @@ class Served:
 
 
 def serve(settings: ExportSettings, build: Path) -> Iterator[Served]:
-    grpc_port, metrics_port = free_ports(2)
-    config = ServerConfig(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
-    with Launcher(config, sink=lambda line: None) as launcher:
-        yield Served(config, launcher, settings, load_model(settings))
+    with serve_build(build, environ={}) as launcher:
+        yield Served(launcher.config, launcher, settings, load_model(settings))
 
 
 @pytest.fixture(scope="session")

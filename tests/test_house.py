@@ -47,8 +47,6 @@ KNOWN_ARROWS = {
 }
 # The same, from folder to folder.
 KNOWN_FOLDER_ARROWS = {
-    # Ends when the procedural world, which training, evaluation and the gates draw from, lies in auralsam2/data.
-    ("auralsam2/training", "auralsam2/evaluation"),
     # End when what the operators share (launches, plans, errors) has a folder below theirs.
     ("kernels/depthwise_gelu", "kernels"),
     ("kernels/fusion", "kernels"),
@@ -58,9 +56,6 @@ KNOWN_FOLDER_ARROWS = {
     ("loadtests", "loadtests/cpu"),
 }
 KNOWN_CROWDED = {
-    # End when export is divided into graphs, precision, gates and engines.
-    "export",
-    "tests/export",
     # End when the procedural world and the loading of weights have folders of their own.
     "auralsam2",
     "auralsam2/training",
@@ -78,9 +73,10 @@ KNOWN_LONG = {
     "auralsam2_client/calls/client.py",
     # Ends when each group of commands is a module of its own.
     "service/commands/cli.py",
-    # Ends when export is divided into graphs, precision, gates and engines.
-    "export/half_precision.py",
-    "export/repository.py",
+    # Ends when deciding on types and casting a graph to them are modules of their own.
+    "export/precision/half_precision.py",
+    # Ends when a build's graphs, its models and its manifest are modules of their own.
+    "export/builds/repository.py",
     # End when each is divided, or says why it is not.
     "auralsam2/training/trainer.py",
     "kernels/fusion/plan.py",
@@ -90,14 +86,14 @@ KNOWN_LONG = {
     "tests/auralsam2/test_parity.py",
     "tests/auralsam2_client/calls/test_client.py",
     "tests/auralsam2_client/media/test_reader.py",
-    "tests/export/test_engines.py",
-    "tests/export/test_fusion_plugins.py",
-    "tests/export/test_half_precision.py",
-    "tests/export/test_precision.py",
-    "tests/export/test_repository.py",
-    "tests/export/test_tensorrt.py",
-    "tests/export/test_tensorrt_support.py",
-    "tests/export/test_triton_config.py",
+    "tests/export/builds/test_repository.py",
+    "tests/export/builds/test_triton_config.py",
+    "tests/export/engines/test_filling.py",
+    "tests/export/engines/test_fusion_plugins.py",
+    "tests/export/engines/test_tensorrt.py",
+    "tests/export/graphs/test_tensorrt_support.py",
+    "tests/export/precision/test_half_precision.py",
+    "tests/export/precision/test_stage_casts.py",
     "tests/kernels/test_tensorrt_plugins.py",
     "tests/service/container/test_container.py",
     "tests/service/server/test_installed_server.py",

@@ -1,49 +1,20 @@
 """The network itself as predictor, in this process. What is served is held against it, in float32."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
-from auralsam2 import checkpoints
 from auralsam2.data.pictures import resize
 from auralsam2.data.samples import Sample
-from auralsam2.errors import CheckpointError, DataError
+from auralsam2.errors import DataError
 from auralsam2.evaluation.predictions import Prediction, Predictor
 from auralsam2.evaluation.protocol import Precision
 from auralsam2.image_encoder import normalise
 from auralsam2.log_mel import LogMel
 from auralsam2.model import AuralSAM2
-from auralsam2.shipped import fingerprint, shipped_weights
 
 TextEncoder = Callable[[str], torch.Tensor]
 """An expression -> [1, L, 768] float32 DistilRoBERTa states."""
-
-
-def load_network(
-    preset: str, image_size: int | None = None, checkpoint: str | None = None, sam2_checkpoint: str | None = None
-) -> tuple[AuralSAM2, str]:
-    """A network with trained weights, and what they are, in words.
-
-    Args:
-        checkpoint: path or hf:// reference; None: the weights shipped with the preset.
-        sam2_checkpoint: SAM2's own file, for a checkpoint that holds the fuser alone.
-    Raises: CheckpointError when there are no weights, or they do not fit; NetworkError for an unknown preset or size.
-    """
-    if checkpoint is not None:
-        state, about = checkpoints.read(checkpoint), f"weights {Path(checkpoint).name}"
-    else:
-        path = shipped_weights(preset)
-        if path is None:
-            raise CheckpointError(f"no weights are shipped for preset {preset!r}; give some with --checkpoint.")
-        state, about = checkpoints.read(str(path)), f"shipped weights {fingerprint(path)}"
-    model = AuralSAM2.from_preset(preset, image_size, text=checkpoints.reads_text(state))
-    if sam2_checkpoint is not None:
-        checkpoints.load_sam2(model, checkpoints.read(sam2_checkpoint))
-    elif not checkpoints.is_whole(state):
-        raise CheckpointError(f"{checkpoint} holds the fuser alone; give SAM2's own weights with --sam2-checkpoint.")
-    model.load_released(state)
-    return model, about
 
 
 def network_predictor(

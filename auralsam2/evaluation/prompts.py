@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auralsam2.data.samples import Sample
+from auralsam2.data.world.held_out import NUM_CLIPS, SEED, read_split
+from auralsam2.data.world.scenes import SPLITS, Split
 from auralsam2.evaluation.clicks import Click, box_of, corrective_click, points_in
-from auralsam2.evaluation.in_process import load_network
-from auralsam2.evaluation.procedural import NUM_CLIPS, SEED, read_split
 from auralsam2.evaluation.quality import jaccard
 from auralsam2.image_encoder import normalise
+from auralsam2.loading import load_network
 from auralsam2.log_mel import LogMel
 from auralsam2.model import AuralSAM2
 from auralsam2.prompts import PREVIOUS_LIMIT, FramePrompt
-from auralsam2.training.world import SPLITS, Split
 from auralsam2_client.contract import COMBINATIONS
 
 NUM_POINTS, NUM_ROUNDS = 4, 3

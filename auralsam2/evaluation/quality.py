@@ -38,6 +38,19 @@ def jaccard(masks: Masks, truth: Masks) -> NDArray[np.float64]:
     return np.asarray(share / (np.where(has_object, union, num_pixels) + _EPSILON), np.float64)
 
 
+def mean_iou(found: Masks, wanted: Masks) -> float:
+    """How far two sets of masks agree: the mean of their intersections over unions; 1 where both are empty.
+
+    Args:
+        found, wanted: [..., H, W] bool.
+    Raises: ValueError when the shapes differ.
+    """
+    if found.shape != wanted.shape:
+        raise ValueError(f"masks {list(found.shape)} and {list(wanted.shape)} must be of one shape [..., H, W].")
+    overlap, union = (found & wanted).sum((-2, -1)), (found | wanted).sum((-2, -1))
+    return float(np.mean(np.where(union == 0, 1.0, overlap / np.maximum(union, 1))))
+
+
 def f_curve(scores: NDArray[np.float32], truth: Masks) -> NDArray[np.float64]:
     """The F-score of one frame at each threshold.
 

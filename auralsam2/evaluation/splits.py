@@ -5,12 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from auralsam2.data import avsbench, ref_avs
+from auralsam2.data import avsbench, ref_avs, world
 from auralsam2.data.samples import Sample
+from auralsam2.data.world import held_out
 from auralsam2.errors import DataError
-from auralsam2.evaluation import procedural
 from auralsam2.evaluation.protocol import LAYOUTS, Protocol
-from auralsam2.training import world
 
 
 def open_splits(
@@ -18,7 +17,7 @@ def open_splits(
     root: Path | None,
     names: list[str] | None,
     limit: int | None,
-    seed: int = procedural.SEED,
+    seed: int = held_out.SEED,
     *,
     protocol: Protocol,
 ) -> dict[str, Iterable[Sample]]:
@@ -37,8 +36,8 @@ def open_splits(
         raise DataError(f"clips = {limit}; at least one is needed.")
     readers: dict[str, partial[Iterator[Sample]]]
     if layout is None:
-        count = procedural.NUM_CLIPS if limit is None else limit
-        readers = {s: partial(procedural.read_split, s, count, seed) for s in get_args(world.Split)}
+        count = held_out.NUM_CLIPS if limit is None else limit
+        readers = {s: partial(held_out.read_split, s, count, seed) for s in get_args(world.Split)}
     elif layout not in LAYOUTS or root is None:
         raise DataError(f"layout {layout!r} is unknown; choose one of {', '.join(LAYOUTS)}.")
     elif layout == "avsbench":

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from auralsam2.data import world
 from auralsam2.log_mel import windows
-from auralsam2.training import world
 
 
 @dataclass(frozen=True)

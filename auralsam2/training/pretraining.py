@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auralsam2 import image_encoder
+from auralsam2.data import world
+from auralsam2.data.world.shapes import SHAPES
 from auralsam2.log_mel import LogMel, windows
 from auralsam2.model import AuralSAM2
 from auralsam2.presets import STRIDE
-from auralsam2.training import world
 from auralsam2.training.augmentation import Augmentation, augment
 from auralsam2.training.examples import Example
-from auralsam2.training.shapes import SHAPES
 
 NUM_NAMES = len(SHAPES) + 1
 """The classes, and last the backdrop."""

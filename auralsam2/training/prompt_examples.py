@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auralsam2 import memory
+from auralsam2.data import world
 from auralsam2.evaluation.clicks import box_of, corrective_click, points_in
 from auralsam2.image_encoder import normalise
 from auralsam2.log_mel import LogMel, windows
 from auralsam2.model import AuralSAM2
-from auralsam2.training import world
 
 MIN_PIXELS = 60
 """Of the frame: a thing of which less is seen is not pointed at."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from auralsam2 import mask_decoder
 from auralsam2.evaluation.clicks import corrective_click
-from auralsam2.evaluation.in_process import load_network
+from auralsam2.loading import load_network
 from auralsam2.mask_decoder import FrameMasks
 from auralsam2.model import AuralSAM2
 from auralsam2.prompted_masks import PromptedMasks, decode_prompted

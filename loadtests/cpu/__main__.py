@@ -29,8 +29,8 @@ def say(line: str) -> None:
 def build_of(case: Case, precision: str) -> Path:
     """The export of a case, made now where it is missing."""
     from auralsam2.errors import NetworkError
+    from export.builds.repository import build_repository
     from export.errors import ExportError
-    from export.repository import build_repository
     from export.settings import ExportSettings
     from model_repository.stage_runtime.engine import EngineError
 

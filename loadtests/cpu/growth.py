@@ -22,9 +22,7 @@ from loadtests.report import summarise
 from loadtests.serving_overhead import EngineChain
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
-from service.commands.demo import free_ports
-from service.server.config import ServerConfig
-from service.server.launcher import Launcher
+from service.server.serving import serve_build
 
 LENGTHS, CALLERS = (1, 2, 3, 5, 7, 10), (1, 2, 4)
 WARM_UP_S = 3.0
@@ -48,12 +46,10 @@ def by_length(builds: dict[int, Path], repeats: int) -> list[dict[str, Any]]:
 
 def by_callers(build: Path, num_frames: int, callers: Sequence[int], seconds: float, out: Path) -> list[dict[str, Any]]:
     """Frames a second and latency for so many callers in a closed loop. Raises: AuralServeError."""
-    grpc_port, metrics_port = free_ports(2)
-    config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
     rows = []
-    with Launcher(config, sink=lambda line: None):
+    with serve_build(build) as launcher:
         for count in callers:
-            outcomes = drive(config.grpc_url, Load(seconds, users=count), out, name=f"callers_{count}")
+            outcomes = drive(launcher.config.grpc_url, Load(seconds, users=count), out, name=f"callers_{count}")
             summary = summarise(outcomes, num_frames, seconds, WARM_UP_S)
             rows.append(
                 {"callers": count, "frames_per_s": summary.frames_per_s, "latency_ms": summary.latency_ms}

@@ -97,6 +97,8 @@ def measure(
 
 
 def _record(runs: list[Run], case: Case, reference: float, truth: Masks) -> dict[str, Any]:
+    from auralsam2.evaluation.quality import mean_iou
+
     seconds = [run.seconds for run in runs]
     median = statistics.median(seconds)
     stages = {name: statistics.median(run.stages[name] for run in runs) for name in runs[0].stages}
@@ -108,7 +110,7 @@ def _record(runs: list[Run], case: Case, reference: float, truth: Masks) -> dict
         "frames_per_s": case.num_frames / median,
         "ratio": reference / median,
         "stages_s": stages,
-        "mask_iou": mask_iou(runs[-1].masks, truth),
+        "mask_iou": mean_iou(runs[-1].masks, truth),
     }
 
 
@@ -116,12 +118,6 @@ def _share_of_peak(runs: list[Run], flop: int, peak: float) -> dict[str, float]:
     """How much of what one large product reaches the hiera stage does; nothing for a way without stages."""
     seconds = [run.stages["hiera"] for run in runs if "hiera" in run.stages]
     return {"hiera_share_of_peak": flop / statistics.median(seconds) / peak} if seconds else {}
-
-
-def mask_iou(found: Masks, wanted: Masks) -> float:
-    """Mean over frames of the IoU of two masks [T, h, w]; 1 where both are empty."""
-    overlap, union = (found & wanted).sum((1, 2)), (found | wanted).sum((1, 2))
-    return float(np.mean(np.where(union == 0, 1.0, overlap / np.maximum(union, 1))))
 
 
 def gemm_flops_per_s() -> float:
@@ -142,7 +138,7 @@ def hiera_flop(case: Case) -> dict[str, int]:
     import torch
 
     from auralsam2 import AuralSAM2, image_encoder
-    from export.stages import HieraStage
+    from export.graphs.stages import HieraStage
     from kernels.counting import counted
 
     model = AuralSAM2.from_preset(case.preset, case.image_size)

@@ -26,7 +26,7 @@ from auralsam2.presets import IMAGE_SIZES, STRIDE
 from auralsam2.published import read_memory
 from auralsam2.segment_anything import SegmentAnything
 from auralsam2.windowed_trunk import windowed_features
-from export.stages import HieraStage
+from export.graphs.stages import HieraStage
 from kernels.bench import in_turns
 from kernels.counting import Counted, counted
 from kernels.fusion.pytorch import fuse
@@ -69,7 +69,7 @@ def savings(model: AuralSAM2, num_frames: int) -> Iterator[Saving]:
     maps = [noise(1, count, size // stride, size // stride) for count, stride in zip(channels, (4, 8), strict=True)]
     yield Saving(
         "FPN levels 0 and 1 folded into their four readers",
-        "export/test_stages.py",
+        "export/graphs/test_stages.py",
         lambda: _unfolded(model, maps),
         lambda: [
             read(given)
@@ -133,7 +133,7 @@ def savings(model: AuralSAM2, num_frames: int) -> Iterator[Saving]:
     )
     yield Saving(
         "Position encodings as constants",
-        "export/test_stages.py",
+        "export/graphs/test_stages.py",
         lambda: (
             image_encoder.position_embedding(hiera.trunk, size),
             mask_decoder.dense_positions(sam),

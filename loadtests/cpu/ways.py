@@ -6,6 +6,7 @@ A way answers the golden clip of a build; its seconds are from the clip's bytes 
 import resource
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -22,9 +23,7 @@ from loadtests.cpu.peak_memory import PeakMemory
 from model_repository.stage_runtime.engine import openvino_capabilities
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
-from service.commands.demo import free_ports
-from service.server.config import ServerConfig
-from service.server.launcher import Launcher
+from service.server.serving import serve_build
 
 Masks = NDArray[np.bool_]
 MASK_LOGITS = "MASK_LOGITS"
@@ -205,19 +204,18 @@ class Served:
 
     def __init__(self, build: Path, label: str | None = None) -> None:
         self.name = label or SERVICE
-        grpc_port, metrics_port = free_ports(2)
-        self.config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
-        self.launcher = Launcher(self.config, sink=lambda line: None)
-        self.client = Client(self.config.grpc_url, timeout_s=1200)
-        self._memory = PeakMemory(self.processes, self.launcher.mark)
+        self._build, self._running = build, ExitStack()
 
     def __enter__(self) -> "Served":
-        self.launcher.start()
+        with ExitStack() as stack:
+            self.launcher = stack.enter_context(serve_build(self._build))
+            self.client = stack.enter_context(Client(self.launcher.config.grpc_url, timeout_s=1200))
+            self._memory = PeakMemory(self.processes, self.launcher.mark)
+            self._running = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.client.close()
-        self.launcher.stop()
+        self._running.close()
 
     def run(self) -> Run:
         golden = self.launcher.golden

@@ -126,7 +126,7 @@ def engines(build: BuildOption = DEFAULT_BUILD) -> None:
 
 def _renew_engines(build: Path) -> None:
     try:
-        from export.engines import renew_engines
+        from export.engines.filling import renew_engines
         from export.errors import ExportError
         from model_repository.stage_runtime.engine import EngineError
     except ModuleNotFoundError as error:
@@ -148,10 +148,10 @@ def _export(out: Path | None, *, capability: Sequence[str] = (), **settings: obj
     """Run the export room. Its errors come back as ConfigError."""
     try:
         from auralsam2.errors import NetworkError
+        from export.builds.repository import build_repository
+        from export.engines.tensorrt import parse_capability
         from export.errors import ExportError
-        from export.repository import build_repository
         from export.settings import ExportSettings
-        from export.tensorrt import parse_capability
         from model_repository.stage_runtime.engine import EngineError
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -315,8 +315,8 @@ def demo(
 
 def _write_showpiece(out: Path) -> "tuple[Path, NDArray[np.bool_]]":
     """The demo's clip as a video file, and which pixels sound at each full second."""
+    from auralsam2.data.world.showpiece import FRAMES_PER_SECOND, showpiece
     from auralsam2.log_mel import SAMPLE_RATE
-    from auralsam2.training.showpiece import FRAMES_PER_SECOND, showpiece
     from service.commands.overlay import write_video
 
     try:

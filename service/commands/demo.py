@@ -1,10 +1,8 @@
 """The demo: start the server, segment a clip, show where the time went, stop the server."""
 
-import socket
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +16,7 @@ from auralsam2_client.media.reader import read_media
 from service.builds.manifest import read_manifest
 from service.commands.outputs import write_outputs
 from service.monitoring.metrics import StageTime, fetch, stage_times
-from service.server.config import ServerConfig
-from service.server.launcher import Launcher
+from service.server.serving import serve_build
 
 LOG = "server.log"
 # The golden request has warmed the chain; the median of these is what the table shows.
@@ -42,15 +39,6 @@ class DemoResult:
     """[T, H, W]."""
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` ports of loopback that nobody uses now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-
-
 def run_demo(build: Path, clip: Path, out: Path, say: Callable[[str], None]) -> DemoResult:
     """Run the demo on a build and a clip; write overlay, masks, JSON and the server's log into `out`.
 
@@ -59,23 +47,20 @@ def run_demo(build: Path, clip: Path, out: Path, say: Callable[[str], None]) -> 
     out.mkdir(parents=True, exist_ok=True)
     media = read_media(clip)
     manifest = read_manifest(build)
-    grpc_port, metrics_port = free_ports(2)
-    config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
-    with (out / LOG).open("w") as log:
-        started = time.monotonic()
-        launcher = Launcher(config, sink=lambda line: print(line, file=log, flush=True))
-        with launcher:
-            start_s = time.monotonic() - started
-            say(f"server ready after {start_s:.1f} s on {config.grpc_url}; its log is {out / LOG}")
-            with Client(config.grpc_url) as client:
-                segmented = segment_media(client, media)
-                times: list[float] = []
-                before = fetch(config.metrics_url)
-                for _ in range(NUM_RUNS):
-                    begun = time.monotonic()
-                    segment_media(client, media)
-                    times.append(1e3 * (time.monotonic() - begun))
-                stages = stage_times(before, fetch(config.metrics_url))
+    started = time.monotonic()
+    with serve_build(build, log=out / LOG) as launcher:
+        start_s = time.monotonic() - started
+        config = launcher.config
+        say(f"server ready after {start_s:.1f} s on {config.grpc_url}; its log is {out / LOG}")
+        with Client(config.grpc_url) as client:
+            segmented = segment_media(client, media)
+            times: list[float] = []
+            before = fetch(config.metrics_url)
+            for _ in range(NUM_RUNS):
+                begun = time.monotonic()
+                segment_media(client, media)
+                times.append(1e3 * (time.monotonic() - begun))
+            stages = stage_times(before, fetch(config.metrics_url))
     precision = {"engine": manifest.engine, "arithmetic": manifest.precision}
     files = write_outputs(out, media, segmented, model=manifest.name, precision=precision)
     chain = {name: stages[name] for name in STAGE_NAMES}

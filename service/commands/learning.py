@@ -1,7 +1,6 @@
 """The commands about weights: `train` makes them, `evaluate` judges them, in process or through the server."""
 
 import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -264,8 +263,9 @@ def _in_process(
     sam2_checkpoint: str | None,
     protocol: "Protocol",
 ) -> "tuple[Predictor, str]":
-    from auralsam2.evaluation.in_process import load_network, network_predictor
+    from auralsam2.evaluation.in_process import network_predictor
     from auralsam2.evaluation.text import distilroberta
+    from auralsam2.loading import load_network
 
     model, weights = load_network(preset, image_size, checkpoint, sam2_checkpoint)
     text = distilroberta() if model.aural_fuser.text_proj is not None else None
@@ -279,19 +279,13 @@ def _served(url: str | None, build: Path) -> "Iterator[tuple[Predictor, str]]":
     from auralsam2.data.samples import Sample
     from auralsam2.evaluation.predictions import Prediction
     from auralsam2_client.calls.client import Client
-    from service.commands.demo import free_ports
     from service.commands.served_predictor import ask_clip
-    from service.server.config import ServerConfig
-    from service.server.launcher import Launcher
+    from service.server.serving import serve_build
 
     with ExitStack() as stack:
         if url is None:
-            grpc_port, metrics_port = free_ports(2)
-            config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            log = stack.enter_context((Path(folder) / "server.log").open("w"))
-            stack.enter_context(Launcher(config, sink=lambda line: print(line, file=log, flush=True)))
-            url, about = config.grpc_url, f"server on {build}"
+            url = stack.enter_context(serve_build(build)).config.grpc_url
+            about = f"server on {build}"
         else:
             about = f"server at {url}"
         client = stack.enter_context(Client(url, timeout_s=300.0))

@@ -22,7 +22,7 @@ from auralsam2.prompts import FramePrompt
 from auralsam2.readout import NO_OBJECT_LOGIT
 from auralsam2.segment_anything import SegmentAnything
 from auralsam2.tracker import ImageFeatures
-from export.sample_clip import sample_frames
+from export.gates.sample_clip import sample_frames
 
 SIZE, NUM_FRAMES, SEED = 512, 3, 51
 BUDGET = 2e-3

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from auralsam2 import AuralSAM2, mask_decoder
 from auralsam2.errors import NetworkError
-from auralsam2.evaluation.in_process import load_network
+from auralsam2.loading import load_network
 from auralsam2.prompted_masks import decode_prompted
 from auralsam2.prompts import NUM_SLOTS, FramePrompt, mask_embedding, padded, sparse_tokens
 from auralsam2.tracker import ImageFeatures

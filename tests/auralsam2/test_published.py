@@ -9,7 +9,7 @@ from auralsam2.log_mel import LogMel
 from auralsam2.parity_weights import parity_state
 from auralsam2.published import Published
 from auralsam2_client.contract import STAGE_NAMES
-from export.sample_clip import sample_audio, sample_frames
+from export.gates.sample_clip import sample_audio, sample_frames
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ from functools import cache
 import pytest
 
 from auralsam2 import AuralSAM2, checkpoints
-from auralsam2.evaluation.in_process import load_network, network_predictor
+from auralsam2.data.world import Split
+from auralsam2.data.world.held_out import read_split
+from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.evaluation.predictions import Sound, with_sound
-from auralsam2.evaluation.procedural import read_split
 from auralsam2.evaluation.scoring import Score, evaluate
+from auralsam2.loading import load_network
 from auralsam2.shipped import shipped_weights
-from auralsam2.training.world import Split
 
 CLIPS = 100
 MAX_BYTES = 25_000_000

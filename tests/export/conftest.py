@@ -13,10 +13,10 @@ import pytest
 
 from auralsam2 import AuralSAM2
 from auralsam2_client.contract import STAGE_NAMES
-from export.gate import Passed
-from export.sample_clip import sample_audio, sample_frames
+from export.gates.sample_clip import sample_audio, sample_frames
+from export.gates.stage_gate import Passed
+from export.graphs.stages import Stage, build_stages
 from export.settings import ExportSettings, load_model
-from export.stages import Stage, build_stages
 from tests.builds import SMALL, exported_once
 from tests.export.graphs_on_gpu import COMPACT, TINY, OnGpu, stages_of
 
@@ -138,7 +138,7 @@ def perturbed(protos: dict[str, onnx.ModelProto], tmp_path: Path) -> Callable[[s
 @pytest.fixture
 def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: AuralSAM2) -> None:
     """Let `build_repository` take graphs, network and gate's figures from the small build: seconds become moments."""
-    from export import repository
+    from export.builds import repository
 
     def copy_graphs(settings: ExportSettings, models: Path, report: object) -> dict[str, float]:
         for name in STAGE_NAMES:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from auralsam2.errors import NetworkError
+from auralsam2.errors import CheckpointError, NetworkError
 from auralsam2.presets import PRESETS
 from auralsam2_client.contract import MAX_FRAMES
 from export.errors import ExportError
@@ -100,7 +100,7 @@ def test_a_fuser_alone_asks_for_sam2s_weights(tmp_path: Path) -> None:
     path = tmp_path / "fuser.pth"
     model = load_model(ExportSettings(image_size=224))
     torch.save(model.aural_fuser.state_dict(), path)
-    with pytest.raises(ExportError, match=r"fuser alone.*--sam2-checkpoint"):
+    with pytest.raises(CheckpointError, match=r"fuser alone.*--sam2-checkpoint"):
         load_model(ExportSettings(image_size=224, checkpoint=str(path)))
 
 

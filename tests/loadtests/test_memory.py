@@ -8,9 +8,8 @@ import pytest
 from auralsam2_client.calls.client import Client
 from loadtests.resources import read
 from service.builds.golden import Golden
-from service.commands.demo import free_ports
-from service.server.config import ServerConfig
 from service.server.launcher import Launcher
+from service.server.serving import serve_build
 from tests.builds import copy_to_serve
 
 WARM_UP, REQUESTS = 60, 200
@@ -20,9 +19,7 @@ BYTES_A_REQUEST = 80 << 10
 
 @pytest.fixture
 def launcher(small_build: Path, tmp_path: Path) -> Iterator[Launcher]:
-    grpc_port, metrics_port = free_ports(2)
-    config = ServerConfig(build=copy_to_serve(small_build, tmp_path), grpc_port=grpc_port, metrics_port=metrics_port)
-    with Launcher(config, sink=lambda line: None) as launcher:
+    with serve_build(copy_to_serve(small_build, tmp_path), environ={}) as launcher:
         yield launcher
 
 

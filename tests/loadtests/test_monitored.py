@@ -25,11 +25,11 @@ from loadtests.driving import Load, drive
 from loadtests.overload import judge, measure
 from loadtests.run import account
 from service.builds.golden import Golden
-from service.commands.demo import free_ports
 from service.monitoring.dashboard import queries
 from service.monitoring.local import FOLDER, command, write_configuration
 from service.server.config import ServerConfig
 from service.server.exporter import processes, shared_memory_bytes
+from service.server.serving import free_ports
 from service.server.supervisor import Supervisor
 from tests.service.toy.running import eventually
 

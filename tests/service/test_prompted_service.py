@@ -15,10 +15,10 @@ import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
 from auralsam2 import mask_decoder
+from auralsam2.data.world.showpiece import showpiece
 from auralsam2.prompted_tracker import track_prompts
 from auralsam2.prompts import FramePrompt
 from auralsam2.tracker import ImageFeatures
-from auralsam2.training.showpiece import showpiece
 from auralsam2_client.calls.client import AsyncClient, Client
 from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.calls.wire import translate
@@ -28,11 +28,10 @@ from auralsam2_client.media.frames import resize_frames
 from auralsam2_client.media.reader import Media, read_media
 from auralsam2_client.media.sound import windows
 from auralsam2_client.prompts import Prompts, frame_prompt, setting_tensors
-from export.stages import HieraStage
-from service.commands.demo import free_ports
+from export.graphs.stages import HieraStage
 from service.monitoring.metrics import fetch, in_flight
 from service.server.config import ServerConfig
-from service.server.launcher import Launcher
+from service.server.serving import serve_build
 from tests.service.toy.running import eventually, settled_counters
 
 # The triangle sounds at second 1; the disc, which does so at second 0, is silent then.
@@ -346,15 +345,10 @@ def test_a_click_for_no_session_is_refused(served_compact: Any) -> None:
 def test_idle_sessions_end_caps_hold_and_one_left_open_does_not_hold_up_a_stop(
     compact_build: Path, media: Media, heard: NDArray[np.float32]
 ) -> None:
-    grpc_port, metrics_port = free_ports(2)
-    config = ServerConfig(
-        build=compact_build,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        max_sessions=2,
-        session_idle_timeout_s=1.5,
-    )
-    with Launcher(config, sink=lambda line: None) as launcher, Client(config.grpc_url) as client:
+    with (
+        serve_build(compact_build, environ={}, max_sessions=2, session_idle_timeout_s=1.5) as launcher,
+        Client(launcher.config.grpc_url) as client,
+    ):
         sessions = [client.session(media.frames, heard) for _ in range(3)]
         for session in sessions[:2]:
             session.segment()
@@ -376,4 +370,4 @@ def test_idle_sessions_end_caps_hold_and_one_left_open_does_not_hold_up_a_stop(
         started = time.monotonic()
         launcher.stop()
         # Three sequences are open at the server, which by itself would wait for them as long as the launcher lets it.
-        assert time.monotonic() - started < config.drain_timeout_s / 2
+        assert time.monotonic() - started < launcher.config.drain_timeout_s / 2

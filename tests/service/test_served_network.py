@@ -14,12 +14,11 @@ from auralsam2.log_mel import LogMel
 from auralsam2_client.calls.client import AsyncClient, Client, check_health
 from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import BadInput
-from export.repository import build_repository
-from export.sample_clip import sample_audio, sample_frames
+from export.builds.repository import build_repository
+from export.gates.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
-from service.commands.demo import free_ports
 from service.server.config import ServerConfig
-from service.server.launcher import Launcher
+from service.server.serving import serve_build
 from tests.service.toy.running import settled_counters
 
 AGREEMENT = 0.999
@@ -59,10 +58,8 @@ def test_compact_masks_over_grpc_are_the_networks(served_compact: Any, client: C
 def test_hiera_tiny_at_512_px_over_grpc_is_the_network(tmp_path: Path) -> None:
     settings = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, read_out="iou", precision="float32")
     build = build_repository(settings, tmp_path / settings.name)
-    grpc_port, metrics_port = free_ports(2)
     frames, audio = clip(2, 512, 1)
-    config = ServerConfig(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
-    with Launcher(config, sink=lambda _: None), Client(config.grpc_url) as client:
+    with serve_build(build, environ={}) as launcher, Client(launcher.config.grpc_url) as client:
         found = client.infer(frames, audio, outputs=RESULTS)
     wanted = network_answer(load_model(settings), frames, audio)
     masks = wanted.select("iou").numpy()

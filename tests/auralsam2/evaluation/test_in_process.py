@@ -6,8 +6,8 @@ import torch
 
 from auralsam2 import AuralSAM2, tracker
 from auralsam2.data.samples import Sample
-from auralsam2.errors import CheckpointError, DataError
-from auralsam2.evaluation.in_process import load_network, network_predictor
+from auralsam2.errors import DataError
+from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.parity_weights import parity_state
 
 
@@ -55,11 +55,6 @@ def test_text_is_encoded_and_changes_the_masks() -> None:
 def test_a_network_that_reads_wants_words() -> None:
     with pytest.raises(DataError, match="reads text beside sound"):
         network_predictor(model(text=True))(sample())
-
-
-def test_a_preset_without_shipped_weights_asks_for_some() -> None:
-    with pytest.raises(CheckpointError, match=r"no weights are shipped for preset 'hiera_tiny'.*--checkpoint"):
-        load_network("hiera_tiny")
 
 
 def test_bfloat16_is_autocast_around_the_network_and_the_text() -> None:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from auralsam2.evaluation.in_process import load_network
-from auralsam2.evaluation.procedural import read_split
+from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.prompts import Found, combine, score_prompts
+from auralsam2.loading import load_network
 
 CLIPS = 40
 

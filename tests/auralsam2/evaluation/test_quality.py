@@ -7,7 +7,16 @@ import numpy.typing as npt
 import pytest
 from sklearn.metrics import fbeta_score, jaccard_score
 
-from auralsam2.evaluation.quality import BETA_SQUARED, THRESHOLDS, f_curve, f_curves, f_score, jaccard, null_score
+from auralsam2.evaluation.quality import (
+    BETA_SQUARED,
+    THRESHOLDS,
+    f_curve,
+    f_curves,
+    f_score,
+    jaccard,
+    mean_iou,
+    null_score,
+)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -66,6 +75,16 @@ def test_null_score_by_hand() -> None:
     assert null_score(inside, pixels, root=True) == pytest.approx(math.sqrt(2 / 16) / 2)
     assert null_score(inside, pixels, root=False) == pytest.approx(2 / 64)
     assert null_score(np.zeros(2, int), pixels, root=True) == null_score(np.zeros(2, int), pixels, root=False) == 0
+
+
+def test_mean_iou_counts_what_is_empty_on_both_sides_as_agreement() -> None:
+    found, wanted = np.zeros((3, 2, 2), bool), np.zeros((3, 2, 2), bool)
+    found[0, 0], wanted[0, :, 0] = True, True  # 1 of 3
+    found[1, 0, 0] = True  # 0 of 1; the last is empty in both
+    assert mean_iou(found, wanted) == pytest.approx((1 / 3 + 0 + 1) / 3)
+    assert mean_iou(found[None, :, None], wanted[None, :, None]) == mean_iou(found, wanted)
+    with pytest.raises(ValueError, match=r"\[3, 2, 2\] and \[1, 2, 2\]"):
+        mean_iou(found, wanted[:1])
 
 
 def loop_jaccard(masks: Mask, truth: Mask) -> list[float]:

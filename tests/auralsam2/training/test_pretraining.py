@@ -4,9 +4,10 @@ import numpy as np
 import torch
 
 from auralsam2 import AuralSAM2
-from auralsam2.training import pretraining, world
+from auralsam2.data import world
+from auralsam2.data.world.shapes import SHAPES
+from auralsam2.training import pretraining
 from auralsam2.training.pretraining import NUM_NAMES, Schedule, learn_pictures, learn_sounds, names_of
-from auralsam2.training.shapes import SHAPES
 
 
 def model() -> AuralSAM2:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from auralsam2.training import world
+from auralsam2.data import world
 from auralsam2.training.prompt_examples import draw_prompt
 
 

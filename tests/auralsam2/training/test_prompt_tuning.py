@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from auralsam2.evaluation.in_process import load_network
+from auralsam2.loading import load_network
 from auralsam2.log_mel import LogMel
 from auralsam2.training import prompt_tuning
 from auralsam2.training.prompt_examples import Features, clip_features

@@ -20,9 +20,9 @@ from auralsam2_client.calls.wire import ClipShape, scrub, translate
 from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from auralsam2_client.prompts import Prompts
-from service.commands.demo import free_ports
 from service.monitoring.metrics import fetch, in_flight, stage_times
 from service.server.launcher import Launcher
+from service.server.serving import free_ports
 from tests.service.toy import build_folder as toy
 from tests.service.toy.running import eventually, settled_counters, toy_config
 

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from loadtests.cpu import __main__ as command
 from loadtests.cpu import ways
-from loadtests.cpu.measure import Case, hiera_flop, mask_iou, measure
+from loadtests.cpu.measure import Case, hiera_flop, measure
 from loadtests.cpu.report import draw_waterfall, machine, markdown
 from loadtests.cpu.ways import GRAPHS, REFERENCE, SERVICE, Apart
 
@@ -24,13 +23,6 @@ def test_a_case_is_named_by_network_size_and_frames() -> None:
 def test_what_is_no_case_is_told_the_form(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--cases", text, "--out", str(tmp_path)]) == 1
     assert "write it as hiera_base_plus:1024:5" in capsys.readouterr().err
-
-
-def test_mask_iou_is_the_mean_over_frames() -> None:
-    found, wanted = np.zeros((3, 2, 2), bool), np.zeros((3, 2, 2), bool)
-    found[0, 0], wanted[0, :, 0] = True, True  # 1 of 3
-    found[1, 0, 0] = True  # 0 of 1; the last is empty in both
-    assert mask_iou(found, wanted) == pytest.approx((1 / 3 + 0 + 1) / 3)
 
 
 def test_our_hiera_counts_fewer_operations() -> None:

@@ -17,7 +17,7 @@ from auralsam2.image_encoder import normalise
 from auralsam2.memory import reach as network_reach
 from auralsam2.tracker import ImageFeatures
 from auralsam2_client.contract import MAX_POINTS
-from export.sample_clip import sample_frames
+from export.gates.sample_clip import sample_frames
 from export.settings import ExportSettings, load_model
 from model_repository.stage_runtime.engine import Engine, EngineError
 from model_repository.stage_runtime.prompts.decoder import PromptedDecoder

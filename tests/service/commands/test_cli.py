@@ -22,7 +22,7 @@ from auralsam2_client.masks import from_rle
 from auralsam2_client.version import __version__
 from service.builds.golden import Golden
 from service.commands.cli import app
-from service.commands.demo import free_ports
+from service.server.serving import free_ports
 
 RESTORED_WITHIN_S = 30
 

@@ -12,9 +12,9 @@ from auralsam2_client.errors import ConfigError
 from service.commands import doctor
 from service.server.config import ServerConfig
 from service.server.runtime import find_runtime
+from service.server.serving import free_ports
 from tests.service.toy import build_folder as toy
 from tests.service.toy.installed import card, on_path, program, without_smi, write_gpu_build, write_home, write_smi
-from tests.service.toy.running import free_ports
 
 
 def names(findings: list[doctor.Finding]) -> dict[str, doctor.Finding]:

@@ -23,13 +23,13 @@ import yaml
 from typer.main import get_command
 
 from auralsam2_client.calls.client import Client
-from export.sample_clip import sample_audio, sample_frames
+from export.gates.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings
 from service.commands.cli import app
-from service.commands.demo import free_ports
 from service.monitoring.metrics import fetch, in_flight
 from service.server.config import ServerConfig
 from service.server.launcher import SHUTDOWN_S
+from service.server.serving import free_ports
 from tests.service.toy.running import eventually
 
 ROOT = Path(__file__).resolve().parents[3]

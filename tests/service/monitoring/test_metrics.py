@@ -2,7 +2,7 @@ import pytest
 
 from auralsam2_client.errors import ServerFault, ServerUnavailable
 from service.monitoring.metrics import ModelCounters, fetch, in_flight, parse, stage_times
-from tests.service.toy.running import free_ports
+from service.server.serving import free_ports
 
 PAGE = """# HELP nv_inference_request_success Number of successful inference requests, all batch sizes
 # TYPE nv_inference_request_success counter

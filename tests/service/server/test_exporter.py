@@ -13,8 +13,8 @@ from service.monitoring.metrics import total
 from service.server import exporter
 from service.server.config import ServerConfig
 from service.server.exporter import Exporter, SupervisorCollector, build_labels
+from service.server.serving import free_ports
 from tests.service.toy import build_folder
-from tests.service.toy.running import free_ports
 
 
 @dataclass

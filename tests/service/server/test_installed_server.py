@@ -19,12 +19,12 @@ import pytest
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import ConfigError, ServerFault
-from service.commands.demo import free_ports
 from service.monitoring.metrics import fetch, in_flight
 from service.server.config import ServerConfig
 from service.server.guardian import processes_of, shared_memory_of
 from service.server.installed_server import installed_program, installed_version
 from service.server.launcher import Launcher
+from service.server.serving import free_ports
 from service.server.supervisor import Supervisor
 from tests.service.toy import build_folder as toy
 from tests.service.toy.installed import (

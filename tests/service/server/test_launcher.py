@@ -21,11 +21,11 @@ from auralsam2_client.calls.client import Client
 from auralsam2_client.contract import BUILD_FORMAT
 from auralsam2_client.errors import ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.builds.manifest import read_manifest, verify_files
-from service.commands.demo import free_ports
 from service.monitoring.metrics import fetch, in_flight
 from service.server.config import ServerConfig
 from service.server.guardian import processes_of, shared_memory_of
 from service.server.launcher import Launcher
+from service.server.serving import free_ports
 from tests.service.toy import build_folder as toy
 from tests.service.toy.running import alive, eventually, kill_process, toy_config
 

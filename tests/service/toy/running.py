@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from service.commands.demo import free_ports
 from service.monitoring.metrics import ModelCounters, fetch
 from service.server.config import ServerConfig
+from service.server.serving import free_ports
 
 
 def toy_config(build: Path, **changed: Any) -> ServerConfig:

@@ -1,0 +1,18 @@
+"""The held-out clips of the procedural world, as samples."""
+
+from collections.abc import Iterator
+
+from auralsam2.data.samples import Sample
+from auralsam2.data.world import scenes
+from auralsam2.log_mel import windows
+
+SEED = 0
+NUM_CLIPS = 200
+
+
+def read_split(
+    split: scenes.Split, count: int = NUM_CLIPS, seed: int = SEED, size: int = 256, num_frames: int = 5
+) -> Iterator[Sample]:
+    """The first `count` held-out clips of a split. Raises NetworkError for an unknown split."""
+    for clip in scenes.clips(split, "held_out", seed, count, size, num_frames):
+        yield Sample(clip.name, clip.frames, windows(clip.sound, len(clip.frames)), clip.masks)

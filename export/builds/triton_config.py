@@ -1,0 +1,189 @@
+"""Fill the `config.pbtxt` templates of model_repository/ and hold them against the stages that they describe."""
+
+import string
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+import model_repository
+from auralsam2.presets import preset
+from auralsam2_client import contract
+from auralsam2_client.contract import (
+    ENCODERS,
+    ENSEMBLE,
+    FEATURES_ENSEMBLE,
+    HANDED_ON,
+    MODELS,
+    PROMPT_MODE,
+    STAGE_NAMES,
+    Model,
+    Sizes,
+    TensorSpec,
+)
+from export.errors import ExportError
+from export.graphs.stages import Stage
+from export.settings import ExportSettings
+
+TEMPLATES = Path(model_repository.__file__).parent
+GPU_TEMPLATES = {"onnx-gpu": "onnx_gpu.pbtxt", "tensorrt": "tensorrt.pbtxt"}
+_TEMPLATE_NOTE = "# Template"
+# Ensembles, and the stages that each runs one after the other.
+CHAINS = {ENSEMBLE: STAGE_NAMES, FEATURES_ENSEMBLE: ENCODERS}
+TOKENS = "AUDIO_TOKENS"
+# The server that has this field is that of the GPU image; the embedded one (2.51) refuses a name that it does not know.
+CLIPS_BETWEEN_STAGES = """
+  # Clips that may wait between two stages, each with its maps: twice as many as the largest machine has cards (8), so
+  # that no card waits for work; at 1024 px and T = 5 that is 16 x 0.2 GB at most. The rest waits.
+  max_inflight_requests: 16"""
+
+
+def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
+    """The text of one model's `config.pbtxt`.
+
+    Args:
+        name: a stage, or the ensemble.
+        parameters: what the template asks for beside the settings: frames_per_call and sha256 of a stage.
+    Raises: ExportError when a placeholder is unknown or the text is no ModelConfig of that name.
+    """
+    on_cpu = settings.target == "cpu"
+    values: dict[str, Any] = {
+        "tensors": _tensors_text(settings, name),
+        "engine": settings.engine,
+        "preset": settings.preset,
+        "precision": settings.precision,
+        "conditioning_frame": settings.conditioning_frame,
+        "clips_between_stages": "" if on_cpu else CLIPS_BETWEEN_STAGES,
+        **parameters,
+    }
+    if name in CHAINS:
+        values["steps"] = _steps_text(name, on_cpu)
+    return _filled(settings, name, f"{name}/config.pbtxt", values)
+
+
+def sizes(settings: ExportSettings) -> Sizes:
+    """What the shapes of a build depend on."""
+    return Sizes(settings.num_frames, settings.size, preset(settings.preset).width)
+
+
+def _model(name: str, on_cpu: bool) -> Model:
+    """A model of the contract. On a GPU without prompts: its clips are those of the sound alone."""
+    model = MODELS[name]
+    if on_cpu:
+        return model
+    return replace(model, optional=(), outputs=tuple(output for output in model.outputs if output != PROMPT_MODE))
+
+
+def _tensors_text(settings: ExportSettings, name: str) -> str:
+    """The `input` and `output` lists of a model."""
+    model, config = _model(name, settings.target == "cpu"), model_config_pb2.ModelConfig()
+    for names, entries in (((*model.inputs, *model.optional), config.input), (model.outputs, config.output)):
+        for spec in contract.tensors(names, sizes(settings)):
+            entry = entries.add(name=spec.name, dims=spec.shape)
+            entry.data_type = model_config_pb2.DataType.Value(f"TYPE_{spec.dtype}")
+    for entry in config.input:
+        entry.optional = entry.name in model.optional
+    lines = [f"  {{ {text_format.MessageToString(entry, as_one_line=True)} }}" for entry in config.input]
+    given = [f"  {{ {text_format.MessageToString(entry, as_one_line=True)} }}" for entry in config.output]
+    return "input [\n" + ",\n".join(lines) + "\n]\noutput [\n" + ",\n".join(given) + "\n]"
+
+
+def _steps_text(name: str, on_cpu: bool) -> str:
+    """The steps of an ensemble: each stage takes and gives tensors under their own names.
+
+    But for the audio tokens: once hiera has handed them on they have another name in the ensemble, so that the fuser
+    waits for it. A graph on a GPU gives them under that name by itself.
+    """
+    ensemble, handed_on, steps = _model(name, on_cpu), False, []
+    for stage in CHAINS[name]:
+        model, lines = _model(stage, on_cpu), [f'      model_name: "{stage}"', "      model_version: -1"]
+        for key in (*model.inputs, *(each for each in model.optional if each in ensemble.optional)):
+            value = HANDED_ON if handed_on and key == TOKENS else key
+            lines.append(f'      input_map {{ key: "{key}" value: "{value}" }}')
+        hands_on = TOKENS in model.inputs and TOKENS in model.outputs
+        for key in model.outputs:
+            passing = hands_on and key == TOKENS
+            value, key = HANDED_ON if passing else key, HANDED_ON if passing and not on_cpu else key
+            lines.append(f'      output_map {{ key: "{key}" value: "{value}" }}')
+        handed_on = handed_on or hands_on
+        steps.append("    {\n" + "\n".join(lines) + "\n    }")
+    return "  step [\n" + ",\n".join(steps) + "\n  ]"
+
+
+def render_gpu(settings: ExportSettings, stage: Stage, sha256: str) -> str:
+    """The `config.pbtxt` of a stage on a GPU: the graph's own tensors, on the backend of the target.
+
+    Args:
+        sha256: of the stage's graph; an engine is made anew for another card, its graph stays.
+    Raises: ExportError as `render`.
+    """
+    types = model_config_pb2.DataType
+    tensors = model_config_pb2.ModelConfig()
+    warmup = model_config_pb2.ModelWarmup(name="zeros", batch_size=1)
+    for specs, entries in ((stage.inputs, tensors.input), (stage.outputs, tensors.output)):
+        for spec in specs:
+            entries.add(name=spec.name, data_type=types.Value(f"TYPE_{spec.dtype}"), dims=spec.shape)
+    for entry in tensors.input:
+        warmup.inputs[entry.name].CopyFrom(
+            model_config_pb2.ModelWarmup.Input(data_type=entry.data_type, dims=entry.dims, zero_data=True)
+        )
+    values = {
+        "name": stage.name,
+        "tensors": text_format.MessageToString(tensors),
+        "warmup": text_format.MessageToString(model_config_pb2.ModelConfig(model_warmup=[warmup])),
+        "sha256": sha256,
+    }
+    return _filled(settings, stage.name, GPU_TEMPLATES[settings.target], values)
+
+
+def _filled(settings: ExportSettings, name: str, template: str, values: Mapping[str, Any]) -> str:
+    lines = (TEMPLATES / template).read_text().splitlines(keepends=True)
+    body = "".join(line for line in lines if not line.startswith(_TEMPLATE_NOTE))
+    try:
+        text = f"# Written by auralsam2 export for {settings.name}.\n" + string.Template(body).substitute(values)
+        found = parse(text).name
+    except (KeyError, ValueError, text_format.ParseError) as error:
+        raise ExportError(f"{name}/config.pbtxt: {error!r}. Mend the template model_repository/{template}.") from error
+    if found != name:
+        raise ExportError(f"{name}/config.pbtxt names the model {found!r}; it must be {name!r}.")
+    return text
+
+
+def parse(text: str) -> Any:
+    """`text` as Triton's own ModelConfig message. Raises text_format.ParseError."""
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+def tensors(entries: Any) -> list[TensorSpec]:
+    """The inputs or outputs of a parsed ModelConfig."""
+    names = model_config_pb2.DataType
+    return [
+        TensorSpec(entry.name, names.Name(entry.data_type).removeprefix("TYPE_"), tuple(entry.dims))
+        for entry in entries
+    ]
+
+
+def check_stage(text: str, stage: Stage) -> None:
+    """A stage's configuration names the graph's tensors, types and shapes; what it adds, it hands on untouched.
+
+    But for prompts and the mode that they make: the stage's own runtime reads and writes them.
+
+    Raises: ExportError naming the tensor that differs.
+    """
+    config, optional = parse(text), MODELS[stage.name].optional
+    for kind, specs, entries in (("input", stage.inputs, config.input), ("output", stage.outputs, config.output)):
+        found = tensors(entries)
+        differing = [spec for spec in specs if spec not in found]
+        if differing:
+            raise ExportError(f"{stage.name}/config.pbtxt lacks {kind} {differing[0]}; it has {found}.")
+    own = {entry.name for entry in config.input if entry.optional and entry.name in optional} | {PROMPT_MODE}
+    added_in = [spec for spec in tensors(config.input) if spec not in stage.inputs and spec.name not in own]
+    added_out = [spec for spec in tensors(config.output) if spec not in stage.outputs and spec.name not in own]
+    if set(added_in) != set(added_out):
+        raise ExportError(
+            f"{stage.name}/config.pbtxt takes {added_in} and gives {added_out} beside the graph's own; what is not the"
+            " graph's must be handed on under its name, with its type and shape."
+        )

@@ -1,0 +1,98 @@
+"""The gate itself: every graph, read back from disk, against the network, stage by stage and as a chain."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from auralsam2 import AuralSAM2, image_encoder
+from auralsam2.log_mel import LogMel
+from auralsam2_client.contract import ENSEMBLE, IMAGE_FEATURES
+from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare, run_network
+from export.graphs.chain import run_clip
+from export.graphs.stages import Stage
+from export.reports import Report
+from export.settings import ExportSettings
+from model_repository.stage_runtime.engine import Engine
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What the gate measured, and the clip's final outputs by name: the network's, and those of the chain of graphs."""
+
+    parity: list[OutputParity]
+    network: dict[str, Array]
+    graphs: dict[str, Array]
+    features: dict[str, Array] = field(default_factory=dict)
+    """What the network made of the clip's frames, by name: what prompts are decoded from."""
+
+
+def pass_gate(
+    settings: ExportSettings,
+    model: AuralSAM2,
+    stages: tuple[Stage, ...],
+    load: Callable[[str], Engine],
+    precision: str,
+    clip: dict[str, Array],
+    report: Report,
+) -> Passed:
+    """Compare the files on disk with PyTorch on a clip.
+
+    Each stage gets the network's own inputs, so that an error is found where it is made; then the chain of graphs is
+    compared, and the chain of stages with the network that was never cut.
+
+    Args:
+        load: a stage's file as an engine; each is held for its own stage only.
+        precision: of the engines, by which the budgets go.
+        clip: FRAMES uint8 [T, S, S, 3] and AUDIO float32 [T, 15600, 2].
+    Raises: ParityError when a budget is not met.
+    """
+    wire: dict[str, Tensor] = {name: torch.from_numpy(value) for name, value in clip.items()}
+    chain: dict[str, Array] = dict(clip)
+    measured: list[OutputParity] = []
+    for stage in stages:
+        engine = load(stage.name)
+        wanted = run_network(stage, wire)
+        found = run_clip(engine, {spec.name: wire[spec.name].numpy() for spec in stage.inputs})
+        own = [compare(stage.name, name, found[name], value.numpy()) for name, value in wanted.items()]
+        for parity in own:
+            check(parity, precision, last_stage=stage is stages[-1])
+        measured += own
+        worst = max(own, key=lambda parity: parity.relative_rms)
+        report(f"checked    {stage.name:13} {worst.output} relative RMS {worst.relative_rms:.1e}")
+        wire |= wanted
+        chain |= run_clip(engine, chain)
+        # Its weights and maps go before those of the next come.
+        del engine
+    masks: Array = wire["MASK_LOGITS"].numpy()
+    whole = compare(ENSEMBLE, "MASK_LOGITS", chain["MASK_LOGITS"], masks)
+    check(whole, precision, last_stage=True)
+    report(
+        f"checked    whole chain   masks agree on {whole.mask_agreement:.3%} of the pixels"
+        f" (at least {MASK_AGREEMENT[precision]:.1%})"
+    )
+    uncut = compare("stages in PyTorch", "MASK_LOGITS", masks, _uncut_masks(settings, model, clip))
+    check(uncut, "float32", last_stage=True)
+    final = [spec.name for spec in stages[-1].outputs]
+    return Passed(
+        [*measured, whole, uncut],
+        {name: wire[name].numpy() for name in final},
+        {name: chain[name] for name in final},
+        {name: wire[name].numpy() for name in IMAGE_FEATURES},
+    )
+
+
+def _uncut_masks(settings: ExportSettings, model: AuralSAM2, clip: dict[str, Array]) -> Array:
+    with torch.no_grad():
+        answer = model(
+            image_encoder.normalise(torch.from_numpy(clip["FRAMES"])),
+            LogMel()(torch.from_numpy(clip["AUDIO"])),
+            conditioning_frame=settings.conditioning_frame,
+        )
+    return np.asarray(answer.select(settings.read_out).numpy())
