@@ -23,7 +23,7 @@ from service.config import ServerConfig
 from service.demo import free_ports
 from service.launcher import Launcher
 from service.overlay import write_video
-from tests.builds import SMALL, built_once
+from tests.builds import SMALL, built_once, served_once
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -70,14 +70,15 @@ def compact_settings() -> ExportSettings:
 
 
 @pytest.fixture(scope="session")
-def compact_build(tmp_path_factory: pytest.TempPathFactory, compact_settings: ExportSettings) -> Path:
-    return built_once(compact_settings, tmp_path_factory)
+def compact_build(compact_settings: ExportSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of `compact_settings`, to read and to serve."""
+    return served_once(built_once(compact_settings), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def small_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_build() -> Path:
     """Of `SMALL`. Read only."""
-    return built_once(SMALL, tmp_path_factory)
+    return built_once(SMALL)
 
 
 @pytest.fixture(scope="session")

@@ -63,11 +63,9 @@ def plain_stages(small_model: AuralSAM2) -> tuple[Stage, ...]:
 
 
 @pytest.fixture(scope="session")
-def plain_graphs(
-    small_graphs: dict[str, Path], plain_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def plain_graphs(small_graphs: dict[str, Path], plain_stages: tuple[Stage, ...]) -> dict[str, Path]:
     """The graphs of `plain_stages`. The decoder's alone differs from that of the small build."""
-    return small_graphs | exported_once("small-plain", plain_stages[-1:], tmp_path_factory)
+    return small_graphs | exported_once("small-plain", plain_stages[-1:])
 
 
 @pytest.fixture(scope="session")
@@ -82,26 +80,24 @@ def gpu_stages(small_model: AuralSAM2) -> tuple[Stage, ...]:
 
 
 @pytest.fixture(scope="session")
-def gpu_graphs(
-    plain_graphs: dict[str, Path], gpu_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def gpu_graphs(plain_graphs: dict[str, Path], gpu_stages: tuple[Stage, ...]) -> dict[str, Path]:
     """The graphs of `gpu_stages`. Hiera's alone differs from that of `plain_stages`."""
-    return plain_graphs | exported_once("small-gpu", gpu_stages[1:2], tmp_path_factory)
+    return plain_graphs | exported_once("small-gpu", gpu_stages[1:2])
 
 
 @pytest.fixture(scope="session")
-def compact_on_gpu(tmp_path_factory: pytest.TempPathFactory) -> OnGpu:
-    return _on_gpu(COMPACT, tmp_path_factory)
+def compact_on_gpu() -> OnGpu:
+    return _on_gpu(COMPACT)
 
 
 @pytest.fixture(scope="session")
-def tiny_on_gpu(tmp_path_factory: pytest.TempPathFactory) -> OnGpu:
-    return _on_gpu(TINY, tmp_path_factory)
+def tiny_on_gpu() -> OnGpu:
+    return _on_gpu(TINY)
 
 
-def _on_gpu(settings: ExportSettings, tmp_path_factory: pytest.TempPathFactory) -> OnGpu:
+def _on_gpu(settings: ExportSettings) -> OnGpu:
     stages = stages_of(settings, on_gpu=True)
-    graphs = exported_once(f"{settings.name}-gpu", stages, tmp_path_factory)
+    graphs = exported_once(f"{settings.name}-gpu", stages)
     return OnGpu(settings, tuple((stage, graphs[stage.name]) for stage in stages))
 
 

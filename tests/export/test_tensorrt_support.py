@@ -112,11 +112,11 @@ def infer(model: onnx.ModelProto) -> tuple[dict[str, str], dict[str, tuple[int |
 
 
 @pytest.fixture(scope="module")
-def compact(compact_on_gpu: OnGpu, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
+def compact(compact_on_gpu: OnGpu) -> dict[str, Exported]:
     """Hiera in the CPU's form as well."""
     (here,) = (stage for stage in stages_of(compact_on_gpu.settings, on_gpu=False) if stage.name == "hiera")
     return {
-        "hiera-cpu": read(here, exported_once("compact-cpu", [here], tmp_path_factory)["hiera"]),
+        "hiera-cpu": read(here, exported_once("compact-cpu", [here])["hiera"]),
         **{stage.name: read(stage, path) for stage, path in compact_on_gpu.graphs},
     }
 
