@@ -29,6 +29,10 @@ NUM_KEPT = 3
 
 # 224 px: the 14 x 14 map, at which the released fusion's tokens straddle channels.
 SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")
+# The demo's network; the same on every CPU: what `auto` would choose is for tests of its own.
+COMPACT = ExportSettings(preset="compact", precision="float32")
+# A Hiera of SAM2 at a size that is used. Its weights are random, so no frame may be read out as empty.
+TINY = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, read_out="iou", precision="float32")
 
 
 def built_once(settings: ExportSettings) -> Path:
@@ -36,6 +40,11 @@ def built_once(settings: ExportSettings) -> Path:
     build = _folder() / settings.name
     with FileLock(f"{build}.lock"):
         return build if build.is_dir() else build_repository(settings, build)
+
+
+def graph_of(build: Path, stage: str) -> Path:
+    """A stage's graph in a build for a CPU."""
+    return build / "models" / stage / "1" / "model.onnx"
 
 
 def copy_to_serve(build: Path, folder: Path) -> Path:

@@ -23,7 +23,7 @@ from service.config import ServerConfig
 from service.demo import free_ports
 from service.launcher import Launcher
 from service.overlay import write_video
-from tests.builds import SMALL, built_once, served_once
+from tests.builds import COMPACT, SMALL, TINY, built_once, served_once
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -65,8 +65,7 @@ def serve(settings: ExportSettings, build: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def compact_settings() -> ExportSettings:
-    # The same on every CPU; what `auto` would choose is for tests of its own.
-    return ExportSettings(preset="compact", precision="float32")
+    return COMPACT
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +78,12 @@ def compact_build(compact_settings: ExportSettings, tmp_path_factory: pytest.Tem
 def small_build() -> Path:
     """Of `SMALL`. Read only."""
     return built_once(SMALL)
+
+
+@pytest.fixture(scope="session")
+def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of `TINY`, to read and to serve."""
+    return served_once(built_once(TINY), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ from auralsam2.shipped import fingerprint, shipped_weights
 MAX_BYTES = 25_000_000
 # Twenty clips, of every case some: both kinds of clips of "unseen", which take turns, are among its four.
 SCORED_AGAIN = dict(zip(CASES, (4, 5, 4, 4, 3), strict=True))
-# Another CPU adds in another order. A relative noise of 1e-5 in every weight, far above rounding, moves no figure by more
-# than 6e-5; here stands room for a pixel or two at an edge.
+# Another CPU adds in another order. A relative noise of 1e-5 in every weight, far above rounding, moves no figure by
+# more than 6e-5; here stands room for a pixel or two at an edge.
 TOLERANCE = 0.002
 
 

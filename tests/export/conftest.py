@@ -16,8 +16,8 @@ from export.gate import Passed
 from export.sample_clip import sample_audio, sample_frames
 from export.settings import ExportSettings, load_model
 from export.stages import STAGE_NAMES, Stage, build_stages
-from tests.builds import SMALL, exported_once
-from tests.export.graphs_on_gpu import COMPACT, TINY, OnGpu, stages_of
+from tests.builds import COMPACT, SMALL, TINY, exported_once, graph_of
+from tests.export.graphs_on_gpu import OnGpu, stages_of
 
 Array = npt.NDArray[Any]
 
@@ -35,7 +35,7 @@ def copied_build(small_build: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def small_graphs(small_build: Path) -> dict[str, Path]:
-    return {name: small_build / "models" / name / "1" / "model.onnx" for name in STAGE_NAMES}
+    return {name: graph_of(small_build, name) for name in STAGE_NAMES}
 
 
 @pytest.fixture(scope="session")
@@ -86,18 +86,20 @@ def gpu_graphs(plain_graphs: dict[str, Path], gpu_stages: tuple[Stage, ...]) -> 
 
 
 @pytest.fixture(scope="session")
-def compact_on_gpu() -> OnGpu:
-    return _on_gpu(COMPACT)
+def compact_on_gpu(compact_build: Path) -> OnGpu:
+    return _on_gpu(COMPACT, compact_build)
 
 
 @pytest.fixture(scope="session")
-def tiny_on_gpu() -> OnGpu:
-    return _on_gpu(TINY)
+def tiny_on_gpu(tiny_build: Path) -> OnGpu:
+    return _on_gpu(TINY, tiny_build)
 
 
-def _on_gpu(settings: ExportSettings) -> OnGpu:
+def _on_gpu(settings: ExportSettings, build: Path) -> OnGpu:
+    """The graphs of `settings` for a GPU. VGGish's alone is that of the CPU's build."""
     stages = stages_of(settings, on_gpu=True)
-    graphs = exported_once(f"{settings.name}-gpu", stages)
+    graphs = {stages[0].name: graph_of(build, stages[0].name)}
+    graphs |= exported_once(f"{settings.name}-gpu", stages[1:])
     return OnGpu(settings, tuple((stage, graphs[stage.name]) for stage in stages))
 
 

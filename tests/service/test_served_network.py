@@ -11,15 +11,15 @@ import tritonclient.grpc as triton
 
 from auralsam2 import image_encoder
 from auralsam2.log_mel import LogMel
-from export.repository import build_repository
 from export.sample_clip import sample_audio, sample_frames
-from export.settings import ExportSettings, load_model
+from export.settings import load_model
 from service.client import AsyncClient, Client, check_health
 from service.config import ServerConfig
 from service.demo import free_ports
 from service.errors import BadInput
 from service.launcher import Launcher
 from service.wire import OUTPUTS
+from tests.builds import TINY
 from tests.service.toy.running import settled_counters
 
 AGREEMENT = 0.999
@@ -56,16 +56,14 @@ def test_compact_masks_over_grpc_are_the_networks(served_compact: Any, client: C
     np.testing.assert_allclose(found["OBJECT_SCORE"], wanted.object_score[:, 0].numpy(), atol=1e-2)
 
 
-def test_hiera_tiny_at_512_px_over_grpc_is_the_network(tmp_path: Path) -> None:
-    settings = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, read_out="iou", precision="float32")
-    build = build_repository(settings, tmp_path / settings.name)
+def test_hiera_tiny_at_512_px_over_grpc_is_the_network(tiny_build: Path) -> None:
     grpc_port, metrics_port = free_ports(2)
     frames, audio = clip(2, 512, 1)
-    config = ServerConfig(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
+    config = ServerConfig(build=tiny_build, grpc_port=grpc_port, metrics_port=metrics_port)
     with Launcher(config, sink=lambda _: None), Client(config.grpc_url) as client:
         found = client.infer(frames, audio, outputs=OUTPUTS)
-    wanted = network_answer(load_model(settings), frames, audio)
-    masks = wanted.select("iou").numpy()
+    wanted = network_answer(load_model(TINY), frames, audio)
+    masks = wanted.select(TINY.read_out).numpy()
     assert 0.01 < (masks > 0).mean() < 0.99, "an empty or a full mask would agree by itself"
     assert agreement(found["MASK_LOGITS"], masks) >= AGREEMENT
     assert agreement(found["CANDIDATE_LOGITS"], wanted.low_res_logits.numpy()) >= AGREEMENT

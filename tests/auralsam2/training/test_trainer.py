@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -150,11 +149,10 @@ def test_a_loss_that_is_not_finite_stops_with_step_clips_and_checkpoint(
     assert all(torch.isfinite(value).all() for value in state["model"].values())
 
 
+@pytest.mark.timeout(300)  # or one of them waits for the other
 def test_two_workers_stop_together(tmp_path: Path) -> None:
-    started = time.monotonic()
     with pytest.raises(TrainingError, match=r"not finite in step 0 .*none yet"):
         train(replace(SETTINGS, steps=2), tmp_path, _poisoned_start(tmp_path))
-    assert time.monotonic() - started < 100, "one of them waited for the other"
 
 
 def _poisoned_start(folder: Path) -> Weights:
