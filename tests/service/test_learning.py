@@ -14,7 +14,7 @@ from service.cli import app
 
 # The figures through the server may differ from the network's own by this much.
 MAX_DIFFERENCE = 0.002
-CLIPS = 12
+CLIPS = 4
 
 
 def run(*arguments: str | Path) -> Any:
