@@ -34,8 +34,8 @@ $(SERVER_VENV)/.ready: requirements/server.txt requirements/tritonserver.txt
 demo: setup ## export compact, serve it, segment a clip, write overlay, masks and JSON to out/
 	$(BIN)/auralsam2 demo --out out
 
-test: setup ## every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
+test: setup ## every test; prints the slowest, and why some were left out
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -rs --durations=15
 
 check: setup ## format, lint, strict types
 	$(BIN)/ruff format --check .

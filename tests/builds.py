@@ -63,7 +63,7 @@ def served_once(build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return folder / build.name if (folder / build.name).is_dir() else copy_to_serve(build, folder)
 
 
-def exported_once(kind: str, stages: Iterable[Stage]) -> dict[str, Path]:
+def exported_once(kind: str, stages: Iterable[Stage], *, inlined: bool = True) -> dict[str, Path]:
     """Graphs by stage, to be read only, one set of a `kind` for all workers, and for later runs."""
     folder, graphs = _folder() / kind, dict[str, Path]()
     with FileLock(f"{folder}.lock"):
@@ -71,7 +71,7 @@ def exported_once(kind: str, stages: Iterable[Stage]) -> dict[str, Path]:
             path = graphs[stage.name] = folder / f"{stage.name}.onnx"
             if not path.is_file():
                 # Under its own name once it is whole: a run may be stopped while it exports.
-                export_stage(stage, path.with_suffix(".partial")).replace(path)
+                export_stage(stage, path.with_suffix(".partial"), inlined=inlined).replace(path)
     return graphs
 
 

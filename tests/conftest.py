@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
 import torch
 
@@ -24,6 +25,10 @@ from service.demo import free_ports
 from service.launcher import Launcher
 from service.overlay import write_video
 from tests.builds import COMPACT, SMALL, TINY, built_once, served_once
+
+# What is drawn is the same in every run, so that a run that fails can be repeated.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

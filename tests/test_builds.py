@@ -60,7 +60,7 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the stages that were exported, into a folder of this test."""
     names: list[str] = []
 
-    def export_stage(stage: Any, path: Path) -> Path:
+    def export_stage(stage: Any, path: Path, *, inlined: bool) -> Path:
         names.append(stage.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")

@@ -69,6 +69,12 @@ def plain_graphs(small_graphs: dict[str, Path], plain_stages: tuple[Stage, ...])
 
 
 @pytest.fixture(scope="session")
+def with_functions(plain_stages: tuple[Stage, ...]) -> dict[str, Path]:
+    """Graphs of fuser and decoder in which fused operators are nodes, with functions as bodies."""
+    return exported_once("small-functions", plain_stages[2:], inlined=False)
+
+
+@pytest.fixture(scope="session")
 def plain_protos(plain_graphs: dict[str, Path]) -> dict[str, onnx.ModelProto]:
     return {name: onnx.load(path) for name, path in plain_graphs.items()}
 

@@ -28,9 +28,8 @@ from onnx.reference.op_run import OpRun
 
 from export.errors import ExportError
 from export.fusion_plugins import PluginUse, register_plugins, with_plugins
-from export.onnx_graph import export_stage, to_onnx
+from export.onnx_graph import to_onnx
 from export.precision import cast_stage
-from export.stages import STAGE_NAMES, Stage
 from kernels import operators, plugin_operators
 from kernels.compilation import Compiled
 from kernels.fusion.weights import FusionWeights
@@ -107,9 +106,8 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def fuser(small_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    stage = small_stages[STAGE_NAMES.index("aural_fuser")]
-    return export_stage(stage, tmp_path_factory.mktemp("fuser") / "aural_fuser.onnx", inlined=False)
+def fuser(with_functions: dict[str, Path]) -> Path:
+    return with_functions["aural_fuser"]
 
 
 @pytest.fixture
