@@ -25,6 +25,7 @@ from service.demo import free_ports
 from service.launcher import Launcher
 from service.overlay import write_video
 from tests.builds import COMPACT, SMALL, TINY, built_once, served_once
+from tests.order import longest_first
 
 # What is drawn is the same in every run, so that a run that fails can be repeated.
 hypothesis.settings.register_profile("repeatable", derandomize=True)
@@ -32,23 +33,9 @@ hypothesis.settings.load_profile("repeatable")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# The files that take longest are begun first, so that at the end no worker is left alone with one of them.
-LONGEST = (
-    "auralsam2/test_parity.py",
-    "kernels/fusion/test_triton_kernels.py",
-    "loadtests/test_memory.py",
-    "loadtests/test_monitored.py",
-    "export/test_tensorrt_support.py",
-    "auralsam2/test_shipped.py",
-    "service/test_served_network.py",
-    "export/test_rtx_engines.py",
-    "service/test_prompted_service.py",
-)
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
+    longest_first(items)
 
 
 @dataclass(frozen=True)
