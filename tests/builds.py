@@ -39,7 +39,11 @@ def built_once(settings: ExportSettings) -> Path:
     """A build as `auralsam2 export` writes it, to be read only: one for all workers, and for later runs."""
     build = _folder() / settings.name
     with FileLock(f"{build}.lock"):
-        return build if build.is_dir() else build_repository(settings, build)
+        if not build.is_dir():
+            for left_over in build.parent.glob(f".{build.name}.*"):  # by a run that was killed while it exported
+                shutil.rmtree(left_over)
+            build_repository(settings, build)
+    return build
 
 
 def graph_of(build: Path, stage: str) -> Path:

@@ -94,6 +94,25 @@ def test_a_graph_that_was_not_finished_is_exported_again(exported: list[str]) ->
     assert exported == ["hiera", "hiera"]
 
 
+def test_a_build_is_made_once_and_without_what_a_killed_run_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_over = tmp_path / f".{builds.SMALL.name}.partial-7"
+    left_over.mkdir()
+    made: list[str] = []
+
+    def build_repository(settings: Any, build: Path) -> Path:
+        assert not left_over.exists()
+        made.append(settings.name)
+        build.mkdir()
+        return build
+
+    monkeypatch.setattr(builds, "build_repository", build_repository)
+    monkeypatch.setattr(builds, "_folder", lambda: tmp_path)
+    assert [builds.built_once(builds.SMALL).name for _ in range(2)] == [builds.SMALL.name] * 2
+    assert made == [builds.SMALL.name]
+
+
 def test_what_a_server_leaves_is_not_in_the_build(tmp_path: Path) -> None:
     build = tmp_path / "compact"
     (build / "cache").mkdir(parents=True)
