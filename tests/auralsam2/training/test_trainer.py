@@ -35,12 +35,12 @@ SETTINGS = TrainSettings(
     clips_per_step=2,
     warmup_steps=10,
     workers=2,
-    pretraining_image_steps=1,
-    pretraining_sound_steps=1,
+    pretraining_image_steps=2,
+    pretraining_sound_steps=2,
     learning_rate=6e-4,
 )
 TINY = replace(SETTINGS, steps=3, clips_per_step=1, workers=1, pretraining_image_steps=0, pretraining_sound_steps=0)
-SHORT = replace(SETTINGS, steps=8)
+SHORT = replace(SETTINGS, steps=8, pretraining_image_steps=1, pretraining_sound_steps=1)
 KILL_AT = 2
 
 RUN = """
