@@ -158,8 +158,8 @@ def test_a_loss_that_is_not_finite_stops_with_step_clips_and_checkpoint(
     assert all(torch.isfinite(value).all() for value in state["model"].values())
 
 
-@pytest.mark.timeout(300)  # or one of them waits for the other
 def test_two_workers_stop_together(tmp_path: Path) -> None:
+    """Where one of them waited for the other, this test would not end."""
     with pytest.raises(TrainingError, match=r"not finite in step 0 .*none yet"):
         train(replace(SETTINGS, steps=2), tmp_path, _poisoned_start(tmp_path))
 
