@@ -50,8 +50,8 @@ lock: ## write requirements/locked anew from requirements/*.txt; UPGRADE=1 takes
 demo: setup ## export compact, serve it, segment a clip, write overlay, masks and JSON to out/
 	$(BIN)/auralsam2 demo --out out
 
-test: setup ## every test; COVERAGE=1 says which lines none has reached
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(COVERAGE),--cov --cov-report=term:skip-covered -W ignore::coverage.exceptions.CoverageWarning -W ignore::pytest_cov.PytestCovWarning) -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
+test: setup ## every test; prints the slowest, and why some were left out; COVERAGE=1: lines that none has reached
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(COVERAGE),--cov --cov-report=term:skip-covered -W ignore::coverage.exceptions.CoverageWarning -W ignore::pytest_cov.PytestCovWarning) -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -rs --durations=15
 
 docs: setup ## the pages and the reference of all modules, into site/; strict
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

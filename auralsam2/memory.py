@@ -245,7 +245,8 @@ def harden(mask_logits: Tensor) -> Tensor:
     The released code marks every frame as if it were clicked, so SAM2 binarises its mask for the memory, in training
     too. There is no gradient through it, and one unit in the last place can flip a pixel.
     """
-    return (mask_logits > 0).to(mask_logits.dtype)
+    # Chosen, not cast: in a graph for TensorRT a comparison does nothing else.
+    return torch.where(mask_logits > 0, 1.0, 0.0).to(mask_logits.dtype)
 
 
 def enlarge(mask_logits: Tensor) -> Tensor:

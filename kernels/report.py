@@ -29,6 +29,8 @@ CATALOGUE = "kernels.catalogue"
 """The module whose `shipped_plans(capability)` lists (name, dtype, plan)."""
 KEPT = Path(__file__).with_name("compiled.json")
 WORKERS = 2
+FEW = 4
+"""Tasks that take less time than the start of a process, which imports PyTorch and Triton."""
 DTYPES = tuple(ELEMENT_NAMES.values())
 
 
@@ -96,14 +98,17 @@ def _given(plan: Plan, launch: Launch, capability: int) -> str:
 
 
 def compile_entries(chosen: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Compile, in two processes; what two entries launch alike is compiled once.
+    """Compile, in two processes where there is much to do; what two entries launch alike is compiled once.
 
     Returns: a dictionary an entry: `plan`, `dtype`, `given`, what `Compiled` says but for the code itself,
         `resident_warps` and `occupancy`.
     """
     tasks = {entry.given: entry.task for entry in reversed(chosen)}
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        compiled = dict(zip(tasks, pool.map(_compile_task, tasks.values()), strict=True))
+    if len(tasks) <= FEW:
+        compiled = {given: _compile_task(task) for given, task in tasks.items()}
+    else:
+        with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+            compiled = dict(zip(tasks, pool.map(_compile_task, tasks.values()), strict=True))
     return [
         {"plan": entry.plan, "dtype": entry.dtype, "given": entry.given} | compiled[entry.given] for entry in chosen
     ]

@@ -1,49 +1,122 @@
-"""Builds that tests of several rooms read."""
+"""Builds that tests of several rooms read, each exported once: they stay in build/tests and serve the next run too.
 
+Their folder is named by a digest of all that they are made from, so that a change to it makes new ones.
+"""
+
+import hashlib
+import importlib.metadata
 import os
+import platform
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from export.builds.repository import build_repository
+from export.builds.repository import VERSIONED_PACKAGES, build_repository
 from export.graphs.onnx_graph import export_stage
 from export.graphs.stages import Stage
 from export.settings import ExportSettings
 
+REPOSITORY = Path(__file__).resolve().parent.parent
+_ROOMS = ("auralsam2", "kernels", "export", "model_repository")
+MAKERS = (*_ROOMS, "tests/builds.py", "tests/export/conftest.py", "tests/export/graphs_on_gpu.py")
+"""What writes the builds, weights and templates included."""
+NUM_KEPT = 3
+"""Digests whose builds are kept, so that going from branch to branch and back exports nothing again."""
+
 # 224 px: the 14 x 14 map, at which the released fusion's tokens straddle channels.
 SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")
+# The demo's network; the same on every CPU: what `auto` would choose is for tests of its own.
+COMPACT = ExportSettings(preset="compact", precision="float32")
+# A Hiera of SAM2 at a size that is used. Its weights are random, so no frame may be read out as empty.
+TINY = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, read_out="iou", precision="float32")
 
 
-def built_once(settings: ExportSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build as `auralsam2 export` writes it, to be read only: one for all workers of a test run."""
-    build = _of_all_workers(tmp_path_factory) / settings.name
-    with FileLock(build.with_suffix(".lock")):
-        return build if build.is_dir() else build_repository(settings, build)
+def built_once(settings: ExportSettings) -> Path:
+    """A build as `auralsam2 export` writes it, to be read only: one for all workers, and for later runs."""
+    build = _folder() / settings.name
+    with FileLock(f"{build}.lock"):
+        if not build.is_dir():
+            for left_over in build.parent.glob(f".{build.name}.*"):  # by a run that was killed while it exported
+                shutil.rmtree(left_over)
+            build_repository(settings, build)
+    return build
+
+
+def graph_of(build: Path, stage: str) -> Path:
+    """A stage's graph in a build for a CPU."""
+    return build / "models" / stage / "1" / "model.onnx"
 
 
 def copy_to_serve(build: Path, folder: Path) -> Path:
-    """A copy of a build, its files linked: a server leaves a cache and compiled Python in what it serves, and others
-    read what export wrote and nothing else.
+    """A copy of a build, its files linked where they can be: a server leaves a cache and compiled Python in what it
+    serves, and others read what export wrote and nothing else.
     """
-    return Path(shutil.copytree(build, folder / build.name, copy_function=os.link))
+    return Path(shutil.copytree(build, folder / build.name, copy_function=_link))
 
 
-def exported_once(kind: str, stages: Iterable[Stage], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Graphs by stage, to be read only, one set of a `kind` for all workers of a test run."""
-    folder, graphs = _of_all_workers(tmp_path_factory) / kind, dict[str, Path]()
-    with FileLock(folder.with_suffix(".lock")):
+def served_once(build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The copy of `build` that the servers of all workers of this run share, with the cache that they fill."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "served"
+    folder.mkdir(exist_ok=True)
+    with FileLock(f"{folder / build.name}.lock"):
+        return folder / build.name if (folder / build.name).is_dir() else copy_to_serve(build, folder)
+
+
+def exported_once(kind: str, stages: Iterable[Stage], *, inlined: bool = True) -> dict[str, Path]:
+    """Graphs by stage, to be read only, one set of a `kind` for all workers, and for later runs."""
+    folder, graphs = _folder() / kind, dict[str, Path]()
+    with FileLock(f"{folder}.lock"):
         for stage in stages:
-            graphs[stage.name] = folder / f"{stage.name}.onnx"
-            if not graphs[stage.name].is_file():
-                export_stage(stage, graphs[stage.name])
+            path = graphs[stage.name] = folder / f"{stage.name}.onnx"
+            if not path.is_file():
+                # Under its own name once it is whole: a run may be stopped while it exports.
+                export_stage(stage, path.with_suffix(".partial"), inlined=inlined).replace(path)
     return graphs
 
 
-def _of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.getbasetemp()
-    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "builds"
-    folder.mkdir(exist_ok=True)
+def digest_of(root: Path, makers: Iterable[str], versions: Iterable[str]) -> str:
+    """Sixteen digits that tell apart what the builds are made from: files below `root`, by name and content."""
+    digest = hashlib.sha256("\n".join(versions).encode())
+    for path in sorted(path for maker in makers for path in _files(root / maker)):
+        digest.update(f"\n{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
+    return digest.hexdigest()[:16]
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Remove all folders within but the `count` that were made or asked for last."""
+    for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)[count:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _files(maker: Path) -> Iterator[Path]:
+    if maker.is_file():
+        yield maker
+    else:
+        yield from (path for path in maker.rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+@cache
+def _folder() -> Path:
+    versions = [
+        platform.python_version(),
+        *(f"{name} {importlib.metadata.version(name)}" for name in VERSIONED_PACKAGES),
+    ]
+    parent = REPOSITORY / "build" / "tests"
+    folder = parent / digest_of(REPOSITORY, MAKERS, versions)
+    with FileLock(REPOSITORY / "build" / "tests.lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        keep_newest(parent, NUM_KEPT)
     return folder
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # of another file system
+        shutil.copy2(source, target)

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
 import torch
 
@@ -23,27 +24,18 @@ from service.commands.overlay import write_video
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
 from service.server.serving import serve_build
-from tests.builds import SMALL, built_once
+from tests.builds import COMPACT, SMALL, TINY, built_once, served_once
+from tests.order import longest_first
+
+# What is drawn is the same in every run, so that a run that fails can be repeated.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# The files that take longest are begun first, so that at the end no worker is left alone with one of them.
-LONGEST = (
-    "auralsam2/test_parity.py",
-    "kernels/fusion/test_triton_kernels.py",
-    "loadtests/test_memory.py",
-    "loadtests/test_monitored.py",
-    "export/graphs/test_tensorrt_support.py",
-    "auralsam2/test_shipped.py",
-    "service/test_served_network.py",
-    "export/engines/test_rtx_engines.py",
-    "service/test_prompted_service.py",
-)
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
+    longest_first(items)
 
 
 @dataclass(frozen=True)
@@ -63,19 +55,25 @@ def serve(settings: ExportSettings, build: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def compact_settings() -> ExportSettings:
-    # The same on every CPU; what `auto` would choose is for tests of its own.
-    return ExportSettings(preset="compact", precision="float32")
+    return COMPACT
 
 
 @pytest.fixture(scope="session")
-def compact_build(tmp_path_factory: pytest.TempPathFactory, compact_settings: ExportSettings) -> Path:
-    return built_once(compact_settings, tmp_path_factory)
+def compact_build(compact_settings: ExportSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of `compact_settings`, to read and to serve."""
+    return served_once(built_once(compact_settings), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def small_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_build() -> Path:
     """Of `SMALL`. Read only."""
-    return built_once(SMALL, tmp_path_factory)
+    return built_once(SMALL)
+
+
+@pytest.fixture(scope="session")
+def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of `TINY`, to read and to serve."""
+    return served_once(built_once(TINY), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from export.gates.sample_clip import sample_audio, sample_frames
 from export.gates.stage_gate import Passed
 from export.graphs.stages import Stage, build_stages
 from export.settings import ExportSettings, load_model
-from tests.builds import SMALL, exported_once
-from tests.export.graphs_on_gpu import COMPACT, TINY, OnGpu, stages_of
+from tests.builds import COMPACT, SMALL, TINY, exported_once, graph_of
+from tests.export.graphs_on_gpu import OnGpu, stages_of
 
 Array = npt.NDArray[Any]
 
@@ -36,7 +36,7 @@ def copied_build(small_build: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def small_graphs(small_build: Path) -> dict[str, Path]:
-    return {name: small_build / "models" / name / "1" / "model.onnx" for name in STAGE_NAMES}
+    return {name: graph_of(small_build, name) for name in STAGE_NAMES}
 
 
 @pytest.fixture(scope="session")
@@ -64,11 +64,15 @@ def plain_stages(small_model: AuralSAM2) -> tuple[Stage, ...]:
 
 
 @pytest.fixture(scope="session")
-def plain_graphs(
-    small_graphs: dict[str, Path], plain_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def plain_graphs(small_graphs: dict[str, Path], plain_stages: tuple[Stage, ...]) -> dict[str, Path]:
     """The graphs of `plain_stages`. The decoder's alone differs from that of the small build."""
-    return small_graphs | exported_once("small-plain", plain_stages[-1:], tmp_path_factory)
+    return small_graphs | exported_once("small-plain", plain_stages[-1:])
+
+
+@pytest.fixture(scope="session")
+def with_functions(plain_stages: tuple[Stage, ...]) -> dict[str, Path]:
+    """Graphs of fuser and decoder in which fused operators are nodes, with functions as bodies."""
+    return exported_once("small-functions", plain_stages[2:], inlined=False)
 
 
 @pytest.fixture(scope="session")
@@ -83,26 +87,26 @@ def gpu_stages(small_model: AuralSAM2) -> tuple[Stage, ...]:
 
 
 @pytest.fixture(scope="session")
-def gpu_graphs(
-    plain_graphs: dict[str, Path], gpu_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def gpu_graphs(plain_graphs: dict[str, Path], gpu_stages: tuple[Stage, ...]) -> dict[str, Path]:
     """The graphs of `gpu_stages`. Hiera's alone differs from that of `plain_stages`."""
-    return plain_graphs | exported_once("small-gpu", gpu_stages[1:2], tmp_path_factory)
+    return plain_graphs | exported_once("small-gpu", gpu_stages[1:2])
 
 
 @pytest.fixture(scope="session")
-def compact_on_gpu(tmp_path_factory: pytest.TempPathFactory) -> OnGpu:
-    return _on_gpu(COMPACT, tmp_path_factory)
+def compact_on_gpu(compact_build: Path) -> OnGpu:
+    return _on_gpu(COMPACT, compact_build)
 
 
 @pytest.fixture(scope="session")
-def tiny_on_gpu(tmp_path_factory: pytest.TempPathFactory) -> OnGpu:
-    return _on_gpu(TINY, tmp_path_factory)
+def tiny_on_gpu(tiny_build: Path) -> OnGpu:
+    return _on_gpu(TINY, tiny_build)
 
 
-def _on_gpu(settings: ExportSettings, tmp_path_factory: pytest.TempPathFactory) -> OnGpu:
+def _on_gpu(settings: ExportSettings, build: Path) -> OnGpu:
+    """The graphs of `settings` for a GPU. VGGish's alone is that of the CPU's build."""
     stages = stages_of(settings, on_gpu=True)
-    graphs = exported_once(f"{settings.name}-gpu", stages, tmp_path_factory)
+    graphs = {stages[0].name: graph_of(build, stages[0].name)}
+    graphs |= exported_once(f"{settings.name}-gpu", stages[1:])
     return OnGpu(settings, tuple((stage, graphs[stage.name]) for stage in stages))
 
 

@@ -6,9 +6,6 @@ from pathlib import Path
 from export.graphs.stages import Stage, build_stages
 from export.settings import ExportSettings, load_model
 
-COMPACT = ExportSettings(preset="compact", image_size=256, num_frames=5, precision="float32")
-TINY = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, precision="float32")
-
 
 @dataclass(frozen=True)
 class OnGpu:

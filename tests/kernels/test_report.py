@@ -42,23 +42,35 @@ def test_a_row_a_launch(made: tuple[Path, str]) -> None:
     assert lines[2].startswith("| sm_80 | toy | fp16 | multiply | 4 |")
 
 
-def checked(repository: Path, path: Path) -> tuple[int, list[str]]:
-    result = run_apart(repository, *TOYS, "--check", str(path))
-    return result.returncode, result.stderr.splitlines()
+def checked(repository: Path, *paths: Path) -> list[tuple[int, list[str]]]:
+    """What the command answers and prints for each report, in one process."""
+    code = """
+import contextlib, io, json, sys
+from kernels.report import main
+if __name__ == "__main__":
+    answers = []
+    for path in sys.argv[1:]:
+        with contextlib.redirect_stderr(io.StringIO()) as printed:
+            status = main(["--catalogue", "toy_kernels", "--check", path])
+        answers.append((status, printed.getvalue().splitlines()))
+    print(json.dumps(answers))
+"""
+    result = run_apart(repository, "-W", "error", "-c", code, *map(str, paths))
+    assert (result.returncode, result.stderr) == (0, "")
+    return [(status, lines) for status, lines in json.loads(result.stdout)]
 
 
 def test_a_report_is_checked(made: tuple[Path, str], repository_root: Path, tmp_path: Path) -> None:
-    assert checked(repository_root, made[0]) == (0, [])
     record = json.loads(made[0].read_text())
     # What the sample compiles anew: the first kernel on the first architecture, the second on the second.
     place = next(i for i, row in enumerate(record["rows"]) if row["capability"] == 86 and row["name"] == "double")
     registers, record["rows"][place]["registers"] = record["rows"][place]["registers"], 7
     wrong = tmp_path / "wrong.json"
     wrong.write_text(json.dumps(record))
-    assert checked(repository_root, wrong) == (
-        1,
-        [f"wrong.json: sm_86, toy, fp16, double: registers is {registers}, the report says 7"],
-    )
+    assert checked(repository_root, made[0], wrong) == [
+        (0, []),
+        (1, [f"wrong.json: sm_86, toy, fp16, double: registers is {registers}, the report says 7"]),
+    ]
 
 
 def test_another_source_is_found_without_compiling(
@@ -70,7 +82,10 @@ def test_another_source_is_found_without_compiling(
     record["rows"][1]["plan"] = "gone"
     path = tmp_path / "old.json"
     path.write_text(json.dumps(record))
-    assert checked(repository_root, path) == (
+    older = tmp_path / "older.json"
+    older.write_text(json.dumps(record | {"triton": "2.0.0"}))
+    found, (status, (line,)) = checked(repository_root, path, older)
+    assert found == (
         1,
         [
             "old.json: sm_80, toy, fp16, double is not in it",
@@ -79,10 +94,8 @@ def test_another_source_is_found_without_compiling(
             "old.json: sm_80, toy, fp16, multiply was compiled from something else",
         ],
     )
-    path.write_text(json.dumps(record | {"triton": "2.0.0"}))
-    code, (line,) = checked(repository_root, path)
-    assert code == 1
-    assert line.startswith("old.json: it was compiled by Triton 2.0.0; here is 3.")
+    assert status == 1
+    assert line.startswith("older.json: it was compiled by Triton 2.0.0; here is 3.")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"triton": "3.9.0"}', '{"triton": "3.9.0", "rows": [{"plan": "toy"}]}'])

@@ -14,11 +14,11 @@ from auralsam2.log_mel import LogMel
 from auralsam2_client.calls.client import AsyncClient, Client, check_health
 from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import BadInput
-from export.builds.repository import build_repository
 from export.gates.sample_clip import sample_audio, sample_frames
-from export.settings import ExportSettings, load_model
+from export.settings import load_model
 from service.server.config import ServerConfig
 from service.server.serving import serve_build
+from tests.builds import TINY
 from tests.service.toy.running import settled_counters
 
 AGREEMENT = 0.999
@@ -55,14 +55,12 @@ def test_compact_masks_over_grpc_are_the_networks(served_compact: Any, client: C
     np.testing.assert_allclose(found["OBJECT_SCORE"], wanted.object_score[:, 0].numpy(), atol=1e-2)
 
 
-def test_hiera_tiny_at_512_px_over_grpc_is_the_network(tmp_path: Path) -> None:
-    settings = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, read_out="iou", precision="float32")
-    build = build_repository(settings, tmp_path / settings.name)
+def test_hiera_tiny_at_512_px_over_grpc_is_the_network(tiny_build: Path) -> None:
     frames, audio = clip(2, 512, 1)
-    with serve_build(build, environ={}) as launcher, Client(launcher.config.grpc_url) as client:
+    with serve_build(tiny_build, environ={}) as launcher, Client(launcher.config.grpc_url) as client:
         found = client.infer(frames, audio, outputs=RESULTS)
-    wanted = network_answer(load_model(settings), frames, audio)
-    masks = wanted.select("iou").numpy()
+    wanted = network_answer(load_model(TINY), frames, audio)
+    masks = wanted.select(TINY.read_out).numpy()
     assert 0.01 < (masks > 0).mean() < 0.99, "an empty or a full mask would agree by itself"
     assert agreement(found["MASK_LOGITS"], masks) >= AGREEMENT
     assert agreement(found["CANDIDATE_LOGITS"], wanted.low_res_logits.numpy()) >= AGREEMENT

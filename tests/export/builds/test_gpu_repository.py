@@ -17,7 +17,6 @@ from auralsam2_client.errors import ConfigError
 from export.builds.repository import build_repository
 from export.builds.triton_config import check_stage, parse, render, render_gpu, tensors
 from export.errors import ExportError
-from export.graphs.onnx_graph import export_stage
 from export.graphs.stages import Stage
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import load_engine
@@ -96,12 +95,15 @@ def test_the_ensemble_names_what_the_stages_have(gpu_build: Path) -> None:
 
 
 def test_tokens_pass_through_the_graph_untouched(
-    gpu_stages: tuple[Stage, ...], small_graphs: dict[str, Path], small_clip: dict[str, Any], tmp_path: Path
+    gpu_stages: tuple[Stage, ...],
+    gpu_graphs: dict[str, Path],
+    small_graphs: dict[str, Path],
+    small_clip: dict[str, Any],
 ) -> None:
     """Whole clips at once, and the features are those of the CPU's graph, frame by frame."""
     stage = gpu_stages[STAGE_NAMES.index("hiera")]
     tokens = np.random.default_rng(0).standard_normal(stage.inputs[1].shape, dtype=np.float32)
-    engine = load_engine("onnxruntime", export_stage(stage, tmp_path / "hiera.onnx"))
+    engine = load_engine("onnxruntime", gpu_graphs["hiera"])
     found = engine({"FRAMES": small_clip["FRAMES"], "AUDIO_TOKENS": tokens})
     np.testing.assert_array_equal(found[HANDED_ON], tokens)
     by_frame = load_engine("onnxruntime", small_graphs["hiera"])

@@ -26,11 +26,9 @@ pytest.importorskip("triton", reason="the kernels are written in Triton")
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from auralsam2_client.contract import STAGE_NAMES
 from export.engines.fusion_plugins import PluginUse, register_plugins, with_plugins
 from export.errors import ExportError
-from export.graphs.onnx_graph import export_stage, to_onnx
-from export.graphs.stages import Stage
+from export.graphs.onnx_graph import to_onnx
 from export.precision.stage_casts import cast_stage
 from kernels import operators, plugin_operators
 from kernels.compilation import Compiled
@@ -108,9 +106,8 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def fuser(small_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    stage = small_stages[STAGE_NAMES.index("aural_fuser")]
-    return export_stage(stage, tmp_path_factory.mktemp("fuser") / "aural_fuser.onnx", inlined=False)
+def fuser(with_functions: dict[str, Path]) -> Path:
+    return with_functions["aural_fuser"]
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from auralsam2_client.contract import STAGE_NAMES
-from export.graphs.onnx_graph import export_stage
 from export.graphs.stages import Stage
 from model_repository.stage_runtime.engine import load_engine
 
@@ -19,15 +18,6 @@ def domains(proto: onnx.ModelProto) -> dict[str, int]:
     """How many nodes of our own domain the graph has, by operator."""
     own = [node.op_type for node in proto.graph.node if node.domain == "auralsam2"]
     return {name: own.count(name) for name in own}
-
-
-@pytest.fixture(scope="module")
-def with_functions(plain_stages: tuple[Stage, ...], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("functions")
-    return {
-        name: export_stage(plain_stages[STAGE_NAMES.index(name)], folder / f"{name}.onnx", inlined=False)
-        for name in FUSED_STAGES
-    }
 
 
 def test_each_call_is_one_node_and_has_a_body(with_functions: dict[str, Path]) -> None:

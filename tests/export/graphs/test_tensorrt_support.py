@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from auralsam2_client.contract import STAGE_NAMES
 from export.graphs.onnx_graph import DTYPES
 from export.graphs.stages import Stage
-from tests.builds import exported_once
+from tests.builds import graph_of
 from tests.export.graphs_on_gpu import OnGpu, stages_of
 
 # "Supported ONNX Operators" of onnx-tensorrt for TensorRT 10.15, opset 9 to 24:
@@ -113,11 +113,11 @@ def infer(model: onnx.ModelProto) -> tuple[dict[str, str], dict[str, tuple[int |
 
 
 @pytest.fixture(scope="module")
-def compact(compact_on_gpu: OnGpu, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
+def compact(compact_on_gpu: OnGpu, compact_build: Path) -> dict[str, Exported]:
     """Hiera in the CPU's form as well."""
     (here,) = (stage for stage in stages_of(compact_on_gpu.settings, on_gpu=False) if stage.name == "hiera")
     return {
-        "hiera-cpu": read(here, exported_once("compact-cpu", [here], tmp_path_factory)["hiera"]),
+        "hiera-cpu": read(here, graph_of(compact_build, "hiera")),
         **{stage.name: read(stage, path) for stage, path in compact_on_gpu.graphs},
     }
 

@@ -45,7 +45,7 @@ def test_float32(fusion_case, errors, not_a_number, form, num_frames, num_pixels
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("form", FUSION_FORMS)
-@pytest.mark.parametrize(("num_frames", "num_pixels", "num_tokens"), [*SHAPES[:3], SHAPES[4]])
+@pytest.mark.parametrize(("num_frames", "num_pixels", "num_tokens"), [SHAPES[1], SHAPES[4]])
 def test_half_precision_errs_at_most_twice_as_much_as_pytorch(  # type: ignore[no-untyped-def]
     fusion_case, errors, not_a_number, dtype, form, num_frames, num_pixels, num_tokens
 ) -> None:

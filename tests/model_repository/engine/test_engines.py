@@ -224,11 +224,13 @@ def test_auto_is_bfloat16_where_engine_and_cpu_have_it(
     assert engine.resolve_precision(kind, "float32") == "float32"
 
 
-def test_what_openvino_says_of_this_cpu_is_true(small_build: Path) -> None:
-    """The compiled graph's own word on its arithmetic, against the capability that `check_precision` trusts."""
+def test_where_openvino_names_bfloat16_it_computes_in_it(small_build: Path) -> None:
+    """The capability that `check_precision` trusts is kept by the compiled graph. Not the other way round: with AVX-512
+    alone OpenVINO reports a bfloat16 graph that it does not claim as a capability.
+    """
     import openvino
 
     path = small_build / "models" / "vggish" / "1" / "model.onnx"
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
     computes_in_bfloat16 = compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16
-    assert computes_in_bfloat16 == ("BF16" in engine.openvino_capabilities())
+    assert computes_in_bfloat16 or "BF16" not in engine.openvino_capabilities()

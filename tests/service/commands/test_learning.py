@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from auralsam2 import AuralSAM2
 from auralsam2.parity_weights import parity_state
+from auralsam2.training import starting
 from service.commands.cli import app
 
 # The figures through the server may differ from the network's own by this much.
 MAX_DIFFERENCE = 0.002
-CLIPS = 12
+CLIPS = 4
 
 
 def run(*arguments: str | Path) -> Any:
@@ -165,7 +166,8 @@ def test_a_checkpoint_of_another_preset(tmp_path: Path) -> None:
     assert "Is it a checkpoint of another preset?" in result.output
 
 
-def test_training_from_the_command_line_resumes(tmp_path: Path) -> None:
+def test_training_from_the_command_line_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "NUM_CLIPS", 2)  # of which each start takes sounds
     arguments = ["train", "-o", tmp_path, "--image-size", "224", "--num-frames", "1", "--steps", "3", "--workers", "1"]
     arguments += ["--clips-per-step", "1", "--no-pretraining", "--recipe", "project"]
     first = run(*arguments, "--stop-at", "2")
