@@ -24,7 +24,7 @@ from auralsam2.data.world.scenes import Split
 from auralsam2.errors import DataError
 from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.evaluation.predictions import Predictor, Sound, with_sound
-from auralsam2.evaluation.protocol import PROJECT
+from auralsam2.evaluation.protocol import PROJECT_AVSBENCH
 from auralsam2.evaluation.scoring import Score, evaluate
 from auralsam2.loading import load_network
 from auralsam2.readout import ReadOut
@@ -111,7 +111,7 @@ class Figures:
 def score_clips(samples: Iterable[Sample], predict: Predictor) -> Iterator[ClipFigures]:
     """Score each sample by itself, with the evaluation's own loop."""
     for sample in samples:
-        report = evaluate(sample.name, [sample], predict, protocol=PROJECT)
+        report = evaluate(sample.name, [sample], predict, protocol=PROJECT_AVSBENCH)
         score: Score = report.scores[READ_OUT]
         with_object, f_score = score.mean_jaccard_with_object, score.mean_f_score
         yield ClipFigures(
