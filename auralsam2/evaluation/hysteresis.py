@@ -1,0 +1,190 @@
+"""What rounding does to a memory of yes and no: `python -m auralsam2.evaluation.hysteresis`, on held-out clips.
+
+The memory of a frame is made of a binary mask, so a logit that rounding carries over zero changes a whole pixel of it.
+The same clips run in float32, in float64, and with SAM2's part rounded to float16 and to bfloat16. Of each pair: pixels
+of the memory masks that flip, what moves in the logits of the frames that read them, and how far the final masks agree.
+Each pair is run again with the masks of float32 in memory: what then moves is rounding alone, the rest is the flips'.
+Last, one pixel is flipped by hand in each memory mask, the one nearest to zero: what a single flip can move.
+
+Rounded runs are emulated: weights of SAM2's layers, and what each layer hands on, are rounded, sums are float32. So the
+figures are those of the type and not of a CPU's kernels. The fuser stays float32, which float16 cannot hold.
+"""
+
+import argparse
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from auralsam2.data.samples import Sample
+from auralsam2.evaluation.in_process import load_network
+from auralsam2.evaluation.procedural import read_split
+from auralsam2.image_encoder import normalise
+from auralsam2.log_mel import LogMel
+from auralsam2.memory import MASK_BIAS, MASK_SCALE, enlarge, harden
+from auralsam2.model import AuralSAM2, ClipOutput
+from auralsam2.readout import best
+from auralsam2.training.world import Split
+
+NUM_CLIPS = 25
+SPLITS: tuple[Split, ...] = ("single", "multi")
+PAIRS = ("float64", "float16", "bfloat16", "one pixel")
+_ROUNDED_LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.LayerNorm, nn.Embedding)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One clip, computed twice."""
+
+    flipped: int
+    """Pixels of all its memory masks that differ, S x S each."""
+    moved: float
+    """Largest change of a logit of the chosen candidate, over the frames that read a memory."""
+    agreement: float
+    """Mean intersection over union of the final masks; 1 where both are empty."""
+
+
+def memory_masks(out: ClipOutput) -> Tensor:
+    """[T, 1, S, S]: the binary masks that the frames leave in memory; that of the last frame nobody reads."""
+    return harden(enlarge(best(out.low_res_logits, out.iou)[:, None]))
+
+
+def difference(one: ClipOutput, other: ClipOutput, remembered: Tensor) -> Difference:
+    """Compare two results of one clip, decoded from frame 0 on.
+
+    Args:
+        remembered: [T, 1, S, S], the masks that `other` left in memory; those of `one` are its own.
+    """
+    chosen = [best(out.low_res_logits, out.iou).double() for out in (one, other)]
+    moved = (chosen[0] - chosen[1])[1:].abs()
+    flipped = (memory_masks(one) > 0)[:-1] != (remembered > 0)[:-1]
+    final = [enlarge(out.select().double()[:, None]) > 0 for out in (one, other)]
+    overlap, union = (both(*final).flatten(1).sum(1) for both in (torch.logical_and, torch.logical_or))
+    agreement = torch.where(union > 0, overlap / union, 1.0)
+    return Difference(int(flipped.sum()), float(moved.max()) if len(moved) else 0.0, float(agreement.mean()))
+
+
+@contextmanager
+def remembering(model: AuralSAM2, masks: Tensor) -> Iterator[None]:
+    """Let `model` remember `masks` [T, 1, S, S], in order of decoding, instead of its own."""
+    given = iter(masks)
+
+    def replace(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (next(given)[None].to(inputs[0].dtype) * MASK_SCALE + MASK_BIAS,)
+
+    hook = model.v_model.memory_encoder.mask_downsampler.register_forward_pre_hook(replace)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def nudged(out: ClipOutput) -> Tensor:
+    """The memory masks [T, 1, S, S] of a clip, in each the pixel flipped whose logit is nearest to zero."""
+    masks = memory_masks(out).flatten(1)
+    nearest = enlarge(best(out.low_res_logits, out.iou)[:, None]).flatten(1).abs().argmin(1)
+    rows = torch.arange(len(masks))
+    masks[rows, nearest] = 1 - masks[rows, nearest]
+    return masks.view(-1, 1, 4 * out.low_res_logits.shape[-2], 4 * out.low_res_logits.shape[-1])
+
+
+def rounded(model: AuralSAM2, dtype: torch.dtype) -> AuralSAM2:
+    """A copy of `model` whose SAM2 part holds weights and hands on activations that `dtype` holds, in float32."""
+    twin = copy.deepcopy(model)
+
+    def hand_on(module: nn.Module, inputs: Any, out: Tensor) -> Tensor:
+        return out.to(dtype).float()
+
+    for layer in twin.v_model.modules():
+        if isinstance(layer, _ROUNDED_LAYERS):
+            layer.register_forward_hook(hand_on)
+    for parameter in twin.v_model.parameters():
+        parameter.data = parameter.data.to(dtype).float()
+    return twin
+
+
+def doubled(model: AuralSAM2) -> AuralSAM2:
+    """A copy of `model` in float64, but for the position constants of the decoder: sam2 makes those in float32."""
+    twin = copy.deepcopy(model).double()
+
+    def widen(module: nn.Module, inputs: Any, out: Tensor) -> Tensor:
+        return out.double()
+
+    twin.v_model.sam_prompt_encoder.pe_layer.float().register_forward_hook(widen)
+    return twin
+
+
+class Bench:
+    """One network at four precisions."""
+
+    def __init__(self, model: AuralSAM2) -> None:
+        self.model, self.log_mel = model, LogMel()
+        self.others = {
+            "float64": doubled(model),
+            "float16": rounded(model, torch.float16),
+            "bfloat16": rounded(model, torch.bfloat16),
+        }
+
+    @torch.inference_mode()
+    def measure(self, sample: Sample) -> dict[str, tuple[Difference, Difference]]:
+        """Of each of PAIRS against float32: as it is, and with the memory masks of float32."""
+        frames = normalise(torch.from_numpy(sample.frames))
+        heard = self.log_mel(torch.from_numpy(sample.windows))
+        plain = self.model(frames, heard)
+        masks = memory_masks(plain)
+
+        def again(model: AuralSAM2, given: Tensor) -> Difference:
+            dtype = next(model.parameters()).dtype
+            with remembering(model, given):
+                return difference(plain, model(frames.to(dtype), heard.to(dtype)), given)
+
+        found = {}
+        for name, model in self.others.items():
+            dtype = next(model.parameters()).dtype
+            own = model(frames.to(dtype), heard.to(dtype))
+            found[name] = difference(plain, own, memory_masks(own)), again(model, masks)
+        found["one pixel"] = again(self.model, nudged(plain)), again(self.model, masks)
+        return found
+
+
+def table(found: Sequence[dict[str, tuple[Difference, Difference]]]) -> list[str]:
+    """The figures of some clips, a line a pair."""
+    lines = [
+        f"{'against float32':16}{'clips with a flip':>18}{'flips a clip':>13}{'most':>6}"
+        f"{'logits moved':>14}{'most':>9}{'same memory':>13}{'IoU of masks':>14}{'least':>9}{'same memory':>13}"
+    ]
+    for name in PAIRS:
+        own, forced = zip(*(clip[name] for clip in found), strict=True)
+        flips = [d.flipped for d in own]
+        lines.append(
+            f"{name:16}{np.mean([f > 0 for f in flips]):18.0%}{np.mean(flips):13.2f}{max(flips):6}"
+            f"{np.median([d.moved for d in own]):14.2g}{max(d.moved for d in own):9.2g}"
+            f"{np.median([d.moved for d in forced]):13.2g}"
+            f"{np.mean([d.agreement for d in own]):14.6f}{min(d.agreement for d in own):9.5f}"
+            f"{np.mean([d.agreement for d in forced]):13.6f}"
+        )
+    return lines
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m auralsam2.evaluation.hysteresis", description=__doc__)
+    parser.add_argument("--checkpoint", help="weights of `compact`; default: those that are shipped")
+    parser.add_argument("--clips", type=int, default=NUM_CLIPS, help="of each split")
+    given = parser.parse_args()
+    model, about = load_network("compact", checkpoint=given.checkpoint)
+    bench = Bench(model)
+    samples: Iterable[Sample] = chain.from_iterable(read_split(split, given.clips) for split in SPLITS)
+    found = [bench.measure(sample) for sample in samples]
+    print(f"{about}, the first {given.clips} held-out clips of {' and '.join(SPLITS)}; moved: median of the clips")
+    print("\n".join(table(found)))
+
+
+if __name__ == "__main__":
+    main()
