@@ -43,9 +43,11 @@ class Difference:
     """One clip, computed twice."""
 
     flipped: int
-    """Pixels of all its memory masks that differ, S x S each."""
+    """Pixels of all its memory masks that differ, S x S each, where both show the same candidate."""
+    switched: int
+    """Memory masks that show another candidate: the predicted IoU of two is nearly the same."""
     moved: float
-    """Largest change of a logit of the chosen candidate, over the frames that read a memory."""
+    """Largest change of a logit of any candidate, over the frames that read a memory."""
     agreement: float
     """Mean intersection over union of the final masks; 1 where both are empty."""
 
@@ -61,13 +63,18 @@ def difference(one: ClipOutput, other: ClipOutput, remembered: Tensor) -> Differ
     Args:
         remembered: [T, 1, S, S], the masks that `other` left in memory; those of `one` are its own.
     """
-    chosen = [best(out.low_res_logits, out.iou).double() for out in (one, other)]
-    moved = (chosen[0] - chosen[1])[1:].abs()
-    flipped = (memory_masks(one) > 0)[:-1] != (remembered > 0)[:-1]
+    moved = (one.low_res_logits.double() - other.low_res_logits.double())[1:].abs()
+    flipped = ((memory_masks(one) > 0) != (remembered > 0)).flatten(1).sum(1)[:-1]
+    switched = (one.iou.argmax(1) != other.iou.argmax(1))[:-1]
     final = [enlarge(out.select().double()[:, None]) > 0 for out in (one, other)]
     overlap, union = (both(*final).flatten(1).sum(1) for both in (torch.logical_and, torch.logical_or))
     agreement = torch.where(union > 0, overlap / union, 1.0)
-    return Difference(int(flipped.sum()), float(moved.max()) if len(moved) else 0.0, float(agreement.mean()))
+    return Difference(
+        int(flipped[~switched].sum()),
+        int(switched.sum()),
+        float(moved.max()) if len(moved) else 0.0,
+        float(agreement.mean()),
+    )
 
 
 @contextmanager
@@ -154,21 +161,24 @@ class Bench:
 
 
 def table(found: Sequence[dict[str, tuple[Difference, Difference]]]) -> list[str]:
-    """The figures of some clips, a line a pair."""
+    """The figures of some clips as a Markdown table, a line a pair."""
     lines = [
-        f"{'against float32':16}{'clips with a flip':>18}{'flips a clip':>13}{'most':>6}"
-        f"{'logits moved':>14}{'most':>9}{'same memory':>13}{'IoU of masks':>14}{'least':>9}{'same memory':>13}"
+        "| against float32 | clips with a flip | pixels flipped a clip (most) | another candidate, of all masks"
+        " | logits moved, median (most) | with float32's memory | IoU of final masks (least) | with float32's memory |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in PAIRS:
         own, forced = zip(*(clip[name] for clip in found), strict=True)
         flips = [d.flipped for d in own]
-        lines.append(
-            f"{name:16}{np.mean([f > 0 for f in flips]):18.0%}{np.mean(flips):13.2f}{max(flips):6}"
-            f"{np.median([d.moved for d in own]):14.2g}{max(d.moved for d in own):9.2g}"
-            f"{np.median([d.moved for d in forced]):13.2g}"
-            f"{np.mean([d.agreement for d in own]):14.6f}{min(d.agreement for d in own):9.5f}"
-            f"{np.mean([d.agreement for d in forced]):13.6f}"
+        cells = (
+            name,
+            f"{np.mean([f > 0 for f in flips]):.0%}",
+            f"{np.mean(flips):.2f} ({max(flips)})",
+            f"{sum(d.switched for d in own)}",
+            *(f"{np.median([d.moved for d in ds]):.2g} ({max(d.moved for d in ds):.2g})" for ds in (own, forced)),
+            *(f"{np.mean([d.agreement for d in ds]):.6f} ({min(d.agreement for d in ds):.4f})" for ds in (own, forced)),
         )
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -182,7 +192,7 @@ def main() -> None:
     bench = Bench(model)
     samples: Iterable[Sample] = chain.from_iterable(read_split(split, given.clips) for split in SPLITS)
     found = [bench.measure(sample) for sample in samples]
-    print(f"{about}, the first {given.clips} held-out clips of {' and '.join(SPLITS)}; moved: median of the clips")
+    print(f"{about}, the first {given.clips} held-out clips of {' and '.join(SPLITS)}")
     print("\n".join(table(found)))
 
 
