@@ -53,7 +53,7 @@ class Difference:
 
 
 def memory_masks(out: ClipOutput) -> Tensor:
-    """[T, 1, S, S]: the binary masks that the frames leave in memory; that of the last frame nobody reads."""
+    """Make the binary masks [T, 1, S, S] that the frames leave in memory; that of the last frame nobody reads."""
     return harden(enlarge(best(out.low_res_logits, out.iou)[:, None]))
 
 
@@ -93,7 +93,7 @@ def remembering(model: AuralSAM2, masks: Tensor) -> Iterator[None]:
 
 
 def nudged(out: ClipOutput) -> Tensor:
-    """The memory masks [T, 1, S, S] of a clip, in each the pixel flipped whose logit is nearest to zero."""
+    """Flip in each of a clip's memory masks [T, 1, S, S] the pixel whose logit is nearest to zero."""
     masks = memory_masks(out).flatten(1)
     nearest = enlarge(best(out.low_res_logits, out.iou)[:, None]).flatten(1).abs().argmin(1)
     rows = torch.arange(len(masks))
@@ -102,7 +102,7 @@ def nudged(out: ClipOutput) -> Tensor:
 
 
 def rounded(model: AuralSAM2, dtype: torch.dtype) -> AuralSAM2:
-    """A copy of `model` whose SAM2 part holds weights and hands on activations that `dtype` holds, in float32."""
+    """Copy `model`, its SAM2 part with weights, and activations between layers, rounded to `dtype`; all is float32."""
     twin = copy.deepcopy(model)
 
     def hand_on(module: nn.Module, inputs: Any, out: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def rounded(model: AuralSAM2, dtype: torch.dtype) -> AuralSAM2:
 
 
 def doubled(model: AuralSAM2) -> AuralSAM2:
-    """A copy of `model` in float64, but for the position constants of the decoder: sam2 makes those in float32."""
+    """Copy `model` in float64, but for the position constants of the decoder: sam2 makes those in float32."""
     twin = copy.deepcopy(model).double()
 
     def widen(module: nn.Module, inputs: Any, out: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ class Bench:
 
     @torch.inference_mode()
     def measure(self, sample: Sample) -> dict[str, tuple[Difference, Difference]]:
-        """Of each of PAIRS against float32: as it is, and with the memory masks of float32."""
+        """Compare each of PAIRS with float32: as it is, and with the memory masks of float32."""
         frames = normalise(torch.from_numpy(sample.frames))
         heard = self.log_mel(torch.from_numpy(sample.windows))
         plain = self.model(frames, heard)
@@ -161,7 +161,7 @@ class Bench:
 
 
 def table(found: Sequence[dict[str, tuple[Difference, Difference]]]) -> list[str]:
-    """The figures of some clips as a Markdown table, a line a pair."""
+    """Lay out the figures of some clips as a Markdown table, a line a pair."""
     lines = [
         "| against float32 | clips with a flip | pixels flipped a clip (most) | another candidate, of all masks"
         " | logits moved, median (most) | with float32's memory | IoU of final masks (least) | with float32's memory |",

@@ -73,7 +73,7 @@ def check_finite(state: Mapping[str, Tensor]) -> None:
 
 
 def fits_half(key: str, value: Tensor) -> bool:
-    """Whether float16 holds a float32 tensor [...] well enough: by its largest value, which must be 0 or in HALF_RANGE.
+    """Tell whether float16 holds a float32 tensor well: its largest value must be 0 or in HALF_RANGE.
 
     Never of running statistics: each is divided by, or taken from, by itself, and they are few.
     """

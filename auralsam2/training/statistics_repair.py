@@ -50,7 +50,7 @@ class Moments:
 
 
 def broken_layers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The fusion's batch norms whose statistics are not finite, in the order in which the network runs them.
+    """Find the fusion's batch norms whose statistics are not finite, in the order in which the network runs them.
 
     Args:
         state: a whole network, under released names.
@@ -83,7 +83,7 @@ class Encoded(NamedTuple):
 
 @torch.no_grad()
 def encode(model: AuralSAM2, source: Source, num_clips: int) -> list[Encoded]:
-    """Clips 0 to `num_clips` - 1 of `source`, about 2 MB each."""
+    """Encode clips 0 to `num_clips` - 1 of `source`, about 2 MB each."""
     log_mel, fuser, found = LogMel(), model.aural_fuser, list[Encoded]()
     position = image_encoder.position_embedding(model.v_model.image_encoder.trunk, model.image_size)
     for number in range(num_clips):
@@ -97,7 +97,7 @@ def encode(model: AuralSAM2, source: Source, num_clips: int) -> list[Encoded]:
 
 @torch.no_grad()
 def estimate(model: AuralSAM2, layers: Iterable[str], clips: list[Encoded]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Mean and variance, [C] float32 each, of what reaches each of `layers` on all the clips together."""
+    """Measure mean and variance, [C] float32 each, of what reaches each of `layers` on all the clips together."""
     moments, hooks = dict[str, Moments](), []
     for layer in layers:
         norm = model.get_submodule(layer)
@@ -125,13 +125,14 @@ def repair(
     num_clips: int = NUM_CLIPS,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Tensor]:
-    """`state` with whole statistics, float32 in the layers that had lost any; all else as it is.
+    """Make the statistics of `state` whole: float32 in the layers that had lost any; all else as it is.
 
     Args:
         state: a whole network of the model's preset, under released names.
         model: is loaded with what comes back.
         source: of clips of the model's size.
         report: called with a line for each layer.
+    Returns: the mended state; `state` itself is not changed.
     Raises: CheckpointError when something else is broken, or `state` does not fit; TrainingError without clips.
     """
     broken = broken_layers(state)
