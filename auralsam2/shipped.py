@@ -5,10 +5,15 @@ from importlib import resources
 from pathlib import Path
 
 _FILES = {"compact": "compact.safetensors"}
+PRESETS = tuple(_FILES)
+"""Those that come with weights."""
 
 
 def shipped_weights(preset: str) -> Path | None:
-    """The file of a preset's trained weights, float16 safetensors under released names; None where there is none."""
+    """The file of a preset's trained weights, safetensors under released names; None where there is none.
+
+    Float16, but for values that it cannot hold; see `training.run_folder.fits_half`.
+    """
     if preset not in _FILES:
         return None
     path = Path(str(resources.files("auralsam2") / "weights" / _FILES[preset]))

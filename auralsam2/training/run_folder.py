@@ -3,6 +3,7 @@
 A checkpoint is written beside its name and moved into place, so that a kill at any moment leaves the last good one.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ PRETRAINED = "pretrained-{:08x}.safetensors"
 WEIGHTS = "weights.safetensors"
 HALF_WEIGHTS = "weights-float16.safetensors"
 LOG = "log"
+STATISTICS = ("running_mean", "running_var")
+HALF_RANGE = (torch.finfo(torch.float16).smallest_normal, torch.finfo(torch.float16).max / 4)
+"""Of a tensor's largest value: with all digits at one end, far from infinity at the other."""
 
 
 def _replace(path: Path, write: Any) -> Path:
@@ -57,17 +61,43 @@ def load_checkpoint(folder: Path, settings: TrainSettings) -> dict[str, Any] | N
     return content
 
 
-def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str], half: bool = False) -> Path:
-    """Write weights as safetensors; `half` stores float32 as float16, which halves the file.
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Raise TrainingError, with its key, for the first tensor that holds a value that is not finite."""
+    for key, value in state.items():
+        lost = int((~value.isfinite()).sum())
+        if lost:
+            raise TrainingError(
+                f"{key}: {lost} of {value.numel()} values are not finite; such weights are not written. Go back to the"
+                " last good checkpoint, or mend batch norm statistics with auralsam2.training.statistics_repair."
+            )
+
+
+def fits_half(key: str, value: Tensor) -> bool:
+    """Tell whether float16 holds a float32 tensor well: its largest value must be 0 or in HALF_RANGE.
+
+    Never of running statistics: each is divided by, or taken from, by itself, and they are few.
+    """
+    if key.endswith(STATISTICS) or not value.numel():
+        return False
+    largest = float(value.abs().max())
+    return largest == 0 or HALF_RANGE[0] <= largest <= HALF_RANGE[1]
+
+
+def save_weights(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str], half: bool = False) -> Path:
+    """Write weights as safetensors; `half` stores float32 as float16, which halves the file, where float16 holds it.
+
+    Float32 stays what `fits_half` says: a variance of 70000 would be infinite in float16, and its channel dead.
 
     Args:
         state: under released names.
         metadata: plain strings, kept in the file's header.
+    Raises: TrainingError that names the first tensor with a value that is not finite. Nothing is written then.
     """
-    stored = {
-        key: (value.half() if half and value.dtype == torch.float32 else value).contiguous()
+    check_finite(state)
+    tensors = {
+        key: (value.half() if half and value.dtype == torch.float32 and fits_half(key, value) else value).contiguous()
         for key, value in state.items()
     }
-    written = _replace(path, lambda partial: save_file(stored, partial, metadata=metadata))
+    written = _replace(path, lambda partial: save_file(tensors, partial, metadata=metadata))
     written.chmod(0o644)  # the library makes it readable by its owner alone
     return written

@@ -48,3 +48,28 @@ def test_half_halves_floats_only(tmp_path: Path) -> None:
     assert path.stat().st_size < 2500
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"preset": "compact"}
+
+
+def test_what_float16_cannot_hold_stays_float32(tmp_path: Path) -> None:
+    limit = torch.finfo(torch.float16).max / 4
+    state = {
+        "large": torch.tensor([1.0, -limit * 1.01]),
+        "largest": torch.tensor([1.0, -limit]),
+        "tiny": torch.tensor([1e-6, -2e-7]),
+        "zero": torch.zeros(3),
+        "norm.running_mean": torch.tensor([1e-7, 1.0]),
+        "norm.running_var": torch.tensor([1e-9, 70000.0]),
+    }
+    stored = load_file(run_folder.save_weights(tmp_path / "w.safetensors", state, {}, half=True))
+    assert {key for key, value in stored.items() if value.dtype == torch.float16} == {"largest", "zero"}
+    for key, value in state.items():
+        torch.testing.assert_close(stored[key].float(), value, rtol=2**-11, atol=0)
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("half", [True, False])
+def test_weights_that_are_not_finite_are_not_written(tmp_path: Path, value: float, half: bool) -> None:
+    state = {"right": torch.ones(2), "norm.running_var": torch.tensor([1.0, value, 2.0])}
+    with pytest.raises(TrainingError, match=r"norm\.running_var: 1 of 3 values are not finite"):
+        run_folder.save_weights(tmp_path / "w.safetensors", state, {}, half)
+    assert not list(tmp_path.iterdir())
