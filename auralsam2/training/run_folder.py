@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from auralsam2.checkpoints import check_finite
 from auralsam2.errors import TrainingError
 from auralsam2.training.settings import TrainSettings
 
@@ -63,11 +64,15 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str],
     Args:
         state: under released names.
         metadata: plain strings, kept in the file's header.
+    Raises: CheckpointError when a value is not finite, or would not be once stored; `path` is then as it was.
     """
     stored = {
         key: (value.half() if half and value.dtype == torch.float32 else value).contiguous()
         for key, value in state.items()
     }
+    refused = f"{path.name} is not written"
+    check_finite(state, refused, "Training has diverged: go back to an earlier checkpoint.")
+    check_finite(stored, refused, "float16 ends at 65504: store them in float32.")
     written = _replace(path, lambda partial: save_file(stored, partial, metadata=metadata))
     written.chmod(0o644)  # the library makes it readable by its owner alone
     return written

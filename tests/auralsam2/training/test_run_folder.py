@@ -5,7 +5,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from auralsam2.errors import TrainingError
+from auralsam2.errors import CheckpointError, TrainingError
 from auralsam2.training import run_folder
 from auralsam2.training.settings import TrainSettings
 
@@ -36,6 +36,33 @@ def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(2)}, tmp_path / run_folder.CHECKPOINT)
     with pytest.raises(TrainingError, match="not a readable training checkpoint"):
         run_folder.load_checkpoint(tmp_path, TrainSettings())
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "message"),
+    [
+        (torch.nan, False, r"b: 1 of 2 values are not finite \(1 NaN\)\. Training has diverged"),
+        (torch.inf, True, r"b: 1 of 2 values are not finite \(1 Inf\)\. Training has diverged"),
+        (65504.0, False, None),
+        (65504.0, True, None),
+        (65520.0, False, None),
+        (65520.0, True, r"b: 1 of 2 values are not finite \(1 Inf\)\. float16 ends at 65504: store them in float32"),
+    ],
+)
+def test_what_is_not_finite_once_stored_is_not_written(
+    tmp_path: Path, value: float, half: bool, message: str | None
+) -> None:
+    path = run_folder.save_weights(tmp_path / "w.safetensors", {"a": torch.ones(2)}, {})
+    before = path.read_bytes()
+    state = {"a": torch.ones(2), "b": torch.tensor([1.0, value])}
+    if message is None:
+        run_folder.save_weights(path, state, {}, half)
+        assert load_file(path)["b"].isfinite().all()
+        return
+    with pytest.raises(CheckpointError, match=rf"^w\.safetensors is not written: {message}"):
+        run_folder.save_weights(path, state, {}, half)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_half_halves_floats_only(tmp_path: Path) -> None:
