@@ -146,7 +146,12 @@ def _short(reference: str) -> str:
 
 
 def load_model(settings: ExportSettings) -> AuralSAM2:
-    """The network that `settings` describes, with its weights. Raises CheckpointError when a file does not fit."""
+    """Load the network that `settings` describes, with its weights.
+
+    Every weight of it is finite. Serving compares the hashes of a build's files, so it need not look at them again.
+
+    Raises: CheckpointError when a file does not fit, or holds values that are not finite.
+    """
     if settings.weights_file is None:
         model = AuralSAM2.from_preset(settings.preset, settings.size)
         model.load_released(parity_state(model, DETERMINISTIC_SEED))

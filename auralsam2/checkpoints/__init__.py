@@ -7,11 +7,13 @@ whose contrastive heads are linear and which may hold their text model too (`t_m
 """
 
 from auralsam2.checkpoints.files import HUB_SCHEME, fetch, read
+from auralsam2.checkpoints.finite import check_finite
 from auralsam2.checkpoints.fitting import load_into, load_sam2, load_strictly, load_vggish
 from auralsam2.checkpoints.names import current_names, is_whole, reads_text, text_model
 
 __all__ = [
     "HUB_SCHEME",
+    "check_finite",
     "current_names",
     "fetch",
     "is_whole",

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from auralsam2.checkpoints.finite import check_finite
 from auralsam2.errors import CheckpointError
 
 HUB_SCHEME = "hf://"
@@ -43,7 +44,8 @@ def fetch(reference: str) -> Path:
 def read(reference: str) -> dict[str, Tensor]:
     """The tensors of a checkpoint file, under the names in the file.
 
-    Raises: CheckpointError when the file is of another kind, is damaged, or holds anything but tensors.
+    Raises: CheckpointError when the file is of another kind, is damaged, or holds anything but tensors, or values that
+        are not finite.
     """
     path = fetch(reference)
     if path.suffix not in SUFFIXES:
@@ -55,9 +57,11 @@ def read(reference: str) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         try:
-            return load_file(path)
+            tensors = load_file(path)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path.name}: not a readable safetensors file ({error}). Fetch it again.") from error
+        check_finite(tensors, path.name)
+        return tensors
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or hostile pickle
@@ -72,4 +76,6 @@ def read(reference: str) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path.name}: holds no plain dictionary of tensors (wrapped in one of {WRAPPERS} at most)."
         )
-    return {str(key): value for key, value in content.items()}
+    tensors = {str(key): value for key, value in content.items()}
+    check_finite(tensors, path.name)
+    return tensors

@@ -1,13 +1,14 @@
 """Weights into a network, all of them or none: every key is accounted for before the first is loaded."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from auralsam2.checkpoints.names import FUSER, SAM2, sort_out, without_wrappers
+from auralsam2.checkpoints.finite import check_finite
+from auralsam2.checkpoints.names import FUSER, SAM2, listed, sort_out, without_wrappers
 from auralsam2.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -15,19 +16,12 @@ if TYPE_CHECKING:
     from auralsam2.model import AuralSAM2
 
 _LOG = logging.getLogger(__name__)
-MAX_KEYS_NAMED = 8
-
-
-def listed(keys: Iterable[str]) -> str:
-    names = sorted(keys)
-    more = f" and {len(names) - MAX_KEYS_NAMED} more" if len(names) > MAX_KEYS_NAMED else ""
-    return ", ".join(names[:MAX_KEYS_NAMED]) + more
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Load every key of `state` into `module`, all of them or none.
 
-    Raises: CheckpointError naming missing, unexpected and misshapen keys.
+    Raises: CheckpointError naming missing, unexpected and misshapen keys, and those whose values are not finite.
     """
     wanted = module.state_dict()
     # Older PyTorch wrote no batch counters; evaluation never reads them.
@@ -45,6 +39,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> 
     ]
     if problems:
         raise CheckpointError(f"{what} does not fit. {'; '.join(problems)}. Is it a checkpoint of another preset?")
+    check_finite(state, what)
     module.load_state_dict(dict(state), strict=False)
 
 
@@ -54,7 +49,8 @@ def load_into(model: "AuralSAM2", state: Mapping[str, Tensor]) -> None:
     The contrastive heads become those of the file, whichever of the two released forms it holds; inference reads none.
     What else the file holds, the text model of Ref-AVS, is left to `text_model`.
 
-    Raises: CheckpointError naming missing, unexpected and misshapen keys; `model` is then as it was.
+    Raises: CheckpointError naming missing, unexpected and misshapen keys, and those whose values are not finite;
+        `model` is then as it was.
     """
     named = sort_out(state)
     with _heads_of(named.network, model.aural_fuser):

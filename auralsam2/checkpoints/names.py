@@ -1,8 +1,7 @@
 """The names of tensors in every form that files are found in, brought to today's."""
 
-import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from auralsam2.checkpoints.layer_lists import LISTED, part_names
 from auralsam2.errors import CheckpointError
 
-_LOG = logging.getLogger(__name__)
+MAX_KEYS_NAMED = 8
 SAM2, FUSER, TEXT_MODEL = "v_model.", "aural_fuser.", "t_model."
 # Of DistributedDataParallel, torch.compile and Lightning, around the whole, and of the first two inside it as well.
 _AROUND = re.compile(r"^(?:(?:module|_orig_mod|model)\.)+")
@@ -40,6 +39,13 @@ class Named:
     """The language model of whole Ref-AVS files, under its own names."""
     differing: tuple[str, ...]
     """Keys of listed layers that are not what stands under the layer's own name, or whose layer is not known."""
+
+
+def listed(keys: Iterable[str], separator: str = ", ") -> str:
+    """The first of `keys` in one line, and how many more there are."""
+    names = sorted(keys)
+    more = f" and {len(names) - MAX_KEYS_NAMED} more" if len(names) > MAX_KEYS_NAMED else ""
+    return separator.join(names[:MAX_KEYS_NAMED]) + more
 
 
 def unwrapped(key: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from auralsam2.checkpoints import check_finite
 from auralsam2.errors import TrainingError
 from auralsam2.training.settings import TrainSettings
 
@@ -61,17 +62,6 @@ def load_checkpoint(folder: Path, settings: TrainSettings) -> dict[str, Any] | N
     return content
 
 
-def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Raise TrainingError, with its key, for the first tensor that holds a value that is not finite."""
-    for key, value in state.items():
-        lost = int((~value.isfinite()).sum())
-        if lost:
-            raise TrainingError(
-                f"{key}: {lost} of {value.numel()} values are not finite; such weights are not written. Go back to the"
-                " last good checkpoint, or mend batch norm statistics with auralsam2.training.statistics_repair."
-            )
-
-
 def fits_half(key: str, value: Tensor) -> bool:
     """Tell whether float16 holds a float32 tensor well: its largest value must be 0 or in HALF_RANGE.
 
@@ -91,9 +81,10 @@ def save_weights(path: Path, state: Mapping[str, Tensor], metadata: dict[str, st
     Args:
         state: under released names.
         metadata: plain strings, kept in the file's header.
-    Raises: TrainingError that names the first tensor with a value that is not finite. Nothing is written then.
+    Raises: CheckpointError when a value is not finite; `path` is then as it was.
     """
-    check_finite(state)
+    remedy = "Go back to the last good checkpoint, or mend batch norm statistics with training.statistics_repair."
+    check_finite(state, f"{path.name} is not written", remedy)
     tensors = {
         key: (value.half() if half and value.dtype == torch.float32 and fits_half(key, value) else value).contiguous()
         for key, value in state.items()

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from auralsam2 import AuralSAM2
 from auralsam2.errors import CheckpointError, NetworkError
 from auralsam2.presets import PRESETS
 from auralsam2_client.contract import MAX_FRAMES
@@ -111,6 +112,16 @@ def test_a_whole_checkpoint_is_loaded(tmp_path: Path) -> None:
     torch.save(wanted, path)
     found = load_model(ExportSettings(image_size=224, checkpoint=str(path))).state_dict()
     assert torch.equal(found["v_model.no_mem_embed"], wanted["v_model.no_mem_embed"])
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    state = AuralSAM2.from_preset("compact").state_dict()
+    state["aural_fuser.fusion_modules.2.W_z2.1.running_var"].fill_(torch.inf)
+    torch.save(state, tmp_path / "broken.pth")
+    with pytest.raises(
+        CheckpointError, match=r"^broken\.pth: aural_fuser\.fusion_modules\.2\.W_z2\.1\.running_var: 128 of"
+    ):
+        load_model(ExportSettings(image_size=224, checkpoint=str(tmp_path / "broken.pth")))
 
 
 def test_a_checkpoint_that_reads_text_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from auralsam2.errors import TrainingError
+from auralsam2.errors import CheckpointError, TrainingError
 from auralsam2.training import run_folder
 from auralsam2.training.settings import TrainSettings
 
@@ -36,6 +36,14 @@ def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(2)}, tmp_path / run_folder.CHECKPOINT)
     with pytest.raises(TrainingError, match="not a readable training checkpoint"):
         run_folder.load_checkpoint(tmp_path, TrainSettings())
+
+
+@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize("value", [65504.0, 65520.0])
+def test_a_value_beyond_float16_is_stored_as_it_is(tmp_path: Path, value: float, half: bool) -> None:
+    state = {"a": torch.ones(2), "b": torch.tensor([1.0, value])}
+    stored = load_file(run_folder.save_weights(tmp_path / "w.safetensors", state, {}, half))
+    assert stored["b"].tolist() == [1.0, value]
 
 
 def test_half_halves_floats_only(tmp_path: Path) -> None:
@@ -69,7 +77,12 @@ def test_what_float16_cannot_hold_stays_float32(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
 @pytest.mark.parametrize("half", [True, False])
 def test_weights_that_are_not_finite_are_not_written(tmp_path: Path, value: float, half: bool) -> None:
+    path = run_folder.save_weights(tmp_path / "w.safetensors", {"right": torch.ones(2)}, {})
+    before = path.read_bytes()
     state = {"right": torch.ones(2), "norm.running_var": torch.tensor([1.0, value, 2.0])}
-    with pytest.raises(TrainingError, match=r"norm\.running_var: 1 of 3 values are not finite"):
-        run_folder.save_weights(tmp_path / "w.safetensors", state, {}, half)
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(
+        CheckpointError, match=r"^w\.safetensors is not written: norm\.running_var: 1 of 3 values are not"
+    ):
+        run_folder.save_weights(path, state, {}, half)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
