@@ -24,30 +24,34 @@ FROM python:${PYTHON_VERSION}${PYTHON_DIGEST:+@${PYTHON_DIGEST}} AS cpu-builder
 # Where pip keeps what it fetched, in a mount that no layer holds.
 ENV PIP_CACHE_DIR=/var/cache/pip
 
-WORKDIR /source
+# Inside the environment, so that the runtime copies both at once.
+WORKDIR /opt/auralsam2/checkout
 COPY requirements requirements
-# As in the Makefile: torch first and pinned; sam2 without its dependencies and against that torch; the server's own
-# environment with numpy 1. pip stays outside of both environments, so it is not in the image either.
+# As in the Makefile: torch first and pinned, the rest locked with hashes (requirements/README.md); sam2 without its
+# dependencies and against that torch; the server's own environment with numpy 1. pip stays outside of both environments,
+# so it is not in the image either.
 RUN --mount=type=cache,target=/var/cache/pip \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/auralsam2 \
-    && python3 -m pip --python /opt/auralsam2/bin/python install setuptools==84.2.1 wheel==0.48.0 \
+    && python3 -m pip --python /opt/auralsam2/bin/python install --require-hashes -r requirements/locked/build.txt \
     && python3 -m pip --python /opt/auralsam2/bin/python install -r requirements/torch.txt \
-    && SAM2_BUILD_CUDA=0 python3 -m pip --python /opt/auralsam2/bin/python install --no-build-isolation --no-deps \
-        -r requirements/sam2.txt \
+    && python3 -m pip --python /opt/auralsam2/bin/python install --require-hashes --no-deps --no-build-isolation \
+        -r requirements/locked/image.txt \
+    && SAM2_BUILD_CUDA=0 python3 -m pip --python /opt/auralsam2/bin/python install --require-hashes --no-deps \
+        --no-build-isolation -r requirements/sam2.txt \
     && python3 -m venv --without-pip /opt/server \
-    && python3 -m pip --python /opt/server/bin/python install -r requirements/server.txt \
-    && python3 -m pip --python /opt/server/bin/python install --no-deps -r requirements/tritonserver.txt
-COPY pyproject.toml README.md LICENSE ./
+    && python3 -m pip --python /opt/server/bin/python install --require-hashes --no-deps -r requirements/locked/server.txt \
+    && python3 -m pip --python /opt/server/bin/python install --require-hashes --no-deps -r requirements/tritonserver.txt
 COPY auralsam2 auralsam2
 COPY auralsam2_client auralsam2_client
 COPY export export
 COPY kernels kernels
 COPY model_repository model_repository
 COPY service service
-RUN --mount=type=cache,target=/var/cache/pip \
-    --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    python3 -m pip --python /opt/auralsam2/bin/python install --no-build-isolation ".[export]"
+COPY LICENSE ./
+# The rooms are used from here, as from a checkout; compiled once, since the runtime's root is read-only.
+RUN /opt/auralsam2/bin/python requirements/checkout.py \
+    && /opt/auralsam2/bin/python -m compileall -q .
 
 
 FROM python:${PYTHON_VERSION}${PYTHON_DIGEST:+@${PYTHON_DIGEST}} AS cpu
@@ -108,26 +112,29 @@ RUN found=$(find / -xdev -name 'libnvinfer.so.*.*.*' -printf '%f\n' | sort -u | 
     && if [[ "$found" != "libnvinfer.so.${TENSORRT_VERSION} " ]]; then \
         echo "TENSORRT_VERSION=${TENSORRT_VERSION}, but this image holds: ${found:-none}" >&2; exit 1; fi
 
-WORKDIR /source
+# Inside the environment, so that the runtime copies both at once.
+WORKDIR /opt/auralsam2/checkout
 COPY requirements requirements
 RUN --mount=type=cache,target=/var/cache/pip \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/auralsam2 \
-    && python3 -m pip --python /opt/auralsam2/bin/python install setuptools==84.2.1 wheel==0.48.0 \
+    && python3 -m pip --python /opt/auralsam2/bin/python install --require-hashes -r requirements/locked/build.txt \
     && python3 -m pip --python /opt/auralsam2/bin/python install -r requirements/torch.txt \
-    && SAM2_BUILD_CUDA=0 python3 -m pip --python /opt/auralsam2/bin/python install --no-build-isolation --no-deps \
-        -r requirements/sam2.txt \
+    && python3 -m pip --python /opt/auralsam2/bin/python install --require-hashes --no-deps --no-build-isolation \
+        -r requirements/locked/image.txt \
+    && SAM2_BUILD_CUDA=0 python3 -m pip --python /opt/auralsam2/bin/python install --require-hashes --no-deps \
+        --no-build-isolation -r requirements/sam2.txt \
     && python3 -m pip --python /opt/auralsam2/bin/python install "tensorrt-cu13==${TENSORRT_VERSION}.*"
-COPY pyproject.toml README.md LICENSE ./
 COPY auralsam2 auralsam2
 COPY auralsam2_client auralsam2_client
 COPY export export
 COPY kernels kernels
 COPY model_repository model_repository
 COPY service service
-RUN --mount=type=cache,target=/var/cache/pip \
-    --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    python3 -m pip --python /opt/auralsam2/bin/python install --no-build-isolation ".[export]"
+COPY LICENSE ./
+# The rooms are used from here, as from a checkout; compiled once, since the runtime's root is read-only.
+RUN /opt/auralsam2/bin/python requirements/checkout.py \
+    && /opt/auralsam2/bin/python -m compileall -q .
 
 
 FROM nvcr.io/nvidia/tritonserver:${TRITON_VERSION}-py3${TRITON_DIGEST:+@${TRITON_DIGEST}} AS gpu

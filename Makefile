@@ -6,36 +6,55 @@ BIN := $(VENV)/bin
 BUILD := build/compact-256-t5
 SESSION_BUILD := build/hiera_tiny-512-t5
 
-.PHONY: help setup demo test check format train evaluate bench bench-serving bench-sessions loadtest soak results monitoring dashboard bench-kernels kernels-report clean
+.PHONY: help setup lock demo test check format docs train evaluate bench bench-serving bench-sessions loadtest soak results monitoring dashboard bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(VENV)/.ready $(SERVER_VENV)/.ready ## the two environments: ours, and the server's
 
-# torch first and pinned, so that no other requirement picks a CUDA build. sam2's source package wants torchvision and
-# builds against a torch of its own choice; of it we use the model definitions only, so: no dependencies, no isolation.
-$(VENV)/.ready: pyproject.toml requirements/torch.txt requirements/sam2.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check "setuptools>=68" wheel
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/torch.txt
-	SAM2_BUILD_CUDA=0 $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
-		-r requirements/sam2.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[export,quantize,kernels,train,tensorrt-rtx,load,dev]'
+# What is installed is locked with hashes; torch alone is not (requirements/README.md says why). It comes first, so that no
+# other requirement picks a CUDA build; the locked versions then win over what came with it. sam2's source package wants
+# torchvision; of it we use the model definitions only, so: no dependencies.
+PIP := pip install --quiet --disable-pip-version-check
+LOCKED := --require-hashes --no-deps --no-build-isolation
+GROUPS := build client service export quantize kernels train tensorrt-rtx load dev docs
+
+$(VENV)/.ready: requirements/torch.txt requirements/sam2.txt requirements/locked/build.txt requirements/locked/checkout.txt requirements/checkout.py
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/$(PIP) $(LOCKED) -r requirements/locked/build.txt
+	$(BIN)/$(PIP) -r requirements/torch.txt
+	$(BIN)/$(PIP) $(LOCKED) -r requirements/locked/checkout.txt
+	SAM2_BUILD_CUDA=0 $(BIN)/$(PIP) $(LOCKED) -r requirements/sam2.txt
+	$(BIN)/python requirements/checkout.py
 	touch $@
 
 # The server's Python models answer empty tensors with numpy 2, so they have an environment of their own.
-$(SERVER_VENV)/.ready: requirements/server.txt requirements/tritonserver.txt
-	$(PYTHON) -m venv $(SERVER_VENV)
-	$(SERVER_VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/server.txt
-	$(SERVER_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements/tritonserver.txt
+$(SERVER_VENV)/.ready: requirements/locked/server.txt requirements/tritonserver.txt
+	$(PYTHON) -m venv --clear $(SERVER_VENV)
+	$(SERVER_VENV)/bin/$(PIP) $(LOCKED) -r requirements/locked/server.txt
+	$(SERVER_VENV)/bin/$(PIP) $(LOCKED) -r requirements/tritonserver.txt
 	touch $@
+
+# Versions stay as they are unless a requirement or UPGRADE=1 asks for others. An image holds what the checkout holds.
+UV := out/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+lock: ## write requirements/locked anew from requirements/*.txt; UPGRADE=1 takes the newest versions
+	$(PYTHON) -m venv out/lock
+	out/lock/bin/$(PIP) uv==0.13.9
+	$(UV) $(GROUPS:%=requirements/%.txt) -o requirements/locked/checkout.txt
+	$(UV) requirements/build.txt -c requirements/locked/checkout.txt -o requirements/locked/build.txt
+	$(UV) $(patsubst %,requirements/%.txt,client service export) -c requirements/locked/checkout.txt -o requirements/locked/image.txt
+	$(UV) requirements/server.txt -o requirements/locked/server.txt
 
 demo: setup ## export compact, serve it, segment a clip, write overlay, masks and JSON to out/
 	$(BIN)/auralsam2 demo --out out
 
-test: setup ## every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
+test: setup ## every test; COVERAGE=1 says which lines none has reached
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(COVERAGE),--cov --cov-report=term:skip-covered -W ignore::coverage.exceptions.CoverageWarning -W ignore::pytest_cov.PytestCovWarning) -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
+
+docs: setup ## the pages and the reference of all modules, into site/; strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 check: setup ## format, lint, strict types
 	$(BIN)/ruff format --check .
@@ -94,4 +113,4 @@ $(SESSION_BUILD)/manifest.json: | setup
 	$(BIN)/auralsam2 export --preset hiera_tiny --image-size 512 --out $(SESSION_BUILD)
 
 clean: ## remove what demo, export and tests wrote; the environments stay
-	rm -rf build out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage site

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-SAMPLE_RATE = 16000
-WINDOW_SAMPLES = 15600
-HOP_SAMPLES = 15360
+from auralsam2_client.contract import HOP_SAMPLES as HOP_SAMPLES
+from auralsam2_client.contract import SAMPLE_RATE as SAMPLE_RATE
+from auralsam2_client.contract import WINDOW_SAMPLES as WINDOW_SAMPLES
+
 NUM_HOPS = 96
 NUM_BANDS = 64
 STFT_WINDOW = 400

@@ -1,8 +1,8 @@
 """Deterministic weights: every tensor is a pure function of its key, its shape and a seed.
 
-They stand in where no trained weights can be had, and the golden figures of the published network were computed on
-them, so a parity check ships outputs only. Every matrix has the scale 1 / sqrt(fan-in), those of the decoder's attention
-between tokens and image too, so no softmax decides by a rounding error. Masks made with them mean nothing.
+They stand in where no trained weights can be had. The golden figures of the published network were computed on them, so
+a parity check ships outputs only. Every matrix has the scale 1 / sqrt(fan-in), also those of the decoder's attention
+between tokens and image, so no softmax decides by a rounding error. Masks made with them mean nothing.
 """
 
 import math
@@ -22,7 +22,7 @@ def _is_embedding(key: str) -> bool:
 
 
 def parity_tensor(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
-    """Draw the float32 tensor of `shape` that belongs at `key`. The arithmetic is float32: any NumPy gives these bits."""
+    """Draw the float32 tensor of `shape` at `key`. The arithmetic is float32, so any NumPy gives these bits."""
     draw = np.random.RandomState((zlib.crc32(key.encode()) ^ seed) & 0x7FFFFFFF)
     noise = draw.standard_normal(shape).astype(np.float32)
     if key.endswith("running_var"):

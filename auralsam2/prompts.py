@@ -4,7 +4,6 @@ Source: SAM2's PromptEncoder and the video predictor that calls it. Changed, wit
 absent, so that every prompt fills the same number of slots; the decoder then masks it out of its attentions.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,10 +13,9 @@ from torch import Tensor
 from auralsam2.errors import NetworkError
 from auralsam2.presets import STRIDE
 from auralsam2.segment_anything import SegmentAnything
+from auralsam2_client import contract
 
-MAX_POINTS = 16
-"""Box corners included."""
-NUM_SLOTS = MAX_POINTS + 1
+NUM_SLOTS = contract.MAX_POINTS + 1
 """SAM2's own padding point follows the points."""
 ABSENT, PADDING, NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = -2, -1, 0, 1, 2, 3
 """Labels of a slot. PADDING is a token of SAM2's own that says "not a point"; ABSENT is a slot that nobody reads."""
@@ -27,19 +25,8 @@ PREVIOUS_LIMIT = 32.0
 MASK_SCALE, MASK_BIAS = 20.0, -10.0
 
 
-@dataclass(frozen=True)
-class FramePrompt:
-    """What a person says about one frame: points, a box, or both; or a mask, which points may then refine."""
-
-    frame: int
-    coords: Tensor
-    """[P, 2] float32, pixels of the S x S frame, x then y; P from 0 to 16. The two corners of a box come first."""
-    labels: Tensor
-    """[P]: 0 negative, 1 positive, 2 and 3 the top left and bottom right corner of a box."""
-    mask: Tensor | None = None
-    """[S/4, S/4], above 0 inside."""
-    previous: Tensor | None = None
-    """[S/4, S/4] logits of an earlier round on this frame, which the points correct."""
+FramePrompt = contract.FramePrompt[Tensor]
+"""What a person says about one frame; beside a mask, points may stand that refine it."""
 
 
 def check_prompts(prompts: list[FramePrompt], num_frames: int, image_size: int) -> None:
@@ -50,10 +37,10 @@ def check_prompts(prompts: list[FramePrompt], num_frames: int, image_size: int) 
         raise NetworkError(f"prompts for the frames {frames}; one or more, each for another of 0 to {num_frames - 1}.")
     for prompt in prompts:
         points, where = len(prompt.labels), f"the prompt of frame {prompt.frame}"
-        if prompt.coords.shape != (points, 2) or points > MAX_POINTS:
+        if prompt.coords.shape != (points, 2) or points > contract.MAX_POINTS:
             raise NetworkError(
                 f"{where}: coords {list(prompt.coords.shape)} for {points} labels; [P, 2] for [P], P up to"
-                f" {MAX_POINTS}."
+                f" {contract.MAX_POINTS}."
             )
         for name, given in (("mask", prompt.mask), ("previous", prompt.previous)):
             if given is not None and given.shape != (side, side):

@@ -20,8 +20,6 @@ from auralsam2.model import AuralSAM2, ClipOutput
 from auralsam2.segment_anything import SegmentAnything
 from auralsam2.tracker import ImageFeatures, track
 
-STAGES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
-
 
 def read_memory(sam: SegmentAnything, image: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
     """As `auralsam2.memory.attend`, by the sam2 package's memory attention: image tokens [N, C] that have read."""
@@ -46,7 +44,7 @@ class Published:
             raise NetworkError("this network runs the fused operators; the published form needs it before fuse().")
 
     def stages(self, frames: Tensor, audio: Tensor, conditioning_frame: int = 0) -> Iterator[ClipOutput | None]:
-        """One clip, a step of the iterator for each of STAGES; the last gives the answer. So each can be timed.
+        """One clip, a step of the iterator for each of STAGE_NAMES; the last gives the answer. So each can be timed.
 
         Args:
             frames: [T, S, S, 3] uint8 RGB; audio: [T, 15600, 2] float32 in [-1, 1].

@@ -7,6 +7,8 @@ media waits for no network library, and one which only sends arrays for no video
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from auralsam2_client.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from auralsam2_client.calls.client import AsyncClient as AsyncClient
     from auralsam2_client.calls.client import Client as Client

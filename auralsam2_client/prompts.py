@@ -1,9 +1,6 @@
 """Points, boxes and masks in pixels of the input: checked, scaled to the model's square, and put on the wire.
 
-POINT_COORDS [16, 2] float32, POINT_LABELS [16] int32   1 on the object, 0 beside it, -1 padding; a box's corners come
-                                                        first, labelled 2 and 3
-MASK_INPUT [S/4, S/4] float32                           1 inside, -1 outside, between them on the rim
-PROMPT_FRAME [1] int32, USE_AUDIO [1] bool, COMBINATION [1] int32
+A mask on the wire is 1 inside, -1 outside, between them on the rim; the contract has the rest.
 """
 
 import math
@@ -15,12 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from auralsam2_client.contract import (
+    BESIDE,
+    BOTTOM_RIGHT,
+    COMBINATIONS,
+    DEFAULT_FRAME,
+    MASK_STRIDE,
+    MAX_POINTS,
+    ON,
+    TOP_LEFT,
+    FramePrompt,
+)
 from auralsam2_client.errors import BadInput
 
-MAX_ENTRIES = 16
-COMBINATIONS = ("mean", "best_iou", "union")
-LABELS: dict[Any, int] = {"+": 1, "-": 0, 1: 1, 0: 0}
-MASK_STRIDE = 4
+LABELS: dict[Any, int] = {"+": ON, "-": BESIDE, 1: ON, 0: BESIDE}
 
 Point = tuple[float, float, str | int]
 Box = tuple[float, float, float, float]
@@ -49,26 +54,24 @@ class Prompts:
         return len(self.points) + (0 if self.box is None else 2)
 
 
-def prompt_tensors(prompts: Prompts, num_frames: int, height: int, width: int, image_size: int) -> Tensors:
-    """The tensors of `prompts` on a clip of `num_frames` frames of height x width, for a model of `image_size` px.
+def frame_prompt(
+    prompts: Prompts, num_frames: int, height: int, width: int, image_size: int
+) -> FramePrompt[NDArray[Any]]:
+    """Check `prompts` on a clip of `num_frames` frames of height x width, scale them for a model of `image_size` px.
 
     Raises: BadInput naming the value, the limit and the way out.
     """
     check_prompts(prompts, num_frames, height, width)
-    tensors: Tensors = {}
-    if prompts.num_entries:
-        coords, labels = np.zeros((MAX_ENTRIES, 2), np.float32), np.full(MAX_ENTRIES, -1, np.int32)
-        places = [] if prompts.box is None else [(*prompts.box[:2], 2), (*prompts.box[2:], 3)]
-        places += [(x, y, LABELS[label]) for x, y, label in prompts.points]
-        for index, (x, y, label) in enumerate(places):
-            coords[index] = x * image_size / width, y * image_size / height
-            labels[index] = label
-        tensors |= {"POINT_COORDS": coords, "POINT_LABELS": labels}
-    if prompts.mask is not None:
-        tensors["MASK_INPUT"] = _small(np.asarray(prompts.mask), image_size // MASK_STRIDE)
-    if prompts.frame is not None:
-        tensors["PROMPT_FRAME"] = np.array([prompts.frame], np.int32)
-    return tensors
+    corners = [] if prompts.box is None else [(*prompts.box[:2], TOP_LEFT), (*prompts.box[2:], BOTTOM_RIGHT)]
+    entries = [*corners, *((x, y, LABELS[label]) for x, y, label in prompts.points)]
+    coords = np.array([(x * image_size / width, y * image_size / height) for x, y, _ in entries], np.float32)
+    mask = None if prompts.mask is None else _small(np.asarray(prompts.mask), image_size // MASK_STRIDE)
+    return FramePrompt(
+        DEFAULT_FRAME if prompts.frame is None else int(prompts.frame),
+        coords.reshape(-1, 2),
+        np.array([label for *_, label in entries], np.int32),
+        mask,
+    )
 
 
 def setting_tensors(use_audio: bool, combination: str) -> Tensors:
@@ -90,11 +93,11 @@ def check_prompts(prompts: Prompts, num_frames: int, height: int, width: int) ->
             f"frame = {prompts.frame!r}; the clip has frames 0 to {num_frames - 1}. Leave it out for the conditioning"
             " frame."
         )
-    if prompts.num_entries > MAX_ENTRIES:
+    if prompts.num_entries > MAX_POINTS:
         with_box = "" if prompts.box is None else " and a box"
         raise BadInput(
-            f"{len(prompts.points)} points{with_box} take {prompts.num_entries} entries; a frame has {MAX_ENTRIES}, two"
-            f" of which a box takes. Leave {prompts.num_entries - MAX_ENTRIES} points out."
+            f"{len(prompts.points)} points{with_box} take {prompts.num_entries} entries; a frame has {MAX_POINTS}, two"
+            f" of which a box takes. Leave {prompts.num_entries - MAX_POINTS} points out."
         )
     for number, point in enumerate(prompts.points):
         _check_point(number, point, height, width)

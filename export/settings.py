@@ -10,10 +10,10 @@ from auralsam2.parity_weights import parity_state
 from auralsam2.presets import check_image_size, preset
 from auralsam2.readout import READ_OUTS, ReadOut
 from auralsam2.shipped import fingerprint, shipped_weights
+from auralsam2_client.contract import MAX_FRAMES
 from export.errors import ExportError
 from model_repository.stage_runtime.engine import AUTO, ENGINES, INT8, OPENVINO_PRECISION
 
-MAX_FRAMES = 16
 TARGETS = ("cpu", "onnx-gpu", "tensorrt", "tensorrt-rtx")
 # What builds the engines of a target, by the name of its package.
 ENGINE_FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}

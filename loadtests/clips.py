@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from auralsam2_client.calls.wire import ClipShape, prepared
+from auralsam2_client.calls.wire import ClipShape, fit_clip
+from auralsam2_client.contract import SAMPLE_RATE, WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.reader import read_media
-from auralsam2_client.media.sound import SAMPLE_RATE, WINDOW_SAMPLES, windows
+from auralsam2_client.media.sound import windows
 
 NUM_PROCEDURAL = 8
 MAX_CLIPS = 64
@@ -66,7 +67,7 @@ def from_file(path: Path, shape: ClipShape, limit: int = MAX_CLIPS) -> list[Clip
     for start in range(0, len(media.frames), T)[:limit]:
         frames = media.frames[start : start + T]
         heard = windows(media.sound, len(frames), media.fps, float(media.times_s[start]))
-        clips.append(Clip(f"{path.name}-{start}", *prepared(frames, heard.samples, shape)))
+        clips.append(Clip(f"{path.name}-{start}", *fit_clip(frames, heard.samples, shape)))
     return clips
 
 
@@ -82,5 +83,5 @@ def from_avsbench(root: Path, shape: ClipShape, limit: int = MAX_CLIPS) -> list[
     for folder in folders[:limit]:
         media = read_media(folder / "frames", sound_path=folder / "audio.wav", max_frames=shape.num_frames)
         heard = windows(media.sound, len(media.frames))
-        clips.append(Clip(f"{folder.parent.name}/{folder.name}", *prepared(media.frames, heard.samples, shape)))
+        clips.append(Clip(f"{folder.parent.name}/{folder.name}", *fit_clip(media.frames, heard.samples, shape)))
     return clips

@@ -8,18 +8,19 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from auralsam2_client.calls.wire import CHANNEL_OPTIONS, WINDOW, ClipShape
+from auralsam2_client.calls.wire import CHANNEL_OPTIONS, ClipShape
+from auralsam2_client.contract import CLIP, ENSEMBLE, USUAL_RESULTS, Sizes, tensors
 
 
 class InstantService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # has no types
     """Metadata and inference of an ensemble of the usual shape."""
 
     def __init__(self, shape: ClipShape) -> None:
-        T, S = shape.num_frames, shape.image_size
-        self._metadata = service_pb2.ModelMetadataResponse(name="auralsam2")
-        for name, dtype, dims in (("FRAMES", "UINT8", (T, S, S, 3)), ("AUDIO", "FP32", (T, WINDOW, 2))):
-            self._metadata.inputs.add(name=name, datatype=dtype, shape=dims)
-        self._outputs = {"MASK_LOGITS": (T, S // 4, S // 4), "IOU": (T, 3), "OBJECT_SCORE": (T,)}
+        sizes = Sizes(shape.num_frames, shape.image_size, channels=0)
+        self._metadata = service_pb2.ModelMetadataResponse(name=ENSEMBLE)
+        for spec in tensors(CLIP, sizes):
+            self._metadata.inputs.add(name=spec.name, datatype=spec.dtype, shape=spec.shape)
+        self._outputs = {spec.name: spec.shape for spec in tensors(USUAL_RESULTS, sizes)}
 
     def ModelMetadata(self, request: object, context: object) -> object:  # noqa: N802  (the protocol's name)
         return self._metadata

@@ -7,9 +7,10 @@ import numpy as np
 import tritonclient.grpc as blocking
 from numpy.typing import NDArray
 
-from auralsam2_client.calls.wire import USUAL_OUTPUTS, Call, clip_tensors, written
+from auralsam2_client.calls.wire import Call, clip_tensors, encode_request
+from auralsam2_client.contract import COMBINATIONS, ENSEMBLE, USUAL_RESULTS, prompt_tensors
 from auralsam2_client.errors import BadInput
-from auralsam2_client.prompts import Point, Prompts, prompt_tensors, setting_tensors
+from auralsam2_client.prompts import Point, Prompts, frame_prompt, setting_tensors
 from loadtests.clips import Clip
 
 Prepared = tuple[list[Any], list[Any]]
@@ -27,7 +28,7 @@ class Mode:
     """
 
     prompts: str
-    model: str = "auralsam2"
+    model: str = ENSEMBLE
 
     @property
     def kinds(self) -> set[str]:
@@ -47,13 +48,13 @@ class Mode:
             (x0, y0, x1, y1) if "box" in kinds else None,
             mask if "mask" in kinds else None,
         )
-        marked = prompt_tensors(prompts, 1, image_size, image_size, image_size)
-        return marked | setting_tensors("audio" in kinds, "mean")
+        marked = prompt_tensors(frame_prompt(prompts, 1, image_size, image_size, image_size))
+        return marked | setting_tensors("audio" in kinds, COMBINATIONS[0])
 
     def prepare(self, clip: Clip) -> Prepared:
         """The inputs and the outputs asked for of a clip; they are sent again and again."""
         marks = self.tensors(clip.frames.shape[1])
-        return written(blocking, Call(clip_tensors(clip.frames, clip.audio, marks), USUAL_OUTPUTS))
+        return encode_request(blocking, Call(clip_tensors(clip.frames, clip.audio, marks), USUAL_RESULTS))
 
 
 MODES = {prompts: Mode(prompts) for prompts in ("audio", "points", "box", "mask", "points+box", "audio+points+box")}

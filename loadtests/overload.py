@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.contract import CLIPS_METRIC
 from auralsam2_client.errors import AuralServeError
 from loadtests.driving import Load, drive
 from loadtests.report import Summary, machine, machine_sentence, summarise
@@ -74,7 +75,7 @@ def measure(url: str, metrics_url: str, num_frames: int, out: Path, *, seconds: 
 def _counted(metrics_url: str) -> int:
     """Clips of callers that the last stage has answered, once that number stands still."""
     found = -1
-    while found != (found := int(total(read_page(metrics_url), "auralsam2_clips_total"))):
+    while found != (found := int(total(read_page(metrics_url), CLIPS_METRIC))):
         time.sleep(0.3)
     return found
 

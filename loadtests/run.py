@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.errors import AuralServeError
 from loadtests.driving import Load, drive
 from loadtests.modes import MODES
@@ -20,7 +21,6 @@ from loadtests.resources import growth, watched
 from loadtests.scenarios import SCENARIOS
 from loadtests.sender import Outcome
 from service.builds.manifest import read_manifest
-from service.commands.demo import STAGES
 from service.monitoring.metrics import fetch, stage_times
 from service.server.serving import serve_build
 
@@ -58,7 +58,7 @@ def run(build: Path, load: Load, out: Path, note: str = "") -> dict[str, Any]:
         "machine": machine(),
         "summary": summary.record(),
         "requests": account(outcomes),
-        "stages_ms": {name: asdict(times[name]) for name in (*STAGES, config.model) if name in times},
+        "stages_ms": {name: asdict(times[name]) for name in (*STAGE_NAMES, config.model) if name in times},
         "growth": growth(readings, SOAK_WARM_UP_SHARE * load.duration_s),
         "resources": [asdict(reading) for reading in _thinned(readings)],
         "note": note,

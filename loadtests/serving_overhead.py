@@ -17,16 +17,15 @@ from typing import Any
 import numpy as np
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import STAGE_NAMES, USUAL_RESULTS
 from auralsam2_client.errors import AuralServeError
 from export.graphs.chain import run_chain
 from model_repository.stage_runtime.engine import Array, Engine, load_engine
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
-from service.commands.demo import STAGES
 from service.server.serving import serve_build
 
 TARGET_RATIO = 1.10
-ALL_OUTPUTS = ("MASK_LOGITS", "IOU", "OBJECT_SCORE")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class EngineChain:
                     cache_dir=build / "cache",
                 )
             )
-            for name in STAGES
+            for name in STAGE_NAMES
         }
 
     def run(self, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any]) -> tuple[dict[str, Any], float]:
@@ -91,7 +90,7 @@ def measure(build: Path, rounds: int) -> tuple[Sample, Sample]:
         golden: Golden | None = launcher.golden
         assert golden is not None
         with Client(launcher.config.grpc_url) as client:
-            through_server = _timed(lambda: client.infer(golden.frames, golden.audio, outputs=ALL_OUTPUTS))
+            through_server = _timed(lambda: client.infer(golden.frames, golden.audio, outputs=USUAL_RESULTS))
             for warm in (through_server, lambda: chain.run(golden.frames, golden.audio)):
                 warm()
             for _ in range(rounds):

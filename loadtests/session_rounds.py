@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import SESSION
 from auralsam2_client.errors import AuralServeError
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
@@ -83,7 +84,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 def _sessions_process(launcher: Launcher) -> psutil.Process:
     processes = [psutil.Process(pid) for pid in launcher.stage_pids]
-    return next(each for each in processes if "/auralsam2_session/" in " ".join(each.cmdline()))
+    return next(each for each in processes if f"/{SESSION}/" in " ".join(each.cmdline()))
 
 
 def main() -> int:

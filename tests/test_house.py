@@ -77,8 +77,6 @@ KNOWN_LONG = {
     "export/precision/half_precision.py",
     # Ends when a build's graphs, its models and its manifest are modules of their own.
     "export/builds/repository.py",
-    # Ends when prompts and sessions have folders of their own in stage_runtime.
-    "model_repository/stage_runtime/prompted.py",
     # End when each is divided, or says why it is not.
     "kernels/fusion/plan.py",
     "kernels/fusion/triton_kernels.py",

@@ -1,7 +1,7 @@
-"""Every code block of the README is run, or held against what the project really has."""
+"""Every code block of the README is run, or held against what the project has; its one figure is the measured one."""
 
+import json
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -9,18 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from typer.main import get_command
 
-from service.commands.cli import app
-
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def blocks(repository_root: Path) -> list[tuple[str, str]]:
-    return BLOCK.findall((repository_root / "README.md").read_text())
-
+from loadtests.collect import RESULTS
+from tests.pages import blocks, check_shell, table_rows
 
 # What each example prints, line by line.
 PRINTED = (
@@ -29,11 +20,16 @@ PRINTED = (
 )
 
 
+@pytest.fixture(scope="module")
+def readme(repository_root: Path) -> str:
+    return (repository_root / "README.md").read_text()
+
+
 @pytest.mark.parametrize("index", range(len(PRINTED)))
 def test_the_python_examples_run_as_they_stand(
-    served_compact: Any, demo_clip: Path, blocks: list[tuple[str, str]], tmp_path: Path, index: int
+    served_compact: Any, demo_clip: Path, readme: str, tmp_path: Path, index: int
 ) -> None:
-    examples = [code for language, code in blocks if language == "python"]
+    examples = [code for language, code in blocks(readme) if language == "python"]
     assert len(examples) == len(PRINTED)
     # Only the port differs: the test's server listens where there was room.
     code = examples[index].replace("127.0.0.1:8001", served_compact.config.grpc_url)
@@ -44,31 +40,8 @@ def test_the_python_examples_run_as_they_stand(
     assert len(re.findall(f"^{line}", done.stdout, re.MULTILINE)) == count, done.stdout
 
 
-def test_every_shell_command_exists(blocks: list[tuple[str, str]], repository_root: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (repository_root / "Makefile").read_text(), re.MULTILINE))
-    commands = get_command(app)
-    seen = 0
-    for language, code in blocks:
-        if language != "bash":
-            continue
-        for line in code.splitlines():
-            words = shlex.split(line, comments=True)
-            seen += 1
-            if words[0] == "make":
-                assert words[1] in targets, line
-            elif words[0] == "auralsam2":
-                # The CLI knows the verb and each of its options.
-                command = commands.commands[words[1]]  # type: ignore[attr-defined]
-                options = {
-                    name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)
-                }
-                assert {word for word in words if word.startswith("-")} <= options, line
-            elif words[:3] == ["docker", "compose", "--profile"]:
-                compose = yaml.safe_load((repository_root / "compose.yaml").read_text())
-                assert any(words[3] in service.get("profiles", []) for service in compose["services"].values()), line
-            else:
-                assert words in ([".", ".venv/bin/activate"], ["tensorboard", "--logdir", "runs"]), line
-    assert seen >= 8
+def test_every_shell_command_exists(readme: str, repository_root: Path) -> None:
+    assert sum(check_shell(code, repository_root) for language, code in blocks(readme) if language == "bash") >= 8
 
 
 def test_ci_calls_the_readmes_own_commands(repository_root: Path) -> None:
@@ -77,9 +50,23 @@ def test_ci_calls_the_readmes_own_commands(repository_root: Path) -> None:
     assert "make check" in script
 
 
-def test_every_module_that_the_readme_names_exists(repository_root: Path) -> None:
-    text = (repository_root / "README.md").read_text()
-    names = re.findall(r"`((?:service|model_repository|auralsam2|auralsam2_client|export)/[\w./]*)`", text)
-    assert len(names) >= 10
-    for name in names:
-        assert (repository_root / name).exists(), name
+def test_it_is_a_first_screen_and_a_tour(readme: str) -> None:
+    assert len(readme.splitlines()) <= 200
+
+
+def test_the_figure_of_compact_is_the_measured_one(readme: str) -> None:
+    case = json.loads((RESULTS / "case_compact-256-t5-auto.json").read_text())
+    measured = case["ways"]["our service, gRPC"]
+    (row,) = [cells for heads, cells in table_rows(readme) if "frames per second" in heads]
+    assert row[0] == f"{case['image_size']} px, {case['num_frames']} frames, through gRPC"
+    assert row[1] == f"{measured['frames_per_s']:.1f}"
+    # Its conditions, each as the file has it.
+    machine = case["machine"]
+    openvino = ".".join(machine["versions"]["openvino"].split(".")[:2])
+    for condition in (
+        f"{machine['cores']} cores of an {machine['cpu']} ({machine['instructions'][0].upper()})",
+        f"OpenVINO {openvino} {case['precision']}",
+        f"median of {case['repeats']} clips",
+    ):
+        assert condition in row[2]
+    assert f"{measured['ratio']:.2f} times the published implementation" in readme

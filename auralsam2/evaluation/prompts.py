@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auralsam2.data.samples import Sample
-from auralsam2.data.world import SPLITS, Split
 from auralsam2.data.world.held_out import NUM_CLIPS, SEED, read_split
+from auralsam2.data.world.scenes import SPLITS, Split
 from auralsam2.evaluation.clicks import Click, box_of, corrective_click, points_in
 from auralsam2.evaluation.quality import jaccard
 from auralsam2.image_encoder import normalise
@@ -26,9 +26,9 @@ from auralsam2.loading import load_network
 from auralsam2.log_mel import LogMel
 from auralsam2.model import AuralSAM2
 from auralsam2.prompts import PREVIOUS_LIMIT, FramePrompt
+from auralsam2_client.contract import COMBINATIONS
 
 NUM_POINTS, NUM_ROUNDS = 4, 3
-RULES = ("mean", "best_iou", "union")
 
 
 class Found(NamedTuple):
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
 
 def combine(audio: Found, prompted: Found, rule: str) -> Tensor:
-    """[T, S/4, S/4]: the chosen masks of both, by the served rule; see `stage_runtime/combination.py`."""
+    """[T, S/4, S/4]: the chosen masks of both, by the served rule; see `stage_runtime/prompts/combination.py`."""
     if rule == "best_iou":
         better = audio.iou.amax(1) >= prompted.iou.amax(1)
         return torch.where(better[:, None, None], audio.masks, prompted.masks)
@@ -127,7 +127,7 @@ def score_prompts(
                 continue
             prompted = clip.points_and_box(np.random.default_rng([SEED, number]))
             answers = {"audio": clip.audio.masks, "points+box": prompted.masks}
-            answers |= {f"audio+points+box, {rule}": combine(clip.audio, prompted, rule) for rule in RULES}
+            answers |= {f"audio+points+box, {rule}": combine(clip.audio, prompted, rule) for rule in COMBINATIONS}
             answers |= {f"R{number}": found.masks for number, found in enumerate(clip.rounds(), 1)}
             for name, logits in answers.items():
                 tally.setdefault(name, []).extend(clip.score(logits))

@@ -35,7 +35,7 @@ def source_of(settings: TrainSettings) -> Source:
     if settings.data is not None:
         from auralsam2.training.folder_source import folder_source
 
-        return folder_source(Path(settings.data), settings.subset, settings.size, settings.seed)
+        return folder_source(Path(settings.data), settings.subset, settings.size, settings.seed, settings.resampler)
     return procedural(settings.seed, settings.size, settings.multi_share)
 
 

@@ -35,6 +35,7 @@ _RELEASED: Mapping[str, Any] = {
     "greyscale_share": 0.05,
     "max_rotation_degrees": 25.0,
     "max_shear_degrees": 20.0,
+    "resampler": "resampy",
 }
 _PAPER: Mapping[str, Any] = {
     **_RELEASED,

@@ -6,6 +6,7 @@ The defaults here are those of the recipe `project`; `recipes` names the others.
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from auralsam2.data.resampling import Resampler
 from auralsam2.errors import TrainingError
 from auralsam2.presets import check_image_size, preset
 
@@ -27,6 +28,7 @@ _CHOICES: dict[str, Any] = {
     "audio_contrast_form": ContrastForm,
     "audio_contrast_sampling": ContrastSampling,
     "fuser_start": FuserStart,
+    "resampler": Resampler,
 }
 
 
@@ -104,6 +106,8 @@ class TrainSettings:
     """Folder in AVSBench's layout; None: the procedural world."""
     subset: str = "v1m"
     """v1s | v1m | v2: whose training split, where `data` is given."""
+    resampler: Resampler = "soxr"
+    """Of sound in `data` that is not at 16 kHz."""
 
     def __post_init__(self) -> None:
         sizes = preset(self.preset)

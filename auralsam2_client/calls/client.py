@@ -14,13 +14,11 @@ import tritonclient.grpc.aio as asynchronous
 from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 
-from auralsam2_client.calls.deadline import budget, check_settings, left, pauses
+from auralsam2_client.calls.deadline import budget, check_settings, pauses, time_left
 from auralsam2_client.calls.segmentation import Segmentation, clip_with_prompts, segmentation
 from auralsam2_client.calls.session import AsyncSession, Rounds, Session
 from auralsam2_client.calls.wire import (
     CHANNEL_OPTIONS,
-    SESSION_SUFFIX,
-    USUAL_OUTPUTS,
     WIRE_ERRORS,
     Arrays,
     Call,
@@ -28,11 +26,12 @@ from auralsam2_client.calls.wire import (
     check_clip,
     check_takes_prompts,
     clip_tensors,
+    encode_request,
     read_answer,
     read_clip_shape,
     translate,
-    written,
 )
+from auralsam2_client.contract import COMBINATIONS, ENSEMBLE, SESSION_SUFFIX, USUAL_RESULTS, request_id
 from auralsam2_client.errors import AuralServeError, ServerTimeout, ServerUnavailable
 from auralsam2_client.prompts import Prompts
 
@@ -52,7 +51,7 @@ class Client:
     def __init__(
         self,
         url: str = "127.0.0.1:8001",
-        model: str = "auralsam2",
+        model: str = ENSEMBLE,
         timeout_s: float = 60.0,
         *,
         retries: int = 0,
@@ -101,7 +100,7 @@ class Client:
         frames: NDArray[np.uint8],
         audio: NDArray[np.float32],
         *,
-        outputs: Sequence[str] = USUAL_OUTPUTS,
+        outputs: Sequence[str] = USUAL_RESULTS,
         prompts: Mapping[str, NDArray[Any]] | None = None,
         timeout_s: float | None = None,
     ) -> Arrays:
@@ -135,7 +134,7 @@ class Client:
         *,
         prompts: Prompts | None = None,
         use_audio: bool = True,
-        combination: str = "mean",
+        combination: str = COMBINATIONS[0],
         timeout_s: float | None = None,
     ) -> Segmentation:
         """Segment one clip of frames of any size: what sounds, what is marked, or both.
@@ -150,17 +149,11 @@ class Client:
             timeout_s: seconds from call to answer; None is the client's own.
         Raises: as `infer`.
         """
-        budget_s = budget(self.timeout_s, timeout_s)
-        deadline = time.monotonic() + budget_s
-        shape = self.clip_shape(min(QUESTION_TIMEOUT_S, budget_s))
-        clip = clip_with_prompts(frames, audio, shape, prompts, use_audio, combination)
-        answer = self.infer(
-            clip.frames,
-            clip.audio,
-            outputs=clip.outputs,
-            prompts=clip.prompts,
-            timeout_s=left(deadline, budget_s),
-        )
+
+        def call(shape: ClipShape) -> Call:
+            return clip_with_prompts(frames, audio, shape, prompts, use_audio, combination).call()
+
+        answer = self._call(self.model, call, timeout_s)
         return segmentation(answer, frames.shape)
 
     def session(
@@ -169,7 +162,7 @@ class Client:
         audio: NDArray[np.float32] | None,
         *,
         use_audio: bool = True,
-        combination: str = "mean",
+        combination: str = COMBINATIONS[0],
         timeout_s: float | None = None,
     ) -> Session:
         """Open an interactive session on one clip: its first request encodes the clip, later ones bring prompts only.
@@ -200,7 +193,7 @@ class Client:
         deadline = time.monotonic() + budget_s
         for pause_s in pauses(self.retries):
             try:
-                shape = self.clip_shape(min(QUESTION_TIMEOUT_S, left(deadline, budget_s)))
+                shape = self.clip_shape(min(QUESTION_TIMEOUT_S, time_left(deadline, budget_s)))
                 return self._send(model, make(shape), deadline, budget_s)
             except ServerUnavailable:
                 if pause_s is None or time.monotonic() + pause_s >= deadline:
@@ -209,9 +202,9 @@ class Client:
         raise AssertionError("the last try returns or raises")
 
     def _send(self, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
-        inputs, wanted = written(blocking, call)
+        inputs, wanted = encode_request(blocking, call)
         try:
-            left_s = left(deadline, budget_s)
+            left_s = time_left(deadline, budget_s)
             result = self._wire.infer(
                 model, inputs, outputs=wanted, client_timeout=left_s, **_marks(self.caller, left_s), **call.sequence
             )
@@ -230,7 +223,7 @@ class AsyncClient:
     """The same for asyncio. Construct and use it inside a running loop; arguments and errors as for `Client`."""
 
     def __init__(
-        self, url: str = "127.0.0.1:8001", model: str = "auralsam2", timeout_s: float = 60.0, *, retries: int = 0
+        self, url: str = "127.0.0.1:8001", model: str = ENSEMBLE, timeout_s: float = 60.0, *, retries: int = 0
     ) -> None:
         check_settings(timeout_s, retries)
         self.url, self.model, self.timeout_s, self.retries = url, model, timeout_s, retries
@@ -264,7 +257,7 @@ class AsyncClient:
         frames: NDArray[np.uint8],
         audio: NDArray[np.float32],
         *,
-        outputs: Sequence[str] = USUAL_OUTPUTS,
+        outputs: Sequence[str] = USUAL_RESULTS,
         prompts: Mapping[str, NDArray[Any]] | None = None,
         timeout_s: float | None = None,
     ) -> Arrays:
@@ -285,21 +278,15 @@ class AsyncClient:
         *,
         prompts: Prompts | None = None,
         use_audio: bool = True,
-        combination: str = "mean",
+        combination: str = COMBINATIONS[0],
         timeout_s: float | None = None,
     ) -> Segmentation:
         """As `Client.segment`."""
-        budget_s = budget(self.timeout_s, timeout_s)
-        deadline = time.monotonic() + budget_s
-        shape = await self.clip_shape(min(QUESTION_TIMEOUT_S, budget_s))
-        clip = await asyncio.to_thread(clip_with_prompts, frames, audio, shape, prompts, use_audio, combination)
-        answer = await self.infer(
-            clip.frames,
-            clip.audio,
-            outputs=clip.outputs,
-            prompts=clip.prompts,
-            timeout_s=left(deadline, budget_s),
-        )
+
+        def call(shape: ClipShape) -> Call:
+            return clip_with_prompts(frames, audio, shape, prompts, use_audio, combination).call()
+
+        answer = await self._call(self.model, call, timeout_s)
         return segmentation(answer, frames.shape)
 
     def session(
@@ -308,7 +295,7 @@ class AsyncClient:
         audio: NDArray[np.float32] | None,
         *,
         use_audio: bool = True,
-        combination: str = "mean",
+        combination: str = COMBINATIONS[0],
         timeout_s: float | None = None,
     ) -> AsyncSession:
         """As `Client.session`; use it with `async with`."""
@@ -334,7 +321,7 @@ class AsyncClient:
         deadline = time.monotonic() + budget_s
         for pause_s in pauses(self.retries):
             try:
-                shape = await self.clip_shape(min(QUESTION_TIMEOUT_S, left(deadline, budget_s)))
+                shape = await self.clip_shape(min(QUESTION_TIMEOUT_S, time_left(deadline, budget_s)))
                 # Resizing and checking a clip takes a while; the loop goes on meanwhile.
                 call = await asyncio.to_thread(make, shape)
                 return await self._send(model, call, deadline, budget_s)
@@ -345,9 +332,9 @@ class AsyncClient:
         raise AssertionError("the last try returns or raises")
 
     async def _send(self, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
-        inputs, wanted = written(asynchronous, call)
+        inputs, wanted = encode_request(asynchronous, call)
         try:
-            left_s = left(deadline, budget_s)
+            left_s = time_left(deadline, budget_s)
             result = await self._wire.infer(
                 model, inputs, outputs=wanted, client_timeout=left_s, **_marks("client", left_s), **call.sequence
             )
@@ -382,4 +369,4 @@ def check_health(url: str = "127.0.0.1:8001", service: str = "", *, timeout_s: f
 
 def _marks(caller: str, left_s: float) -> dict[str, object]:
     """What the server's stages know a clip by, and until when they need to work on it."""
-    return {"request_id": f"{caller}-{uuid.uuid4().hex}", "timeout": max(1, int(1e6 * left_s))}
+    return {"request_id": request_id(caller, uuid.uuid4().hex), "timeout": max(1, int(1e6 * left_s))}

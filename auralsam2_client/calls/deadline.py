@@ -22,7 +22,8 @@ def budget(default_s: float, timeout_s: float | None) -> float:
     return budget_s
 
 
-def left(deadline: float, budget_s: float) -> float:
+def time_left(deadline: float, budget_s: float) -> float:
+    """Give the seconds until `deadline`. Raises: ServerTimeout when it has passed."""
     left_s = deadline - time.monotonic()
     if left_s <= 0:
         raise ServerTimeout(f"{budget_s:g} s were over before the clip was sent. Give the call a longer timeout_s.")

@@ -6,18 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auralsam2_client.calls.wire import (
-    MODE_OUTPUT,
-    USUAL_OUTPUTS,
-    WINDOW,
-    Arrays,
-    ClipShape,
-    check_takes_prompts,
-    prepared,
-)
+from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts, clip_tensors, fit_clip
+from auralsam2_client.contract import BY_SOUND, PROMPT_MODE, USUAL_RESULTS, WINDOW_SAMPLES, prompt_tensors
 from auralsam2_client.errors import BadInput
 from auralsam2_client.masks import to_masks
-from auralsam2_client.prompts import Prompts, Tensors, prompt_tensors, setting_tensors
+from auralsam2_client.prompts import Prompts, Tensors, frame_prompt, setting_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +22,7 @@ class Segmentation:
     object_score: NDArray[np.float32]  # [N]
     height: int
     width: int
-    mode: str = "audio"
+    mode: str = BY_SOUND
     """What made it: "audio", "points+box", "audio+mask" and so on."""
 
     def masks(self) -> NDArray[np.bool_]:
@@ -45,6 +38,10 @@ class PromptedClip:
     audio: NDArray[np.float32]
     prompts: Tensors
     outputs: Sequence[str]
+
+    def call(self) -> Call:
+        """The request for it. What it is made of was checked, and is not checked again."""
+        return Call(clip_tensors(self.frames, self.audio, self.prompts), self.outputs)
 
 
 def clip_with_prompts(
@@ -63,21 +60,21 @@ def clip_with_prompts(
         if use_audio:
             raise BadInput("audio is None; give the windows that the frames hear, or use_audio=False with prompts.")
         # The model reads none of it.
-        audio = np.zeros((shape.num_frames, WINDOW, 2), np.float32)
+        audio = np.zeros((shape.num_frames, WINDOW_SAMPLES, 2), np.float32)
     settings = setting_tensors(use_audio, combination)
     if prompts is None and not use_audio:
         raise BadInput("use_audio is False and there are no prompts, so that nothing says what to segment. Give one.")
-    wire_frames, wire_audio = prepared(frames, audio, shape)
+    wire_frames, wire_audio = fit_clip(frames, audio, shape)
     if prompts is None:
-        return PromptedClip(wire_frames, wire_audio, {}, USUAL_OUTPUTS)
+        return PromptedClip(wire_frames, wire_audio, {}, USUAL_RESULTS)
     check_takes_prompts(shape)
     N, height, width = frames.shape[:3]
-    tensors = prompt_tensors(prompts, N, height, width, shape.image_size)
-    return PromptedClip(wire_frames, wire_audio, tensors | settings, (*USUAL_OUTPUTS, MODE_OUTPUT))
+    tensors = prompt_tensors(frame_prompt(prompts, N, height, width, shape.image_size))
+    return PromptedClip(wire_frames, wire_audio, tensors | settings, (*USUAL_RESULTS, PROMPT_MODE))
 
 
 def segmentation(answer: Arrays, input_shape: Sequence[int]) -> Segmentation:
     """`input_shape`: of the frames as they were given, [N, H, W, 3]."""
     N, height, width = input_shape[:3]
-    mode = bytes(answer[MODE_OUTPUT][0]).decode() if MODE_OUTPUT in answer else "audio"
+    mode = bytes(answer[PROMPT_MODE][0]).decode() if PROMPT_MODE in answer else BY_SOUND
     return Segmentation(answer["MASK_LOGITS"][:N], answer["IOU"][:N], answer["OBJECT_SCORE"][:N], height, width, mode)

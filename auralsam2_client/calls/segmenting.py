@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import COMBINATIONS
 from auralsam2_client.errors import BadInput
 from auralsam2_client.masks import FrameResult
 from auralsam2_client.media.reader import Media
-from auralsam2_client.media.sound import windows
+from auralsam2_client.media.sound import cut_windows
 from auralsam2_client.prompts import Prompts, check_prompts
 
 Progress = Callable[[int, int], None]
@@ -35,7 +36,7 @@ def segment_media(
     *,
     prompts: Prompts | None = None,
     use_audio: bool = True,
-    combination: str = "mean",
+    combination: str = COMBINATIONS[0],
     timeout_s: float | None = None,
     progress: Progress | None = None,
 ) -> SegmentedMedia:
@@ -50,7 +51,7 @@ def segment_media(
         use_audio, combination: as `Client.segment`; False needs a video of one clip.
         timeout_s: seconds for each clip; None is the client's own.
         progress: called with (frames done, frames in all) after each clip.
-    Raises: as `Client.segment` and `windows`.
+    Raises: as `Client.segment`, and `windows` but for samples that are not finite: those the call itself refuses.
     """
     clip_length = client.num_frames
     results: list[FrameResult] = []
@@ -59,7 +60,7 @@ def segment_media(
     marked = _marked_clip(prompts, media, clip_length, use_audio)
     for first in range(0, total, clip_length):
         frames = media.frames[first : first + clip_length]
-        heard = windows(media.sound, len(frames), media.fps, float(media.times_s[first]))
+        heard = cut_windows(media.sound, len(frames), media.fps, float(media.times_s[first]))
         num_repeated += heard.num_repeated
         here = prompts if first == marked else None
         if here is not None and here.frame is not None:

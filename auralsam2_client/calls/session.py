@@ -10,19 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.segmentation import Segmentation, clip_with_prompts, segmentation
-from auralsam2_client.calls.wire import (
-    MODE_OUTPUT,
-    USUAL_OUTPUTS,
-    Arrays,
-    Call,
-    ClipShape,
-    check_takes_prompts,
-    clip_tensors,
-)
+from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts, clip_tensors
+from auralsam2_client.contract import PROMPT_MODE, USUAL_RESULTS, prompt_tensors
 from auralsam2_client.errors import AuralServeError, SessionEnded
-from auralsam2_client.prompts import Prompts, Tensors, prompt_tensors, setting_tensors
+from auralsam2_client.prompts import Prompts, Tensors, frame_prompt, setting_tensors
 
-OUTPUTS = (*USUAL_OUTPUTS, MODE_OUTPUT)
+OUTPUTS = (*USUAL_RESULTS, PROMPT_MODE)
 # An end that does not arrive is made up for by the server's time-out.
 END_TIMEOUT_S = 5.0
 
@@ -66,7 +59,7 @@ class Rounds:
             return Call(tensors, OUTPUTS, {"sequence_id": self._key, "sequence_start": True})
         if prompts is not None:
             N, height, width = self.input_shape[:3]
-            tensors |= prompt_tensors(prompts, N, height, width, shape.image_size)
+            tensors |= prompt_tensors(frame_prompt(prompts, N, height, width, shape.image_size))
         return Call(tensors | settings, OUTPUTS, {"sequence_id": self._key})
 
     def answered(self) -> None:
@@ -76,7 +69,7 @@ class Rounds:
 
     def end(self) -> Call:
         self._closed = True
-        return Call({}, (MODE_OUTPUT,), {"sequence_id": self._key, "sequence_end": True})
+        return Call({}, (PROMPT_MODE,), {"sequence_id": self._key, "sequence_end": True})
 
 
 class Session:

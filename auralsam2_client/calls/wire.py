@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
+from auralsam2_client.calls.server_words import reason_of
+from auralsam2_client.contract import BUSY, DTYPES, ENSEMBLE, MODELS, WINDOW_SAMPLES, Reason, read_error
 from auralsam2_client.errors import (
     AuralServeError,
     BadInput,
@@ -21,12 +23,7 @@ from auralsam2_client.errors import (
 )
 from auralsam2_client.media.frames import resize_frames
 
-WINDOW = 15600  # samples that one frame hears: 0.975 s at 16 kHz
-OUTPUTS = ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
-USUAL_OUTPUTS = ("MASK_LOGITS", "IOU", "OBJECT_SCORE")
-# What made the answer, a text; from a model that takes prompts.
-MODE_OUTPUT = "PROMPT_MODE"
-SESSION_SUFFIX = "_session"
+KNOWN_OUTPUTS = MODELS[ENSEMBLE].outputs
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -62,10 +59,10 @@ class Call:
 def read_clip_shape(model: str, metadata: Any) -> ClipShape:
     shapes = {item.name: list(item.shape) for item in metadata.inputs}
     frames = shapes.get("FRAMES", [])
-    if len(frames) != 4 or frames[1] != frames[2] or shapes.get("AUDIO", [])[1:] != [WINDOW, 2]:
+    if len(frames) != 4 or frames[1] != frames[2] or shapes.get("AUDIO", [])[1:] != [WINDOW_SAMPLES, 2]:
         raise ConfigError(
-            f"Model {model!r} takes {shapes}; FRAMES [T, S, S, 3] and AUDIO [T, {WINDOW}, 2] are needed. "
-            "Name the ensemble, 'auralsam2'."
+            f"Model {model!r} takes {shapes}; FRAMES [T, S, S, 3] and AUDIO [T, {WINDOW_SAMPLES}, 2] are needed. "
+            f"Name the ensemble, {ENSEMBLE!r}."
         )
     return ClipShape(frames[0], frames[1], "POINT_COORDS" in shapes)
 
@@ -85,9 +82,9 @@ def check_clip(frames: NDArray[np.uint8], audio: NDArray[np.float32], shape: Cli
 
 
 def _check_audio(audio: NDArray[np.float32], num_windows: tuple[int, ...]) -> None:
-    expected = (num_windows[0], WINDOW, 2)
+    expected = (num_windows[0], WINDOW_SAMPLES, 2)
     if isinstance(audio, np.ndarray) and audio.ndim == 3 and audio.shape[0] in num_windows:
-        expected = (audio.shape[0], WINDOW, 2)
+        expected = (audio.shape[0], WINDOW_SAMPLES, 2)
     _check_array("audio", audio, np.float32, expected)
     finite = np.isfinite(audio)
     if not finite.all():
@@ -109,9 +106,17 @@ def _check_array(name: str, value: Any, dtype: type[np.generic], expected: tuple
         )
 
 
-def prepared(
+def fit_clip(
     frames: NDArray[np.uint8], audio: NDArray[np.float32], shape: ClipShape
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Bring a clip of any size to what the model takes: checked once, resized, filled up with its last frame.
+
+    Args:
+        frames: [N, H, W, 3] uint8 RGB, 1 <= N <= T.
+        audio: [T, 15600, 2] or [N, 15600, 2] float32.
+    Returns: frames [T, S, S, 3] uint8 and audio [T, 15600, 2] float32.
+    Raises: BadInput.
+    """
     T = shape.num_frames
     if not isinstance(frames, np.ndarray) or frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         found = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
@@ -136,15 +141,15 @@ def clip_tensors(
     return {"FRAMES": frames, "AUDIO": audio, **(prompts or {})}
 
 
-_TYPES = {"uint8": "UINT8", "float32": "FP32", "int32": "INT32", "bool": "BOOL"}
+# A text would need an encoding of its own, and nothing that is sent is one.
+_TYPES = {np.dtype(dtype).name: name for name, dtype in DTYPES.items() if name != "STRING"}
 
 
-def written(module: Any, call: Call) -> tuple[list[Any], list[Any]]:
-    """Inputs and wanted outputs, as `module` (the blocking or the asyncio library) puts them."""
-    known = (*OUTPUTS, MODE_OUTPUT)
-    unknown = [name for name in call.outputs if name not in known]
+def encode_request(module: Any, call: Call) -> tuple[list[Any], list[Any]]:
+    """Put a call as inputs and wanted outputs of `module`, the blocking or the asyncio library. Raises: BadInput."""
+    unknown = [name for name in call.outputs if name not in KNOWN_OUTPUTS]
     if unknown or not call.outputs or isinstance(call.outputs, str):
-        raise BadInput(f"outputs = {call.outputs!r}; must be one or more of {', '.join(known)}.")
+        raise BadInput(f"outputs = {call.outputs!r}; must be one or more of {', '.join(KNOWN_OUTPUTS)}.")
     inputs = []
     for name, value in call.tensors.items():
         kind = _TYPES.get(value.dtype.name)
@@ -168,39 +173,77 @@ def read_answer(result: Any, outputs: Sequence[str]) -> Arrays:
 WIRE_ERRORS = (InferenceServerException, grpc.RpcError, ValueError)
 
 
+# What each reason is to a caller, and each status where no reason is known. Any other status is a fault.
+_OF_REASON: Mapping[Reason, type[AuralServeError]] = {
+    Reason.BAD_REQUEST: BadInput,
+    Reason.SESSION_ENDED: SessionEnded,
+    Reason.QUEUE_FULL: ServerUnavailable,
+    Reason.DEADLINE: ServerUnavailable,
+    Reason.EXPIRED: ServerUnavailable,
+    Reason.SESSION_LIMIT: ServerUnavailable,
+    Reason.UNREADY: ServerUnavailable,
+    Reason.CANCELLED: ServerUnavailable,
+    Reason.FAULT: ServerFault,
+}
+_OF_STATUS: Mapping[str, type[AuralServeError]] = {
+    "INVALID_ARGUMENT": BadInput,
+    "DEADLINE_EXCEEDED": ServerTimeout,
+    "RESOURCE_EXHAUSTED": ServerUnavailable,
+    "UNAVAILABLE": ServerUnavailable,
+    "CANCELLED": ServerUnavailable,
+    "NOT_FOUND": ConfigError,
+    "UNIMPLEMENTED": ConfigError,
+    "PERMISSION_DENIED": ConfigError,
+    "UNAUTHENTICATED": ConfigError,
+}
+_NO_ROOM = {*BUSY, Reason.SESSION_LIMIT}
+
+
 def translate(error: Exception, *, url: str, timeout_s: float) -> AuralServeError:
-    """The one place where the errors of the gRPC libraries become the service's own."""
+    """Make the service's own error of one of the gRPC libraries: the one place where that is done.
+
+    The kind is that of the reason before the words, where a stage gave one; else that of the status.
+    """
+    status, words = _status_and_words(error)
+    reason, words = read_error(words)
+    reason = reason or reason_of(status, words)
+    text = scrub(words)
+    if status == "" and reason is None and isinstance(error, ValueError):
+        return BadInput(f"The request cannot be written: {text}. Check the arrays.")
+    kind = _OF_STATUS.get(status, ServerFault) if reason is None else _OF_REASON[reason]
+    return kind(_sentence(kind, status, reason, text, url, timeout_s), code=reason)
+
+
+def _status_and_words(error: Exception) -> tuple[str, str]:
+    """gRPC's name of the status, "" where the library itself refused, and the words."""
     if isinstance(error, InferenceServerException):
         # "StatusCode.INVALID_ARGUMENT"; the library's own checks carry no status.
-        code, text = str(error.status() or "").rpartition(".")[2], str(error.message() or "")
-    elif isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
-        code, text = error.code().name, str(error.details())
-    else:
-        code, text = "", str(error)
-        if isinstance(error, ValueError) and "closed" not in text.lower():
-            return BadInput(f"The request cannot be written: {scrub(text)}. Check the arrays.")
-    text = scrub(text)
-    if code == "INVALID_ARGUMENT" and _ENDED.search(text):
-        return SessionEnded(f"The server at {url} does not know this session (any more): {text}")
-    if code == "INVALID_ARGUMENT":
-        return BadInput(f"The server refused the clip: {text}")
-    if code == "DEADLINE_EXCEEDED":
-        return ServerTimeout(
-            f"No answer from {url} in {timeout_s:g} s. Repeat the call, or give it a longer timeout_s."
-        )
-    if code == "NOT_FOUND" and "no available versions" not in text:
-        return ConfigError(f"The server at {url} does not serve this: {text}. Check the model's name.")
-    if code == "RESOURCE_EXHAUSTED" or (code == "UNAVAILABLE" and "queue" in text):
-        return ServerUnavailable(f"The server at {url} has no room for this call: {text}. Repeat it after a pause.")
-    if code in ("UNAVAILABLE", "NOT_FOUND", "CANCELLED") or (code == "" and "closed" in text.lower()):
-        return ServerUnavailable(f"No service at {url}: {text}. Start it (auralsam2 serve), or repeat after a pause.")
-    if code in ("UNIMPLEMENTED", "PERMISSION_DENIED", "UNAUTHENTICATED"):
-        return ConfigError(f"The server at {url} does not allow this call: {text}. Check the address.")
-    return ServerFault(f"The server at {url} failed ({code or 'no status'}): {text}. Its log has the cause.")
+        return str(error.status() or "").rpartition(".")[2], str(error.message() or "")
+    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+        return error.code().name, str(error.details())
+    return "", str(error)
 
 
-# The model's own words, and the server's, which forgets a sequence when it starts anew.
-_ENDED = re.compile(r"session has ended|must specify the START flag")
+def _sentence(
+    kind: type[AuralServeError], status: str, reason: Reason | None, text: str, url: str, timeout_s: float
+) -> str:
+    if kind is SessionEnded:
+        return f"The server at {url} does not know this session (any more): {text}"
+    if kind is BadInput:
+        return f"The server refused the clip: {text}"
+    if kind is ServerTimeout:
+        return f"No answer from {url} in {timeout_s:g} s. Repeat the call, or give it a longer timeout_s."
+    if kind is ConfigError and status == "NOT_FOUND":
+        return f"The server at {url} does not serve this: {text}. Check the model's name."
+    if kind is ConfigError:
+        return f"The server at {url} does not allow this call: {text}. Check the address."
+    if kind is ServerUnavailable and (reason in _NO_ROOM or status == "RESOURCE_EXHAUSTED"):
+        return f"The server at {url} has no room for this call: {text}. Repeat it after a pause."
+    if kind is ServerUnavailable:
+        return f"No service at {url}: {text}. Start it (auralsam2 serve), or repeat after a pause."
+    return f"The server at {url} failed ({status or 'no status'}): {text}. Its log has the cause."
+
+
 _STACK = re.compile(r"\n\s*At:.*", re.DOTALL)
 _PATH = re.compile(r"(?<![\w/])(?:/[\w.+@-]+){2,}/?(?:\(\d+\))?")
 _REGION = re.compile(r"\bauralsam2_\d+_[\w-]+")

@@ -16,11 +16,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from auralsam2_client.contract import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
-
-SAMPLE_RATE = 16_000
-WINDOW_SAMPLES = 15_600
-HOP_SAMPLES = 15_360
 
 # Decoded AAC overshoots 1 a little and is clipped; integers stored as float reach thousands and would become noise.
 MAX_PEAK = 16.0
@@ -180,6 +177,18 @@ def windows(sound: NDArray[np.float32] | None, num_frames: int, fps: float = 1.0
     Raises: BadInput when sound is not [S, 2], is shorter than one window, or holds NaN or Inf where the clip hears it;
         when num_frames, fps or start_s is out of range.
     """
+    cut = cut_windows(sound, num_frames, fps, start_s)
+    if sound is not None and not np.isfinite(cut.samples).all():
+        index, channel = (int(i) for i in np.argwhere(~np.isfinite(sound))[0])
+        raise BadInput(
+            f"The sound is {sound[index, channel]} at sample {index} ({index / SAMPLE_RATE:.3f} s), channel {channel}; "
+            "every sample must be a finite number. Replace it, or use --silent."
+        )
+    return cut
+
+
+def cut_windows(sound: NDArray[np.float32] | None, num_frames: int, fps: float, start_s: float) -> Windows:
+    """Cut as `windows` does, of a sound whose samples are known to be finite, as `read_media` gives it."""
     if num_frames < 1 or not (math.isfinite(fps) and fps > 0) or not (math.isfinite(start_s) and start_s >= 0):
         raise BadInput(
             f"num_frames = {num_frames}, fps = {fps}, start_s = {start_s}; must be at least 1, above 0 and at least 0."
@@ -205,10 +214,4 @@ def windows(sound: NDArray[np.float32] | None, num_frames: int, fps: float = 1.0
         missing = centres >= len(sound)
         starts = np.clip(centres - WINDOW_SAMPLES // 2, 0, last_start)
     samples = np.stack([sound[start : start + WINDOW_SAMPLES] for start in starts]).astype(np.float32, copy=False)
-    if not np.isfinite(samples).all():
-        index, channel = (int(i) for i in np.argwhere(~np.isfinite(sound))[0])
-        raise BadInput(
-            f"The sound is {sound[index, channel]} at sample {index} ({index / SAMPLE_RATE:.3f} s), channel {channel}; "
-            "every sample must be a finite number. Replace it, or use --silent."
-        )
     return Windows(samples, int(missing.sum()))

@@ -11,8 +11,9 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from auralsam2_client.contract import WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media.sound import BLOCK_SAMPLES, WINDOW_SAMPLES, StereoStream
+from auralsam2_client.media.sound import BLOCK_SAMPLES, StereoStream
 
 # A track may end this much before its declared duration, which is rounded and often counts the codec's padding.
 TRUNCATION_SLACK_S = 0.5

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import auralsam2_client.contract
 from auralsam2 import AuralSAM2
 from auralsam2.checkpoints import fetch
 from auralsam2.readout import NO_OBJECT_LOGIT
+from auralsam2_client.contract import BUILD_FORMAT, DECODER, ENSEMBLE, FEATURES_ENSEMBLE, SESSION, STAGE_NAMES
 from export.builds.triton_config import TEMPLATES, check_stage, render, render_gpu
 from export.engines.engine_graphs import FUSER, fused_graph_path, graph_path, load_on_cpu, write_engine_graphs
-from export.engines.filling import MANIFEST, MANIFEST_FORMAT, add_engines, engine_entries
+from export.engines.filling import MANIFEST, add_engines, engine_entries
 from export.engines.tensorrt import EngineRecord, check_capabilities
 from export.engines.tensorrt_builder import load_builder
 from export.errors import ExportError, ParityError
@@ -34,7 +36,7 @@ from export.gates.sample_clip import sample_audio, sample_frames
 from export.gates.stage_gate import Passed, pass_gate
 from export.graphs.onnx_graph import OPSET, export_stage
 from export.graphs.prompt_graphs import export_prompt_graphs
-from export.graphs.stages import STAGE_NAMES, Stage, build_stages
+from export.graphs.stages import Stage, build_stages
 from export.precision.precision_report import precision_report
 from export.precision.quantization import (
     QUANTISED,
@@ -55,13 +57,9 @@ from model_repository.stage_runtime.engine import (
     load_engine,
     resolve_precision,
 )
-from model_repository.stage_runtime.prompted import WEIGHTS
+from model_repository.stage_runtime.prompts.decoder import WEIGHTS
 
 RUNTIME = "stage_runtime"
-ENSEMBLE = "auralsam2"
-# On a CPU: interactive sessions, and the stages that they run once.
-SESSION, SESSION_FEATURES = "auralsam2_session", "auralsam2_features"
-DECODER = STAGE_NAMES[-1]
 PROMPTS = "prompts"
 # Hiera on CPU: one frame a call is faster than a batch of five (2.2 against 2.65 s a frame at 1024 px, B+, bfloat16).
 HIERA_FRAMES_PER_CALL = 1
@@ -378,7 +376,7 @@ def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: P
             text = render_gpu(settings, stage, sha256)
         check_stage(text, stage)
         (folder / "config.pbtxt").write_text(text)
-    without_graph = (ENSEMBLE, SESSION_FEATURES, SESSION) if settings.target == "cpu" else (ENSEMBLE,)
+    without_graph = (ENSEMBLE, FEATURES_ENSEMBLE, SESSION) if settings.target == "cpu" else (ENSEMBLE,)
     for name in without_graph:
         (models / name / "1").mkdir(parents=True)
         (models / name / "config.pbtxt").write_text(render(settings, name, precision=precision))
@@ -387,9 +385,15 @@ def _write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: P
 
 
 def _write_code(name: str, folder: Path) -> None:
-    """A Python model's model.py, and the runtime beside it."""
+    """A Python model's model.py, and beside it the runtime and the contract, by the names under which it has them."""
     shutil.copy2(TEMPLATES / name / "1" / "model.py", folder / "1" / "model.py")
     shutil.copytree(TEMPLATES / RUNTIME, folder / "1" / RUNTIME, ignore=shutil.ignore_patterns("__pycache__"))
+    # A package of one module: what else the client has is not there.
+    source = Path(auralsam2_client.contract.__file__)
+    package = folder / "1" / source.parent.name
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copy2(source, package)
 
 
 def _manifest(
@@ -397,7 +401,7 @@ def _manifest(
 ) -> dict[str, Any]:
     files = sorted(path for path in build.rglob("*") if path.is_file())
     return {
-        "format": MANIFEST_FORMAT,
+        "format": BUILD_FORMAT,
         "name": settings.name,
         "preset": settings.preset,
         "image_size": settings.size,

@@ -1,7 +1,8 @@
 """Fill the `config.pbtxt` templates of model_repository/ and hold them against the stages that they describe."""
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,30 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 import model_repository
-from auralsam2.presets import STRIDE, preset
+from auralsam2.presets import preset
+from auralsam2_client import contract
+from auralsam2_client.contract import (
+    ENCODERS,
+    ENSEMBLE,
+    FEATURES_ENSEMBLE,
+    HANDED_ON,
+    MODELS,
+    PROMPT_MODE,
+    STAGE_NAMES,
+    Model,
+    Sizes,
+    TensorSpec,
+)
 from export.errors import ExportError
-from export.graphs.stages import HANDED_ON, Stage, TensorSpec
+from export.graphs.stages import Stage
 from export.settings import ExportSettings
-from model_repository.stage_runtime.prompted import MAX_POINTS
 
 TEMPLATES = Path(model_repository.__file__).parent
 GPU_TEMPLATES = {"onnx-gpu": "onnx_gpu.pbtxt", "tensorrt": "tensorrt.pbtxt"}
 _TEMPLATE_NOTE = "# Template"
-# What SAM2's own prompts need: stage_runtime/prompt_tensors.py says what they hold. On a CPU alone.
-PROMPTS = ("POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "PROMPT_FRAME", "USE_AUDIO", "COMBINATION")
-PROMPT_MODE = "PROMPT_MODE"
+# Ensembles, and the stages that each runs one after the other.
+CHAINS = {ENSEMBLE: STAGE_NAMES, FEATURES_ENSEMBLE: ENCODERS}
+TOKENS = "AUDIO_TOKENS"
 # The server that has this field is that of the GPU image; the embedded one (2.51) refuses a name that it does not know.
 CLIPS_BETWEEN_STAGES = """
   # Clips that may wait between two stages, each with its maps: twice as many as the largest machine has cards (8), so
@@ -33,54 +46,71 @@ def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
 
     Args:
         name: a stage, or the ensemble.
-        parameters: what the template asks for beside the sizes: frames_per_call and sha256 of a stage.
+        parameters: what the template asks for beside the settings: frames_per_call and sha256 of a stage.
     Raises: ExportError when a placeholder is unknown or the text is no ModelConfig of that name.
     """
-    width, side = preset(settings.preset).width, settings.size // STRIDE
+    on_cpu = settings.target == "cpu"
     values: dict[str, Any] = {
-        "T": settings.num_frames,
-        "S": settings.size,
-        "S_4": 4 * side,
-        "S_8": 2 * side,
-        "S_16": side,
-        "C": width,
-        "C_4": width // 4,
-        "C_8": width // 8,
+        "tensors": _tensors_text(settings, name),
         "engine": settings.engine,
         "preset": settings.preset,
         "precision": settings.precision,
-        "handed_on": "AUDIO_TOKENS" if settings.target == "cpu" else HANDED_ON,
-        "clips_between_stages": "" if settings.target == "cpu" else CLIPS_BETWEEN_STAGES,
         "conditioning_frame": settings.conditioning_frame,
-        **(_prompt_parts(4 * side) if settings.target == "cpu" else dict.fromkeys(_prompt_parts(4 * side), "")),
+        "clips_between_stages": "" if on_cpu else CLIPS_BETWEEN_STAGES,
         **parameters,
     }
+    if name in CHAINS:
+        values["steps"] = _steps_text(name, on_cpu)
     return _filled(settings, name, f"{name}/config.pbtxt", values)
 
 
-def _prompt_parts(mask_side: int) -> dict[str, str]:
-    """What the ensemble's template has for prompts, empty on a GPU: its clips are those of the sound alone."""
-    shapes = {
-        "POINT_COORDS": f"TYPE_FP32 dims: [ {MAX_POINTS}, 2 ]",
-        "POINT_LABELS": f"TYPE_INT32 dims: [ {MAX_POINTS} ]",
-        "MASK_INPUT": f"TYPE_FP32 dims: [ {mask_side}, {mask_side} ]",
-        "PROMPT_FRAME": "TYPE_INT32 dims: [ 1 ]",
-        "USE_AUDIO": "TYPE_BOOL dims: [ 1 ]",
-        "COMBINATION": "TYPE_INT32 dims: [ 1 ]",
-    }
+def sizes(settings: ExportSettings) -> Sizes:
+    """What the shapes of a build depend on."""
+    return Sizes(settings.num_frames, settings.size, preset(settings.preset).width)
 
-    def into_stage(names: Sequence[str]) -> str:
-        return "".join(f'\n      input_map {{ key: "{name}" value: "{name}" }}' for name in names)
 
-    return {
-        "prompts": "".join(
-            f',\n  {{ name: "{name}" data_type: {shape} optional: true }}' for name, shape in shapes.items()
-        ),
-        "prompt_mode": f',\n  {{ name: "{PROMPT_MODE}" data_type: TYPE_STRING dims: [ 1 ] }}',
-        "prompts_into_stage": into_stage(PROMPTS),
-        "use_audio_into_stage": into_stage(["USE_AUDIO"]),
-        "mode_out_of_stage": f'\n      output_map {{ key: "{PROMPT_MODE}" value: "{PROMPT_MODE}" }}',
-    }
+def _model(name: str, on_cpu: bool) -> Model:
+    """A model of the contract. On a GPU without prompts: its clips are those of the sound alone."""
+    model = MODELS[name]
+    if on_cpu:
+        return model
+    return replace(model, optional=(), outputs=tuple(output for output in model.outputs if output != PROMPT_MODE))
+
+
+def _tensors_text(settings: ExportSettings, name: str) -> str:
+    """The `input` and `output` lists of a model."""
+    model, config = _model(name, settings.target == "cpu"), model_config_pb2.ModelConfig()
+    for names, entries in (((*model.inputs, *model.optional), config.input), (model.outputs, config.output)):
+        for spec in contract.tensors(names, sizes(settings)):
+            entry = entries.add(name=spec.name, dims=spec.shape)
+            entry.data_type = model_config_pb2.DataType.Value(f"TYPE_{spec.dtype}")
+    for entry in config.input:
+        entry.optional = entry.name in model.optional
+    lines = [f"  {{ {text_format.MessageToString(entry, as_one_line=True)} }}" for entry in config.input]
+    given = [f"  {{ {text_format.MessageToString(entry, as_one_line=True)} }}" for entry in config.output]
+    return "input [\n" + ",\n".join(lines) + "\n]\noutput [\n" + ",\n".join(given) + "\n]"
+
+
+def _steps_text(name: str, on_cpu: bool) -> str:
+    """The steps of an ensemble: each stage takes and gives tensors under their own names.
+
+    But for the audio tokens: once hiera has handed them on they have another name in the ensemble, so that the fuser
+    waits for it. A graph on a GPU gives them under that name by itself.
+    """
+    ensemble, handed_on, steps = _model(name, on_cpu), False, []
+    for stage in CHAINS[name]:
+        model, lines = _model(stage, on_cpu), [f'      model_name: "{stage}"', "      model_version: -1"]
+        for key in (*model.inputs, *(each for each in model.optional if each in ensemble.optional)):
+            value = HANDED_ON if handed_on and key == TOKENS else key
+            lines.append(f'      input_map {{ key: "{key}" value: "{value}" }}')
+        hands_on = TOKENS in model.inputs and TOKENS in model.outputs
+        for key in model.outputs:
+            passing = hands_on and key == TOKENS
+            value, key = HANDED_ON if passing else key, HANDED_ON if passing and not on_cpu else key
+            lines.append(f'      output_map {{ key: "{key}" value: "{value}" }}')
+        handed_on = handed_on or hands_on
+        steps.append("    {\n" + "\n".join(lines) + "\n    }")
+    return "  step [\n" + ",\n".join(steps) + "\n  ]"
 
 
 def render_gpu(settings: ExportSettings, stage: Stage, sha256: str) -> str:
@@ -143,13 +173,13 @@ def check_stage(text: str, stage: Stage) -> None:
 
     Raises: ExportError naming the tensor that differs.
     """
-    config = parse(text)
+    config, optional = parse(text), MODELS[stage.name].optional
     for kind, specs, entries in (("input", stage.inputs, config.input), ("output", stage.outputs, config.output)):
         found = tensors(entries)
         differing = [spec for spec in specs if spec not in found]
         if differing:
             raise ExportError(f"{stage.name}/config.pbtxt lacks {kind} {differing[0]}; it has {found}.")
-    own = {entry.name for entry in config.input if entry.optional and entry.name in PROMPTS} | {PROMPT_MODE}
+    own = {entry.name for entry in config.input if entry.optional and entry.name in optional} | {PROMPT_MODE}
     added_in = [spec for spec in tensors(config.input) if spec not in stage.inputs and spec.name not in own]
     added_out = [spec for spec in tensors(config.output) if spec not in stage.outputs and spec.name not in own]
     if set(added_in) != set(added_out):

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from auralsam2_client.contract import CLIP, ENSEMBLE
 from export.engines.engine_graphs import load_on_cpu
 from export.engines.engine_runner import LoadedEngine
 from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare
 from export.graphs.chain import run_clip
 from export.reports import Report
 
-CHAIN = "auralsam2"
 MASKS = "MASK_LOGITS"
 
 
@@ -38,7 +38,7 @@ def pass_engine_gate(
     Raises: ParityError for the first engine that misses its budget.
     """
     with np.load(golden) as archive:
-        clip = {name: archive[name] for name in ("FRAMES", "AUDIO")}
+        clip = {name: archive[name] for name in CLIP}
         wanted_masks = archive[MASKS]
     wire, chain = dict(clip), dict(clip)
     measured: dict[str, tuple[OutputParity, ...]] = {}
@@ -56,7 +56,7 @@ def pass_engine_gate(
         worst = max(own, key=lambda parity: parity.relative_rms)
         report(f"checked    {name:13} engine against graph: {worst.output} relative RMS {worst.relative_rms:.1e}")
         measured[name], wire = own, wire | wanted
-    whole = compare(CHAIN, MASKS, chain[MASKS], wanted_masks)
+    whole = compare(ENSEMBLE, MASKS, chain[MASKS], wanted_masks)
     check(whole, precision, last_stage=True, compared="engines vs PyTorch")
     report(
         f"checked    chain of engines: masks agree on {whole.mask_agreement:.3%} of the pixels"

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.contract import BUILD_FORMAT, STAGE_NAMES
 from export.engines.engine_gate import pass_engine_gate
 from export.engines.engine_graphs import FUSER, fused_graph_path, graph_path
 from export.engines.engine_runner import LoadedEngine, load_runtime
@@ -26,15 +27,12 @@ from export.engines.tensorrt import (
 )
 from export.engines.tensorrt_builder import EngineBuilder, load_builder, write_whole
 from export.errors import ExportError
-from export.graphs.stages import STAGE_NAMES
 from export.precision.stage_casts import cast_stage
 from export.reports import Report
 from export.settings import ENGINE_FLAVOURS
 from model_repository.stage_runtime.engine import file_sha256
 
 MANIFEST = "manifest.json"
-# 2: a clip's memory holds binary masks, as in the published network; 1 held soft ones.
-MANIFEST_FORMAT = 2
 
 
 def engine_path(build: Path, target: str, stage: str) -> Path:
@@ -197,9 +195,9 @@ def _read_manifest(build: Path) -> dict[str, Any]:
         raise ExportError(
             f"{build} is no build: {MANIFEST} cannot be read ({error}). Make one: auralsam2 export."
         ) from error
-    if manifest.get("format") != MANIFEST_FORMAT:
+    if manifest.get("format") != BUILD_FORMAT:
         raise ExportError(
-            f"{build} has a manifest of format {manifest.get('format')!r}; this version reads {MANIFEST_FORMAT}: masks"
+            f"{build} has a manifest of format {manifest.get('format')!r}; this version reads {BUILD_FORMAT}: masks"
             " of other builds may differ from the published network's. Export again: auralsam2 export."
         )
     if manifest.get("target") not in ENGINE_FLAVOURS:

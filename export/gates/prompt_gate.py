@@ -9,16 +9,17 @@ from torch import Tensor
 
 from auralsam2 import AuralSAM2, mask_decoder
 from auralsam2.prompted_tracker import track_prompts
-from auralsam2.prompts import NUM_SLOTS, FramePrompt, padded
+from auralsam2.prompts import NUM_SLOTS, padded
 from auralsam2.tracker import ImageFeatures
+from auralsam2_client.contract import IMAGE_FEATURES, FramePrompt
 from export.gates.parity import OutputParity, check, compare, run_network
 from export.graphs.chain import run_clip
 from export.graphs.prompt_graphs import prompt_stages
 from export.graphs.stages import Stage
 from export.reports import Report
 from export.settings import ExportSettings
-from model_repository.stage_runtime import prompted
 from model_repository.stage_runtime.engine import Array
+from model_repository.stage_runtime.prompts import decoder as prompted
 
 # A box around the middle of the frame with a point inside and one outside, as shares of its size.
 COORDS = ((0.3, 0.3), (0.7, 0.7), (0.45, 0.55), (0.1, 0.2))
@@ -121,12 +122,8 @@ def _whole_clip(
 ) -> list[OutputParity]:
     """The prompt on the middle frame, so that the clip is gone through both ways."""
     frame, coords = settings.num_frames // 2, np.asarray(COORDS, np.float32) * settings.size
-    slots, labels = np.zeros((prompted.MAX_POINTS, 2), np.float32), np.full(prompted.MAX_POINTS, -1, np.int32)
-    slots[: len(LABELS)], labels[: len(LABELS)] = coords, LABELS
-    found = decoder(features, [prompted.FramePrompt(frame, slots, labels)])
-    image = ImageFeatures(
-        *(torch.from_numpy(features[name]) for name in ("HIGH_RES_S4", "HIGH_RES_S8", "IMAGE_EMBEDDING"))
-    )
+    found = decoder(features, [FramePrompt(frame, coords, np.array(LABELS, np.int32))])
+    image = ImageFeatures(*(torch.from_numpy(features[name]) for name in IMAGE_FEATURES))
     with torch.no_grad():
         wanted = track_prompts(
             model.v_model,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from auralsam2 import AuralSAM2, image_encoder
 from auralsam2.log_mel import LogMel
+from auralsam2_client.contract import ENSEMBLE, IMAGE_FEATURES
 from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare, run_network
 from export.graphs.chain import run_clip
 from export.graphs.stages import Stage
@@ -30,9 +31,6 @@ class Passed:
     graphs: dict[str, Array]
     features: dict[str, Array] = field(default_factory=dict)
     """What the network made of the clip's frames, by name: what prompts are decoded from."""
-
-
-FEATURES = ("HIGH_RES_S4", "HIGH_RES_S8", "IMAGE_EMBEDDING")
 
 
 def pass_gate(
@@ -73,7 +71,7 @@ def pass_gate(
         # Its weights and maps go before those of the next come.
         del engine
     masks: Array = wire["MASK_LOGITS"].numpy()
-    whole = compare("auralsam2", "MASK_LOGITS", chain["MASK_LOGITS"], masks)
+    whole = compare(ENSEMBLE, "MASK_LOGITS", chain["MASK_LOGITS"], masks)
     check(whole, precision, last_stage=True)
     report(
         f"checked    whole chain   masks agree on {whole.mask_agreement:.3%} of the pixels"
@@ -86,7 +84,7 @@ def pass_gate(
         [*measured, whole, uncut],
         {name: wire[name].numpy() for name in final},
         {name: chain[name] for name in final},
-        {name: wire[name].numpy() for name in FEATURES},
+        {name: wire[name].numpy() for name in IMAGE_FEATURES},
     )
 
 

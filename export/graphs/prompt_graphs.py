@@ -1,9 +1,9 @@
 """The small graphs from which the CPU stage tracks SAM2's own prompts, frame by frame: decode, remember, read memory.
 
-A clip with prompts has no fixed order of frames, so its loop runs in the stage (`stage_runtime/prompted.py`) around
-graphs of fixed shapes: one decodes a frame, one turns its mask into a memory, one prepares a frame for reading, and one
-for each number of remembered frames reads them. They share one file of weights. Constants that the loop itself adds lie
-beside them.
+A clip with prompts has no fixed order of frames, so its loop runs in the stage (`stage_runtime/prompts/decoder.py`)
+around graphs of fixed shapes: one decodes a frame, one turns its mask into a memory, one prepares a frame for reading,
+and one for each number of remembered frames reads them. They share one file of weights. Constants that the loop itself
+adds lie beside them.
 """
 
 import copy
@@ -20,11 +20,12 @@ from auralsam2.presets import STRIDE
 from auralsam2.prompted_masks import NUM_MASKS, decode_prompted
 from auralsam2.prompts import NUM_SLOTS, mask_embedding, sparse_tokens
 from auralsam2.segment_anything import NUM_MEMORY_FRAMES, SegmentAnything
+from auralsam2_client.contract import TensorSpec
 from export.graphs.onnx_graph import export_stage
 from export.graphs.shared_weights import share_weights
-from export.graphs.stages import PositionBuffers, Stage, TensorSpec
+from export.graphs.stages import PositionBuffers, Stage
 from model_repository.stage_runtime.engine import file_sha256
-from model_repository.stage_runtime.prompted import CONSTANTS, DECODE, INDEX, PREPARE, READ, WEIGHTS, WRITE
+from model_repository.stage_runtime.prompts.decoder import CONSTANTS, DECODE, INDEX, PREPARE, READ, WEIGHTS, WRITE
 
 INDEX_FORMAT = 2
 

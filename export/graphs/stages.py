@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from auralsam2 import AuralSAM2, image_encoder, mask_decoder
 from auralsam2.aural_fuser import AuralFeatures
-from auralsam2.log_mel import WINDOW_SAMPLES, LogMel
+from auralsam2.log_mel import LogMel
 from auralsam2.memory import Positions, fold_values
 from auralsam2.positions import pair_exchange
 from auralsam2.presets import STRIDE
@@ -22,22 +22,12 @@ from auralsam2.pvt import MLP_RATIO, Mlp
 from auralsam2.readout import ReadOut, select
 from auralsam2.tracker import ImageFeatures, track
 from auralsam2.windowed_trunk import windowed_features
+from auralsam2_client.contract import HANDED_ON, MODELS, PROMPT_MODE, STAGE_NAMES, Sizes, TensorSpec, tensor, tensors
 
-HANDED_ON = "AUDIO_TOKENS_AFTER_HIERA"
 # On a CPU, of hiera's leading blocks and the fuser's MLPs: what one operator gives and the next reads should not leave
 # the last cache.
 STRIP_BYTES = 16 << 20
 BYTES_OF_FLOAT32 = 4
-STAGE_NAMES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """A tensor on the wire between stages. `dtype` by Triton's name: FP32 or UINT8."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
 
 
 class VggishStage(nn.Module):
@@ -233,45 +223,27 @@ def build_stages(
     for part in fused.aural_fuser.modules():
         if isinstance(part, Mlp):
             part.by_frame = not hands_on_tokens and num_frames * hidden * BYTES_OF_FLOAT32 > STRIP_BYTES
-    t, size, width = num_frames, model.image_size, model.preset.width
-    side = size // STRIDE
-
-    def floats(name: str, *shape: int) -> TensorSpec:
-        return TensorSpec(name, "FP32", (t, *shape))
-
-    tokens = floats("AUDIO_TOKENS", width)
-    high_res_s4 = floats("HIGH_RES_S4", width // 8, 4 * side, 4 * side)
-    high_res_s8 = floats("HIGH_RES_S8", width // 4, 2 * side, 2 * side)
-    patches = tuple(floats(f"PATCHES_{level}", width, side, side) for level in (1, 2))
-    embedding = floats("IMAGE_EMBEDDING", width, side, side)
-    visual = tuple(floats(f"VISUAL_{stage}", width, side, side) for stage in (1, 2, 3))
-    sound = tuple(floats(f"SOUND_{stage}", width) for stage in (1, 2, 3))
-    masks = (
-        floats("MASK_LOGITS", 4 * side, 4 * side),
-        floats("CANDIDATE_LOGITS", 3, 4 * side, 4 * side),
-        floats("IOU", 3),
-        floats("OBJECT_SCORE"),
-    )
-    frames = TensorSpec("FRAMES", "UINT8", (t, size, size, 3))
+    sizes = Sizes(num_frames, model.image_size, model.preset.width)
+    # What a stage's own runtime reads, writes or hands on is not the graph's.
+    takes = {name: tensors(MODELS[name].inputs, sizes) for name in STAGE_NAMES}
+    gives = {name: tensors((n for n in MODELS[name].outputs if n != PROMPT_MODE), sizes) for name in STAGE_NAMES}
+    tokens = tensor("AUDIO_TOKENS", sizes)
+    takes["hiera"], gives["hiera"] = (tuple(s for s in specs["hiera"] if s != tokens) for specs in (takes, gives))
     # A GPU has no use for strips: they are launches more, of less work each.
     hiera = HieraStage(model, 1 if hands_on_tokens else strips_for(model))
-    # A graph cannot give an output the name of an input.
-    passing, handed_on = ((tokens,), (floats(HANDED_ON, width),)) if hands_on_tokens else ((), ())
-    return (
-        Stage("vggish", VggishStage(model), (floats("AUDIO", WINDOW_SAMPLES, 2),), (tokens,), t),
-        Stage(
-            "hiera",
-            HandsOnTokens(hiera) if hands_on_tokens else hiera,
-            (frames, *passing),
-            (high_res_s4, high_res_s8, *patches, embedding, *handed_on),
-            hiera_frames_per_call,
-        ),
-        Stage("aural_fuser", AuralFuserStage(fused), (*patches, embedding, tokens), (*visual, *sound), t),
-        Stage(
-            "sam2_decoder",
-            Sam2DecoderStage(fused, conditioning_frame, read_out, rotate_by_product=for_cpu),
-            (high_res_s4, high_res_s8, embedding, *visual, *sound),
-            masks,
-            t,
-        ),
+    hiera_module: nn.Module = hiera
+    if hands_on_tokens:
+        hiera_module = HandsOnTokens(hiera)
+        # A graph cannot give an output the name of an input.
+        takes["hiera"], gives["hiera"] = (*takes["hiera"], tokens), (*gives["hiera"], replace(tokens, name=HANDED_ON))
+    decoder = Sam2DecoderStage(fused, conditioning_frame, read_out, rotate_by_product=for_cpu)
+    modules = {
+        "vggish": (VggishStage(model), num_frames),
+        "hiera": (hiera_module, hiera_frames_per_call),
+        "aural_fuser": (AuralFuserStage(fused), num_frames),
+        "sam2_decoder": (decoder, num_frames),
+    }
+    return tuple(
+        Stage(name, module, takes[name], gives[name], frames_per_call)
+        for name, (module, frames_per_call) in modules.items()
     )

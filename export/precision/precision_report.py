@@ -26,11 +26,12 @@ from auralsam2.evaluation.predictions import Prediction
 from auralsam2.evaluation.quality import mean_iou
 from auralsam2.evaluation.scoring import Score, evaluate
 from auralsam2.readout import NO_OBJECT_LOGIT
+from auralsam2_client.contract import HANDED_ON, STAGE_NAMES
 from export.errors import ExportError
 from export.gates.parity import run_network
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.graphs.chain import run_chain, run_clip
-from export.graphs.stages import HANDED_ON, STAGE_NAMES, Stage, build_stages
+from export.graphs.stages import Stage, build_stages
 from export.precision.half_precision import CastRecord, emulate
 from export.precision.precision_table import markdown
 from export.precision.stage_casts import cast_stage

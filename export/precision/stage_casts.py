@@ -18,8 +18,8 @@ from pathlib import Path
 
 import onnx
 
+from auralsam2_client.contract import RESULTS, STAGE_NAMES
 from export.errors import ExportError
-from export.graphs.stages import STAGE_NAMES
 from export.precision.half_precision import PRECISIONS, CastRecord, cast_graph
 
 NEAR_OVERFLOW: dict[str, tuple[str, ...]] = dict.fromkeys(STAGE_NAMES, ())
@@ -39,7 +39,6 @@ class CastPolicy:
 
 
 # All four are thresholds or choices: masks at 0, the best of three by IOU, presence at OBJECT_SCORE 0.
-_DECODER_OUTPUTS = ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
 _DECODER_KEEP = {
     "float16": ("sam.sam_mask_decoder.*", "sam.sam_prompt_encoder.*", "sam.memory_encoder.*", "sam.obj_ptr_proj.*"),
     "bfloat16": ("sam.memory_encoder.out_proj.*", "sam.obj_ptr_proj.*"),
@@ -61,7 +60,7 @@ def policy(stage: str, precision: str) -> CastPolicy:
     keep = NEAR_OVERFLOW[stage] if precision == "float16" else ()
     if stage != "sam2_decoder":
         return CastPolicy(keep)
-    return CastPolicy((*_DECODER_KEEP[precision], *keep), _DECODER_OUTPUTS)
+    return CastPolicy((*_DECODER_KEEP[precision], *keep), RESULTS)
 
 
 def cast_stage(stage: str, source: Path, out: Path, precision: str) -> CastRecord:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.errors import AuralServeError
 from loadtests.cpu.__main__ import build_of, say
 from loadtests.cpu.measure import Case
@@ -21,7 +22,6 @@ from loadtests.report import summarise
 from loadtests.serving_overhead import EngineChain
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
-from service.commands.demo import STAGES
 from service.server.serving import serve_build
 
 LENGTHS, CALLERS = (1, 2, 3, 5, 7, 10), (1, 2, 4)
@@ -39,7 +39,7 @@ def by_length(builds: dict[int, Path], repeats: int) -> list[dict[str, Any]]:
                 spent[length].append(dict(chain.spent))
     rows = []
     for length, runs in spent.items():
-        stages = {name: 1e3 * statistics.median(run[name] for run in runs) / length for name in STAGES}
+        stages = {name: 1e3 * statistics.median(run[name] for run in runs) / length for name in STAGE_NAMES}
         rows.append({"num_frames": length, "ms_a_frame": stages, "frames_per_s": 1e3 / sum(stages.values())})
     return rows
 
@@ -60,10 +60,10 @@ def by_callers(build: Path, num_frames: int, callers: Sequence[int], seconds: fl
 
 
 def markdown(record: dict[str, Any]) -> str:
-    lines = ["| frames a clip | frames/s | " + " | ".join(f"{name}, ms a frame" for name in STAGES) + " |"]
-    lines.append("|---:" * (2 + len(STAGES)) + "|")
+    lines = ["| frames a clip | frames/s | " + " | ".join(f"{name}, ms a frame" for name in STAGE_NAMES) + " |"]
+    lines.append("|---:" * (2 + len(STAGE_NAMES)) + "|")
     for row in record["lengths"]:
-        stages = " | ".join(f"{row['ms_a_frame'][name]:.1f}" for name in STAGES)
+        stages = " | ".join(f"{row['ms_a_frame'][name]:.1f}" for name in STAGE_NAMES)
         lines.append(f"| {row['num_frames']} | {row['frames_per_s']:.1f} | {stages} |")
     lines += ["", "| callers | frames/s | p50, ms a clip | p95 |", "|---:|---:|---:|---:|"]
     for row in record["callers"]:
@@ -85,12 +85,12 @@ def draw(record: dict[str, Any], path: Path) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     lengths = [row["num_frames"] for row in record["lengths"]]
     bottom = [0.0] * len(lengths)
-    for name, colour in zip(STAGES, COLOURS, strict=True):
+    for name, colour in zip(STAGE_NAMES, COLOURS, strict=True):
         heights = [row["ms_a_frame"][name] for row in record["lengths"]]
         left.bar([str(length) for length in lengths], heights, bottom=bottom, color=colour, label=name)
         bottom = [below + height for below, height in zip(bottom, heights, strict=True)]
     left.set(title="ms a frame, one process", xlabel="frames a clip", ylim=(0, 1.25 * max(bottom)))
-    left.legend(fontsize=7, frameon=False, loc="upper left", ncols=len(STAGES))
+    left.legend(fontsize=7, frameon=False, loc="upper left", ncols=len(STAGE_NAMES))
     right.plot(
         [row["callers"] for row in record["callers"]],
         [row["frames_per_s"] for row in record["callers"]],

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from service.commands.demo import STAGES
+from auralsam2_client.contract import STAGE_NAMES
 
 COLOURS = ("#4e79a7", "#59a14f", "#f28e2b", "#b07aa1")
 PACKAGES = ("torch", "openvino", "numpy")
@@ -87,7 +87,7 @@ def draw_waterfall(records: Sequence[dict[str, Any]], found: dict[str, Any], pat
     for axes, record in zip(panels, records, strict=True):
         ways = {name: way for name, way in record["ways"].items() if way["stages_s"]}
         left = [0.0] * len(ways)
-        for stage, colour in zip(STAGES, COLOURS, strict=True):
+        for stage, colour in zip(STAGE_NAMES, COLOURS, strict=True):
             seconds = [way["stages_s"][stage] for way in ways.values()]
             axes.barh(list(ways), seconds, left=left, color=colour, label=stage)
             left = [before + more for before, more in zip(left, seconds, strict=True)]
@@ -100,6 +100,6 @@ def draw_waterfall(records: Sequence[dict[str, Any]], found: dict[str, Any], pat
         )
         axes.tick_params(labelsize=8)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=len(STAGES), fontsize=8, frameon=False, loc="outside upper center")
+    figure.legend(handles, labels, ncols=len(STAGE_NAMES), fontsize=8, frameon=False, loc="outside upper center")
     figure.supxlabel(f"seconds a clip. {machine_sentence(found)}", fontsize=7)
     figure.savefig(path)

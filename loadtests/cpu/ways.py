@@ -18,11 +18,11 @@ import psutil
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import STAGE_NAMES, USUAL_RESULTS
 from loadtests.cpu.peak_memory import PeakMemory
 from model_repository.stage_runtime.engine import openvino_capabilities
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
-from service.commands.demo import STAGES
 from service.server.serving import serve_build
 
 Masks = NDArray[np.bool_]
@@ -101,7 +101,7 @@ def _published(build: Path, *, autocast: bool, compile_fuser: bool = False) -> C
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             started = last = time.perf_counter()
             answers = []
-            for stage, answer in zip(STAGES, published.stages(frames, audio), strict=True):
+            for stage, answer in zip(STAGE_NAMES, published.stages(frames, audio), strict=True):
                 spent[stage] = time.perf_counter() - last
                 last += spent[stage]
                 answers.append(answer)
@@ -222,7 +222,7 @@ class Served:
         assert golden is not None
         with self._memory:
             started = time.perf_counter()
-            answer = self.client.infer(golden.frames, golden.audio, outputs=(MASK_LOGITS, "IOU", "OBJECT_SCORE"))
+            answer = self.client.infer(golden.frames, golden.audio, outputs=USUAL_RESULTS)
             seconds = time.perf_counter() - started
         return Run(seconds, answer[MASK_LOGITS] > 0)
 

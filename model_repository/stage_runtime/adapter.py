@@ -9,16 +9,32 @@ from typing import Any, NamedTuple
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .clip_table import ClipTable, Refused, table_path
+from auralsam2_client.contract import (
+    BY_SOUND,
+    LAUNCH_VARIABLE,
+    MASK_STRIDE,
+    PROMPT_MODE,
+    STATUS,
+    Parameter,
+    Reason,
+    error_text,
+)
+
+from .admission.clip_table import ClipTable, table_path
+from .admission.passage import Passage, Role
+from .admission.telemetry import Telemetry
 from .engine import Array, cache_dir_from_environment, check_hash, load_engine, resolve_precision
-from .passage import Passage, Role
-from .prompt_tensors import ClipSize
-from .prompted import PromptedDecoder
-from .prompted_stage import PROMPT_MODE, DecoderStage, SoundStage
-from .stage import BadRequest, Stage, TensorShape
-from .telemetry import Telemetry
+from .engine.refusals import NotAdmitted, Refusal
+from .engine.stage import Stage, TensorShape
+from .prompts.decoder import PromptedDecoder
+from .prompts.reading import ClipSize
+from .prompts.stages import DecoderStage, SoundStage
 
 MODEL_FILE = "model.onnx"
+# What the server's python backend calls gRPC's statuses.
+_STATUS_NAMES = {"INVALID_ARGUMENT": "INVALID_ARG"}
+FAULT = "failed inside the server; see its log."
+CANCELLED = "cancelled by the caller before it ran."
 
 # A stage: a request's tensors and its optional ones, by name -> the answer.
 Logic = Callable[[Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
@@ -60,21 +76,21 @@ class StageModel:
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         path = Path(args["model_repository"]) / args["model_version"] / MODEL_FILE
-        check_hash(path, parameters["sha256"])
-        self._name = args["model_name"]
-        precision = resolve_precision(parameters["engine"], parameters["precision"])
-        pb_utils.Logger.log_info(f"{self._name}: {parameters['engine']} computes in {precision}")
-        engine = load_engine(parameters["engine"], path, precision=precision, cache_dir=cache_dir_from_environment())
+        check_hash(path, parameters[Parameter.SHA256])
+        self._name, kind = args["model_name"], parameters[Parameter.ENGINE]
+        precision = resolve_precision(kind, parameters[Parameter.PRECISION])
+        pb_utils.Logger.log_info(f"{self._name}: {kind} computes in {precision}")
+        engine = load_engine(kind, path, precision=precision, cache_dir=cache_dir_from_environment())
         self._optional = optional_inputs(config)
         self._input_names = [entry["name"] for entry in config["input"] if entry["name"] not in self._optional]
         shapes = {tensor.name: tensor for tensor in (*_tensors(config["input"]), *_tensors(config["output"]))}
         outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] != PROMPT_MODE]
         inputs = [shapes[name] for name in self._input_names]
-        self._stage = Stage(engine, inputs, outputs, int(parameters["frames_per_call"]))
+        self._stage = Stage(engine, inputs, outputs, int(parameters[Parameter.FRAMES_PER_CALL]))
         self._logic = self.logic(Parts(self._stage, outputs, shapes, parameters, path.parent))
-        labels = {"model": parameters.get("preset", ""), "precision": precision}
+        labels = {"model": parameters.get(Parameter.PRESET, ""), "precision": precision}
         # Every stage of a server is a child of the same process.
-        table = ClipTable(table_path(os.environ.get("AURALSAM2_LAUNCH", ""), os.getppid()))
+        table = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
         role = Role.from_parameters(self._name, parameters)
         self._passage = Passage(role, table, Telemetry(pb_utils, labels), int(config["input"][0]["dims"][0]))
 
@@ -93,8 +109,8 @@ class StageModel:
     def _answer(self, request: Any, keep: bool) -> Any:
         clip, passage = request.request_id(), self._passage
         if request.is_cancelled():
-            passage.fail(clip, "cancelled")
-            return failed(f"{self._name}: cancelled by the caller before it ran.", pb_utils.TritonError.CANCELLED)
+            passage.fail(clip, Reason.CANCELLED)
+            return failed(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
         try:
             passage.enter(clip, request.timeout())
             inputs = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._input_names}
@@ -107,15 +123,15 @@ class StageModel:
             response = answered(answer, request, keep=keep)
             passage.leave(clip, inputs, prompts_of(answer))
             return response
-        except Refused as refused:
-            return failed(f"{self._name}: {refused}.", pb_utils.TritonError.UNAVAILABLE)
-        except BadRequest as error:
-            passage.fail(clip, "bad_request")
-            return failed(str(error), pb_utils.TritonError.INVALID_ARG)
+        except NotAdmitted as refusal:
+            return failed(refusal.reason, f"{self._name}: {refusal}")
+        except Refusal as refusal:
+            passage.fail(clip, refusal.reason)
+            return failed(refusal.reason, str(refusal))
         except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
             pb_utils.Logger.log_error(f"{self._name}: request {clip!r} failed: {error!r}")
-            passage.fail(clip, "fault")
-            return failed(f"{self._name}: failed inside the server; see its log.", pb_utils.TritonError.INTERNAL)
+            passage.fail(clip, Reason.FAULT)
+            return failed(Reason.FAULT, f"{self._name}: {FAULT}")
 
 
 class SoundModel(StageModel):
@@ -130,20 +146,21 @@ class DecoderModel(StageModel):
     """The decoder, with SAM2's own prompts beside the sound."""
 
     def logic(self, parts: Parts) -> Logic:
-        engine, precision = parts.parameters["engine"], parts.parameters["precision"]
+        engine, precision = parts.parameters[Parameter.ENGINE], parts.parameters[Parameter.PRECISION]
         decoder = PromptedDecoder.load(parts.folder, engine, precision, cache_dir_from_environment())
         return DecoderStage(parts.stage, decoder, clip_size(parts))
 
 
 def clip_size(parts: Parts) -> ClipSize:
-    """Of a stage that takes prompts: a mask has a quarter of the frame's side."""
+    """Of a stage that takes prompts, which sees no frame: a mask tells its side."""
     first, mask = next(iter(parts.shapes.values())), parts.shapes["MASK_INPUT"]
-    return ClipSize(first.shape[0], 4 * mask.shape[0], int(parts.parameters["conditioning_frame"]))
+    conditioning_frame = int(parts.parameters[Parameter.CONDITIONING_FRAME])
+    return ClipSize(first.shape[0], MASK_STRIDE * mask.shape[0], conditioning_frame)
 
 
 def prompts_of(answer: Mapping[str, Array]) -> str:
     """What an answer was made from; of a stage that does not say, "audio"."""
-    return answer[PROMPT_MODE].item().decode() if PROMPT_MODE in answer else "audio"
+    return answer[PROMPT_MODE].item().decode() if PROMPT_MODE in answer else BY_SOUND
 
 
 def answered(answer: Mapping[str, Array], request: Any, *, keep: bool = False) -> Any:
@@ -155,5 +172,15 @@ def answered(answer: Mapping[str, Array], request: Any, *, keep: bool = False) -
     return pb_utils.InferenceResponse(output_tensors=tensors)
 
 
-def failed(message: str, code: Any) -> Any:
-    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(message, code))
+def failed(reason: Reason, message: str) -> Any:
+    """The one place where a reason goes to the caller: as a status of gRPC, and as a code before the words."""
+    return failed_with(error_text(reason, message), _status(STATUS[reason]))
+
+
+def failed_with(text: str, status: Any) -> Any:
+    """An error in the words and with the status of another model."""
+    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(text, status))
+
+
+def _status(name: str) -> Any:
+    return getattr(pb_utils.TritonError, _STATUS_NAMES.get(name, name))

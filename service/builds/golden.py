@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.client import Client
-from auralsam2_client.calls.wire import OUTPUTS, Arrays
+from auralsam2_client.calls.wire import Arrays
+from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import AuralServeError, ConfigError, ServerFault
 
 REMEDY = "Run `auralsam2 doctor`, then write the build anew: auralsam2 export."
-
-# How the ids of the golden clip begin: the stages count it apart from the clips of callers.
-GOLDEN = "golden"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +33,12 @@ class Golden:
         path = build / "golden.npz"
         try:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                reference = {name: file[name] for name in OUTPUTS}
-                tolerance = {name: float(file[f"TOLERANCE_{name}"]) for name in OUTPUTS}
+                reference = {name: file[name] for name in RESULTS}
+                tolerance = {name: float(file[f"TOLERANCE_{name}"]) for name in RESULTS}
                 golden = cls(file["FRAMES"], file["AUDIO"], reference, tolerance)
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ConfigError(f"{path} cannot be read: {error}. Write the build anew: auralsam2 export.") from error
-        for name in OUTPUTS:
+        for name in RESULTS:
             if not (np.isfinite(golden.reference[name]).all() and 0 < golden.tolerance[name] < np.inf):
                 raise ConfigError(
                     f"{path}: {name} or its tolerance {golden.tolerance[name]} is not finite and positive. {REMEDY}"
@@ -52,7 +50,7 @@ class Golden:
 
         Raises: ConfigError naming dtype, shape, or the worst element when the reply is not the network's.
         """
-        return max(self._check_output(name, reply[name]) for name in OUTPUTS)
+        return max(self._check_output(name, reply[name]) for name in RESULTS)
 
     def _check_output(self, name: str, value: NDArray[Any]) -> float:
         wanted, tolerance = self.reference[name], self.tolerance[name]
@@ -100,7 +98,7 @@ class GoldenCall:
     def _run(self, golden: Golden, client: Client, timeout_s: float) -> None:
         started = time.monotonic()
         try:
-            self._reply = client.infer(golden.frames, golden.audio, outputs=OUTPUTS, timeout_s=timeout_s)
+            self._reply = client.infer(golden.frames, golden.audio, outputs=RESULTS, timeout_s=timeout_s)
         except AuralServeError as error:
             self._error = error
         except Exception as error:  # noqa: BLE001 - a thread's error would be lost, and the caller would wait for ever

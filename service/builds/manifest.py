@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from auralsam2_client.contract import BUILD_FORMAT
 from auralsam2_client.errors import ConfigError
 
 REMEDY = "Write the build anew: auralsam2 export."
 ENGINE_REMEDY = "Build the engines anew: auralsam2 engines --build {build}"
-# 2: a clip's memory holds binary masks, as in the published network; 1 held soft ones.
-FORMAT = 2
+# Builds whose memory held soft masks.
 EARLIER_FORMATS = (1,)
 # What a build is for, and the backend of the server that loads its stages.
 BACKENDS = {"cpu": "python", "onnx-gpu": "onnxruntime", "tensorrt": "tensorrt"}
@@ -54,14 +54,14 @@ def read_manifest(build: Path) -> Manifest:
         raise ConfigError(f"{path} does not exist, so {build} is no build. Make one: auralsam2 export.") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}. {REMEDY}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    if not isinstance(record, dict) or record.get("format") != BUILD_FORMAT:
         found = record.get("format") if isinstance(record, dict) else type(record).__name__
         if found in EARLIER_FORMATS:
             raise ConfigError(
                 f"{path}: format = {found}; this build is of an earlier version, whose masks differ from the published"
                 " network's from the second frame on, so it is not served: export it again with auralsam2 export."
             )
-        raise ConfigError(f"{path}: format = {found!r}; this version reads {FORMAT}. {REMEDY}")
+        raise ConfigError(f"{path}: format = {found!r}; this version reads {BUILD_FORMAT}. {REMEDY}")
     kinds = {"image_size": int, "num_frames": int, "files": dict}
     values: dict[str, Any] = {}
     for name in Manifest.__dataclass_fields__:

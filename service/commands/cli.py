@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from auralsam2_client.contract import COMBINATIONS
 from auralsam2_client.errors import AuralServeError, ConfigError
+from auralsam2_client.version import __version__
 from service.commands import learning
 from service.commands.terminal import console, errors, fail, progress_bar
 
@@ -33,6 +35,19 @@ app = typer.Typer(
 )
 BuildOption = Annotated[Path, typer.Option("--build", help="Build folder, written by `auralsam2 export`.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"auralsam2 {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say it.")] = False,
+) -> None:
+    """Take what stands before the verb."""
 
 
 @app.command()
@@ -222,7 +237,7 @@ def segment(
         int | None, typer.Option(help="Of points, box or mask, from 0; default: the one that is decoded first.")
     ] = None,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Go by the sound too, beside the prompts.")] = True,
-    combine: Annotated[str, typer.Option(help="Of sound and prompts: mean | best_iou | union")] = "mean",
+    combine: Annotated[str, typer.Option(help=f"Of sound and prompts: {' | '.join(COMBINATIONS)}")] = COMBINATIONS[0],
 ) -> None:
     """Segment the sounding objects of a clip, or what you mark in it, through a running server."""
     from auralsam2_client.calls.client import Client

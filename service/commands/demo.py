@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.segmenting import segment_media
+from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.media.reader import read_media
 from service.builds.manifest import read_manifest
 from service.commands.outputs import write_outputs
 from service.monitoring.metrics import StageTime, fetch, stage_times
 from service.server.serving import serve_build
 
-STAGES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
 LOG = "server.log"
 # The golden request has warmed the chain; the median of these is what the table shows.
 NUM_RUNS = 7
@@ -63,7 +63,7 @@ def run_demo(build: Path, clip: Path, out: Path, say: Callable[[str], None]) -> 
             stages = stage_times(before, fetch(config.metrics_url))
     precision = {"engine": manifest.engine, "arithmetic": manifest.precision}
     files = write_outputs(out, media, segmented, model=manifest.name, precision=precision)
-    chain = {name: stages[name] for name in STAGES}
+    chain = {name: stages[name] for name in STAGE_NAMES}
     return DemoResult(
         manifest.weights, chain, statistics.median(times), len(media.frames), start_s, files, segmented.masks()
     )

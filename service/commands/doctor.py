@@ -213,8 +213,7 @@ def check_export_packages() -> list[Finding]:
     findings = []
     for name in ("torch", "sam2", "onnx"):
         present = importlib.util.find_spec(name) is not None
-        fix = "pip install 'auralsam2-service[export]'" if name != "sam2" else "make setup"
-        findings.append(Finding(name, present, "present" if present else "missing", fix, "export"))
+        findings.append(Finding(name, present, "present" if present else "missing", "make setup", "export"))
     return findings
 
 

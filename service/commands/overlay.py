@@ -18,8 +18,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from auralsam2_client.contract import SAMPLE_RATE
 from auralsam2_client.errors import BadInput, ConfigError
-from auralsam2_client.media.sound import SAMPLE_RATE
 
 COLOUR = (255, 45, 120)
 ALPHA = 0.45

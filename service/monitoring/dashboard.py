@@ -1,7 +1,7 @@
 """The Grafana dashboard, as a table of panels. `python -m service.monitoring.dashboard` writes dashboard.json.
 
 Grafana replaces $__rate_interval by a span that fits the zoom; every query here is also run against a real Prometheus
-in the tests. Needs grafana-foundation-sdk (`pip install "auralsam2-service[load]"`).
+in the tests. Needs grafana-foundation-sdk (`requirements/load.txt`).
 """
 
 import json
@@ -15,10 +15,12 @@ from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeser
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import DataSourceRef
 
+from auralsam2_client.contract import Reason
+
 PATH = Path(__file__).with_name("dashboard.json")
 SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
 HEIGHT, WIDTH = 8, 12
-_FAILED = 'reason=~"queue_full|deadline|expired|fault"'
+_FAILED = f'reason=~"{"|".join((Reason.QUEUE_FULL, Reason.DEADLINE, Reason.EXPIRED, Reason.FAULT))}"'
 
 
 @dataclass(frozen=True)

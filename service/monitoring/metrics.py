@@ -6,7 +6,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from auralsam2_client.calls.wire import SESSION_SUFFIX
+from auralsam2_client.contract import ENSEMBLE, SESSION_SUFFIX
 from auralsam2_client.errors import ServerFault, ServerUnavailable
 
 FEATURES_SUFFIX = "_features"
@@ -101,7 +101,7 @@ def parse(text: str) -> dict[str, ModelCounters]:
     return {model: ModelCounters(**counters) for model, counters in sums.items()}
 
 
-def in_flight(counters: Mapping[str, ModelCounters], ensemble: str = "auralsam2") -> int:
+def in_flight(counters: Mapping[str, ModelCounters], ensemble: str = ENSEMBLE) -> int:
     """Clips that have passed or are waiting for a stage, and are not answered yet.
 
     The server has no gauge for this. A clip that is being computed in the very first stage does not show; a call that

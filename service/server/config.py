@@ -8,14 +8,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.contract import ENSEMBLE, VARIABLE_PREFIX, Parameter
 from auralsam2_client.errors import ConfigError
 
-PREFIX = "AURALSAM2_"
+PREFIX = VARIABLE_PREFIX
 # The server forgets a sequence after an hour; until then the sessions' own clock decides.
 SESSION_LIMITS = (
-    ("max_sessions", 1, 1024),
-    ("max_session_bytes", 1 << 20, 1 << 40),
-    ("session_idle_timeout_s", 0.1, 3600),
+    (Parameter.MAX_SESSIONS, 1, 1024),
+    (Parameter.MAX_SESSION_BYTES, 1 << 20, 1 << 40),
+    (Parameter.SESSION_IDLE_TIMEOUT_S, 0.1, 3600),
 )
 GOLDEN_AT_START = ("once", "always")
 
@@ -50,7 +51,7 @@ class ServerConfig:
     tritonserver: Path | None = None
     # Where engines keep what they compiled, as the stages are told under the same name; None: in the build.
     cache_dir: Path | None = None
-    model: str = "auralsam2"
+    model: str = ENSEMBLE
     # The stages of a clip run one after the other, so each may use every core.
     num_threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     # Shared memory of each stage at its start, and the least it grows by. It never shrinks.

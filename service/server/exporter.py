@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -23,7 +22,9 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from auralsam2_client.contract import FRAMES_METRIC
 from auralsam2_client.errors import ConfigError, ServerFault, ServerUnavailable
+from auralsam2_client.version import __version__
 from service.builds.manifest import read_manifest
 from service.monitoring.metrics import read_page, total
 from service.server.config import PREFIX, ServerConfig
@@ -135,7 +136,7 @@ class SupervisorCollector(Collector):
     def _frames_per_second(self) -> float | None:
         """The mean over the window, or over the time since the first scrape; None at the first and while down."""
         try:
-            found = total(read_page(self._watched.config.metrics_url, timeout_s=1), "auralsam2_frames_total")
+            found = total(read_page(self._watched.config.metrics_url, timeout_s=1), FRAMES_METRIC)
         except (ServerUnavailable, ServerFault):
             return None
         with self._lock:
@@ -157,12 +158,8 @@ def build_labels(build: Path) -> dict[str, str]:
     if not checkpoint:
         named = _HASH_IN_SENTENCE.search(manifest.weights)
         checkpoint = named[0] if named else ""
-    try:
-        release = version("auralsam2-service")
-    except PackageNotFoundError:
-        release = "unknown"
     return {
-        "version": release,
+        "version": __version__,
         "preset": manifest.preset,
         "image_size": str(manifest.image_size),
         "num_frames": str(manifest.num_frames),

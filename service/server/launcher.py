@@ -19,8 +19,9 @@ from typing import IO
 import psutil
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import GOLDEN_CALLER
 from auralsam2_client.errors import AuralServeError, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
-from service.builds.golden import GOLDEN, Golden, GoldenCall, digest
+from service.builds.golden import Golden, GoldenCall, digest
 from service.monitoring.metrics import fetch, in_flight
 from service.server import guardian
 from service.server.config import ServerConfig
@@ -280,14 +281,14 @@ class Launcher:
             time.sleep(0.05)
 
     def _wait_until_it_says_ready(self, deadline: float) -> None:
-        with Client(self.config.grpc_url, self.config.model, caller=GOLDEN) as client:
+        with Client(self.config.grpc_url, self.config.model, caller=GOLDEN_CALLER) as client:
             while not client.is_ready(timeout_s=5):
                 self._check_progress(deadline, "it says that it is not ready")
                 time.sleep(0.05)
 
     def _wait_for_answer(self, deadline: float) -> None:
         assert self.golden is not None
-        with Client(self.config.grpc_url, self.config.model, caller=GOLDEN) as client:
+        with Client(self.config.grpc_url, self.config.model, caller=GOLDEN_CALLER) as client:
             call = GoldenCall(self.golden, client, max(1.0, deadline - time.monotonic()))
             while not call.done(within_s=0.1):
                 self._check_progress(deadline, "its first answer has not come")

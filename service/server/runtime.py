@@ -10,8 +10,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from auralsam2_client.contract import CACHE_VARIABLE, LAUNCH_VARIABLE
 from auralsam2_client.errors import ConfigError
-from service.server.config import PREFIX, SESSION_LIMITS, ServerConfig
+from service.server.config import SESSION_LIMITS, ServerConfig
 
 # All that a stage may want to know of its surroundings. AIP_MODE is not in it: it would open the Vertex AI endpoint.
 KEPT_VARIABLES = ("HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -139,10 +140,10 @@ def environment(program: Program, config: ServerConfig, mark: str) -> dict[str, 
         "OPENBLAS_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "AURALSAM2_NUM_THREADS": threads,
-        "AURALSAM2_CACHE_DIR": str(config.cache),
-        "AURALSAM2_LAUNCH": mark,
+        CACHE_VARIABLE: str(config.cache),
+        LAUNCH_VARIABLE: mark,
         **{
-            PREFIX + name.upper(): str(getattr(config, name))
+            name.variable: str(getattr(config, name))
             for name, _, _ in SESSION_LIMITS
             if getattr(config, name) is not None
         },

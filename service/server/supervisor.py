@@ -14,8 +14,9 @@ from pathlib import Path
 from types import FrameType
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import BUSY, GOLDEN_CALLER
 from auralsam2_client.errors import AuralServeError, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
-from service.builds.golden import GOLDEN, GoldenCall, digest
+from service.builds.golden import GoldenCall, digest
 from service.monitoring.metrics import fetch
 from service.server.config import ServerConfig
 from service.server.exporter import Exporter
@@ -133,7 +134,7 @@ class Supervisor:
         launcher = Launcher(self.config, sink=self.sink, aborted=lambda: self._stop_requested, prove=prove)
         launcher.start()
         self.launcher = launcher
-        self._client = Client(self.config.grpc_url, self.config.model, caller=GOLDEN)
+        self._client = Client(self.config.grpc_url, self.config.model, caller=GOLDEN_CALLER)
         self._golden_duration_s = launcher.golden_duration_s
         self._progress_seen = time.monotonic()
         self._schedule_canary()
@@ -219,8 +220,7 @@ class Supervisor:
         successes = self._successes()
         if successes is not None and successes > self._successes_before:
             self._progress_seen = time.monotonic()
-        full = isinstance(error, ServerUnavailable) and "queue" in str(error)
-        if isinstance(error, ServerTimeout) or full:
+        if isinstance(error, ServerTimeout) or error.code in BUSY:
             if time.monotonic() - self._progress_seen < self._patience_s:
                 self._say(f"busy: the golden clip had to wait ({error})")
                 return None

@@ -8,8 +8,9 @@ from auralsam2 import AuralSAM2, mask_decoder
 from auralsam2.errors import NetworkError
 from auralsam2.loading import load_network
 from auralsam2.prompted_masks import decode_prompted
-from auralsam2.prompts import MAX_POINTS, NUM_SLOTS, FramePrompt, mask_embedding, padded, sparse_tokens
+from auralsam2.prompts import NUM_SLOTS, FramePrompt, mask_embedding, padded, sparse_tokens
 from auralsam2.tracker import ImageFeatures
+from auralsam2_client.contract import MAX_POINTS
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from auralsam2 import AuralSAM2, image_encoder
 from auralsam2.errors import NetworkError
 from auralsam2.log_mel import LogMel
 from auralsam2.parity_weights import parity_state
-from auralsam2.published import STAGES, Published
+from auralsam2.published import Published
+from auralsam2_client.contract import STAGE_NAMES
 from export.gates.sample_clip import sample_audio, sample_frames
 
 
@@ -34,7 +35,7 @@ def test_a_step_for_each_stage(model: AuralSAM2) -> None:
     frames, audio = torch.from_numpy(sample_frames(2, 256)), torch.from_numpy(sample_audio(2))
     with torch.inference_mode():
         steps = list(Published(model).stages(frames, audio))
-    assert len(steps) == len(STAGES)
+    assert len(steps) == len(STAGE_NAMES)
     assert [step is None for step in steps] == [True, True, True, False]
 
 

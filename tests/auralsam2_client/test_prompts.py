@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from auralsam2_client.contract import MAX_POINTS, prompt_tensors
 from auralsam2_client.errors import BadInput
 from auralsam2_client.prompt_options import read_prompts
-from auralsam2_client.prompts import MAX_ENTRIES, Prompts, check_prompts, prompt_tensors, setting_tensors
-from model_repository.stage_runtime.prompt_tensors import ClipSize, read_marks
-from model_repository.stage_runtime.prompted import MAX_POINTS
+from auralsam2_client.prompts import Prompts, check_prompts, frame_prompt, setting_tensors
+from model_repository.stage_runtime.prompts import reading
+from model_repository.stage_runtime.prompts.reading import ClipSize
 from service.commands.prompt_drawing import BESIDE, BOX, ON, draw_prompts
 
 N, HEIGHT, WIDTH, S = 5, 100, 200, 256
 
 
 def tensors(**given: Any) -> dict[str, Any]:
-    return prompt_tensors(Prompts(**given), N, HEIGHT, WIDTH, S)
+    return prompt_tensors(frame_prompt(Prompts(**given), N, HEIGHT, WIDTH, S))
 
 
 def test_coordinates_are_scaled_with_the_frame_and_the_box_comes_first() -> None:
@@ -31,17 +32,22 @@ def test_coordinates_are_scaled_with_the_frame_and_the_box_comes_first() -> None
     assert types == {"POINT_COORDS": np.float32, "POINT_LABELS": np.int32, "PROMPT_FRAME": np.int32}
 
 
-def test_what_the_client_sends_the_server_takes() -> None:
-    """The two sides are written apart, since a client needs nothing of the server's."""
-    assert MAX_ENTRIES == MAX_POINTS
-    corner = tensors(points=[(199.999, 99.999, 1)] * 14, box=(0, 0, WIDTH, HEIGHT))
-    marks = read_marks(corner, ClipSize(N, S, 2))
-    assert marks is not None
-    assert (marks.frame, marks.num_entries, marks.kinds) == (2, 16, {"points", "box"})
-    mask = read_marks(tensors(mask=np.ones((HEIGHT, WIDTH))), ClipSize(N, S, 2))
-    assert mask is not None
-    assert mask.mask is not None
-    assert mask.mask.shape == (S // 4, S // 4)
+def test_what_the_client_sends_is_what_the_server_reads() -> None:
+    """One form at both ends of the wire, to the bit."""
+    clip = ClipSize(N, S, 2)
+    given = Prompts(points=[(199.999, 99.999, 1)] * 14, box=(0, 0, WIDTH, HEIGHT), frame=3)
+    sent = frame_prompt(given, N, HEIGHT, WIDTH, S)
+    assert len(sent.labels) == MAX_POINTS
+    for prompt in (sent, frame_prompt(Prompts(mask=np.ones((HEIGHT, WIDTH)), frame=0), N, HEIGHT, WIDTH, S)):
+        read = reading.read_prompts(prompt_tensors(prompt), clip).prompt
+        assert read is not None
+        assert read.frame == prompt.frame
+        np.testing.assert_array_equal(read.coords, prompt.coords)
+        np.testing.assert_array_equal(read.labels, prompt.labels)
+        np.testing.assert_array_equal(read.mask, prompt.mask)
+    anywhere = reading.read_prompts(tensors(points=[(1, 1, "+")]), clip).prompt
+    assert anywhere is not None
+    assert anywhere.frame == clip.conditioning_frame
 
 
 def test_numbers_and_signs_mean_the_same() -> None:
@@ -53,18 +59,19 @@ def test_numbers_and_signs_mean_the_same() -> None:
 def test_a_mask_is_above_zero_where_half_a_cell_is_inside() -> None:
     mask = np.zeros((256, 512), bool)
     mask[:128, :256] = True
-    found = prompt_tensors(Prompts(mask=mask), N, 256, 512, S)["MASK_INPUT"]
+    found = prompt_tensors(frame_prompt(Prompts(mask=mask), N, 256, 512, S))["MASK_INPUT"]
     assert found.dtype == np.float32
     wanted = np.full((64, 64), -1.0)
     wanted[:32, :32] = 1
     np.testing.assert_allclose(found, wanted, atol=1e-5)
-    np.testing.assert_array_equal(prompt_tensors(Prompts(mask=mask * 255), N, 256, 512, S)["MASK_INPUT"], found)
+    grey = prompt_tensors(frame_prompt(Prompts(mask=mask * 255), N, 256, 512, S))["MASK_INPUT"]
+    np.testing.assert_array_equal(grey, found)
 
 
 def test_a_mask_thinner_than_a_cell_is_not_lost() -> None:
     mask = np.zeros((2000, 2000), bool)
     mask[1000, 500] = True
-    found = prompt_tensors(Prompts(mask=mask), N, 2000, 2000, S)["MASK_INPUT"]
+    found = prompt_tensors(frame_prompt(Prompts(mask=mask), N, 2000, 2000, S))["MASK_INPUT"]
     assert np.argwhere(found > 0).tolist() == [[32, 16]]
 
 

@@ -12,9 +12,10 @@ import onnx
 import pytest
 
 from auralsam2 import AuralSAM2
+from auralsam2_client.contract import STAGE_NAMES
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.gates.stage_gate import Passed
-from export.graphs.stages import STAGE_NAMES, Stage, build_stages
+from export.graphs.stages import Stage, build_stages
 from export.settings import ExportSettings, load_model
 from tests.builds import SMALL, exported_once
 from tests.export.graphs_on_gpu import COMPACT, TINY, OnGpu, stages_of

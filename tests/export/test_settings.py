@@ -7,8 +7,9 @@ import torch
 
 from auralsam2.errors import CheckpointError, NetworkError
 from auralsam2.presets import PRESETS
+from auralsam2_client.contract import MAX_FRAMES
 from export.errors import ExportError
-from export.settings import MAX_FRAMES, ExportSettings, load_model
+from export.settings import ExportSettings, load_model
 
 
 @pytest.mark.parametrize(

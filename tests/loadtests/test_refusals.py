@@ -18,7 +18,7 @@ from loadtests.modes import MODES
 from loadtests.sender import OK, Sender
 
 SHAPE = ClipShape(2, 32)
-WORDS = "in ensemble 'auralsam2', vggish: the queue is full: 8 clips are in flight, at most 8 may be."
+WORDS = "in ensemble 'auralsam2', [queue_full] vggish: the queue is full: 8 clips are in flight, at most 8 may be."
 
 
 class FullService(InstantService):

@@ -130,7 +130,7 @@ class Backend:
 
 
 # What imports the server's Python side.
-ADAPTERS = ("model_repository.stage_runtime.adapter", "model_repository.stage_runtime.session_adapter")
+ADAPTERS = ("model_repository.stage_runtime.adapter", "model_repository.stage_runtime.sessions.adapter")
 
 
 def forget_runtime() -> None:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from model_repository.stage_runtime.prompt_tensors import ClipSize
-from model_repository.stage_runtime.prompted import FramePrompt, Kept
+from auralsam2_client.contract import PADDING, point_tensors
+from model_repository.stage_runtime.prompts.memory import Kept
+from model_repository.stage_runtime.prompts.reading import ClipSize, Prompt
 
 T, S, SIDE = 3, 32, 8
 KEPT_BYTES = 1000
@@ -44,7 +45,7 @@ class StandIn:
     """Logits of frame t: the clip's number, the sums of coordinates times labels, and a tenth of what is fed back."""
 
     def __init__(self) -> None:
-        self.calls: list[list[FramePrompt]] = []
+        self.calls: list[list[Prompt]] = []
         self.alone_calls = 0
         self.kept: list[Kept | None] = []
 
@@ -52,21 +53,21 @@ class StandIn:
         return Kept(KEPT_BYTES)
 
     def __call__(
-        self, clip: Mapping[str, Array], prompts: Sequence[FramePrompt], kept: Kept | None = None
+        self, clip: Mapping[str, Array], prompts: Sequence[Prompt], kept: Kept | None = None
     ) -> dict[str, Array]:
         self.calls.append(list(prompts))
         self.kept.append(kept)
         logits = np.array(clip["HIGH_RES_S4"][:, 0])
         for prompt in prompts:
-            used = prompt.labels >= 0
-            logits += np.float32(((prompt.coords[used].sum(axis=1)) * (prompt.labels[used] + 1)).sum())
+            assert PADDING not in prompt.labels, "a prompt is padded at the graph alone"
+            logits += np.float32((prompt.coords.sum(axis=1) * (prompt.labels + 1)).sum())
             if prompt.mask is not None:
                 logits += prompt.mask
             if prompt.previous is not None:
                 logits[prompt.frame] += prompt.previous / 10
         return answer(logits, 0.75)
 
-    def alone(self, clip: Mapping[str, Array], prompt: FramePrompt) -> dict[str, Array]:
+    def alone(self, clip: Mapping[str, Array], prompt: Prompt) -> dict[str, Array]:
         frame = slice(prompt.frame, prompt.frame + 1)
         found = {name: value[frame] for name, value in self(clip, [prompt]).items()}
         self.alone_calls += 1
@@ -75,10 +76,8 @@ class StandIn:
 
 def points(*placed: tuple[float, float, int], frame: int | None = None, step: int | None = None) -> dict[str, Array]:
     """The wire's tensors of points (x, y, label)."""
-    coords, labels = np.zeros((16, 2), np.float32), np.full(16, -1, np.int32)
-    for index, (x, y, label) in enumerate(placed):
-        coords[index], labels[index] = (x, y), label
-    tensors = {"POINT_COORDS": coords, "POINT_LABELS": labels}
+    coords, labels = [(x, y) for x, y, _ in placed], [label for *_, label in placed]
+    tensors = point_tensors(np.reshape(np.array(coords, np.float32), (-1, 2)), np.array(labels, np.int32))
     if frame is not None:
         tensors["PROMPT_FRAME"] = np.array([frame], np.int32)
     if step is not None:

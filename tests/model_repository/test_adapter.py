@@ -114,8 +114,8 @@ def test_a_bad_request_fails_alone(started: Callable[..., Any], backend: Any) ->
     np.testing.assert_array_equal(good.arrays()["Y"], 2 * x())
     np.testing.assert_array_equal(last.arrays()["Y"], 2 * x(10))
     assert nan.error.code == shape.error.code == "INVALID_ARG"
-    assert nan.error.message.startswith("X: nan at [1, 0]")
-    assert shape.error.message.startswith("X: float32 [2, 4]; must be float32 [2, 3]")
+    assert nan.error.message.startswith("[bad_request] X: nan at [1, 0]")
+    assert shape.error.message.startswith("[bad_request] X: float32 [2, 4]; must be float32 [2, 3]")
     assert not nan.output_tensors
     assert not backend.log, "a caller's mistake is not the operator's business"
 
@@ -135,7 +135,7 @@ def test_a_cancelled_request_is_not_computed(started: Callable[..., Any], backen
     model = started()
     cancelled, good = model.execute([backend.request({"X": x()}, ["Y"], cancelled=n == 0) for n in (0, 1)])
     assert cancelled.error.code == "CANCELLED"
-    assert cancelled.error.message.startswith("doubler: cancelled")
+    assert cancelled.error.message.startswith("[cancelled] doubler: cancelled")
     np.testing.assert_array_equal(good.arrays()["Y"], 2 * x())
     assert model._stage._engine.calls == 2, "two frames of the one request that was not cancelled"
 
@@ -151,7 +151,7 @@ def test_our_own_error_is_logged_and_answered_without_its_text(
     monkeypatch.setattr(type(model._stage), "__call__", lambda stage, inputs: break_down(inputs))
     (response,) = model.execute([backend.request({"X": x()}, ["Y"])])
     assert response.error.code == "INTERNAL"
-    assert response.error.message == "doubler: failed inside the server; see its log."
+    assert response.error.message == "[fault] doubler: failed inside the server; see its log."
     (line,) = backend.log
     for part in ("doubler", "clip-7", "primitive failed"):
         assert part in line

@@ -24,7 +24,7 @@ CLASSES = {
     "hiera": ("adapter", "StageModel"),
     "aural_fuser": ("adapter", "SoundModel"),
     "sam2_decoder": ("adapter", "DecoderModel"),
-    "auralsam2_session": ("session_adapter", "SessionModel"),
+    "auralsam2_session": ("sessions.adapter", "SessionModel"),
 }
 
 
@@ -65,10 +65,10 @@ def test_a_model_is_the_thin_class(stage: str, load: Callable[[str], Any], tmp_p
 def test_the_copied_runtime_is_the_one_that_is_tested(stage: str, small_build: Path) -> None:
     source = Path(str(model_repository.__file__)).parent
     copied = small_build / "models" / stage / "1"
-    names = {path.name for path in (source / "stage_runtime").glob("*.py")}
-    assert {path.name for path in (copied / "stage_runtime").iterdir()} == names
+    names = {path.relative_to(source) for path in (source / "stage_runtime").rglob("*.py")}
+    assert {path.relative_to(copied) for path in (copied / "stage_runtime").rglob("*") if path.is_file()} == names
     for name in names:
-        assert (copied / "stage_runtime" / name).read_bytes() == (source / "stage_runtime" / name).read_bytes()
+        assert (copied / name).read_bytes() == (source / name).read_bytes()
     assert (copied / "model.py").read_bytes() == (source / stage / "1" / "model.py").read_bytes()
 
 

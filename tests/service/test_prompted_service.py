@@ -21,12 +21,13 @@ from auralsam2.prompts import FramePrompt
 from auralsam2.tracker import ImageFeatures
 from auralsam2_client.calls.client import AsyncClient, Client
 from auralsam2_client.calls.segmentation import Segmentation
-from auralsam2_client.calls.wire import OUTPUTS
+from auralsam2_client.calls.wire import translate
+from auralsam2_client.contract import RESULTS, Reason, point_tensors, prompt_tensors, read_error
 from auralsam2_client.errors import BadInput, ServerTimeout, ServerUnavailable, SessionEnded
 from auralsam2_client.media.frames import resize_frames
 from auralsam2_client.media.reader import Media, read_media
 from auralsam2_client.media.sound import windows
-from auralsam2_client.prompts import Prompts, prompt_tensors, setting_tensors
+from auralsam2_client.prompts import Prompts, frame_prompt, setting_tensors
 from export.graphs.stages import HieraStage
 from service.monitoring.metrics import fetch, in_flight
 from service.server.config import ServerConfig
@@ -80,9 +81,9 @@ def same(found: Segmentation, wanted: Segmentation) -> bool:
 def test_prompts_alone_over_grpc_are_the_networks(served_compact: Any, client: Client, media: Media) -> None:
     frames = resize_frames(media.frames, 256)
     prompts = Prompts(points=[(60, 60, "+"), (200, 30, "-")], box=(20, 20, 110, 120), frame=3)
-    tensors = prompt_tensors(prompts, 5, 256, 256, 256) | setting_tensors(False, "mean")
+    tensors = prompt_tensors(frame_prompt(prompts, 5, 256, 256, 256)) | setting_tensors(False, "mean")
     found = client.infer(
-        frames, np.zeros((5, 15600, 2), np.float32), prompts=tensors, outputs=(*OUTPUTS, "PROMPT_MODE")
+        frames, np.zeros((5, 15600, 2), np.float32), prompts=tensors, outputs=(*RESULTS, "PROMPT_MODE")
     )
     model = served_compact.network
     with torch.no_grad():
@@ -278,14 +279,12 @@ def raw(config: ServerConfig, model: str, tensors: dict[str, NDArray[Any]], **se
 
 
 CLIP = {"FRAMES": np.zeros((5, 256, 256, 3), np.uint8), "AUDIO": np.zeros((5, 15600, 2), np.float32)}
-GOOD = prompt_tensors(Prompts(points=[(5, 6, "+")], frame=0), 5, 256, 256, 256)
+GOOD = prompt_tensors(frame_prompt(Prompts(points=[(5, 6, "+")], frame=0), 5, 256, 256, 256))
 
 
 def placed(*points: tuple[float, float, int]) -> dict[str, NDArray[Any]]:
-    coords, labels = np.zeros((16, 2), np.float32), np.full(16, -1, np.int32)
-    for index, (x, y, label) in enumerate(points):
-        coords[index], labels[index] = (x, y), label
-    return {"POINT_COORDS": coords, "POINT_LABELS": labels}
+    coords = np.array([point[:2] for point in points], np.float32).reshape(-1, 2)
+    return point_tensors(coords, np.array([label for *_, label in points], np.int32))
 
 
 BAD_PROMPTS = {
@@ -315,6 +314,9 @@ def test_bad_prompts_on_the_wire_are_refused_and_the_next_clip_answered(
         raw(served_compact.config, model, CLIP | tensors, **sequence)
     assert refusal.value.status() == "StatusCode.INVALID_ARGUMENT"
     assert words in refusal.value.message()
+    # The server itself compares sizes with the configuration, before any stage.
+    by_the_server = name in ("mask of another size", "17 points")
+    assert read_error(refusal.value.message())[0] is (None if by_the_server else Reason.BAD_REQUEST)
     if name != "nothing":
         assert settled_hiera(served_compact.config) == before, "a bad prompt costs no image encoding"
     assert served_compact.launcher.fault() is None
@@ -326,11 +328,18 @@ def settled_hiera(config: ServerConfig) -> int:
 
 
 def test_a_click_for_no_session_is_refused(served_compact: Any) -> None:
-    cases: list[dict[str, Any]] = [{"sequence_id": 4242}, {"sequence_id": 4242, "sequence_end": True}, {}]
-    for sequence in cases:
+    unknown: dict[str, Any] = {"sequence_id": 4242}
+    cases = [
+        (unknown, SessionEnded, Reason.SESSION_ENDED),
+        (unknown | {"sequence_end": True}, SessionEnded, Reason.SESSION_ENDED),
+        ({}, BadInput, Reason.BAD_REQUEST),
+    ]
+    for sequence, kind, code in cases:
         with pytest.raises(triton.InferenceServerException) as refusal:
             raw(served_compact.config, "auralsam2_session", GOOD, **sequence)
         assert refusal.value.status() == "StatusCode.INVALID_ARGUMENT"
+        found = translate(refusal.value, url="here", timeout_s=1)
+        assert (type(found), found.code) == (kind, code)
 
 
 def test_idle_sessions_end_caps_hold_and_one_left_open_does_not_hold_up_a_stop(
@@ -343,8 +352,9 @@ def test_idle_sessions_end_caps_hold_and_one_left_open_does_not_hold_up_a_stop(
         sessions = [client.session(media.frames, heard) for _ in range(3)]
         for session in sessions[:2]:
             session.segment()
-        with pytest.raises(ServerUnavailable, match=r"at most 2 sessions"):
+        with pytest.raises(ServerUnavailable, match=r"at most 2 sessions") as refused:
             sessions[2].segment()
+        assert refused.value.code is Reason.SESSION_LIMIT
 
         def opened() -> bool:
             try:

@@ -12,7 +12,7 @@ import tritonclient.grpc as triton
 from auralsam2 import image_encoder
 from auralsam2.log_mel import LogMel
 from auralsam2_client.calls.client import AsyncClient, Client, check_health
-from auralsam2_client.calls.wire import OUTPUTS
+from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import BadInput
 from export.builds.repository import build_repository
 from export.gates.sample_clip import sample_audio, sample_frames
@@ -48,7 +48,7 @@ def clip(num_frames: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]
 def test_compact_masks_over_grpc_are_the_networks(served_compact: Any, client: Client, seed: int) -> None:
     frames, audio = clip(5, 256, seed)
     wanted = network_answer(served_compact.network, frames, audio)
-    found = client.infer(frames, audio, outputs=OUTPUTS)
+    found = client.infer(frames, audio, outputs=RESULTS)
     assert agreement(found["MASK_LOGITS"], wanted.select("iou_occlusion").numpy()) >= AGREEMENT
     assert agreement(found["CANDIDATE_LOGITS"], wanted.low_res_logits.numpy()) >= AGREEMENT
     np.testing.assert_allclose(found["IOU"], wanted.iou.numpy(), atol=1e-2)
@@ -60,7 +60,7 @@ def test_hiera_tiny_at_512_px_over_grpc_is_the_network(tmp_path: Path) -> None:
     build = build_repository(settings, tmp_path / settings.name)
     frames, audio = clip(2, 512, 1)
     with serve_build(build, environ={}) as launcher, Client(launcher.config.grpc_url) as client:
-        found = client.infer(frames, audio, outputs=OUTPUTS)
+        found = client.infer(frames, audio, outputs=RESULTS)
     wanted = network_answer(load_model(settings), frames, audio)
     masks = wanted.select("iou").numpy()
     assert 0.01 < (masks > 0).mean() < 0.99, "an empty or a full mask would agree by itself"
@@ -70,8 +70,8 @@ def test_hiera_tiny_at_512_px_over_grpc_is_the_network(tmp_path: Path) -> None:
 
 def test_the_same_clip_twice_gives_the_same_bytes(client: Client) -> None:
     frames, audio = clip(5, 256, 4)
-    first, second = (client.infer(frames, audio, outputs=OUTPUTS) for _ in range(2))
-    for name in OUTPUTS:
+    first, second = (client.infer(frames, audio, outputs=RESULTS) for _ in range(2))
+    for name in RESULTS:
         assert first[name].tobytes() == second[name].tobytes()
 
 

@@ -1,6 +1,6 @@
 """Interactive sessions: FRAMES and AUDIO once, then prompts only, answered from the features that were kept."""
 
-from stage_runtime.session_adapter import SessionModel
+from stage_runtime.sessions.adapter import SessionModel
 
 
 class TritonPythonModel(SessionModel):

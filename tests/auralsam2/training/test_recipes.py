@@ -33,6 +33,7 @@ TABLE: dict[str, tuple[Any, Any, Any]] = {
     "greyscale_share": (0.05, 0.1, 0.1),
     "max_rotation_degrees": (25.0, 0.0, 0.0),
     "max_shear_degrees": (20.0, 0.0, 0.0),
+    "resampler": ("resampy", "resampy", "soxr"),
 }
 
 

@@ -16,7 +16,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from auralsam2_client.calls.client import AsyncClient, Client, check_health
-from auralsam2_client.calls.wire import OUTPUTS, ClipShape, scrub, translate
+from auralsam2_client.calls.wire import ClipShape, scrub, translate
+from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from auralsam2_client.prompts import Prompts
 from service.monitoring.metrics import fetch, in_flight, stage_times
@@ -59,7 +60,7 @@ def healthy(running: Launcher, client: Client) -> Iterator[None]:
 
 def assert_answers(client: Client, seed: int = 3) -> None:
     frames, audio = toy.clip(seed)
-    answer = client.infer(frames, audio, outputs=OUTPUTS)
+    answer = client.infer(frames, audio, outputs=RESULTS)
     for name, value in toy.expected(frames, audio).items():
         assert answer[name].dtype == np.float32
         assert np.array_equal(answer[name], value), name

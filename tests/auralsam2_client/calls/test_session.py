@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.segmentation import clip_with_prompts
 from auralsam2_client.calls.session import AsyncSession, Rounds, Session
-from auralsam2_client.calls.wire import OUTPUTS, USUAL_OUTPUTS, Arrays, Call, ClipShape, translate
+from auralsam2_client.calls.wire import Arrays, Call, ClipShape, translate
+from auralsam2_client.contract import RESULTS, USUAL_RESULTS
 from auralsam2_client.errors import BadInput, ConfigError, ServerTimeout, ServerUnavailable, SessionEnded
 from auralsam2_client.prompts import Prompts
 from tests.service.toy import build_folder as toy
@@ -176,8 +178,8 @@ def test_the_same_in_asyncio(server: Server) -> None:
 
 def test_sound_alone_is_sent_as_it_always_was() -> None:
     clip = clip_with_prompts(FRAMES, AUDIO, SHAPE, None, True, "mean")
-    assert (clip.prompts, clip.outputs) == ({}, USUAL_OUTPUTS)
-    assert "PROMPT_MODE" not in OUTPUTS
+    assert (clip.prompts, clip.outputs) == ({}, USUAL_RESULTS)
+    assert "PROMPT_MODE" not in RESULTS
     assert clip_with_prompts(FRAMES, AUDIO, SHAPE, None, True, "union").prompts == {}
 
 
@@ -189,12 +191,33 @@ def test_no_audio_needs_use_audio_false() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "This session has ended: nobody used it for 600 s. Open a new session",
+        "[session_ended] This session has ended: nobody used it for 600 s. Open a new session",
         "inference request for sequence 7 to model 'auralsam2_session' must specify the START flag on the first",
     ],
 )
 def test_a_session_that_the_server_does_not_know_has_its_own_error(text: str) -> None:
     error: Any = InferenceServerException(text, status="StatusCode.INVALID_ARGUMENT")
     assert isinstance(translate(error, url="here", timeout_s=1), SessionEnded)
-    other: Any = InferenceServerException("POINT_LABELS is 4", status="StatusCode.INVALID_ARGUMENT")
+    other: Any = InferenceServerException("[bad_request] POINT_LABELS is 4", status="StatusCode.INVALID_ARGUMENT")
     assert type(translate(other, url="here", timeout_s=1)) is BadInput
+
+
+@pytest.mark.parametrize("way", ["a clip", "a session"])
+def test_the_sound_of_a_clip_is_looked_through_once(
+    way: str, server: Server, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    isfinite = np.isfinite
+
+    def noted(values: Any, *arguments: Any, **named: Any) -> Any:
+        seen.append(np.shape(values))
+        return isfinite(values, *arguments, **named)
+
+    monkeypatch.setattr(np, "isfinite", noted)
+    if way == "a session":
+        session.segment()
+    else:
+        with Client() as client:
+            monkeypatch.setattr(client, "_call", lambda model, make, timeout_s: server(make, timeout_s))
+            client.segment(FRAMES, AUDIO)
+    assert seen == [AUDIO.shape]

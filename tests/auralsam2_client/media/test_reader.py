@@ -7,10 +7,11 @@ import pytest
 import soundfile
 from PIL import Image
 
+from auralsam2_client.contract import WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media import reader as media
 from auralsam2_client.media.reader import read_media
-from auralsam2_client.media.sound import WINDOW_SAMPLES, windows
+from auralsam2_client.media.sound import windows
 
 BIG_BUCK_BUNNY = Path(__file__).parents[3].parent / "shared" / "media" / "bigbuckbunny.mp4"
 

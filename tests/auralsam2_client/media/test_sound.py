@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from auralsam2_client.contract import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.sound import (
-    HOP_SAMPLES,
-    SAMPLE_RATE,
-    WINDOW_SAMPLES,
     StereoStream,
     downmix_matrix,
     to_stereo_16k,

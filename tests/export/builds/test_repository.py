@@ -13,6 +13,7 @@ import pytest
 from auralsam2 import AuralSAM2
 from auralsam2.errors import NetworkError
 from auralsam2.readout import NO_OBJECT_LOGIT
+from auralsam2_client.contract import BUILD_FORMAT, STAGE_NAMES
 from export.builds import repository
 from export.builds.repository import build_repository, golden_tolerance
 from export.builds.triton_config import parse
@@ -21,9 +22,9 @@ from export.gates.parity import Array
 from export.gates.stage_gate import Passed
 from export.graphs.onnx_graph import OPSET
 from export.graphs.prompt_graphs import prompt_stages
-from export.graphs.stages import STAGE_NAMES, Stage
+from export.graphs.stages import Stage
 from export.settings import ExportSettings
-from model_repository.stage_runtime import engine
+from model_repository.stage_runtime.engine import engines as engine
 
 PROMPT_GRAPHS = ("prompt_decode", "memory_write", "memory_prepare", "memory_read_1")
 
@@ -40,7 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_manifest_says_what_was_built(manifest: dict[str, Any], small_settings: ExportSettings) -> None:
     wanted = {
-        "format": 2,
+        "format": BUILD_FORMAT,
         "name": "compact-224-t2-float32",
         "preset": "compact",
         "image_size": 224,
@@ -69,9 +70,15 @@ def test_every_file_is_listed_with_its_true_hash(manifest: dict[str, Any], small
     assert manifest["files"] == found
     assert "golden.npz" in found
     for stage in STAGE_NAMES:
-        for file in ("config.pbtxt", "1/model.onnx", "1/model.py", "1/stage_runtime/adapter.py"):
+        for file in (
+            "config.pbtxt",
+            "1/model.onnx",
+            "1/model.py",
+            "1/stage_runtime/adapter.py",
+            "1/auralsam2_client/contract.py",
+        ):
             assert f"models/{stage}/{file}" in found
-    for file in ("config.pbtxt", "1/model.py", "1/stage_runtime/session_adapter.py"):
+    for file in ("config.pbtxt", "1/model.py", "1/stage_runtime/sessions/adapter.py"):
         assert f"models/auralsam2_session/{file}" in found
     for file in (*(f"{name}.onnx" for name in PROMPT_GRAPHS), "prompted.weights", "prompted.json"):
         assert f"models/sam2_decoder/1/{file}" in found

@@ -26,10 +26,11 @@ pytest.importorskip("triton", reason="the kernels are written in Triton")
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from auralsam2_client.contract import STAGE_NAMES
 from export.engines.fusion_plugins import PluginUse, register_plugins, with_plugins
 from export.errors import ExportError
 from export.graphs.onnx_graph import export_stage, to_onnx
-from export.graphs.stages import STAGE_NAMES, Stage
+from export.graphs.stages import Stage
 from export.precision.stage_casts import cast_stage
 from kernels import operators, plugin_operators
 from kernels.compilation import Compiled

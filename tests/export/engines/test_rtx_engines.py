@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from auralsam2_client.contract import STAGE_NAMES
 from export.engines.tensorrt import build_engine, check_engine
 from export.engines.tensorrt_builder import load_builder
-from export.graphs.stages import STAGE_NAMES
 from export.precision.stage_casts import cast_stage
 from export.settings import ENGINE_PRECISIONS
 from tests.export.graphs_on_gpu import OnGpu

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from auralsam2_client.contract import STAGE_NAMES
 from export.engines.cuda_driver import Card
 from export.engines.tensorrt import (
     build_engine,
@@ -25,7 +26,6 @@ from export.engines.tensorrt import (
 )
 from export.engines.tensorrt_builder import Built, EngineBuilder, load_builder
 from export.errors import ExportError
-from export.graphs.stages import STAGE_NAMES
 from model_repository.stage_runtime.engine import file_sha256
 from tests.export.engines import engine_stand_ins as stand_ins
 from tests.export.engines.engine_stand_ins import ADA, fake_tensorrt

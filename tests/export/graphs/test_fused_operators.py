@@ -7,8 +7,9 @@ import onnx
 import pytest
 import torch
 
+from auralsam2_client.contract import STAGE_NAMES
 from export.graphs.onnx_graph import export_stage
-from export.graphs.stages import STAGE_NAMES, Stage
+from export.graphs.stages import Stage
 from model_repository.stage_runtime.engine import load_engine
 
 FUSED_STAGES = ("aural_fuser", "sam2_decoder")

@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from auralsam2 import AuralSAM2
+from auralsam2_client.contract import STAGE_NAMES
 from export.graphs.onnx_graph import DTYPES
-from export.graphs.stages import STAGE_NAMES, Stage, build_stages
+from export.graphs.stages import Stage, build_stages
 
 LARGEST = 256**3
 NUM_FRAMES = 5

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from auralsam2_client.contract import STAGE_NAMES
 from export.graphs.onnx_graph import DTYPES
-from export.graphs.stages import STAGE_NAMES, Stage
+from export.graphs.stages import Stage
 from tests.builds import exported_once
 from tests.export.graphs_on_gpu import OnGpu, stages_of
 

@@ -10,11 +10,12 @@ import onnx
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from auralsam2_client.contract import STAGE_NAMES
 from export.engines.tensorrt import build_engine
 from export.engines.tensorrt_builder import load_builder
 from export.errors import ExportError
 from export.graphs.chain import run_clip
-from export.graphs.stages import STAGE_NAMES, Stage
+from export.graphs.stages import Stage
 from export.precision.half_precision import LARGEST, cast_graph, emulate, largest_values, near_overflow
 from export.precision.stage_casts import cast_stage
 from model_repository.stage_runtime.engine import Array, load_engine

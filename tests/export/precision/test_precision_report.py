@@ -14,9 +14,10 @@ from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.evaluation.scoring import evaluate
 from auralsam2.readout import NO_OBJECT_LOGIT
+from auralsam2_client.contract import STAGE_NAMES
 from export.errors import ExportError
 from export.gates.parity import run_network
-from export.graphs.stages import STAGE_NAMES, Stage
+from export.graphs.stages import Stage
 from export.precision import precision_report as module
 from export.precision.precision_report import (
     PRECISIONS,

@@ -12,13 +12,14 @@ import torch
 from onnx_ir import DataType, Node, Value
 
 from auralsam2.data.pictures import resize
-from auralsam2.data.world import SPLITS
 from auralsam2.data.world.held_out import read_split
+from auralsam2.data.world.scenes import SPLITS
+from auralsam2_client.contract import STAGE_NAMES
 from export.errors import ExportError
 from export.gates.parity import run_network
 from export.graphs.chain import run_clip, split_calls
 from export.graphs.onnx_graph import export_stage
-from export.graphs.stages import STAGE_NAMES, Stage, build_stages
+from export.graphs.stages import Stage, build_stages
 from export.precision import stage_casts
 from export.precision.half_precision import LARGEST, PRODUCTS, cast_graph, largest_values, near_overflow
 from export.precision.stage_casts import NEAR_OVERFLOW, cast_stage, policy

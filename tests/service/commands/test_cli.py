@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import AuralServeError
 from auralsam2_client.masks import from_rle
+from auralsam2_client.version import __version__
 from service.builds.golden import Golden
 from service.commands.cli import app
 from service.server.serving import free_ports
@@ -28,6 +29,11 @@ RESTORED_WITHIN_S = 30
 
 def run(*arguments: str | Path) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_it_says_its_version() -> None:
+    result = run("--version")
+    assert (result.exit_code, result.output) == (0, f"auralsam2 {__version__}\n")
 
 
 def silent_copy(source: Path, target: Path) -> Path:

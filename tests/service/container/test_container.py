@@ -515,7 +515,7 @@ def test_metrics_can_be_read_from_the_network_of_the_containers(served: Served) 
 
 def tool(name: str, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
     path = TOOLS / name
-    assert path.exists(), f"{name} is not installed; it comes with the extra `dev`"
+    assert path.exists(), f"{name} is not installed; it comes with make setup"
     return subprocess.run([path, *arguments], input=given, capture_output=True, text=True, check=False)
 
 

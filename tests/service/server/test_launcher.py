@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import BUILD_FORMAT
 from auralsam2_client.errors import ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.builds.manifest import read_manifest, verify_files
 from service.monitoring.metrics import fetch, in_flight
@@ -161,8 +162,8 @@ def test_compiled_files_do_not_run_in_place_of_the_source(build: Path) -> None:
 
 
 def test_a_manifest_must_be_there_and_understood(build: Path) -> None:
-    toy.write_manifest(build, format=3)
-    refuse(toy_config(build), ConfigError, "format = 3; this version reads 2")
+    toy.write_manifest(build, format=BUILD_FORMAT + 1)
+    refuse(toy_config(build), ConfigError, f"format = {BUILD_FORMAT + 1}; this version reads {BUILD_FORMAT}")
     toy.write_manifest(build, files={"../outside": "0"})
     refuse(toy_config(build), ConfigError, "manifest.json lists no file below models/")
     toy.write_manifest(build, files={"models/../../outside": "0"})

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from auralsam2_client.contract import BUILD_FORMAT, WINDOW_SAMPLES
+
 T, S = 2, 32
-WINDOW = 15600
 TROUBLE = {"sleep": 201, "raise": 202}
 
 Array = NDArray[np.generic]
@@ -23,7 +24,7 @@ Array = NDArray[np.generic]
 def clip(seed: int = 0) -> tuple[Array, Array]:
     random = np.random.default_rng(seed)
     frames = random.integers(0, 200, (T, S, S, 3), dtype=np.uint8)
-    audio = random.uniform(-1, 1, (T, WINDOW, 2)).astype(np.float32)
+    audio = random.uniform(-1, 1, (T, WINDOW_SAMPLES, 2)).astype(np.float32)
     return frames, audio
 
 
@@ -69,7 +70,7 @@ def write_golden(build: Path, frames: Array, audio: Array, **changed: Array) -> 
 def write_manifest(build: Path, **changed: object) -> None:
     files = sorted(path for path in (build / "models").rglob("*") if path.is_file())
     manifest: dict[str, object] = {
-        "format": 2,
+        "format": BUILD_FORMAT,
         "name": "toy-32-t2",
         "preset": "toy",
         "image_size": S,
@@ -84,7 +85,7 @@ def write_manifest(build: Path, **changed: object) -> None:
 
 TENSORS = {
     "vggish": (
-        {"AUDIO": ("FP32", [T, WINDOW, 2])},
+        {"AUDIO": ("FP32", [T, WINDOW_SAMPLES, 2])},
         {"AUDIO_TOKENS": ("FP32", [T, 256])},
     ),
     "hiera": (
@@ -133,7 +134,7 @@ def ensemble_config() -> str:
     outputs = TENSORS["sam2_decoder"][1]
     return (
         'name: "auralsam2"\nplatform: "ensemble"\nmax_batch_size: 0\n'
-        + tensors_text("input", {"FRAMES": ("UINT8", [T, S, S, 3]), "AUDIO": ("FP32", [T, WINDOW, 2])})
+        + tensors_text("input", {"FRAMES": ("UINT8", [T, S, S, 3]), "AUDIO": ("FP32", [T, WINDOW_SAMPLES, 2])})
         + tensors_text("output", outputs)
         + "ensemble_scheduling {\n"
         + step("vggish", {"AUDIO": "AUDIO"}, {"AUDIO_TOKENS": "VGGISH_TOKENS"})

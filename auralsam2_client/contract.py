@@ -1,0 +1,336 @@
+"""What the parts of the service agree on: models, tensors, sizes, limits, reason codes. Declared here and nowhere else.
+
+Standard library and numpy alone, so that everyone can read it: the client, which is installed by itself; `export`,
+which renders each `config.pbtxt` from it; the stages in the server's Python, which find a copy beside their runtime in
+the build; `service` and the load tests. `auralsam2` takes the sizes of the sound and the form of a prompt from it.
+
+A change here changes the wire: raise BUILD_FORMAT, so that a build of an earlier contract is refused by name.
+
+Long because it is one module: what the parts agree on has one place, and is read as a whole.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Of a build's manifest. 2: a clip's memory holds binary masks, as in the published network, and errors carry a code.
+BUILD_FORMAT = 2
+
+# Models, by the names under which the server loads them.
+STAGE_NAMES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
+ENSEMBLE = "auralsam2"
+SESSION_SUFFIX = "_session"
+SESSION = ENSEMBLE + SESSION_SUFFIX
+"""Interactive sessions, on a CPU."""
+FEATURES_ENSEMBLE = "auralsam2_features"
+"""The first three stages, which a session runs once."""
+ENCODERS, DECODER = STAGE_NAMES[:-1], STAGE_NAMES[-1]
+HANDED_ON = "AUDIO_TOKENS_AFTER_HIERA"
+"""AUDIO_TOKENS, in an ensemble, once hiera has handed them on."""
+
+# Sound. A window is 96 hops of 10 ms under 25 ms windows, 0.975 s; windows of consecutive frames are 96 hops apart.
+SAMPLE_RATE = 16_000
+WINDOW_SAMPLES = 15_600
+HOP_SAMPLES = 15_360
+WINDOW_S = WINDOW_SAMPLES / SAMPLE_RATE
+
+# Frames and prompts.
+MAX_FRAMES = 16
+MASK_STRIDE = 4
+"""Masks on the wire have a quarter of the frame's side."""
+MAX_POINTS = 16
+"""Entries on a frame; a box takes two."""
+NUM_CANDIDATES = 3
+PADDING, BESIDE, ON, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
+"""POINT_LABELS. The corners of a box come first."""
+DEFAULT_FRAME = -1
+"""PROMPT_FRAME that stands for the model's conditioning frame, as an absent one does."""
+COMBINATIONS = ("mean", "best_iou", "union")
+"""Of sound and prompts; COMBINATION is the index."""
+
+# Clips of the supervisor's own. They are answered as any other, and counted apart.
+GOLDEN_CALLER = "golden"
+
+
+def request_id(caller: str, number: str) -> str:
+    """Name a request: stages follow a clip by it, and tell by its beginning whose it is."""
+    return f"{caller}-{number}"
+
+
+GOLDEN_PREFIX = request_id(GOLDEN_CALLER, "")
+
+# Counters of the last stage that others read: frames and clips answered to callers.
+FRAMES_METRIC = "auralsam2_frames_total"
+CLIPS_METRIC = "auralsam2_clips_total"
+
+# Of every variable of the environment that is ours.
+VARIABLE_PREFIX = "AURALSAM2_"
+
+
+class Parameter(StrEnum):
+    """Parameters in a model's `config.pbtxt`."""
+
+    ENGINE = "engine"
+    PRECISION = "precision"
+    PRESET = "preset"
+    FRAMES_PER_CALL = "frames_per_call"
+    SHA256 = "sha256"
+    CONDITIONING_FRAME = "conditioning_frame"
+    MAX_CLIPS_IN_FLIGHT = "max_clips_in_flight"
+    CLIP_TIMEOUT_S = "clip_timeout_s"
+    ENDS_CLIP = "ends_clip"
+    MAX_SESSIONS = "max_sessions"
+    MAX_SESSION_BYTES = "max_session_bytes"
+    SESSION_IDLE_TIMEOUT_S = "session_idle_timeout_s"
+    SESSION_GIVE_WAY_S = "session_give_way_s"
+
+    @property
+    def variable(self) -> str:
+        """The variable of the environment that overrules the build's own value."""
+        return VARIABLE_PREFIX + self.upper()
+
+
+# Variables that the launcher sets for the stages.
+LAUNCH_VARIABLE = VARIABLE_PREFIX + "LAUNCH"
+"""What the run's shared memory is named by."""
+CACHE_VARIABLE = VARIABLE_PREFIX + "CACHE_DIR"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the shapes depend on: T frames, S px a side, C channels."""
+
+    num_frames: int
+    image_size: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor of a model. `dtype` by Triton's name: FP32, UINT8, INT32, BOOL, STRING."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+DTYPES: Mapping[str, type[np.generic]] = {
+    "FP32": np.float32,
+    "UINT8": np.uint8,
+    "INT32": np.int32,
+    "BOOL": np.bool_,
+    "STRING": np.object_,
+}
+
+_MAP = ("T", "C", "S/16", "S/16")
+_TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
+    "FRAMES": ("UINT8", ("T", "S", "S", 3), "RGB, resized by PIL bicubic"),
+    "AUDIO": ("FP32", ("T", WINDOW_SAMPLES, 2), "left and right in [-1, 1]: what each frame hears"),
+    "POINT_COORDS": ("FP32", (MAX_POINTS, 2), "x and y in pixels of the frame as it is sent, 0 to S; then padding"),
+    "POINT_LABELS": ("INT32", (MAX_POINTS,), "1 on the object, 0 beside it, 2 and 3 corners of a box, -1 padding"),
+    "MASK_INPUT": ("FP32", ("S/4", "S/4"), "above 0 inside; stands alone on its frame"),
+    "PROMPT_FRAME": ("INT32", (1,), "frame of the prompts; absent or -1: the conditioning frame"),
+    "USE_AUDIO": ("BOOL", (1,), "absent: true. False: the stages of the sound do no arithmetic"),
+    "COMBINATION": ("INT32", (1,), "index in COMBINATIONS; absent: 0"),
+    "PROPAGATE": ("INT32", (1,), "of a session: 1 tracks to all frames, 0 answers the marked one; absent: 1"),
+    "STEP": ("INT32", (1,), "of a session: number of the round, from 0, so that a repeated one counts once"),
+    "AUDIO_TOKENS": ("FP32", ("T", "C"), "a token for each frame"),
+    "HIGH_RES_S4": ("FP32", ("T", "C/8", "S/4", "S/4"), "the decoder's map at stride 4"),
+    "HIGH_RES_S8": ("FP32", ("T", "C/4", "S/8", "S/8"), "the decoder's map at stride 8"),
+    "PATCHES_1": ("FP32", _MAP, "the fuser's patches of level 0"),
+    "PATCHES_2": ("FP32", _MAP, "the fuser's patches of level 1"),
+    "IMAGE_EMBEDDING": ("FP32", _MAP, "level 2"),
+    **{f"VISUAL_{stage}": ("FP32", _MAP, f"visual features of fuser stage {stage}") for stage in (1, 2, 3)},
+    **{f"SOUND_{stage}": ("FP32", ("T", "C"), f"audio features of fuser stage {stage}") for stage in (1, 2, 3)},
+    "MASK_LOGITS": ("FP32", ("T", "S/4", "S/4"), "the selected logits; the mask is where they are above 0"),
+    "CANDIDATE_LOGITS": ("FP32", ("T", NUM_CANDIDATES, "S/4", "S/4"), "all three candidates"),
+    "IOU": ("FP32", ("T", NUM_CANDIDATES), "predicted IoU of each candidate"),
+    "OBJECT_SCORE": ("FP32", ("T",), "logit: is any sounding object there"),
+    "PROMPT_MODE": ("STRING", (1,), 'what made the answer: "audio", "points+box", "audio+mask"; "ended" of a session'),
+}
+
+CLIP = ("FRAMES", "AUDIO")
+PROMPTS = ("POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "PROMPT_FRAME", "USE_AUDIO", "COMBINATION")
+IMAGE_FEATURES = ("HIGH_RES_S4", "HIGH_RES_S8", "IMAGE_EMBEDDING")
+"""What the decoder reads with prompts alone; more of it comes from the sound."""
+SOUND_FEATURES = ("VISUAL_1", "VISUAL_2", "VISUAL_3", "SOUND_1", "SOUND_2", "SOUND_3")
+RESULTS = ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
+USUAL_RESULTS = ("MASK_LOGITS", "IOU", "OBJECT_SCORE")
+PROMPT_MODE = "PROMPT_MODE"
+BY_SOUND, ENDED = "audio", "ended"
+"""PROMPT_MODE of a clip without prompts, and of a session's end."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model of a build for CPUs takes and gives, in the order of its `config.pbtxt`, and its parameters."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+
+
+_OF_STAGES = (Parameter.ENGINE, Parameter.PRECISION, Parameter.FRAMES_PER_CALL, Parameter.PRESET, Parameter.SHA256)
+_PATCHES = ("PATCHES_1", "PATCHES_2")
+
+MODELS: Mapping[str, Model] = {
+    "vggish": Model(
+        ("AUDIO",),
+        ("AUDIO_TOKENS",),
+        # Only looked at: a bad prompt is refused before the clip costs anything.
+        PROMPTS,
+        (*_OF_STAGES, Parameter.CONDITIONING_FRAME, Parameter.MAX_CLIPS_IN_FLIGHT, Parameter.CLIP_TIMEOUT_S),
+    ),
+    "hiera": Model(
+        ("FRAMES", "AUDIO_TOKENS"),
+        ("HIGH_RES_S4", "HIGH_RES_S8", *_PATCHES, "IMAGE_EMBEDDING", "AUDIO_TOKENS"),
+        parameters=_OF_STAGES,
+    ),
+    "aural_fuser": Model((*_PATCHES, "IMAGE_EMBEDDING", "AUDIO_TOKENS"), SOUND_FEATURES, ("USE_AUDIO",), _OF_STAGES),
+    "sam2_decoder": Model(
+        (*IMAGE_FEATURES, *SOUND_FEATURES),
+        (*RESULTS, PROMPT_MODE),
+        PROMPTS,
+        (*_OF_STAGES, Parameter.CONDITIONING_FRAME, Parameter.ENDS_CLIP),
+    ),
+    ENSEMBLE: Model(CLIP, (*RESULTS, PROMPT_MODE), PROMPTS),
+    FEATURES_ENSEMBLE: Model(CLIP, (*IMAGE_FEATURES, *SOUND_FEATURES), ("USE_AUDIO",)),
+    SESSION: Model(
+        (),
+        (*RESULTS, PROMPT_MODE),
+        (*CLIP, *PROMPTS, "PROPAGATE", "STEP"),
+        (
+            Parameter.ENGINE,
+            Parameter.PRECISION,
+            Parameter.PRESET,
+            Parameter.CONDITIONING_FRAME,
+            Parameter.MAX_SESSIONS,
+            Parameter.MAX_SESSION_BYTES,
+            Parameter.SESSION_IDLE_TIMEOUT_S,
+            Parameter.SESSION_GIVE_WAY_S,
+        ),
+    ),
+}
+
+
+def tensor(name: str, sizes: Sizes) -> TensorSpec:
+    """Give the tensor of a name for clips of these sizes. Raises: KeyError for a name that is not in the contract."""
+    dtype, dims, _ = _TENSORS[name]
+    return TensorSpec(name, dtype, tuple(_length(dim, sizes) for dim in dims))
+
+
+def tensors(names: Iterable[str], sizes: Sizes) -> tuple[TensorSpec, ...]:
+    """Give the tensors of several names, in their order."""
+    return tuple(tensor(name, sizes) for name in names)
+
+
+def _length(dim: int | str, sizes: Sizes) -> int:
+    if isinstance(dim, int):
+        return dim
+    letter, _, divisor = dim.partition("/")
+    length = {"T": sizes.num_frames, "S": sizes.image_size, "C": sizes.channels}[letter]
+    return length // int(divisor or 1)
+
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, eq=False)
+class FramePrompt(Generic[A]):
+    """What a person says about one frame: points, a box, or both; or a mask. Never padded.
+
+    A is the kind of its arrays: numpy's on the wire and in the stages, PyTorch's in the network.
+    """
+
+    frame: int
+    coords: A
+    """[P, 2] float32, pixels of the S x S frame, x then y; P from 0 to 16. The two corners of a box come first."""
+    labels: A
+    """[P]: 0 beside the object, 1 on it, 2 and 3 the top left and bottom right corner of a box."""
+    mask: A | None = None
+    """[S/4, S/4], above 0 inside."""
+    previous: A | None = None
+    """[S/4, S/4] logits of an earlier round on this frame, which the points correct."""
+
+
+def point_tensors(coords: NDArray[Any], labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Put points on the wire: coords [P, 2] and labels [P], P up to 16, as POINT_COORDS and POINT_LABELS."""
+    wire_coords, wire_labels = np.zeros((MAX_POINTS, 2), np.float32), np.full(MAX_POINTS, PADDING, np.int32)
+    wire_coords[: len(labels)], wire_labels[: len(labels)] = coords, labels
+    return {"POINT_COORDS": wire_coords, "POINT_LABELS": wire_labels}
+
+
+def prompt_tensors(prompt: FramePrompt[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Put a prompt on the wire: only the tensors that it needs. `frame` may be DEFAULT_FRAME."""
+    tensors = point_tensors(prompt.coords, prompt.labels) if len(prompt.labels) else {}
+    if prompt.mask is not None:
+        tensors["MASK_INPUT"] = prompt.mask
+    if prompt.frame != DEFAULT_FRAME:
+        tensors["PROMPT_FRAME"] = np.array([prompt.frame], np.int32)
+    return tensors
+
+
+class Reason(StrEnum):
+    """Why there is no answer. Each has a reaction of its own, and is a label of `auralsam2_rejected_total`."""
+
+    QUEUE_FULL = "queue_full"
+    """As many clips are in flight as may be. Repeat after a pause."""
+    DEADLINE = "deadline"
+    """The answer could not come in the caller's time, so the clip was not let in. Repeat with more time."""
+    EXPIRED = "expired"
+    """The caller's time was over while the clip waited."""
+    CANCELLED = "cancelled"
+    """The caller cancelled it."""
+    BAD_REQUEST = "bad_request"
+    """The caller's tensors are not acceptable. Correct them."""
+    SESSION_ENDED = "session_ended"
+    """The session is not there (any more). Open another."""
+    SESSION_LIMIT = "session_limit"
+    """As many sessions are in use as may be kept. End one, or repeat after a pause."""
+    UNREADY = "unready"
+    """Nobody serves the model: the server starts, stops, or is away. Start it, or repeat after a pause."""
+    FAULT = "fault"
+    """A fault of the service's own; the server's log has it."""
+
+
+BUSY = frozenset({Reason.QUEUE_FULL, Reason.DEADLINE, Reason.EXPIRED})
+"""Refusals of a clip by a server that is well and works for others."""
+
+STATUS: Mapping[Reason, str] = {
+    Reason.QUEUE_FULL: "UNAVAILABLE",
+    Reason.DEADLINE: "UNAVAILABLE",
+    Reason.EXPIRED: "UNAVAILABLE",
+    Reason.CANCELLED: "CANCELLED",
+    Reason.BAD_REQUEST: "INVALID_ARGUMENT",
+    Reason.SESSION_ENDED: "INVALID_ARGUMENT",
+    Reason.SESSION_LIMIT: "UNAVAILABLE",
+    Reason.UNREADY: "UNAVAILABLE",
+    Reason.FAULT: "INTERNAL",
+}
+"""gRPC's status of each."""
+
+# The server (2.51) puts the ensemble's name before a stage's words: "in ensemble 'auralsam2', ...".
+_CODED = re.compile(r"\A(?:in ensemble '[^']*', )*\[([a-z_]+)\] ")
+
+
+def error_text(reason: Reason, message: str) -> str:
+    """Put an error on the wire: its reason's code, then words for people."""
+    return f"[{reason}] {message}"
+
+
+def read_error(text: str) -> tuple[Reason | None, str]:
+    """Take an error off the wire: its reason, and the words alone.
+
+    The reason is None for words that are not of the stages, or whose code is not known here.
+    """
+    found = _CODED.match(text)
+    if found is None:
+        return None, text
+    code = found[1]
+    return (Reason(code) if code in set(Reason) else None), text[found.end() :]

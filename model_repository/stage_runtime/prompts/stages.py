@@ -1,0 +1,61 @@
+"""Stages that know prompts: those of the sound, which rest when it is switched off, and the decoder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from auralsam2_client.contract import BY_SOUND, IMAGE_FEATURES, PROMPT_MODE
+
+from ..engine import Array
+from ..engine.refusals import BadRequest
+from ..engine.stage import Stage, TensorShape
+from .combination import combine
+from .reading import NOTHING_TO_GO_BY, ClipSize, Prompt, kinds, mode_of, read_prompts, use_audio
+
+Decoder = Callable[[Mapping[str, Array], Sequence[Prompt]], dict[str, Array]]
+
+
+def mode_tensor(mode: str) -> Array:
+    """PROMPT_MODE, as the server takes a text."""
+    return np.array([mode.encode()], dtype=np.object_)
+
+
+class SoundStage:
+    """A stage of the sound. With USE_AUDIO false it does no arithmetic and hands on zeros, which nobody reads."""
+
+    def __init__(self, stage: Stage, outputs: Sequence[TensorShape], clip: ClipSize | None = None) -> None:
+        """`clip`: given to the first stage of the chain, which refuses bad prompts before any work is done."""
+        self._stage = stage
+        self._clip = clip
+        self._silence = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in outputs}
+
+    def __call__(self, inputs: Mapping[str, Array], prompts: Mapping[str, Array]) -> dict[str, Array]:
+        """Raises: BadRequest for bad prompts, and as Stage."""
+        if self._clip is not None and prompts:
+            read_prompts(prompts, self._clip)
+        return self._stage(inputs) if use_audio(prompts) else self._silence
+
+
+class DecoderStage:
+    """The masks: by sound, by prompts, or by both, from the same image features."""
+
+    def __init__(self, stage: Stage, decoder: Decoder, clip: ClipSize) -> None:
+        self._stage = stage
+        self._decoder = decoder
+        self._clip = clip
+        self._by_sound = mode_tensor(BY_SOUND)
+
+    def __call__(self, inputs: Mapping[str, Array], prompts: Mapping[str, Array]) -> dict[str, Array]:
+        """Raises: BadRequest for bad prompts, for neither sound nor prompts, and as Stage."""
+        asked = read_prompts(prompts, self._clip)
+        if asked.prompt is None:
+            if not asked.use_audio:
+                raise BadRequest(NOTHING_TO_GO_BY)
+            return self._stage(inputs) | {PROMPT_MODE: self._by_sound}
+        # An answer of the engine is its own memory, and the decoder's graphs are other engines.
+        heard = self._stage(inputs) if asked.use_audio else None
+        answer: dict[str, Any] = self._decoder({name: inputs[name] for name in IMAGE_FEATURES}, [asked.prompt])
+        if heard is not None:
+            answer = combine(heard, answer, asked.rule)
+        return {**answer, PROMPT_MODE: mode_tensor(mode_of(asked.use_audio, kinds(asked.prompt)))}

@@ -1,0 +1,1 @@
+"""Interactive sessions: a clip's features that stay, rounds of prompts, caps and time-outs."""

@@ -1,0 +1,198 @@
+"""The server's python backend on one side, `Sessions` on the other: sequence batching, and the stages by BLS."""
+
+import contextlib
+import ctypes
+import json
+import os
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from auralsam2_client.contract import (
+    CLIP,
+    DECODER,
+    ENDED,
+    FEATURES_ENSEMBLE,
+    IMAGE_FEATURES,
+    LAUNCH_VARIABLE,
+    PROMPT_MODE,
+    RESULTS,
+    SOUND_FEATURES,
+    Parameter,
+    Reason,
+    error_text,
+    read_error,
+)
+
+from ..adapter import CANCELLED, FAULT, answered, failed, failed_with, optional_inputs, prompts_of
+from ..admission.clip_table import ClipTable, table_path
+from ..admission.telemetry import Telemetry
+from ..engine import Array, cache_dir_from_environment
+from ..engine.refusals import BadRequest, Refusal
+from ..prompts.decoder import PromptedDecoder
+from ..prompts.reading import ClipSize
+from ..prompts.stages import mode_tensor
+from .rounds import SessionDecoder
+from .sessions import Limits, Sessions
+
+# Idle sessions are looked for this often within their time-out.
+SWEEPS = 8
+# Of metrics, and the parameters that they come from.
+LABELS = {"model": Parameter.PRESET, "precision": Parameter.PRECISION}
+
+
+class StageFailed(RuntimeError):
+    """A stage refused or failed. Its reason and words go on to the session's caller; `status` is the server's own."""
+
+    def __init__(self, text: str, status: Any) -> None:
+        reason, words = read_error(text)
+        super().__init__(words if reason is None else error_text(reason, words))
+        self.status = status
+
+
+class SessionModel:
+    """A sequence is a session: its first request brings FRAMES and AUDIO, later ones prompts only."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        config = json.loads(args["model_config"])
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
+        shapes = {entry["name"]: [int(dim) for dim in entry["dims"]] for entry in config["input"]}
+        clip = ClipSize(shapes["FRAMES"][0], shapes["FRAMES"][1], int(parameters[Parameter.CONDITIONING_FRAME]))
+        self._name = args["model_name"]
+        self._optional = [name for name in optional_inputs(config) if name not in CLIP]
+        limits = limits_from_environment(parameters)
+        folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
+        self._sessions = Sessions(self.load_decoder(folder, parameters), clip, limits)
+        # The same as the stages' own: a clip that stops before the decoder has to be let go from here.
+        self._clips = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
+        self._telemetry = Telemetry(pb_utils, {name: parameters.get(key, "") for name, key in LABELS.items()})
+        self._tell()
+        self._closing = threading.Event()
+        self._sweeper = threading.Thread(target=self._sweep, args=(limits.idle_timeout_s / SWEEPS,), daemon=True)
+        self._sweeper.start()
+
+    def load_decoder(self, folder: Path, parameters: Mapping[str, str]) -> SessionDecoder:
+        kind, precision = parameters[Parameter.ENGINE], parameters[Parameter.PRECISION]
+        return PromptedDecoder.load(folder, kind, precision, cache_dir_from_environment())
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self._answer(request) for request in requests]
+
+    def finalize(self) -> None:
+        self._closing.set()
+        self._sweeper.join(5)
+
+    def _answer(self, request: Any) -> Any:
+        if request.is_cancelled():
+            return failed(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
+        try:
+            answer = self._round(request)
+            self._telemetry.count("auralsam2_session_rounds_total", prompts=prompts_of(answer))
+            return answered(answer, request)
+        except Refusal as refusal:
+            return failed(refusal.reason, str(refusal))
+        except StageFailed as error:
+            return failed_with(str(error), error.status)
+        except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
+            pb_utils.Logger.log_error(f"{self._name}: request {request.request_id()!r} failed: {error!r}")
+            return failed(Reason.FAULT, f"{self._name}: {FAULT}")
+        finally:
+            self._tell()
+
+    def _round(self, request: Any) -> dict[str, Array]:
+        start, end, key = (_read(request, name).reshape(-1)[0] for name in ("START", "END", "CORRID"))
+        tensors = {name: _read(request, name) for name in self._optional if _has(request, name)}
+        try:
+            if start:
+                missing = [name for name in CLIP if not _has(request, name)]
+                if missing:
+                    raise BadRequest(f"A session starts with FRAMES and AUDIO; {' and '.join(missing)} did not come.")
+                return self._sessions.open(int(key), lambda sound: self._encode(request, sound), tensors)
+            if any(_has(request, name) for name in CLIP):
+                raise BadRequest("FRAMES or AUDIO came in a later round; a session keeps its clip. Send prompts only.")
+            if end and not tensors:
+                return {PROMPT_MODE: mode_tensor(ENDED)}
+            return self._sessions.round(int(key), tensors)
+        finally:
+            if end:
+                self._sessions.end(int(key))
+                _give_back()
+
+    def _encode(self, request: Any, sound: bool) -> tuple[dict[str, Array], dict[str, Array] | None]:
+        clip = request.request_id() or f"session-{uuid.uuid4().hex}"
+        try:
+            return _encode(request, clip, sound)
+        finally:
+            self._clips.end(clip, answered=False)
+
+    def _tell(self) -> None:
+        self._telemetry.set("auralsam2_sessions", len(self._sessions))
+        self._telemetry.set("auralsam2_session_bytes", self._sessions.num_bytes)
+
+    def _sweep(self, period_s: float) -> None:
+        while not self._closing.wait(period_s):
+            if self._sessions.sweep():
+                _give_back()
+                self._tell()
+
+
+def limits_from_environment(parameters: Mapping[str, str]) -> Limits:
+    """The caps of the build, each overruled by a variable that the launcher sets."""
+
+    def value(name: Parameter) -> float:
+        return float(os.environ.get(name.variable) or parameters[name])
+
+    return Limits(
+        max_sessions=int(value(Parameter.MAX_SESSIONS)),
+        max_bytes=int(value(Parameter.MAX_SESSION_BYTES)),
+        idle_timeout_s=value(Parameter.SESSION_IDLE_TIMEOUT_S),
+        give_way_s=value(Parameter.SESSION_GIVE_WAY_S),
+    )
+
+
+def _encode(request: Any, name: str, sound: bool) -> tuple[dict[str, Array], dict[str, Array] | None]:
+    """Run the clip through the stages: the first three as an ensemble, then the decoder where sound is used.
+
+    `name`: what the stages know the clip by, on its way from one to the next.
+    """
+
+    def call(model: str, inputs: list[Any], outputs: tuple[str, ...]) -> dict[str, Any]:
+        return _call(model, inputs, outputs, request_id=name, timeout=request.timeout())
+
+    clip = [pb_utils.get_input_tensor_by_name(request, name) for name in CLIP]
+    wanted = (*IMAGE_FEATURES, *SOUND_FEATURES) if sound else IMAGE_FEATURES
+    found = call(FEATURES_ENSEMBLE, [*clip, pb_utils.Tensor("USE_AUDIO", np.array([sound]))], wanted)
+    heard = None
+    if sound:
+        by_sound = call(DECODER, list(found.values()), RESULTS)
+        heard = {name: tensor.as_numpy().copy() for name, tensor in by_sound.items()}
+    # Copied out of shared memory, which goes back to the backend when the tensors are dropped.
+    return {name: found[name].as_numpy().copy() for name in IMAGE_FEATURES}, heard
+
+
+def _call(model: str, inputs: list[Any], outputs: tuple[str, ...], **marks: Any) -> dict[str, Any]:
+    request = pb_utils.InferenceRequest(model_name=model, requested_output_names=list(outputs), inputs=inputs, **marks)
+    response = request.exec()
+    if response.has_error():
+        raise StageFailed(response.error().message(), response.error().code())
+    return {name: pb_utils.get_output_tensor_by_name(response, name) for name in outputs}
+
+
+def _has(request: Any, name: str) -> bool:
+    return pb_utils.get_input_tensor_by_name(request, name) is not None
+
+
+def _read(request: Any, name: str) -> Array:
+    value: Array = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+    return value
+
+
+def _give_back() -> None:
+    """Freed memory to the system: the allocator would keep maps of less than 32 MiB for itself."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,155 @@
+"""What the stages count and refuse, under the fake of the server's python backend."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model_repository.stage_runtime.admission.passage import LIMIT_VARIABLE, Role
+from model_repository.stage_runtime.admission.telemetry import FAMILIES, SECONDS_BUCKETS, Telemetry
+from model_repository.stage_runtime.engine import EngineError, file_sha256
+
+CONFIG = {
+    "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": ["2", "3"]}],
+    "output": [
+        {"name": "Y", "data_type": "TYPE_FP32", "dims": [2, 3]},
+        {"name": "Z", "data_type": "TYPE_FP32", "dims": [2]},
+    ],
+}
+
+
+@pytest.fixture
+def stage(
+    adapter: ModuleType, arithmetic_engine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Any]:
+    """A stage of the chain by name, with parameters of its config.pbtxt; stages of one test share one server."""
+    monkeypatch.setattr(adapter, "load_engine", lambda *a, **options: arithmetic_engine(2))
+
+    def make(name: str, **parameters: str) -> Any:
+        file = tmp_path / name / "1" / "model.onnx"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"a graph")
+        given = {"engine": "openvino", "precision": "float32", "frames_per_call": "2", "preset": "compact"}
+        given |= {"sha256": file_sha256(file), **parameters}
+        config = CONFIG | {"parameters": {key: {"string_value": value} for key, value in given.items()}}
+        model = adapter.StageModel()
+        model.initialize(
+            {
+                "model_name": name,
+                "model_version": "1",
+                "model_repository": str(tmp_path / name),
+                "model_config": json.dumps(config),
+            }
+        )
+        return model
+
+    return make
+
+
+def ask(backend: Any, model: Any, clip: str, value: float = 1.0, **more: Any) -> Any:
+    x = np.full((2, 3), value, np.float32)
+    (response,) = model.execute([backend.request({"X": x}, ["Y"], id=clip, **more)])
+    return response
+
+
+def test_frames_are_counted_once_in_the_last_stage(stage: Callable[..., Any], backend: Any) -> None:
+    first, last = stage("vggish", max_clips_in_flight="8"), stage("sam2_decoder", ends_clip="true")
+    for clip in ("client-1", "client-2", "golden-3"):
+        for model in (first, last):
+            assert ask(backend, model, clip).error is None
+    labels = {"model": "compact", "precision": "float32", "prompts": "audio"}
+    assert backend.written("auralsam2_frames_total", **labels) == [2, 2]
+    assert backend.written("auralsam2_clips_total", **labels) == [1, 1]
+    assert backend.written("auralsam2_golden_clips_total") == [1]
+    assert len(backend.written("auralsam2_clip_duration_seconds")) == 2
+    for name in ("vggish", "sam2_decoder"):
+        assert len(backend.written("auralsam2_stage_duration_seconds", stage=name)) == 3
+    assert backend.written("auralsam2_clips_in_flight") == [0]
+    assert backend.written("auralsam2_clips_in_flight_limit") == [8]
+
+
+def test_a_clip_is_counted_by_what_the_answer_was_made_from(
+    stage: Callable[..., Any], backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = stage("sam2_decoder", ends_clip="true")
+    by_sound = last._logic
+    mode = np.array([b"points+box"], np.object_)
+    monkeypatch.setattr(last, "_logic", lambda inputs, optional: by_sound(inputs, optional) | {"PROMPT_MODE": mode})
+    ask(backend, last, "a")
+    assert backend.written("auralsam2_clips_total", prompts="points+box") == [1]
+    assert backend.written("auralsam2_clips_total", prompts="audio") == []
+
+
+def test_clips_beyond_the_limit_are_refused_before_anything_is_computed(
+    stage: Callable[..., Any], backend: Any
+) -> None:
+    first, last = stage("vggish", max_clips_in_flight="2"), stage("sam2_decoder", ends_clip="true")
+    for clip in ("a", "b"):
+        ask(backend, first, clip)
+    calls = first._stage._engine.calls
+    refused = ask(backend, first, "c")
+    assert refused.error.code == "UNAVAILABLE"
+    assert refused.error.message == "[queue_full] vggish: the queue is full: 2 clips are in flight, at most 2 may be."
+    assert first._stage._engine.calls == calls
+    assert backend.written("auralsam2_rejected_total", stage="vggish", reason="queue_full") == [1]
+    assert ask(backend, last, "a").error is None
+    assert ask(backend, first, "c").error is None
+
+
+@pytest.mark.parametrize(
+    ("value", "more", "reason"),
+    [(np.nan, {}, "bad_request"), (1.0, {"cancelled": True}, "cancelled")],
+)
+def test_a_clip_that_fails_on_its_way_gives_its_place_back(
+    value: float, more: dict[str, Any], reason: str, stage: Callable[..., Any], backend: Any
+) -> None:
+    first, middle = stage("vggish", max_clips_in_flight="1"), stage("hiera")
+    ask(backend, first, "a")
+    assert ask(backend, middle, "a", value, **more).error is not None
+    assert backend.written("auralsam2_rejected_total", stage="hiera", reason=reason) == [1]
+    assert backend.written("auralsam2_clips_in_flight") == [0]
+    assert ask(backend, first, "b").error is None
+
+
+def test_a_clip_whose_caller_is_gone_is_not_computed(
+    stage: Callable[..., Any], backend: Any, adapter: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, middle = stage("vggish", max_clips_in_flight="1"), stage("hiera")
+    assert ask(backend, first, "a", timeout_us=2_000_000).error is None
+    clock = first._passage._table.admit.__globals__["time"]
+    later = clock.monotonic() + 3
+    monkeypatch.setattr(clock, "monotonic", lambda: later)
+    late = ask(backend, middle, "a")
+    assert late.error.code == "UNAVAILABLE"
+    assert late.error.message.startswith("[expired] hiera: ")
+    assert middle._stage._engine.calls == 0
+    assert backend.written("auralsam2_rejected_total", reason="expired") == [1]
+
+
+def test_the_limit_can_be_set_for_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LIMIT_VARIABLE, "3")
+    assert Role.from_parameters("vggish", {"max_clips_in_flight": "8"}).max_clips_in_flight == 3
+    assert Role.from_parameters("hiera", {}).max_clips_in_flight is None
+    monkeypatch.setenv(LIMIT_VARIABLE, "many")
+    with pytest.raises(EngineError, match=r"max_clips_in_flight = 'many'; must be 1 to"):
+        Role.from_parameters("vggish", {"max_clips_in_flight": "8"})
+
+
+def test_without_a_server_nothing_is_written() -> None:
+    quiet = Telemetry(object(), {})
+    quiet.count("auralsam2_clips_total")
+    quiet.observe("auralsam2_stage_duration_seconds", 1.0)
+    quiet.set("auralsam2_clips_in_flight", 1)
+
+
+def test_names_and_buckets_follow_the_rules_of_prometheus() -> None:
+    for name, (kind, _) in FAMILIES.items():
+        assert name.startswith("auralsam2_")
+        assert name.endswith("_total") == (kind == "COUNTER")
+        assert name.endswith("_seconds") == (kind == "HISTOGRAM")
+    assert (SECONDS_BUCKETS[0], SECONDS_BUCKETS[-1]) == (0.001, 120.0)
+    assert list(SECONDS_BUCKETS) == sorted(set(SECONDS_BUCKETS))

@@ -1,0 +1,234 @@
+"""The sessions' adapter under a fake of the server's Python side: what it asks the stages, and what it answers."""
+
+import importlib
+import json
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.model_repository.prompted_stand_in import CLIP, S, StandIn, T, features, heard, points
+
+FRAMES, AUDIO = np.zeros((T, S, S, 3), np.uint8), np.zeros((T, 15600, 2), np.float32)
+NAMES = ["MASK_LOGITS", "IOU", "PROMPT_MODE"]
+OPTIONAL = ("FRAMES", "AUDIO", "POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "PROMPT_FRAME", "USE_AUDIO", "STEP")
+PARAMETERS = {
+    "engine": "openvino",
+    "precision": "float32",
+    "conditioning_frame": str(CLIP.conditioning_frame),
+    "preset": "compact",
+    "max_sessions": "2",
+    "max_session_bytes": str(1 << 30),
+    "session_idle_timeout_s": "1000",
+    "session_give_way_s": "500",
+}
+
+
+class Stages:
+    """The stages as the server calls them for a Python model."""
+
+    def __init__(self, backend: Any) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.marks: list[tuple[str, int]] = []
+        self.refusal: Any = None
+        self._backend = backend
+
+    def request(
+        self, model_name: str, requested_output_names: list[str], inputs: list[Any], request_id: str, timeout: int
+    ) -> Any:
+        given = {tensor.name: tensor.as_numpy() for tensor in inputs}
+        self.calls.append((model_name, given))
+        self.marks.append((request_id, timeout))
+        maps = {f"VISUAL_{n}": np.zeros(1, np.float32) for n in (1, 2, 3)}
+        maps |= {f"SOUND_{n}": np.zeros(1, np.float32) for n in (1, 2, 3)}
+        values = features(1) | maps if model_name == "auralsam2_features" else heard(1)
+        tensors = {name: self._backend.module.Tensor(name, values[name]) for name in requested_output_names}
+        refusal = self.refusal
+        response = SimpleNamespace(has_error=lambda: refusal is not None, error=lambda: refusal, tensors=tensors)
+        return SimpleNamespace(exec=lambda: response)
+
+
+@pytest.fixture
+def stages(backend: Any) -> Stages:
+    stages = Stages(backend)
+    backend.module.InferenceRequest = stages.request
+    backend.module.get_output_tensor_by_name = lambda response, name: response.tensors[name]
+    return stages
+
+
+@pytest.fixture
+def module(backend: Any, stages: Stages) -> ModuleType:
+    return importlib.import_module("model_repository.stage_runtime.sessions.adapter")
+
+
+@pytest.fixture
+def model(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(module.SessionModel, "load_decoder", lambda self, folder, parameters: StandIn())
+    shapes = {"FRAMES": FRAMES.shape, "AUDIO": AUDIO.shape}
+    config = {
+        "input": [{"name": name, "dims": [*shapes.get(name, (1,))], "optional": True} for name in OPTIONAL],
+        "parameters": {name: {"string_value": value} for name, value in PARAMETERS.items()},
+    }
+    model = module.SessionModel()
+    model.initialize(
+        {
+            "model_name": "auralsam2_session",
+            "model_version": "1",
+            "model_repository": "models/auralsam2_session",
+            "model_config": json.dumps(config),
+        }
+    )
+    yield model
+    model.finalize()
+    assert not model._sweeper.is_alive()
+
+
+def ask(model: Any, backend: Any, key: int, *, start: bool = False, end: bool = False, **tensors: Any) -> Any:
+    controls = {"START": np.array([start]), "END": np.array([end]), "CORRID": np.array([key], np.uint64)}
+    (response,) = model.execute([backend.request(controls | tensors, NAMES)])
+    return response
+
+
+def opened(model: Any, backend: Any, key: int, **tensors: Any) -> Any:
+    return ask(model, backend, key, start=True, FRAMES=FRAMES, AUDIO=AUDIO, **tensors)
+
+
+def test_the_first_request_runs_the_stages_once_and_later_ones_none(model: Any, backend: Any, stages: Stages) -> None:
+    first = opened(model, backend, 1)
+    assert first.error is None
+    assert [name for name, _ in stages.calls] == ["auralsam2_features", "sam2_decoder"]
+    assert stages.calls[0][1]["USE_AUDIO"].tolist() == [True]
+    np.testing.assert_array_equal(first.arrays()["MASK_LOGITS"], heard(1)["MASK_LOGITS"])
+    later = ask(model, backend, 1, **points((1, 1, 1)))
+    assert later.error is None
+    assert set(later.arrays()) == set(NAMES)
+    assert bytes(later.arrays()["PROMPT_MODE"][0]) == b"audio+points"
+    assert len(stages.calls) == 2
+    assert not backend.log
+
+
+def test_without_sound_the_decoder_by_sound_is_not_asked(model: Any, backend: Any, stages: Stages) -> None:
+    assert opened(model, backend, 1, USE_AUDIO=np.array([False]), **points((1, 1, 1))).error is None
+    assert [name for name, _ in stages.calls] == ["auralsam2_features"]
+    assert stages.calls[0][1]["USE_AUDIO"].tolist() == [False]
+
+
+def test_an_end_gives_back_with_a_last_round_or_without(model: Any, backend: Any) -> None:
+    for key in (1, 2):
+        opened(model, backend, key)
+    assert bytes(ask(model, backend, 1, end=True).arrays()["PROMPT_MODE"][0]) == b"ended"
+    assert bytes(ask(model, backend, 2, end=True, **points((1, 1, 1))).arrays()["PROMPT_MODE"][0]) == b"audio+points"
+    assert len(model._sessions) == 0
+    refused = ask(model, backend, 2, **points((1, 1, 1)))
+    assert refused.error.code == "INVALID_ARG"
+    assert refused.error.message.startswith("[session_ended] This session has ended: its client ended it")
+
+
+def test_a_callers_mistakes_are_refused_and_not_logged(model: Any, backend: Any, stages: Stages) -> None:
+    cases = [
+        (ask(model, backend, 5, **points((1, 1, 1))), "has ended: it never was"),
+        (ask(model, backend, 5, start=True, FRAMES=FRAMES), "AUDIO did not come"),
+        (ask(model, backend, 5, start=True), "FRAMES and AUDIO did not come"),
+        (opened(model, backend, 5, **points((1, 99, 1))), "outside the frame"),
+        (opened(model, backend, 5, USE_AUDIO=np.array([False])), "nothing says what to segment"),
+    ]
+    for response, words in cases:
+        assert response.error.code == "INVALID_ARG"
+        reason = "session_ended" if "has ended" in words else "bad_request"
+        assert response.error.message.startswith(f"[{reason}] ")
+        assert words in response.error.message
+    assert not stages.calls
+    opened(model, backend, 5)
+    again = ask(model, backend, 5, FRAMES=FRAMES, AUDIO=AUDIO)
+    assert "Send prompts only" in again.error.message
+    assert not backend.log
+
+
+def test_the_stages_know_a_sessions_clip_and_let_it_go(
+    model: Any, backend: Any, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without sound the decoder, where clips leave, is not asked; nor is it after a refusal."""
+    ended: list[tuple[str, bool]] = []
+    monkeypatch.setattr(model._clips, "end", lambda clip, *, answered: ended.append((clip, answered)))
+    opened(model, backend, 1)
+    assert stages.marks == [("clip-7", 0)] * 2
+    stages.refusal = SimpleNamespace(message=lambda: "the queue is full", code=lambda: "UNAVAILABLE")
+    assert opened(model, backend, 2).error.code == "UNAVAILABLE"
+    assert ended == [("clip-7", False)] * 2
+
+
+def test_sessions_and_their_rounds_are_counted(model: Any, backend: Any) -> None:
+    assert backend.written("auralsam2_sessions") == [0]
+    opened(model, backend, 1)
+    ask(model, backend, 1, **points((1, 1, 1)))
+    assert ask(model, backend, 7).error is not None
+    assert backend.written("auralsam2_sessions") == [1]
+    assert backend.written("auralsam2_session_bytes") == [model._sessions.num_bytes] != [0]
+    labels = {"model": "compact", "precision": "float32"}
+    assert backend.written("auralsam2_session_rounds_total", prompts="audio", **labels) == [1]
+    assert backend.written("auralsam2_session_rounds_total", prompts="audio+points", **labels) == [1]
+    ask(model, backend, 1, end=True)
+    assert backend.written("auralsam2_sessions") == [0]
+
+
+def test_no_room_may_be_tried_again(model: Any, backend: Any) -> None:
+    for key in (1, 2):
+        opened(model, backend, key)
+    refused = opened(model, backend, 3)
+    assert refused.error.code == "UNAVAILABLE"
+    assert refused.error.message.startswith("[session_limit] ")
+    assert "at most 2 sessions" in refused.error.message
+
+
+@pytest.mark.parametrize(
+    ("said", "passed_on"),
+    [
+        ("[bad_request] AUDIO: nan at [0, 1, 0]", "[bad_request] AUDIO: nan at [0, 1, 0]"),
+        ("in ensemble 'auralsam2_features', [queue_full] no room", "[queue_full] no room"),
+        ("the server's own words", "the server's own words"),
+    ],
+)
+def test_a_stages_refusal_comes_through_with_its_reason(
+    model: Any, backend: Any, stages: Stages, said: str, passed_on: str
+) -> None:
+    stages.refusal = SimpleNamespace(message=lambda: said, code=lambda: "its status")
+    refused = opened(model, backend, 1)
+    assert (refused.error.message, refused.error.code) == (passed_on, "its status")
+    assert len(model._sessions) == 0
+
+
+def test_our_own_error_is_logged_and_answered_without_its_text(
+    model: Any, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(model, backend, 1)
+
+    def broken(self: Any, key: int, tensors: Any) -> Any:
+        raise RuntimeError("/srv/secret: primitive failed")
+
+    monkeypatch.setattr(type(model._sessions), "round", broken)
+    response = ask(model, backend, 1, **points((1, 1, 1)))
+    assert (response.error.code, response.error.message) == (
+        "INTERNAL",
+        "[fault] auralsam2_session: failed inside the server; see its log.",
+    )
+    assert "primitive failed" in backend.log[0]
+
+
+def test_a_cancelled_request_is_not_computed(model: Any, backend: Any, stages: Stages) -> None:
+    (response,) = model.execute([backend.request({}, NAMES, cancelled=True)])
+    assert response.error.code == "CANCELLED"
+    assert response.error.message.startswith("[cancelled] auralsam2_session: ")
+    assert not stages.calls
+
+
+def test_limits_are_the_builds_unless_the_launcher_says_otherwise(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = module.limits_from_environment(PARAMETERS)
+    assert vars(limits) == {"max_sessions": 2, "max_bytes": 1 << 30, "idle_timeout_s": 1000, "give_way_s": 500}
+    monkeypatch.setenv("AURALSAM2_MAX_SESSIONS", "7")
+    monkeypatch.setenv("AURALSAM2_SESSION_IDLE_TIMEOUT_S", "2.5")
+    limits = module.limits_from_environment(PARAMETERS)
+    assert (limits.max_sessions, limits.idle_timeout_s, limits.max_bytes) == (7, 2.5, 1 << 30)
