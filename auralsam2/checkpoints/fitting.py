@@ -3,22 +3,41 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from auralsam2.aural_fuser import AuralFuser, HeadForm
 from auralsam2.checkpoints.finite import check_finite
 from auralsam2.checkpoints.names import FUSER, SAM2, listed, sort_out, without_wrappers
 from auralsam2.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from auralsam2.aural_fuser import AuralFuser, HeadForm
-    from auralsam2.model import AuralSAM2
+from auralsam2.presets import Preset
 
 _LOG = logging.getLogger(__name__)
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+class Module(Protocol):
+    """What weights are loaded into: a module of PyTorch."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> object: ...
+
+
+class Network(Module, Protocol):
+    """An `AuralSAM2`, by its parts: the network itself loads its weights through this module."""
+
+    @property
+    def preset(self) -> Preset: ...
+
+    @property
+    def v_model(self) -> Module: ...
+
+    @property
+    def aural_fuser(self) -> AuralFuser: ...
+
+
+def load_strictly(module: Module, state: Mapping[str, Tensor], what: str) -> None:
     """Load every key of `state` into `module`, all of them or none.
 
     Raises: CheckpointError naming missing, unexpected and misshapen keys, and those whose values are not finite.
@@ -43,7 +62,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> 
     module.load_state_dict(dict(state), strict=False)
 
 
-def load_into(model: "AuralSAM2", state: Mapping[str, Tensor]) -> None:
+def load_into(model: Network, state: Mapping[str, Tensor]) -> None:
     """Load a released file's tensors into `model`: the whole network, or `aural_fuser` where that is all it holds.
 
     The contrastive heads become those of the file, whichever of the two released forms it holds; inference reads none.
@@ -74,7 +93,7 @@ def load_into(model: "AuralSAM2", state: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def _heads_of(network: Mapping[str, Tensor], fuser: "AuralFuser") -> Iterator[None]:
+def _heads_of(network: Mapping[str, Tensor], fuser: AuralFuser) -> Iterator[None]:
     """Give `fuser` heads of the form that `network` holds, for good unless the block raises."""
     held = fuser.train_proj_v1, fuser.train_proj_a1
     # Linear, GELU, LayerNorm, Linear: the other form ends at 2.
@@ -89,12 +108,12 @@ def _heads_of(network: Mapping[str, Tensor], fuser: "AuralFuser") -> Iterator[No
         raise
 
 
-def load_sam2(model: "AuralSAM2", state: Mapping[str, Tensor]) -> None:
+def load_sam2(model: Network, state: Mapping[str, Tensor]) -> None:
     """Load SAM2's own checkpoint (`sam2_hiera_*.pt`, names without prefix) under a fuser-only AuralSAM2 file."""
     load_strictly(model.v_model, without_wrappers(state), f"the SAM2 checkpoint (preset {model.preset.name})")
 
 
-def load_vggish(model: "AuralSAM2", state: Mapping[str, Tensor]) -> None:
+def load_vggish(model: Network, state: Mapping[str, Tensor]) -> None:
     """Load VGGish alone (`vggish-10086976.pth`); its post-processing matrices (`pproc.*`) are not used."""
     kept = {key: value for key, value in without_wrappers(state).items() if not key.startswith("pproc.")}
     load_strictly(model.aural_fuser.vgg, kept, "the VGGish checkpoint")

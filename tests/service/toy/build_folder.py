@@ -21,7 +21,7 @@ TROUBLE = {"sleep": 201, "raise": 202}
 Array = NDArray[np.generic]
 
 
-def clip(seed: int = 0) -> tuple[Array, Array]:
+def clip(seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     random = np.random.default_rng(seed)
     frames = random.integers(0, 200, (T, S, S, 3), dtype=np.uint8)
     audio = random.uniform(-1, 1, (T, WINDOW_SAMPLES, 2)).astype(np.float32)
