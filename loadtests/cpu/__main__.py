@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from auralsam2_client.errors import AuralServeError
+from loadtests.cpu.builds import build_of, say
 from loadtests.cpu.measure import Case, measure
 from loadtests.cpu.report import draw_waterfall, machine, markdown
 
@@ -20,26 +21,6 @@ CASES = (
     "hiera_large:224:5",
     "hiera_large:512:5",
 )
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def build_of(case: Case, precision: str) -> Path:
-    """The export of a case, made now where it is missing."""
-    from auralsam2.errors import NetworkError
-    from export.errors import ExportError
-    from export.repository import build_repository
-    from export.settings import ExportSettings
-    from model_repository.stage_runtime.engine import EngineError
-
-    try:
-        settings = ExportSettings(case.preset, case.image_size, case.num_frames, precision=precision)
-        build = Path("build") / settings.name
-        return build if (build / "manifest.json").is_file() else build_repository(settings, build, say)
-    except (NetworkError, ExportError, EngineError) as error:
-        raise AuralServeError(str(error)) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

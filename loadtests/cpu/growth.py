@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from auralsam2_client.errors import AuralServeError
-from loadtests.cpu.__main__ import build_of, say
+from loadtests.cpu.builds import build_of, say
 from loadtests.cpu.measure import Case
 from loadtests.cpu.report import COLOURS, machine, machine_sentence
 from loadtests.driving import Load, drive

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.client import Client
@@ -230,10 +229,6 @@ class Served:
     def peak_bytes(self) -> int:
         """Of the server and its stages together, at one moment."""
         return self._memory.peak_bytes
-
-    def rss_bytes(self) -> int:
-        """What they hold now."""
-        return sum(psutil.Process(pid).memory_info().rss for pid in self.processes())
 
     def processes(self) -> Iterator[int]:
         assert self.launcher.pid is not None
