@@ -14,7 +14,7 @@ import tritonclient.grpc.aio as asynchronous
 from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 
-from auralsam2_client.calls.deadline import budget, check_settings, left, pauses
+from auralsam2_client.calls.deadline import budget, check_settings, pauses, time_left
 from auralsam2_client.calls.segmentation import Segmentation, clip_with_prompts, segmentation
 from auralsam2_client.calls.session import AsyncSession, Rounds, Session
 from auralsam2_client.calls.wire import (
@@ -159,7 +159,7 @@ class Client:
             clip.audio,
             outputs=clip.outputs,
             prompts=clip.prompts,
-            timeout_s=left(deadline, budget_s),
+            timeout_s=time_left(deadline, budget_s),
         )
         return segmentation(answer, frames.shape)
 
@@ -200,7 +200,7 @@ class Client:
         deadline = time.monotonic() + budget_s
         for pause_s in pauses(self.retries):
             try:
-                shape = self.clip_shape(min(QUESTION_TIMEOUT_S, left(deadline, budget_s)))
+                shape = self.clip_shape(min(QUESTION_TIMEOUT_S, time_left(deadline, budget_s)))
                 return self._send(model, make(shape), deadline, budget_s)
             except ServerUnavailable:
                 if pause_s is None or time.monotonic() + pause_s >= deadline:
@@ -211,7 +211,7 @@ class Client:
     def _send(self, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
         inputs, wanted = written(blocking, call)
         try:
-            left_s = left(deadline, budget_s)
+            left_s = time_left(deadline, budget_s)
             result = self._wire.infer(
                 model, inputs, outputs=wanted, client_timeout=left_s, **_marks(self.caller, left_s), **call.sequence
             )
@@ -227,12 +227,23 @@ class Client:
 
 
 class AsyncClient:
-    """The same for asyncio. Construct and use it inside a running loop; arguments and errors as for `Client`."""
+    """The same for asyncio. Construct and use it inside a running loop; arguments and errors as for `Client`.
+
+    The sizes that `Client` has as properties may have to be asked for, so they are methods here:
+    `await client.num_frames()`.
+    """
 
     def __init__(
-        self, url: str = "127.0.0.1:8001", model: str = "auralsam2", timeout_s: float = 60.0, *, retries: int = 0
+        self,
+        url: str = "127.0.0.1:8001",
+        model: str = "auralsam2",
+        timeout_s: float = 60.0,
+        *,
+        retries: int = 0,
+        caller: str = "client",
     ) -> None:
         check_settings(timeout_s, retries)
+        self.caller = caller
         self.url, self.model, self.timeout_s, self.retries = url, model, timeout_s, retries
         self._wire = asynchronous.InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
         self._shape: ClipShape | None = None
@@ -248,6 +259,14 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the channel."""
         await self._wire.close()
+
+    async def num_frames(self) -> int:
+        """Return how many frames a clip has, T. Errors as for `clip_shape`."""
+        return (await self.clip_shape()).num_frames
+
+    async def image_size(self) -> int:
+        """Return the side of a frame on the wire in px, S. Errors as for `clip_shape`."""
+        return (await self.clip_shape()).image_size
 
     async def clip_shape(self, timeout_s: float = QUESTION_TIMEOUT_S) -> ClipShape:
         """Ask the server once what it takes; the answer is kept until the server goes away."""
@@ -298,7 +317,7 @@ class AsyncClient:
             clip.audio,
             outputs=clip.outputs,
             prompts=clip.prompts,
-            timeout_s=left(deadline, budget_s),
+            timeout_s=time_left(deadline, budget_s),
         )
         return segmentation(answer, frames.shape)
 
@@ -334,7 +353,7 @@ class AsyncClient:
         deadline = time.monotonic() + budget_s
         for pause_s in pauses(self.retries):
             try:
-                shape = await self.clip_shape(min(QUESTION_TIMEOUT_S, left(deadline, budget_s)))
+                shape = await self.clip_shape(min(QUESTION_TIMEOUT_S, time_left(deadline, budget_s)))
                 # Resizing and checking a clip takes a while; the loop goes on meanwhile.
                 call = await asyncio.to_thread(make, shape)
                 return await self._send(model, call, deadline, budget_s)
@@ -347,9 +366,9 @@ class AsyncClient:
     async def _send(self, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
         inputs, wanted = written(asynchronous, call)
         try:
-            left_s = left(deadline, budget_s)
+            left_s = time_left(deadline, budget_s)
             result = await self._wire.infer(
-                model, inputs, outputs=wanted, client_timeout=left_s, **_marks("client", left_s), **call.sequence
+                model, inputs, outputs=wanted, client_timeout=left_s, **_marks(self.caller, left_s), **call.sequence
             )
         except WIRE_ERRORS as error:
             raise self._translated(error, budget_s) from error
