@@ -4,7 +4,6 @@
 needs no torch.
 """
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import typer
 
 from auralsam2_client.errors import AuralServeError, ConfigError
 from service.commands import learning
-from service.commands.terminal import console, errors, fail, progress_bar
+from service.commands.terminal import console, errors, fail, progress_bar, quieten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 BUILDS = Path("build")
 DEFAULT_BUILD = BUILDS / "compact-256-t5"
+EXPORTERS = ("torch", "onnxscript", "onnx_ir", "onnxruntime", "openvino", "nncf")
+"""Loggers of what an export calls: they warn of their own business, a person reads what the gate says."""
 
 app = typer.Typer(
     help="Audio-visual segmentation: a clip with sound goes in, masks of the sounding objects come out.",
@@ -143,12 +144,11 @@ def _export(out: Path | None, *, capability: Sequence[str] = (), **settings: obj
             f"export needs the package {error.name!r}, which is not installed. Install what the network needs with:"
             " make setup"
         ) from error
-    # Exporter and engine log their own business; ours is what the gate says.
-    logging.getLogger().setLevel(logging.ERROR)
     try:
         cards = tuple(parse_capability(part) for text in capability for part in text.split(","))
         wanted = ExportSettings(**settings, capabilities=cards)  # type: ignore[arg-type]  # checked in __post_init__
-        return build_repository(wanted, out or BUILDS / wanted.name, console.print)
+        with quieten(*EXPORTERS):
+            return build_repository(wanted, out or BUILDS / wanted.name, console.print)
     except (NetworkError, ExportError, EngineError) as error:
         raise ConfigError(str(error)) from error
     except OSError as error:

@@ -3,14 +3,11 @@
 The server itself does not restart a stage that died, and calls itself ready all the same; only a clip tells.
 """
 
-import argparse
 import contextlib
 import signal
-import sys
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 from auralsam2_client.calls.client import Client
@@ -276,23 +273,3 @@ class Supervisor:
             while time.monotonic() < until and not self._stop_requested:
                 time.sleep(min(0.1, self.config.poll_interval_s))
         return not self._stop_requested
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m service.server.supervisor`: the server under supervision, without the rest of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m service.server.supervisor", description=main.__doc__)
-    parser.add_argument("--build", type=Path)
-    for name in ("server-env", "tritonserver", "cache-dir"):
-        parser.add_argument(f"--{name}", type=Path)
-    for name in ("grpc-port", "metrics-port", "http-port", "exporter-port"):
-        parser.add_argument(f"--{name}", type=int)
-    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
-    try:
-        return Supervisor(ServerConfig.from_environment(**given)).serve()
-    except AuralServeError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
