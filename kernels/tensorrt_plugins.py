@@ -296,21 +296,3 @@ def _check_inputs(kernel: PluginKernel, inputs: Sequence[Any], tensorrt: Any) ->
                 raise KernelError(
                     f"{kernel.name}: {name} has {axis.constant_value()} where {buffer.shape} is compiled."
                 )
-
-
-def add_to_network(network: Any, chain: Chain, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Append a registered chain to a network under construction.
-
-    Args:
-        network: tensorrt.INetworkDefinition.
-        tensors: the chain's inputs by name, weights included.
-    Returns: the chain's outputs by name.
-    """
-    _, plugin = _tensorrt()
-    operators = getattr(plugin.op, NAMESPACE)
-    held = dict(tensors)
-    for kernel in chain.kernels:
-        creation = getattr(operators, kernel.name)(*(held[name] for name in kernel.inputs))
-        layer = network.add_plugin(creation, aot=True)
-        held |= {name: layer.get_output(place) for place, name in enumerate(kernel.outputs)}
-    return {name: held[name] for name in chain.outputs}

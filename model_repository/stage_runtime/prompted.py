@@ -13,12 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .combination import combine
 from .engine import Array, Engine, EngineError, check_hash, first_non_finite, load_engine
 from .given_mask import given_mask
 from .stage import BadRequest
-
-__all__ = ["MAX_POINTS", "FramePrompt", "PromptedDecoder", "combine"]
 
 DECODE, WRITE, PREPARE, READ = "prompt_decode", "memory_write", "memory_prepare", "memory_read_{}"
 INDEX, CONSTANTS, WEIGHTS = "prompted.json", "prompted.npz", "prompted.weights"

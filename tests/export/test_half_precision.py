@@ -11,13 +11,14 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from export.errors import ExportError
-from export.half_precision import LARGEST, cast_graph, emulate, largest_values, near_overflow
+from export.half_precision import LARGEST, cast_graph, emulate, largest_values
 from export.parity import run_engine
 from export.precision import cast_stage
 from export.stages import STAGE_NAMES, Stage
 from export.tensorrt import build_engine
 from export.tensorrt_builder import load_builder
 from model_repository.stage_runtime.engine import Array, load_engine
+from tests.export.overflow import near_overflow
 
 FLOAT, HALF, BFLOAT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 TYPES = {"float16": HALF, "bfloat16": BFLOAT}

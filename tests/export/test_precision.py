@@ -16,13 +16,14 @@ from auralsam2.evaluation.procedural import read_split
 from auralsam2.training.world import SPLITS
 from export import precision
 from export.errors import ExportError
-from export.half_precision import LARGEST, PRODUCTS, cast_graph, largest_values, near_overflow
+from export.half_precision import LARGEST, PRODUCTS, cast_graph, largest_values
 from export.onnx_graph import export_stage
 from export.parity import run_engine, run_network
 from export.precision import NEAR_OVERFLOW, cast_stage, policy
 from export.settings import ExportSettings, load_model
 from export.stages import STAGE_NAMES, Stage, build_stages
 from model_repository.stage_runtime.engine import Array, load_engine
+from tests.export.overflow import near_overflow
 
 NARROW = {"float16": DataType.FLOAT16, "bfloat16": DataType.BFLOAT16}
 FLOATS = {DataType.FLOAT, *NARROW.values()}
