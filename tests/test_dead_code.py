@@ -29,7 +29,9 @@ def dead(files: dict[Path, str]) -> Iterator[str]:
     mentions = Counter(word for text in files.values() for word in re.findall(r"[A-Za-z_]\w*", text))
     for path, text in files.items():
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, Definition) and mentions[node.name] == 1 and not is_registered(node):
+            if not isinstance(node, Definition) or node.name.startswith("__") or is_registered(node):
+                continue
+            if mentions[node.name] == 1:
                 yield f"{path}:{node.lineno} {node.name}"
 
 
