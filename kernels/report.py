@@ -5,7 +5,7 @@ registers, spills, local memory, shared memory, tensor-core instructions, reside
 
 To compile all takes minutes, so what it says is kept in `compiled.json`, each row with a hash of all that the compiler
 was given. `--check` compares those hashes with the kernels and tables as they are, compiles one launch of every kernel
-anew, on the architectures in turn, and names the rows that differ.
+again, on the architectures in turn, and names the rows that differ.
 """
 
 import argparse

@@ -74,7 +74,7 @@ def cut(kernel: str, dtype: torch.dtype, blocks: Mapping[str, Blocks]) -> Iterat
 
 
 def requested_bytes(candidate: Candidate) -> float:
-    """What all programs together ask of the cache: each reads its weights anew, and the depth-wise one its halo."""
+    """What all programs together ask of the cache: each reads its weights again, and the depth-wise one its halo."""
     plan, launch = candidate.plan, candidate.launch
     size = candidate.blocks.sizes
     own = float(plan.traffic()[launch.name])

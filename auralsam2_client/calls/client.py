@@ -179,7 +179,7 @@ class Client:
         return Session(self._call_session, Rounds(frames, audio, use_audio, combination), timeout_s)
 
     def is_ready(self, timeout_s: float = QUESTION_TIMEOUT_S) -> bool:
-        """True when the server says that it and the model are ready. It says so, too, when a stage has died."""
+        """Ask whether the server and the model call themselves ready, as they do even when a stage has died."""
         try:
             return bool(
                 self._wire.is_server_ready(client_timeout=timeout_s)
@@ -287,7 +287,7 @@ class AsyncClient:
         prompts: Mapping[str, NDArray[Any]] | None = None,
         timeout_s: float | None = None,
     ) -> Arrays:
-        """As `Client.infer`."""
+        """Send one clip, as `Client.infer` does."""
 
         def call(shape: ClipShape) -> Call:
             check_clip(frames, audio, shape)
@@ -307,7 +307,7 @@ class AsyncClient:
         combination: str = "mean",
         timeout_s: float | None = None,
     ) -> Segmentation:
-        """As `Client.segment`."""
+        """Segment one clip, as `Client.segment` does."""
         budget_s = budget(self.timeout_s, timeout_s)
         deadline = time.monotonic() + budget_s
         shape = await self.clip_shape(min(QUESTION_TIMEOUT_S, budget_s))
@@ -330,11 +330,11 @@ class AsyncClient:
         combination: str = "mean",
         timeout_s: float | None = None,
     ) -> AsyncSession:
-        """As `Client.session`; use it with `async with`."""
+        """Open a session as `Client.session` does, for `async with`."""
         return AsyncSession(self._call_session, Rounds(frames, audio, use_audio, combination), timeout_s)
 
     async def is_ready(self, timeout_s: float = QUESTION_TIMEOUT_S) -> bool:
-        """As `Client.is_ready`."""
+        """Ask whether the server is ready, as `Client.is_ready` does."""
         try:
             server = await self._wire.is_server_ready(client_timeout=timeout_s)
             return bool(server and await self._wire.is_model_ready(self.model, client_timeout=timeout_s))

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--precision", default="auto", help="of the exports: auto | float32 | bfloat16")
     parser.add_argument("--out", type=Path, default=Path("out/bench-cpu"))
-    parser.add_argument("--fresh", action="store_true", help="measure cases anew that are in --out already")
+    parser.add_argument("--fresh", action="store_true", help="measure again the cases that are in --out already")
     parser.add_argument("--compiled", action="store_true", help="also torch.compile, which takes minutes a case")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from auralsam2_client.errors import ConfigError
 
-REMEDY = "Write the build anew: auralsam2 export."
-ENGINE_REMEDY = "Build the engines anew: auralsam2 engines --build {build}"
+REMEDY = "Export the build again: auralsam2 export."
+ENGINE_REMEDY = "Build the engines again: auralsam2 engines --build {build}"
 # 2: a clip's memory holds binary masks, as in the published network; 1 held soft ones.
 FORMAT = 2
 EARLIER_FORMATS = (1,)
@@ -20,6 +20,8 @@ BACKENDS = {"cpu": "python", "onnx-gpu": "onnxruntime", "tensorrt": "tensorrt"}
 
 @dataclass(frozen=True)
 class Manifest:
+    """What export wrote down about a build."""
+
     name: str
     preset: str
     image_size: int
@@ -32,6 +34,7 @@ class Manifest:
 
     @property
     def needs_gpu(self) -> bool:
+        """True when the build was made for a server with a card."""
         return self.target != "cpu"
 
     @property
@@ -103,6 +106,7 @@ def verify_files(build: Path, manifest: Manifest) -> None:
 
 
 def sha256(path: Path) -> str:
+    """Hash a file with sha256, piece by piece; return the hexadecimal digest."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -356,7 +356,7 @@ app.command()(learning.evaluate)
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     try:
         app()
     except BrokenPipeError:

@@ -66,7 +66,7 @@ def train(
     sam2_checkpoint: Annotated[str | None, typer.Option(help="SAM2's weights, for hiera_* presets.")] = None,
     vggish_checkpoint: Annotated[str | None, typer.Option(help="VGGish's weights, for hiera_* presets.")] = None,
 ) -> None:
-    """Train AuralSAM2 by the paper's recipe; killed at any moment, the same command goes on."""
+    """Train AuralSAM2 by the paper's recipe; after an interruption the same command goes on."""
     given = {
         "steps": steps,
         "clips_per_step": clips_per_step,

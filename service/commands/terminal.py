@@ -36,7 +36,7 @@ def exit_code(error: Exception) -> int:
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Progress]:
-    """A bar on stderr, only where a person watches."""
+    """Show a bar on stderr while a person watches; do nothing elsewhere."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
         yield bar

@@ -21,7 +21,7 @@ GOLDEN_AT_START = ("once", "always")
 
 
 def find_server_env() -> Path:
-    """The server's environment: AURALSAM2_SERVER_ENV, else `.venv-server` here, above, or beside this one."""
+    """Find the server's environment: AURALSAM2_SERVER_ENV, else `.venv-server` here, above, or beside this one."""
     named = os.environ.get(f"{PREFIX}SERVER_ENV")
     if named:
         return Path(named).absolute()
@@ -129,6 +129,7 @@ class ServerConfig:
 
     @property
     def is_loopback(self) -> bool:
+        """True when gRPC listens on this machine alone."""
         return ipaddress.IPv4Address(_numeric(self.host)).is_loopback
 
     @property
@@ -138,6 +139,7 @@ class ServerConfig:
 
     @property
     def metrics_address(self) -> str:
+        """Address on which the metrics listen."""
         return self.local_host if self.metrics_host is None else self.metrics_host
 
     @property
@@ -147,18 +149,22 @@ class ServerConfig:
 
     @property
     def grpc_url(self) -> str:
+        """host:port at which this machine reaches gRPC."""
         return f"{self.own_host}:{self.grpc_port}"
 
     @property
     def metrics_url(self) -> str:
+        """URL of the server's page of metrics."""
         return f"http://{_reached(self.metrics_address)}:{self.metrics_port}/metrics"
 
     @property
     def models(self) -> Path:
+        """Folder of the build that the server loads."""
         return self.build / "models"
 
     @property
     def cache(self) -> Path:
+        """Folder in which engines keep what they compiled."""
         return self.build / "cache" if self.cache_dir is None else self.cache_dir
 
     @classmethod

@@ -73,11 +73,12 @@ class Supervisor:
         return launcher.mark if launcher is not None else None
 
     def request_stop(self) -> None:
+        """Ask for a gentle stop, from any thread or signal handler."""
         # A plain flag: a lock taken in a signal handler could wait for the very code that it interrupted.
         self._stop_requested = True
 
     def serve(self) -> int:
-        """`run`, with SIGTERM and SIGINT asking for a gentle stop, and a second one for an immediate stop."""
+        """Run as `run` does; SIGTERM or SIGINT asks for a gentle stop, a second one for an immediate stop."""
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             return self.run()
@@ -233,7 +234,7 @@ class Supervisor:
         return counters.success if counters is not None else 0
 
     def _restart(self, kind: str, reason: str) -> bool:
-        """End the server and start it anew, again and again with growing pauses; False when it is time to give up."""
+        """Restart the server until it works, with growing pauses; return False when it is time to give up."""
         since = time.monotonic()
         while True:
             self.counts[kind] += 1
