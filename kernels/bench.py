@@ -59,7 +59,7 @@ def summary(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def in_turns(operations: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Wall seconds of each, one after another in every round, after one round that does not count."""
+    """Time each in wall seconds, one after another in every round, after one round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in operations}
     for number in range(rounds + 1):
         for name, operation in operations.items():
@@ -71,7 +71,7 @@ def in_turns(operations: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) 
 
 
 def bench_cpu(form: FusionForm) -> dict[str, Any]:
-    """The fusion of one stage at 64 x 64, T = 5, float32, in low rank and plainly."""
+    """Time the fusion of one stage at 64 x 64, T = 5, float32, in low rank and plainly."""
     visual, audio, weights = fusion_inputs(torch.float32, "cpu")
     operations = {"plain": fuse_plainly, "low rank": fuse}
     with torch.no_grad():
@@ -88,7 +88,7 @@ def bench_cpu(form: FusionForm) -> dict[str, Any]:
 def gpu_operations(
     dtype: torch.dtype,
 ) -> dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...], int]]:
-    """Each operator: eager form, fused form, arguments, and the bytes that it cannot avoid to move."""
+    """List each operator: eager form, fused form, arguments, and the bytes that it cannot avoid to move."""
     visual, audio, weights = fusion_inputs(dtype, "cuda")
 
     def normal(*shape: int) -> Tensor:

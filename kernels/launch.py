@@ -23,7 +23,7 @@ ELEMENT_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "
 
 
 def cdiv(size: Size, block: int) -> Size:
-    """How many blocks cover `size`; of symbolic sizes too."""
+    """Count the blocks that cover `size`; of symbolic sizes too."""
     return (size + (block - 1)) // block
 
 
@@ -84,7 +84,7 @@ class Plan:
     launches: tuple[Launch, ...] = field(repr=False)
 
     def signature(self, launch: Launch) -> dict[str, str]:
-        """The launch's parameters in the kernel's order, as the compiler writes them: `*fp16`, `i32`, `constexpr`."""
+        """List the parameters in the kernel's order, as the compiler writes them: `*fp16`, `i32`, `constexpr`."""
         pointers = {
             **{parameter: self.buffers[name] for parameter, name in launch.inputs.items()},
             **{parameter: self.buffers[name] for parameter, name in launch.outputs.items()},

@@ -77,7 +77,7 @@ class PluginKernel:
     grid: tuple[Size, Size, Size]
 
     def values(self, shapes: Sequence[Sequence[Any]]) -> dict[Expression, Any]:
-        """What is known from the shapes of the inputs, in their order."""
+        """Read what is known from the shapes of the inputs, in their order."""
         known: dict[Expression, Any] = {}
         for buffer, shape in zip(self.inputs.values(), shapes, strict=True):
             known = named_axes(buffer.shape, shape) | known
@@ -93,7 +93,7 @@ class Chain:
     kernels: tuple[PluginKernel, ...]
 
     def larger_than(self, shared_bytes: int) -> tuple[PluginKernel, ...]:
-        """The kernels that need more shared memory."""
+        """List the kernels that need more shared memory."""
         return tuple(kernel for kernel in self.kernels if kernel.shared_bytes > shared_bytes)
 
 
@@ -102,7 +102,7 @@ Compiler = Callable[[Plan, Launch, int, int], Compiled]
 
 
 def compile_plainly(plan: Plan, launch: Launch, capability: int, ptx_version: int) -> Compiled:
-    """As `compile_launch`, with PTX that TensorRT loads: for `sm_90`, not for `sm_90a` (see `kernels.ptx`).
+    """Compile as `compile_launch` does, into PTX that TensorRT loads: for `sm_90`, not `sm_90a` (see `kernels.ptx`).
 
     A kernel with instructions of the one card (wgmma, tcgen05, redux) becomes code for all cards from
     `FORWARD_CAPABILITY` on, which has none of them. Of the result TensorRT uses the PTX and what a launch needs; the

@@ -50,7 +50,7 @@ def collect(out: Path, results: Path) -> list[str]:
 
 
 def page(results: Path) -> str:
-    """The page as Markdown; a part whose file is not kept is left out."""
+    """Write the page as Markdown; a part whose file is not kept is left out."""
     parts = ["# What was measured\n\nMade by `python -m loadtests.collect` from the files beside it; do not edit.\n"]
 
     def part(name: str, title: str, write: Any) -> None:

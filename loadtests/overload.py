@@ -54,7 +54,7 @@ class Verdict:
 
 
 def measure(url: str, metrics_url: str, num_frames: int, out: Path, *, seconds: float, places: int) -> list[Phase]:
-    """Three phases against a server that runs: saturation in a closed loop, then open loops of once and twice that.
+    """Run three phases against a server: saturation in a closed loop, then open loops of once and twice that.
 
     Args:
         seconds: of each phase, the first tenth of which is left out of its figures.

@@ -71,7 +71,7 @@ def run(build: Path, load: Load, out: Path, note: str = "") -> dict[str, Any]:
 
 
 def account(outcomes: list[Outcome]) -> dict[str, int]:
-    """How often each id came back. None may be missing or twice, whatever the answer was."""
+    """Count how often each id came back. None may be missing or twice, whatever the answer was."""
     ids = [outcome.id for outcome in outcomes]
     callers: dict[str, int] = {}
     for name in ids:
@@ -86,7 +86,7 @@ def _thinned(readings: list[Any], most: int = 60) -> list[Any]:
 
 
 def describe(record: dict[str, Any]) -> str:
-    """The run in a few lines, for a terminal."""
+    """Describe the run in a few lines, for a terminal."""
     summary, stages = record["summary"], record["stages_ms"]
     latency = "  ".join(f"{name} {value:.0f}" for name, value in summary["latency_ms"].items())
     lines = [

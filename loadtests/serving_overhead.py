@@ -58,7 +58,7 @@ class EngineChain:
         }
 
     def run(self, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any]) -> tuple[dict[str, Any], float]:
-        """One clip [T, S, S, 3] uint8, [T, 15600, 2] float32: every tensor by name, seconds in engine calls alone."""
+        """Run a clip [T, S, S, 3] uint8, [T, 15600, 2] float32: every tensor by name, seconds in engine calls alone."""
         values: dict[str, Any] = {"FRAMES": frames, "AUDIO": audio}
         self.spent = dict.fromkeys(self._engines, 0.0)
         for stage, engine in self._engines.items():

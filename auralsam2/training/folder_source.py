@@ -12,7 +12,7 @@ from auralsam2.training.examples import Example, Source
 
 
 def folder_source(root: Path, subset: str, size: int, seed: int) -> Source:
-    """The clips of `subset`'s training split, shuffled anew for every pass.
+    """The clips of `subset`'s training split, in a new order for every pass.
 
     Args:
         root: folder in AVSBench's layout.

@@ -30,7 +30,7 @@ WARM_UP_S = 3.0
 
 
 def by_length(builds: dict[int, Path], repeats: int) -> list[dict[str, Any]]:
-    """Milliseconds a frame by stage for each clip length: medians over `repeats` clips, in turns."""
+    """Time a frame by stage in ms for each clip length: medians over `repeats` clips, in turns."""
     chains = {length: (EngineChain(build), Golden.load(build)) for length, build in builds.items()}
     spent: dict[int, list[dict[str, float]]] = {length: [] for length in chains}
     for turn in range(repeats + 1):
@@ -46,7 +46,7 @@ def by_length(builds: dict[int, Path], repeats: int) -> list[dict[str, Any]]:
 
 
 def by_callers(build: Path, num_frames: int, callers: Sequence[int], seconds: float, out: Path) -> list[dict[str, Any]]:
-    """Frames a second and latency for so many callers in a closed loop. Raises: AuralServeError."""
+    """Measure frames a second and latency for so many callers in a closed loop. Raises: AuralServeError."""
     grpc_port, metrics_port = free_ports(2)
     config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
     rows = []
@@ -78,7 +78,7 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Milliseconds a frame by stage over the length; frames a second over the callers."""
+    """Draw milliseconds a frame by stage over the length, and frames a second over the callers."""
     import matplotlib as mpl
 
     mpl.use("Agg")

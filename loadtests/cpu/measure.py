@@ -26,7 +26,7 @@ class Case:
 
     @classmethod
     def parse(cls, text: str) -> "Case":
-        """`preset:size:T`. Raises: ValueError that shows the form."""
+        """Parse `preset:size:T`. Raises: ValueError that shows the form."""
         parts = text.split(":")
         if len(parts) != 3 or not all(part.isdecimal() for part in parts[1:]):
             raise ValueError(f"{text!r} is no case; write it as hiera_base_plus:1024:5 (preset:size:frames).")
@@ -40,7 +40,7 @@ class Case:
 def measure(
     case: Case, build: Path, repeats: int, say: Callable[[str], None], compile_too: bool = False
 ) -> dict[str, Any]:
-    """Every way that this CPU has, one clip each in turns, `repeats` times after a warm-up.
+    """Time every way that this CPU has, one clip each in turns, `repeats` times after a warm-up.
 
     Args:
         build: an export of `case` for the CPU.
@@ -119,13 +119,13 @@ def _share_of_peak(runs: list[Run], flop: int, peak: float) -> dict[str, float]:
 
 
 def mask_iou(found: Masks, wanted: Masks) -> float:
-    """Mean over frames of the IoU of two masks [T, h, w]; 1 where both are empty."""
+    """Average the IoU of two masks [T, h, w] over frames; 1 where both are empty."""
     overlap, union = (found & wanted).sum((1, 2)), (found | wanted).sum((1, 2))
     return float(np.mean(np.where(union == 0, 1.0, overlap / np.maximum(union, 1))))
 
 
 def gemm_flops_per_s() -> float:
-    """What the cores reach in one float32 product of 2048 x 2048: the best of some calls."""
+    """Measure what the cores reach in one float32 product of 2048 x 2048: the best of some calls."""
     import torch
 
     a, b = torch.randn(GEMM_SIDE, GEMM_SIDE), torch.randn(GEMM_SIDE, GEMM_SIDE)
@@ -138,7 +138,7 @@ def gemm_flops_per_s() -> float:
 
 
 def hiera_flop(case: Case) -> dict[str, int]:
-    """Counted floating-point operations of the hiera stage for a clip, as published and in our graph."""
+    """Count floating-point operations of the hiera stage for a clip, as published and in our graph."""
     import torch
 
     from auralsam2 import AuralSAM2, image_encoder

@@ -89,7 +89,7 @@ class GoldenCall:
         self._thread.start()
 
     def done(self, within_s: float) -> bool:
-        """Whether the call has ended, with a reply or an error."""
+        """Tell whether the call has ended, with a reply or an error."""
         self._thread.join(within_s)
         return not self._thread.is_alive()
 
