@@ -87,7 +87,7 @@ KNOWN_LONG = {
     "auralsam2/training/trainer.py",
     "kernels/fusion/plan.py",
     "kernels/fusion/triton_kernels.py",
-    # Tests follow what they test. The container's end when they hold the Dockerfile to rules, not to its lines.
+    # Tests follow what they test.
     "tests/auralsam2/test_parity.py",
     "tests/auralsam2_client/calls/test_client.py",
     "tests/auralsam2_client/media/test_reader.py",

@@ -1,8 +1,8 @@
-"""How the project speaks, as far as it can be checked cheaply: docstrings are there, begin with a verb, use plain words.
+"""How the project speaks, as far as it can be checked: docstrings are there, begin with a verb, use plain words.
 
 A docstring of a function begins with a verb: "Read the manifest", not "The manifest, read". Whether a word is a verb is
-not known here; that it is an article, a question word, a plural noun or code is. A property is read like a value, so
-its docstring may be a noun; Triton kernels are compiled from their source, docstring included, and are left as they are.
+not known here; that it is an article, a question word, a plural noun or code is. A property reads like a value, so
+its docstring may be a noun; Triton kernels are compiled from their source, docstring and all, and stay as they are.
 """
 
 import ast
@@ -60,7 +60,7 @@ def decorators(node: Function | ast.ClassDef) -> str:
 
 
 def public(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, Function | ast.ClassDef]]:
-    """Yield public functions, classes and the public methods of public classes; a protocol's methods are its class's."""
+    """Yield public functions, classes and their public methods; those of a protocol are described by its class."""
     for node in body:
         if not isinstance(node, Function | ast.ClassDef) or node.name.startswith("_"):
             continue
