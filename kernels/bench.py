@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from kernels import operators
-from kernels.counting import counted
+from kernels.counting import count_operators
 from kernels.depthwise_gelu.pytorch import depthwise_gelu
 from kernels.fusion.pytorch import fuse
 from kernels.fusion.reference import FusionForm, fuse_plainly
@@ -76,7 +76,7 @@ def bench_cpu(form: FusionForm) -> dict[str, Any]:
     operations = {"plain": fuse_plainly, "low rank": fuse}
     with torch.no_grad():
         seconds = in_turns({name: partial(f, visual, audio, weights, form) for name, f in operations.items()})
-        counts = {name: counted(f, visual, audio, weights, form) for name, f in operations.items()}
+        counts = {name: count_operators(f, visual, audio, weights, form) for name, f in operations.items()}
     rows = {
         name: {**summary(seconds[name]), "gflop": counts[name].flop / 1e9, "mbytes": counts[name].bytes / 1e6}
         for name in operations

@@ -65,13 +65,13 @@ def add_unused_pointers(ptx: str, place: int, count: int) -> str:
     return _with_parameters(ptx, [*declared[:place], *unused, *declared[place:]])
 
 
-def named(ptx: str, name: str) -> str:
+def rename_entry(ptx: str, name: str) -> str:
     """Rewrite PTX so that its entry is called `name`. Its parameters keep their names."""
     head, _, declared, tail = _entry(ptx)
     return _with_parameters(f"{head}{name}(" + tail, declared)
 
 
-def plain_target(ptx: str) -> str:
+def widen_target(ptx: str) -> str:
     """Rewrite PTX for every card of its target's capability and newer: `sm_90` for `sm_90a`.
 
     The assembler refuses it where the code has instructions of the one card.

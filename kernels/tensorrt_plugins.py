@@ -32,7 +32,7 @@ import torch
 from kernels.compilation import Compiled, assemble, compile_launch
 from kernels.errors import KernelError
 from kernels.launch import ELEMENT_NAMES, Buffer, Launch, Plan, Size
-from kernels.ptx import add_unused_pointers, block_threads, named, plain_target, strip_scratch
+from kernels.ptx import add_unused_pointers, block_threads, rename_entry, strip_scratch, widen_target
 from kernels.symbolic_sizes import Expression, evaluate, named_axes, unknown
 
 NAMESPACE = "auralsam2"
@@ -109,7 +109,7 @@ def compile_plainly(plan: Plan, launch: Launch, capability: int, ptx_version: in
     machine code and its registers are those of the card that the compiler wrote it for.
     """
     compiled = compile_launch(plan, launch, capability, ptx_version)
-    plain = plain_target(compiled.ptx)
+    plain = widen_target(compiled.ptx)
     if plain == compiled.ptx:
         return compiled
     try:
@@ -200,7 +200,7 @@ def _plugin_kernel(name: str, plan: Plan, launch: Launch, compiled: Compiled) ->
     )
     digest = hashlib.sha256(repr(kernel).encode()).hexdigest()[:DIGEST_CHARACTERS]
     unique = f"{name}_{digest}"
-    return replace(kernel, name=unique, ptx=named(kernel.ptx, unique))
+    return replace(kernel, name=unique, ptx=rename_entry(kernel.ptx, unique))
 
 
 def _tensorrt() -> tuple[Any, Any]:

@@ -118,7 +118,7 @@ def measured_seconds(candidate: Candidate) -> float:
         return math.inf
 
 
-def tuned(
+def choose_blocks(
     dtype: torch.dtype, capability: int, seconds: Callable[[Candidate], float], report: Callable[[str], None]
 ) -> dict[str, Blocks]:
     """Choose the block sizes of every kernel for one type, the varied ones by least time."""
@@ -157,7 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
     for gpu, capability, source, seconds in choices:
         table = {
-            ELEMENT_NAMES[dtype]: tuned(dtype, capability, seconds, print) for dtype in (torch.float32, torch.float16)
+            ELEMENT_NAMES[dtype]: choose_blocks(dtype, capability, seconds, print)
+            for dtype in (torch.float32, torch.float16)
         }
         table["bf16"] = table["fp16"]
         print(write(Table(gpu, source, table)))

@@ -113,7 +113,7 @@ def soak(record: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.collect", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="what the benches wrote into")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder that the benches wrote into")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
     for source in collect(given.out, given.results):

@@ -35,7 +35,7 @@ def read(launcher: Launcher) -> Reading:
 
 
 @contextmanager
-def watched(launcher: Launcher, every_s: float = 1.0) -> Iterator[list[Reading]]:
+def watch(launcher: Launcher, every_s: float = 1.0) -> Iterator[list[Reading]]:
     """Take readings while the block runs, and yield them in the order in which they were taken."""
     readings = [read(launcher)]
     ended = threading.Event()

@@ -87,7 +87,7 @@ def measure(build: Path, rounds: int) -> tuple[Sample, Sample]:
         golden: Golden | None = launcher.golden
         assert golden is not None
         with Client(config.grpc_url) as client:
-            through_server = _timed(lambda: client.infer(golden.frames, golden.audio, outputs=ALL_OUTPUTS))
+            through_server = _time(lambda: client.infer(golden.frames, golden.audio, outputs=ALL_OUTPUTS))
             for warm in (through_server, lambda: chain.run(golden.frames, golden.audio)):
                 warm()
             for _ in range(rounds):
@@ -96,7 +96,7 @@ def measure(build: Path, rounds: int) -> tuple[Sample, Sample]:
     return served, bare
 
 
-def _timed(call: Callable[[], object]) -> Callable[[], float]:
+def _time(call: Callable[[], object]) -> Callable[[], float]:
     def timed() -> float:
         started = time.perf_counter()
         call()

@@ -29,7 +29,7 @@ LENGTHS, CALLERS = (1, 2, 3, 5, 7, 10), (1, 2, 4)
 WARM_UP_S = 3.0
 
 
-def by_length(builds: dict[int, Path], repeats: int) -> list[dict[str, Any]]:
+def measure_lengths(builds: dict[int, Path], repeats: int) -> list[dict[str, Any]]:
     """Time a frame by stage in ms for each clip length: medians over `repeats` clips, in turns."""
     chains = {length: (EngineChain(build), Golden.load(build)) for length, build in builds.items()}
     spent: dict[int, list[dict[str, float]]] = {length: [] for length in chains}
@@ -45,7 +45,9 @@ def by_length(builds: dict[int, Path], repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
-def by_callers(build: Path, num_frames: int, callers: Sequence[int], seconds: float, out: Path) -> list[dict[str, Any]]:
+def measure_callers(
+    build: Path, num_frames: int, callers: Sequence[int], seconds: float, out: Path
+) -> list[dict[str, Any]]:
     """Measure frames a second and latency for so many callers in a closed loop. Raises: AuralServeError."""
     grpc_port, metrics_port = free_ports(2)
     config = ServerConfig.from_environment(build=build, grpc_port=grpc_port, metrics_port=metrics_port)
@@ -118,7 +120,7 @@ def main(arguments: Sequence[str] | None = None, build: Callable[[Case, str], Pa
     parser.add_argument("--callers", type=int, nargs="+", default=CALLERS)
     parser.add_argument("--callers-length", type=int, default=5, help="frames a clip of the callers")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of load for each number of callers")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of load for each number of callers")
     parser.add_argument("--out", type=Path, default=Path("out/growth-cpu"))
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -131,8 +133,8 @@ def main(arguments: Sequence[str] | None = None, build: Callable[[Case, str], Pa
             # As it was resolved: "auto" says nothing to who reads the page.
             "precision": read_manifest(builds[given.callers_length]).precision,
             "machine": machine(),
-            "lengths": by_length(builds, given.repeats),
-            "callers": by_callers(
+            "lengths": measure_lengths(builds, given.repeats),
+            "callers": measure_callers(
                 builds[given.callers_length], given.callers_length, given.callers, given.seconds, given.out
             ),
         }

@@ -143,7 +143,7 @@ def hiera_flop(case: Case) -> dict[str, int]:
 
     from auralsam2 import AuralSAM2, image_encoder
     from export.stages import HieraStage
-    from kernels.counting import counted
+    from kernels.counting import count_operators
 
     model = AuralSAM2.from_preset(case.preset, case.image_size)
     ours = HieraStage(model).to("meta")
@@ -156,6 +156,6 @@ def hiera_flop(case: Case) -> dict[str, int]:
         sam.sam_mask_decoder.conv_s1(fpn[1])
 
     return {
-        "published": case.num_frames * counted(published, frames).flop,
-        "ours": case.num_frames * counted(ours, frames).flop,
+        "published": case.num_frames * count_operators(published, frames).flop,
+        "ours": case.num_frames * count_operators(ours, frames).flop,
     }

@@ -28,7 +28,7 @@ from auralsam2.segment_anything import SegmentAnything
 from auralsam2.windowed_trunk import windowed_features
 from export.stages import HieraStage
 from kernels.bench import in_turns
-from kernels.counting import Counted, counted
+from kernels.counting import Counted, count_operators
 from kernels.fusion.pytorch import fuse
 from loadtests.cpu.measure import Case
 from loadtests.cpu.report import machine, machine_sentence
@@ -166,7 +166,7 @@ def measure(saving: Saving, rounds: int) -> dict[str, Any]:
     """Measure GFLOP, GB and seconds of a clip, before and after."""
     with torch.inference_mode():
         seconds = in_turns({"before": saving.before, "after": saving.after}, rounds)
-    counts: dict[str, Counted] = {"before": counted(saving.before), "after": counted(saving.after)}
+    counts: dict[str, Counted] = {"before": count_operators(saving.before), "after": count_operators(saving.after)}
     record: dict[str, Any] = {"name": saving.name, "held_by": saving.held_by}
     for form, count in counts.items():
         ordered = sorted(seconds[form])

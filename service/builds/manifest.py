@@ -54,7 +54,7 @@ def read_manifest(build: Path) -> Manifest:
     try:
         record: Any = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise ConfigError(f"{path} does not exist, so {build} is no build. Make one: auralsam2 export.") from error
+        raise ConfigError(f"{path} does not exist, so {build} is not a build. Make one: auralsam2 export.") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}. {REMEDY}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:

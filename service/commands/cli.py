@@ -49,7 +49,7 @@ def export(
     sam2_checkpoint: Annotated[
         str | None, typer.Option(help="SAM2's own weights, where the checkpoint holds the fuser alone.")
     ] = None,
-    conditioning_frame: Annotated[int, typer.Option(help="Decoded first: 0 for AVSBench, T/2 for Ref-AVS.")] = 0,
+    conditioning_frame: Annotated[int, typer.Option(help="Frame decoded first: 0 for AVSBench, T/2 for Ref-AVS.")] = 0,
     read_out: Annotated[str, typer.Option(help="first | iou | iou_occlusion")] = "iou_occlusion",
     target: Annotated[
         str,
@@ -57,14 +57,14 @@ def export(
             help="cpu: the embedded server | onnx-gpu, tensorrt: a GPU server | tensorrt-rtx: engines for --capability"
         ),
     ] = "cpu",
-    engine: Annotated[str, typer.Option(help="On a CPU: openvino | onnxruntime")] = "openvino",
+    engine: Annotated[str, typer.Option(help="Engine on a CPU: openvino | onnxruntime")] = "openvino",
     precision: Annotated[
         str,
         typer.Option(
             help="auto | float32 | bfloat16 (openvino, engines) | int8 (openvino) | float16 (engines, their default)"
         ),
     ] = "auto",
-    fusion: Annotated[str, typer.Option(help="Of an engine: native operators | plugin, the fused kernels")] = "native",
+    fusion: Annotated[str, typer.Option(help="In an engine: native operators | plugin, the fused kernels")] = "native",
     capability: Annotated[
         list[str] | None, typer.Option(help="Card of a tensorrt-rtx engine, e.g. 8.9; several by comma or repeated.")
     ] = None,
@@ -219,10 +219,10 @@ def segment(
     box: Annotated[str | None, typer.Option(help="Box around the object, x0,y0,x1,y1 in pixels of the input.")] = None,
     mask: Annotated[Path | None, typer.Option(help="Picture of the input's size, white on the object.")] = None,
     frame: Annotated[
-        int | None, typer.Option(help="Of points, box or mask, from 0; default: the one that is decoded first.")
+        int | None, typer.Option(help="Frame of points, box or mask, from 0; default: the one that is decoded first.")
     ] = None,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Go by the sound too, beside the prompts.")] = True,
-    combine: Annotated[str, typer.Option(help="Of sound and prompts: mean | best_iou | union")] = "mean",
+    combine: Annotated[str, typer.Option(help="Sound and prompts combine by: mean | best_iou | union")] = "mean",
 ) -> None:
     """Segment the sounding objects of a clip, or what you mark in it, through a running server."""
     from auralsam2_client.calls.client import Client

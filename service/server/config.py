@@ -145,7 +145,7 @@ class ServerConfig:
     @property
     def own_host(self) -> str:
         """The address under which this machine reaches its own gRPC port."""
-        return _reached(self.host)
+        return _reachable_host(self.host)
 
     @property
     def grpc_url(self) -> str:
@@ -155,7 +155,7 @@ class ServerConfig:
     @property
     def metrics_url(self) -> str:
         """URL of the server's page of metrics."""
-        return f"http://{_reached(self.metrics_address)}:{self.metrics_port}/metrics"
+        return f"http://{_reachable_host(self.metrics_address)}:{self.metrics_port}/metrics"
 
     @property
     def models(self) -> Path:
@@ -191,7 +191,7 @@ def _numeric(host: str) -> str:
     return "127.0.0.1" if host == "localhost" else host
 
 
-def _reached(host: str) -> str:
+def _reachable_host(host: str) -> str:
     """The address under which this machine reaches its own port that listens at `host`."""
     return "127.0.0.1" if ipaddress.IPv4Address(_numeric(host)).is_unspecified else host
 

@@ -51,8 +51,8 @@ def installed_program(home: Path, backend: str, server_env: Path) -> Program:
         tritonserver=binary,
         backends=backends,
         # What the image says of both stays: CUDA, TensorRT and the driver's libraries are found by it.
-        bin_dirs=(*own, *_listed("PATH")),
-        library_dirs=(*libraries, *_listed("LD_LIBRARY_PATH")),
+        bin_dirs=(*own, *_read_list("PATH")),
+        library_dirs=(*libraries, *_read_list("LD_LIBRARY_PATH")),
     )
 
 
@@ -72,5 +72,5 @@ def installed_version(home: Path) -> str:
         return "of unknown version"
 
 
-def _listed(variable: str) -> tuple[str, ...]:
+def _read_list(variable: str) -> tuple[str, ...]:
     return tuple(entry for entry in os.environ.get(variable, "").split(os.pathsep) if entry)
