@@ -1,6 +1,6 @@
 """Hiera's trunk with less work and the same result: tokens lie window by window, and padding is never computed.
 
-SAM2's blocks lay out windows anew in each block, pad the map until windows divide it, and project what they padded: at
+SAM2's blocks lay out windows again in each block, pad the map until windows divide it, and project what they padded: at
 512 px with windows of 14 the 32 x 32 map becomes 42 x 42, 72 % more tokens in every projection. Here the tokens of a
 stage are put in the order of its windows once; norms, projections and MLPs do not ask for an order, and neither does
 global attention. Exact, because

@@ -10,7 +10,7 @@ from auralsam2_client.prompts import Box, Point, Prompts
 
 
 def read_prompts(points: str | None, box: str | None, mask: Path | None, frame: int | None) -> Prompts | None:
-    """The prompts of the options; None where none is given.
+    """Read the prompts of the options; None where no option is given.
 
     Raises: BadInput naming the option, what was found and its form. What depends on the clip is checked with it.
     """

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from kernels import operators
-from kernels.counting import counted
+from kernels.counting import count_operators
 from kernels.depthwise_gelu.pytorch import depthwise_gelu
 from kernels.fusion.pytorch import fuse
 from kernels.fusion.reference import FusionForm, fuse_plainly
@@ -59,7 +59,7 @@ def summary(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def in_turns(operations: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Wall seconds of each, one after another in every round, after one round that does not count."""
+    """Time each in wall seconds, one after another in every round, after one round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in operations}
     for number in range(rounds + 1):
         for name, operation in operations.items():
@@ -71,12 +71,12 @@ def in_turns(operations: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) 
 
 
 def bench_cpu(form: FusionForm) -> dict[str, Any]:
-    """The fusion of one stage at 64 x 64, T = 5, float32, in low rank and plainly."""
+    """Time the fusion of one stage at 64 x 64, T = 5, float32, in low rank and plainly."""
     visual, audio, weights = fusion_inputs(torch.float32, "cpu")
     operations = {"plain": fuse_plainly, "low rank": fuse}
     with torch.no_grad():
         seconds = in_turns({name: partial(f, visual, audio, weights, form) for name, f in operations.items()})
-        counts = {name: counted(f, visual, audio, weights, form) for name, f in operations.items()}
+        counts = {name: count_operators(f, visual, audio, weights, form) for name, f in operations.items()}
     rows = {
         name: {**summary(seconds[name]), "gflop": counts[name].flop / 1e9, "mbytes": counts[name].bytes / 1e6}
         for name in operations
@@ -88,7 +88,7 @@ def bench_cpu(form: FusionForm) -> dict[str, Any]:
 def gpu_operations(
     dtype: torch.dtype,
 ) -> dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...], int]]:
-    """Each operator: eager form, fused form, arguments, and the bytes that it cannot avoid to move."""
+    """List each operator: eager form, fused form, arguments, and the bytes that it cannot avoid to move."""
     visual, audio, weights = fusion_inputs(dtype, "cuda")
 
     def normal(*shape: int) -> Tensor:

@@ -34,5 +34,5 @@ CARDS = (
 
 
 def card_of(capability: int) -> Card:
-    """Raises KeyError for a capability without a card."""
+    """Find the card of a capability. Raises KeyError for a capability without a card."""
     return {card.capability: card for card in CARDS}[capability]

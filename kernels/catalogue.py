@@ -14,7 +14,7 @@ DTYPES = tuple(ELEMENT_NAMES)
 
 
 def plans(dtype: torch.dtype, blocks: Mapping[str, Blocks]) -> dict[str, Plan]:
-    """The plans of one type, by name. 1024 px has a map of 64 x 64 tokens; `compact` runs at 256 px, 16 x 16."""
+    """Make the plans of one type, by name. 1024 px has a map of 64 x 64 tokens; `compact` runs at 256 px, 16 x 16."""
     sizes = _fusion_plan.FusionSizes.of
     wide, narrow = sizes(5, 64 * 64, 5, 256, 128), sizes(5, 16 * 16, 5, 128, 64)
     reading = _memory_attention_plan.MemoryAttentionSizes
@@ -35,7 +35,7 @@ def plans(dtype: torch.dtype, blocks: Mapping[str, Blocks]) -> dict[str, Plan]:
 
 
 def default_blocks(dtype: torch.dtype, capability: int) -> dict[str, Blocks]:
-    """Block sizes of every kernel before any tuning."""
+    """Choose block sizes of every kernel before any tuning."""
     return {
         **_fusion_plan.default_blocks(dtype),
         **_memory_attention_plan.default_blocks(dtype, capability),
@@ -44,7 +44,7 @@ def default_blocks(dtype: torch.dtype, capability: int) -> dict[str, Blocks]:
 
 
 def shipped_plans(capability: int) -> list[tuple[str, torch.dtype, Plan]]:
-    """Name, type and plan with the block sizes of the shipped table of `capability` (80, 86, 89, 90, 100 or 120)."""
+    """List name, type and plan with the block sizes of the shipped table of `capability` (80, 86, 89, 90, 100, 120)."""
     return [
         (name, dtype, plan)
         for dtype in DTYPES

@@ -114,7 +114,7 @@ def compile_launch(plan: Plan, launch: Launch, capability: int, ptx_version: int
 
 
 def check_compilable(launch: Launch) -> None:
-    """Raises: KernelError as `compile_launch` does for this launch, on any architecture."""
+    """Check that a launch can be compiled. Raises: KernelError as `compile_launch` does, on any architecture."""
     import triton
 
     if triton.knobs.runtime.interpret:
@@ -168,7 +168,7 @@ def _numbers(pattern: str, report: str) -> list[int]:
 
 
 def disassemble(cubin: bytes) -> str:
-    """The machine code of a cubin, one instruction a line."""
+    """Disassemble a cubin into machine code, one instruction a line."""
     import triton
 
     with tempfile.TemporaryDirectory() as folder:
@@ -185,7 +185,7 @@ def _mnemonics(machine_code: str) -> Iterator[str]:
 
 
 def uses_dot(kernel: Any) -> bool:
-    """Whether the source of a kernel, or of a kernel function that it calls, multiplies matrices with `tl.dot`."""
+    """Find whether the source of a kernel, or of a kernel function that it calls, multiplies matrices with `tl.dot`."""
     return _uses_dot(kernel, set())
 
 

@@ -79,7 +79,7 @@ class Counted:
         return dict(sorted(sums.items(), key=lambda item: -item[1].bytes))
 
 
-def counted(function: Callable[..., Any], *arguments: Any) -> Counted:
+def count_operators(function: Callable[..., Any], *arguments: Any) -> Counted:
     """Run `function(*arguments)` in inference mode and count what it would cost a GPU, on whatever device it runs."""
     mode = _Counting()
     with torch.inference_mode(), mode:

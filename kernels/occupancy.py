@@ -62,7 +62,7 @@ class Usage(Protocol):
 
 
 def architecture(capability: int) -> Architecture:
-    """The limits of a compute capability.
+    """Look up the limits of a compute capability.
 
     Raises: KernelError for one that this package does not know.
     """
@@ -77,7 +77,7 @@ def round_up(amount: int, unit: int) -> int:
 
 
 def resident_blocks(usage: Usage) -> int:
-    """Blocks that one multiprocessor holds at once; 0 when not even one fits.
+    """Count the blocks that one multiprocessor holds at once; 0 when not even one fits.
 
     Raises: KernelError for an unknown compute capability.
     """
@@ -94,10 +94,10 @@ def resident_blocks(usage: Usage) -> int:
 
 
 def resident_warps(usage: Usage) -> int:
-    """Warps that one multiprocessor holds at once."""
+    """Count the warps that one multiprocessor holds at once."""
     return resident_blocks(usage) * usage.num_warps
 
 
 def occupancy(usage: Usage) -> float:
-    """Resident warps over the most that the multiprocessor could hold: 0 (does not fit) to 1."""
+    """Divide resident warps by the most that the multiprocessor could hold: 0 (does not fit) to 1."""
     return resident_warps(usage) / architecture(usage.capability).max_warps

@@ -40,7 +40,7 @@ def audio_visual_fusion(
     sound_norm_bias: Tensor,
     form: str,
 ) -> tuple[Tensor, Tensor]:
-    """One stage's two-way fusion, layer norms and all.
+    """Fuse sound and frames of one stage in both directions, layer norms included.
 
     Args:
         visual: [T, h w, C] tokens of the frames; audio: [M, C] tokens of sound and text.
@@ -88,7 +88,7 @@ def _audio_visual_fusion_in_triton(visual: Tensor, audio: Tensor, *rest: Tensor 
 
 @torch.library.custom_op("auralsam2::memory_attention", mutates_args=(), device_types="cpu")
 def memory_attention(query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, num_unrotated: int) -> Tensor:
-    """One head over remembered frames, rotary positions applied on the way in: softmax(q k^T / sqrt(C)) value.
+    """Attend with one head to remembered frames, rotary positions applied first: softmax(q k^T / sqrt(C)) value.
 
     Args:
         query: [Nq, C]; key: [Nk, C]; value: [Nk, Dv], projected after the attention, not before.
@@ -122,7 +122,7 @@ def _memory_attention_in_triton(
 
 @torch.library.custom_op("auralsam2::depthwise_gelu", mutates_args=(), device_types="cpu")
 def depthwise_gelu(hidden: Tensor, weight: Tensor, bias: Tensor, side: int) -> Tensor:
-    """Depth-wise 3 x 3 convolution, bias and GELU on tokens, without a transpose.
+    """Convolve tokens depth-wise by 3 x 3, add the bias and apply GELU, without a transpose.
 
     Args:
         hidden: [T, side * side, F]; weight: [F, 1, 3, 3]; bias: [F].

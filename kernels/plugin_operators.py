@@ -25,7 +25,7 @@ Cuts = Mapping[str, Blocks]
 
 
 def audio_visual_fusion(form: FusionForm, num_pixels: int, width: int, inner: int, blocks: Cuts) -> Fused:
-    """The fusion of maps of `num_pixels`, inputs as `kernels.operators.audio_visual_fusion`."""
+    """Make the fusion of maps of `num_pixels`, inputs as `kernels.operators.audio_visual_fusion`."""
     straddles = fusion_plan.FusionSizes.of(1, num_pixels, 1, width, inner).straddles
 
     def plan(shapes: Shapes, dtype: torch.dtype) -> Plan:
@@ -53,7 +53,7 @@ def audio_visual_fusion(form: FusionForm, num_pixels: int, width: int, inner: in
 
 
 def memory_attention(num_queries: int, num_unrotated: int, width: int, value_width: int, blocks: Cuts) -> Fused:
-    """Memory attention of maps of `num_queries` pixels, inputs as `kernels.operators.memory_attention`.
+    """Make the memory attention of maps of `num_queries` pixels, inputs as `kernels.operators.memory_attention`.
 
     The number of pointer tokens is on no axis, so it is fixed too: one chain for each frame of a clip that differs.
     """
@@ -75,7 +75,7 @@ def memory_attention(num_queries: int, num_unrotated: int, width: int, value_wid
 
 
 def depthwise_gelu(side: int, features: int, blocks: Cuts) -> Fused:
-    """Depth-wise convolution and GELU of maps side x side, inputs as `kernels.operators.depthwise_gelu`."""
+    """Make the depth-wise convolution and GELU of maps side x side, inputs as `kernels.operators.depthwise_gelu`."""
 
     def plan(shapes: Shapes, dtype: torch.dtype) -> Plan:
         sizes = depthwise_gelu_plan.DepthwiseGeluSizes(shapes["hidden"][0], side, features)

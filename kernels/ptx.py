@@ -31,7 +31,7 @@ def _entry(ptx: str) -> tuple[str, str, list[str], str]:
 
 
 def parameters(ptx: str) -> list[str]:
-    """The parameter declarations of a kernel's PTX, as written, such as `.param .u32 mix_param_2`."""
+    """List the parameter declarations of a kernel's PTX, as written, such as `.param .u32 mix_param_2`."""
     return _entry(ptx)[2]
 
 
@@ -41,7 +41,7 @@ def _with_parameters(ptx: str, declarations: Sequence[str]) -> str:
 
 
 def strip_scratch(ptx: str, num_parameters: int) -> str:
-    """PTX with the entry's first `num_parameters` parameters only.
+    """Rewrite PTX to the entry's first `num_parameters` parameters only.
 
     The Triton compiler appends two pointers to every entry, to scratch and to profiling memory, that its own launcher
     passes. They are removed after a look at the code, which must name none of them.
@@ -59,20 +59,20 @@ def strip_scratch(ptx: str, num_parameters: int) -> str:
 
 
 def add_unused_pointers(ptx: str, place: int, count: int) -> str:
-    """PTX whose entry takes `count` more pointers before its parameter number `place`, and does nothing with them."""
+    """Rewrite PTX so that its entry takes `count` unused pointers before its parameter number `place`."""
     _, name, declared, _ = _entry(ptx)
     unused = [f".param .u64 .ptr .global .align 1 {name}_unused_{number}" for number in range(count)]
     return _with_parameters(ptx, [*declared[:place], *unused, *declared[place:]])
 
 
-def named(ptx: str, name: str) -> str:
-    """PTX whose entry is called `name`. Its parameters keep their names."""
+def rename_entry(ptx: str, name: str) -> str:
+    """Rewrite PTX so that its entry is called `name`. Its parameters keep their names."""
     head, _, declared, tail = _entry(ptx)
     return _with_parameters(f"{head}{name}(" + tail, declared)
 
 
-def plain_target(ptx: str) -> str:
-    """PTX for every card of its target's capability and newer: `sm_90` for `sm_90a`.
+def widen_target(ptx: str) -> str:
+    """Rewrite PTX for every card of its target's capability and newer: `sm_90` for `sm_90a`.
 
     The assembler refuses it where the code has instructions of the one card.
     """
@@ -80,7 +80,7 @@ def plain_target(ptx: str) -> str:
 
 
 def block_threads(ptx: str, num_warps: int) -> int:
-    """Threads a block, as the PTX demands them.
+    """Read the threads a block, as the PTX demands them.
 
     Raises: KernelError when they are not those of `num_warps`, or when blocks come in clusters.
     """

@@ -5,7 +5,7 @@ registers, spills, local memory, shared memory, tensor-core instructions, reside
 
 To compile all takes minutes, so what it says is kept in `compiled.json`, each row with a hash of all that the compiler
 was given. `--check` compares those hashes with the kernels and tables as they are, compiles one launch of every kernel
-anew, on the architectures in turn, and names the rows that differ.
+again, on the architectures in turn, and names the rows that differ.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def entries(
     catalogue: str = CATALOGUE,
     matching: str = "",
 ) -> list[Entry]:
-    """What a catalogue launches, by capability, then in the catalogue's order.
+    """List what a catalogue launches, by capability, then in the catalogue's order.
 
     Args:
         dtypes: the compiler's names for them, such as fp16.
@@ -123,7 +123,7 @@ def _compile_task(task: Task) -> dict[str, Any]:
 
 
 def sample(of: Sequence[Entry], dtype: str = "fp16") -> list[Entry]:
-    """One entry of every kernel in one type, on the architectures in turn; float16 compiles fastest."""
+    """Choose one entry of every kernel in one type, on the architectures in turn; float16 compiles fastest."""
     of = [entry for entry in of if entry.dtype == dtype]
     turns = sorted({entry.capability for entry in of})
     chosen: list[Entry] = []
@@ -142,7 +142,7 @@ def keep(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def check(path: Path, catalogue: str = CATALOGUE) -> list[str]:
-    """What a kept report says otherwise than the kernels as they are, in words; nothing when it is theirs.
+    """List, in words, where a kept report differs from the kernels as they are; nothing when it is theirs.
 
     Raises: KernelError when the file is not a report.
     """
@@ -195,7 +195,7 @@ COLUMNS = {
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The report as Markdown. `local memory` and `tensor cores` count instructions of the machine code."""
+    """Write the report as Markdown. `local memory` and `tensor cores` count instructions of the machine code."""
     lines = [list(COLUMNS), ["---"] * len(COLUMNS)]
     for row in rows:
         spilled = row["spill_stores"] + row["spill_loads"]

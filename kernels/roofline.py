@@ -41,7 +41,7 @@ def _fusion_flop(num_frames: int, num_pixels: int, num_tokens: int, width: int, 
 
 
 def works(dtype: torch.dtype = torch.float16) -> list[Work]:
-    """The operators of a 1024 px clip of five frames."""
+    """List the operators of a 1024 px clip of five frames."""
     made = plans(dtype, default_blocks(dtype, 90))
     fusion = _fusion_flop(5, 64 * 64, 5, 256, 128)
 
@@ -57,7 +57,7 @@ def works(dtype: torch.dtype = torch.float16) -> list[Work]:
 
 
 def table() -> str:
-    """Markdown: FLOP, bytes, and for each card the shortest time and what bounds it."""
+    """Write Markdown: FLOP, bytes, and for each card the shortest time and what bounds it."""
     cards = [card for card in CARDS if card.name in DRAWN]
     head = ["operator", "GFLOP", "MB", "FLOP a byte", *(card.name for card in cards)]
     lines = [head, ["---"] * len(head)]

@@ -56,7 +56,7 @@ Values = Mapping[Expression, Any]
 
 
 def evaluate(size: Size, values: Values, lift: Callable[[int], Any] = int) -> Any:
-    """`size` with numbers, or TensorRT's symbolic integers, for what `values` holds.
+    """Evaluate `size` with numbers, or TensorRT's symbolic integers, for what `values` holds.
 
     Args:
         values: named sizes, and whole expressions that some axis is known to have.
@@ -81,7 +81,7 @@ def evaluate(size: Size, values: Values, lift: Callable[[int], Any] = int) -> An
 
 
 def unknown(size: Size, values: Values) -> list[Expression]:
-    """The named sizes that `evaluate` would miss."""
+    """List the named sizes that `evaluate` would miss."""
     if not isinstance(size, Expression) or size in values:
         return []
     if size.operation == "size":
@@ -90,5 +90,5 @@ def unknown(size: Size, values: Values) -> list[Expression]:
 
 
 def named_axes(shape: Sequence[Size], given: Sequence[Any]) -> dict[Expression, Any]:
-    """The axes of a shape that are expressions, and what `given` has in their places."""
+    """List the axes of a shape that are expressions, and what `given` has in their places."""
     return {axis: value for axis, value in zip(shape, given, strict=True) if isinstance(axis, Expression)}

@@ -32,7 +32,7 @@ import torch
 from kernels.compilation import Compiled, assemble, compile_launch
 from kernels.errors import KernelError
 from kernels.launch import ELEMENT_NAMES, Buffer, Launch, Plan, Size
-from kernels.ptx import add_unused_pointers, block_threads, named, plain_target, strip_scratch
+from kernels.ptx import add_unused_pointers, block_threads, rename_entry, strip_scratch, widen_target
 from kernels.symbolic_sizes import Expression, evaluate, named_axes, unknown
 
 NAMESPACE = "auralsam2"
@@ -77,7 +77,7 @@ class PluginKernel:
     grid: tuple[Size, Size, Size]
 
     def values(self, shapes: Sequence[Sequence[Any]]) -> dict[Expression, Any]:
-        """What is known from the shapes of the inputs, in their order."""
+        """Read what is known from the shapes of the inputs, in their order."""
         known: dict[Expression, Any] = {}
         for buffer, shape in zip(self.inputs.values(), shapes, strict=True):
             known = named_axes(buffer.shape, shape) | known
@@ -93,7 +93,7 @@ class Chain:
     kernels: tuple[PluginKernel, ...]
 
     def larger_than(self, shared_bytes: int) -> tuple[PluginKernel, ...]:
-        """The kernels that need more shared memory."""
+        """List the kernels that need more shared memory."""
         return tuple(kernel for kernel in self.kernels if kernel.shared_bytes > shared_bytes)
 
 
@@ -102,14 +102,14 @@ Compiler = Callable[[Plan, Launch, int, int], Compiled]
 
 
 def compile_plainly(plan: Plan, launch: Launch, capability: int, ptx_version: int) -> Compiled:
-    """As `compile_launch`, with PTX that TensorRT loads: for `sm_90`, not for `sm_90a` (see `kernels.ptx`).
+    """Compile as `compile_launch` does, into PTX that TensorRT loads: for `sm_90`, not `sm_90a` (see `kernels.ptx`).
 
     A kernel with instructions of the one card (wgmma, tcgen05, redux) becomes code for all cards from
     `FORWARD_CAPABILITY` on, which has none of them. Of the result TensorRT uses the PTX and what a launch needs; the
     machine code and its registers are those of the card that the compiler wrote it for.
     """
     compiled = compile_launch(plan, launch, capability, ptx_version)
-    plain = plain_target(compiled.ptx)
+    plain = widen_target(compiled.ptx)
     if plain == compiled.ptx:
         return compiled
     try:
@@ -200,7 +200,7 @@ def _plugin_kernel(name: str, plan: Plan, launch: Launch, compiled: Compiled) ->
     )
     digest = hashlib.sha256(repr(kernel).encode()).hexdigest()[:DIGEST_CHARACTERS]
     unique = f"{name}_{digest}"
-    return replace(kernel, name=unique, ptx=named(kernel.ptx, unique))
+    return replace(kernel, name=unique, ptx=rename_entry(kernel.ptx, unique))
 
 
 def _tensorrt() -> tuple[Any, Any]:
@@ -296,21 +296,3 @@ def _check_inputs(kernel: PluginKernel, inputs: Sequence[Any], tensorrt: Any) ->
                 raise KernelError(
                     f"{kernel.name}: {name} has {axis.constant_value()} where {buffer.shape} is compiled."
                 )
-
-
-def add_to_network(network: Any, chain: Chain, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Append a registered chain to a network under construction.
-
-    Args:
-        network: tensorrt.INetworkDefinition.
-        tensors: the chain's inputs by name, weights included.
-    Returns: the chain's outputs by name.
-    """
-    _, plugin = _tensorrt()
-    operators = getattr(plugin.op, NAMESPACE)
-    held = dict(tensors)
-    for kernel in chain.kernels:
-        creation = getattr(operators, kernel.name)(*(held[name] for name in kernel.inputs))
-        layer = network.add_plugin(creation, aot=True)
-        held |= {name: layer.get_output(place) for place, name in enumerate(kernel.outputs)}
-    return {name: held[name] for name in chain.outputs}

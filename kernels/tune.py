@@ -43,7 +43,7 @@ TUNED_ON = ("fusion, released, 64 x 64", "fusion, paper, 64 x 64", "depth-wise G
 
 
 def candidates(kernel: str, start: Blocks) -> Iterator[Blocks]:
-    """The starting point first, then every variation of it."""
+    """Yield the starting point first, then every variation of it."""
     yield start
     varied = CANDIDATES[kernel]
     for values in product(*varied.values()):
@@ -64,7 +64,7 @@ class Candidate:
 
 
 def cut(kernel: str, dtype: torch.dtype, blocks: Mapping[str, Blocks]) -> Iterator[Candidate]:
-    """Every way to cut `kernel`, in the plan that it is tuned on."""
+    """Yield every way to cut `kernel`, in the plan that it is tuned on."""
     for own in candidates(kernel, blocks[kernel]):
         for name in TUNED_ON:
             plan = plans(dtype, {**blocks, kernel: own})[name]
@@ -74,7 +74,7 @@ def cut(kernel: str, dtype: torch.dtype, blocks: Mapping[str, Blocks]) -> Iterat
 
 
 def requested_bytes(candidate: Candidate) -> float:
-    """What all programs together ask of the cache: each reads its weights anew, and the depth-wise one its halo."""
+    """Count what all programs ask of the cache: each reads its weights again, and the depth-wise one its halo."""
     plan, launch = candidate.plan, candidate.launch
     size = candidate.blocks.sizes
     own = float(plan.traffic()[launch.name])
@@ -89,7 +89,7 @@ def requested_bytes(candidate: Candidate) -> float:
 
 
 def modelled_seconds(capability: int, candidate: Candidate) -> float:
-    """The model's time of one launch; infinite where the compiler spills or the card has no room for it."""
+    """Model the time of one launch; infinite where the compiler spills or the card has no room for it."""
     compiled = compile_launch(candidate.plan, candidate.launch, capability)
     if compiled.spill_loads or compiled.stack_bytes or compiled.local_memory_instructions:
         return math.inf
@@ -106,7 +106,7 @@ def modelled_seconds(capability: int, candidate: Candidate) -> float:
 
 
 def measured_seconds(candidate: Candidate) -> float:
-    """Median time of one launch on the card of this machine; infinite where it cannot run."""
+    """Measure the median time of one launch on the card of this machine; infinite where it cannot run."""
     from triton.testing import do_bench
 
     plan = replace(candidate.plan, launches=(candidate.launch,))
@@ -118,10 +118,10 @@ def measured_seconds(candidate: Candidate) -> float:
         return math.inf
 
 
-def tuned(
+def choose_blocks(
     dtype: torch.dtype, capability: int, seconds: Callable[[Candidate], float], report: Callable[[str], None]
 ) -> dict[str, Blocks]:
-    """Block sizes of every kernel for one type, the varied ones by least time."""
+    """Choose the block sizes of every kernel for one type, the varied ones by least time."""
     blocks = default_blocks(dtype, capability)
     for kernel in CANDIDATES:
         ranked: Iterable[tuple[float, int, Blocks]] = (
@@ -157,7 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
     for gpu, capability, source, seconds in choices:
         table = {
-            ELEMENT_NAMES[dtype]: tuned(dtype, capability, seconds, print) for dtype in (torch.float32, torch.float16)
+            ELEMENT_NAMES[dtype]: choose_blocks(dtype, capability, seconds, print)
+            for dtype in (torch.float32, torch.float16)
         }
         table["bf16"] = table["fp16"]
         print(write(Table(gpu, source, table)))

@@ -30,7 +30,7 @@ class Clip:
 
 
 def load_clips(source: str, shape: ClipShape, limit: int = MAX_CLIPS) -> list[Clip]:
-    """Clips of a source, at most `limit`. Raises: BadInput when the source is unknown or empty, or a file is bad."""
+    """Load clips of a source, at most `limit`. Raises: BadInput when it is unknown or empty, or a file is bad."""
     kind, _, rest = source.partition(":")
     if kind == "procedural":
         return procedural(shape, min(limit, int(rest) if rest.isdigit() else NUM_PROCEDURAL))
@@ -42,7 +42,7 @@ def load_clips(source: str, shape: ClipShape, limit: int = MAX_CLIPS) -> list[Cl
 
 
 def procedural(shape: ClipShape, count: int = NUM_PROCEDURAL, seed: int = 8) -> list[Clip]:
-    """Discs that drift over noise, each with a tone whose pitch goes with its colour. The same seed, the same clips."""
+    """Make discs that drift over noise, each with a tone whose pitch goes with its colour. A seed fixes all."""
     random = np.random.default_rng(seed)
     T, S = shape.num_frames, shape.image_size
     row, column = np.mgrid[:S, :S]
@@ -61,7 +61,7 @@ def procedural(shape: ClipShape, count: int = NUM_PROCEDURAL, seed: int = 8) -> 
 
 
 def from_file(path: Path, shape: ClipShape, limit: int = MAX_CLIPS) -> list[Clip]:
-    """A video, one frame a second, cut into clips of T frames; a short rest is filled up with its last frame."""
+    """Cut a video, one frame a second, into clips of T frames; a short rest is filled up with its last frame."""
     media, T = read_media(path), shape.num_frames
     clips = []
     for start in range(0, len(media.frames), T)[:limit]:
@@ -72,7 +72,7 @@ def from_file(path: Path, shape: ClipShape, limit: int = MAX_CLIPS) -> list[Clip
 
 
 def from_avsbench(root: Path, shape: ClipShape, limit: int = MAX_CLIPS) -> list[Clip]:
-    """The clips of a folder in AVSBench's layout, `<subset>/<uid>/frames` with `audio.wav`; labels are not needed."""
+    """Read the clips of a folder in AVSBench's layout, `<subset>/<uid>/frames` with `audio.wav`; needs no labels."""
     folders = sorted(path.parent for path in root.glob("*/*/frames") if (path.parent / "audio.wav").is_file())
     if not folders:
         raise BadInput(

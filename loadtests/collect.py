@@ -50,7 +50,7 @@ def collect(out: Path, results: Path) -> list[str]:
 
 
 def page(results: Path) -> str:
-    """The page as Markdown; a part whose file is not kept is left out."""
+    """Write the page as Markdown; a part whose file is not kept is left out."""
     parts = ["# What was measured\n\nMade by `python -m loadtests.collect` from the files beside it; do not edit.\n"]
 
     def part(name: str, title: str, write: Any) -> None:
@@ -113,7 +113,7 @@ def soak(record: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.collect", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="what the benches wrote into")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder that the benches wrote into")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
     for source in collect(given.out, given.results):

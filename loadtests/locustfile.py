@@ -43,7 +43,7 @@ _senders: list[Sender] = []
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
-    parser.add_argument("--mode", default="audio", help="What a clip is asked with (loadtests/modes.py).")
+    parser.add_argument("--mode", default="audio", help="Prompt setting of each clip (loadtests/modes.py).")
     parser.add_argument("--source", default="procedural", help="procedural | file:PATH | avsbench:FOLDER")
     parser.add_argument("--scenario", default="steady", choices=list(SCENARIOS))
     parser.add_argument("--clip-users", type=int, default=4, help="Users of a closed loop.")

@@ -35,7 +35,7 @@ class Mode:
         return set(self.prompts.split("+"))
 
     def tensors(self, image_size: int) -> dict[str, NDArray[Any]]:
-        """What goes with the clip; nothing for sound alone."""
+        """Make the tensors that go with the clip; none for sound alone."""
         kinds = self.kinds
         if kinds == {"audio"}:
             return {}
@@ -52,7 +52,7 @@ class Mode:
         return marked | setting_tensors("audio" in kinds, COMBINATIONS[0])
 
     def prepare(self, clip: Clip) -> Prepared:
-        """The inputs and the outputs asked for of a clip; they are sent again and again."""
+        """Prepare the inputs and wanted outputs of a clip; they are sent again and again."""
         marks = self.tensors(clip.frames.shape[1])
         return encode_request(blocking, Call(clip_tensors(clip.frames, clip.audio, marks), USUAL_RESULTS))
 
@@ -61,7 +61,7 @@ MODES = {prompts: Mode(prompts) for prompts in ("audio", "points", "box", "mask"
 
 
 def mode_named(prompts: str) -> Mode:
-    """Raises: BadInput for a mode that is unknown."""
+    """Find a mode by its name. Raises: BadInput for a mode that is unknown."""
     if prompts not in MODES:
         raise BadInput(f"mode = {prompts!r}; must be one of {', '.join(MODES)}.")
     return MODES[prompts]

@@ -53,7 +53,7 @@ class Verdict:
 
 
 def measure(url: str, metrics_url: str, num_frames: int, out: Path, *, seconds: float, places: int) -> list[Phase]:
-    """Three phases against a server that runs: saturation in a closed loop, then open loops of once and twice that.
+    """Run three phases against a server: saturation in a closed loop, then open loops of once and twice that.
 
     Args:
         seconds: of each phase, the first tenth of which is left out of its figures.
@@ -61,18 +61,18 @@ def measure(url: str, metrics_url: str, num_frames: int, out: Path, *, seconds: 
     """
 
     def phase(name: str, load: Load) -> Phase:
-        before = _counted(metrics_url)
+        before = _read_successes(metrics_url)
         outcomes = drive(url, load, out, name=name)
-        after = _counted(metrics_url)
+        after = _read_successes(metrics_url)
         summary = summarise(outcomes, num_frames, seconds, seconds / 10)
-        return Phase(name, summary, account(outcomes), _answered(outcomes), after - before)
+        return Phase(name, summary, account(outcomes), _count_answers(outcomes), after - before)
 
     closed = phase("saturation", Load(seconds, users=places))
     rate = closed.summary.answered_clips_per_s
     return [closed, phase("once", Load(seconds, rate=rate)), phase("twice", Load(seconds, rate=2 * rate))]
 
 
-def _counted(metrics_url: str) -> int:
+def _read_successes(metrics_url: str) -> int:
     """Clips of callers that the last stage has answered, once that number stands still."""
     found = -1
     while found != (found := int(total(read_page(metrics_url), CLIPS_METRIC))):
@@ -80,7 +80,7 @@ def _counted(metrics_url: str) -> int:
     return found
 
 
-def _answered(outcomes: Sequence[Outcome]) -> int:
+def _count_answers(outcomes: Sequence[Outcome]) -> int:
     return sum(outcome.code == OK for outcome in outcomes)
 
 
@@ -128,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.overload", description=__doc__)
     parser.add_argument("--build", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("out") / "overload")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each of the three phases")
+    parser.add_argument("--seconds", type=float, default=30.0, help="seconds of each of the three phases")
     parser.add_argument("--places", type=int, default=8, help="clips in flight that the server takes")
     given = parser.parse_args(arguments)
     try:

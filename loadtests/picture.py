@@ -20,7 +20,7 @@ _STAGE_COLOURS = ("#4e79a7", "#59a14f", "#f28e2b", "#b07aa1")
 
 
 def draw_run(record: dict[str, Any], outcomes: list[Outcome], path: Path) -> None:
-    """Frames a second over time, the spread of latency, and where a clip's time goes."""
+    """Draw frames a second over time, the spread of latency, and where a clip's time goes."""
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
     rate, spread, share = figure.subplots(1, 3)
     start = min((outcome.due_s for outcome in outcomes), default=0.0)
@@ -51,7 +51,7 @@ def draw_run(record: dict[str, Any], outcomes: list[Outcome], path: Path) -> Non
 
 
 def draw_table(rows: list[dict[str, Any]], caption: str, path: Path) -> None:
-    """Bars of the measured rows, with p20 and p80; a panel with a scale of its own for each build."""
+    """Draw bars of the measured rows, with p20 and p80; a panel with a scale of its own for each build."""
     measured = [row for row in rows if row.get("fps")]
     builds = list(dict.fromkeys(row["build"] for row in measured))
     groups = [[row for row in measured if row["build"] == build] for build in builds]

@@ -37,7 +37,7 @@ class Summary:
 
 
 def summarise(outcomes: Sequence[Outcome], num_frames: int, duration_s: float, warm_up_s: float = 0.0) -> Summary:
-    """Rates and percentiles of a run that offered load for `duration_s`.
+    """Compute rates and percentiles of a run that offered load for `duration_s`.
 
     Rates count what ended between the end of the warm-up and the end of the offered time; codes and percentiles are of
     all that was due in it, those included that ended later.
@@ -69,7 +69,7 @@ def summarise(outcomes: Sequence[Outcome], num_frames: int, duration_s: float, w
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """Milliseconds by name: p50, p95, p99, max; empty without values."""
+    """Compute milliseconds by name: p50, p95, p99, max; empty without values."""
     if not seconds:
         return {}
     values = {f"p{q}": 1e3 * float(np.percentile(seconds, q)) for q in PERCENTILES}
@@ -77,7 +77,7 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """What a figure was measured on."""
+    """Describe the machine that a figure was measured on."""
     return {
         "cpu": _cpu_model(),
         "cores": len(psutil.Process().cpu_affinity()),

@@ -35,8 +35,8 @@ def read(launcher: Launcher) -> Reading:
 
 
 @contextmanager
-def watched(launcher: Launcher, every_s: float = 1.0) -> Iterator[list[Reading]]:
-    """Readings while the block runs, in the order in which they were taken."""
+def watch(launcher: Launcher, every_s: float = 1.0) -> Iterator[list[Reading]]:
+    """Take readings while the block runs, and yield them in the order in which they were taken."""
     readings = [read(launcher)]
     ended = threading.Event()
 
@@ -55,7 +55,7 @@ def watched(launcher: Launcher, every_s: float = 1.0) -> Iterator[list[Reading]]
 
 
 def growth(readings: list[Reading], warm_up_s: float) -> dict[str, float]:
-    """Share by which memory grew after the warm-up: mean of the last tenth over mean of the first tenth after it."""
+    """Compute how much memory grew after the warm-up: mean of the last tenth over mean of the first tenth after it."""
     start = readings[0].at_s + warm_up_s
     late = [reading for reading in readings if reading.at_s >= start]
     if len(late) < 2:

@@ -17,7 +17,7 @@ from loadtests.driving import Load, drive
 from loadtests.modes import MODES
 from loadtests.picture import draw_run
 from loadtests.report import machine, machine_sentence, summarise
-from loadtests.resources import growth, watched
+from loadtests.resources import growth, watch
 from loadtests.scenarios import SCENARIOS
 from loadtests.sender import Outcome
 from service.builds.manifest import read_manifest
@@ -43,7 +43,7 @@ def run(build: Path, load: Load, out: Path, note: str = "") -> dict[str, Any]:
         launcher = stack.enter_context(serve_build(build, log=out / "server.log"))
         config = launcher.config
         before = fetch(config.metrics_url)
-        readings = stack.enter_context(watched(launcher))
+        readings = stack.enter_context(watch(launcher))
         reports = ("--html", str(out / f"{NAME}.html"), "--csv", str(out / NAME))
         outcomes = drive(config.grpc_url, load, out, name=NAME, reports=reports)
         after = fetch(config.metrics_url)
@@ -60,7 +60,7 @@ def run(build: Path, load: Load, out: Path, note: str = "") -> dict[str, Any]:
         "requests": account(outcomes),
         "stages_ms": {name: asdict(times[name]) for name in (*STAGE_NAMES, config.model) if name in times},
         "growth": growth(readings, SOAK_WARM_UP_SHARE * load.duration_s),
-        "resources": [asdict(reading) for reading in _thinned(readings)],
+        "resources": [asdict(reading) for reading in _thin_out(readings)],
         "note": note,
     }
     (out / f"{NAME}.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -69,7 +69,7 @@ def run(build: Path, load: Load, out: Path, note: str = "") -> dict[str, Any]:
 
 
 def account(outcomes: list[Outcome]) -> dict[str, int]:
-    """How often each id came back. None may be missing or twice, whatever the answer was."""
+    """Count how often each id came back. None may be missing or twice, whatever the answer was."""
     ids = [outcome.id for outcome in outcomes]
     callers: dict[str, int] = {}
     for name in ids:
@@ -78,13 +78,13 @@ def account(outcomes: list[Outcome]) -> dict[str, int]:
     return {"sent": sum(callers.values()), "ended": len(ids), "ended_twice": len(ids) - len(set(ids))}
 
 
-def _thinned(readings: list[Any], most: int = 60) -> list[Any]:
+def _thin_out(readings: list[Any], most: int = 60) -> list[Any]:
     step = -(-len(readings) // most)
     return readings[::step]
 
 
 def describe(record: dict[str, Any]) -> str:
-    """The run in a few lines, for a terminal."""
+    """Describe the run in a few lines, for a terminal."""
     summary, stages = record["summary"], record["stages_ms"]
     latency = "  ".join(f"{name} {value:.0f}" for name, value in summary["latency_ms"].items())
     lines = [
@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--build", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("out") / "load")
     parser.add_argument("--duration", type=float, default=120.0, help="seconds")
-    parser.add_argument("--users", type=int, default=4, help="of a closed loop")
+    parser.add_argument("--users", type=int, default=4, help="users of a closed loop")
     parser.add_argument("--rate", type=float, default=0.0, help="clips a second of an open loop; 0: closed")
     parser.add_argument("--note", default="", help="what the report should say of this run, such as what ran beside it")
     parser.add_argument("--scenario", choices=list(SCENARIOS), default="steady")

@@ -30,14 +30,14 @@ SCENARIOS: dict[str, Callable[[float], float]] = {
 
 
 def share_at(scenario: str, at: float) -> float:
-    """Raises: BadInput for an unknown scenario."""
+    """Return the share of the users that call at a moment, 0 to 1. Raises: BadInput for an unknown scenario."""
     if scenario not in SCENARIOS:
         raise BadInput(f"scenario = {scenario!r}; must be one of {', '.join(SCENARIOS)}.")
     return SCENARIOS[scenario](at)
 
 
 def arrivals(rate: float, duration_s: float, scenario: str = "steady", seed: int = 8) -> Iterator[float]:
-    """Seconds from the start at which requests are due: a Poisson stream, as of callers apart.
+    """Draw the seconds from the start at which requests are due: a Poisson stream, as of independent callers.
 
     Args:
         rate: requests a second where the scenario's share is 1.

@@ -79,6 +79,6 @@ class Sender:
 
 
 def status_name(error: Exception) -> str:
-    """gRPC's name of the status that an error of the wire carries."""
+    """Return gRPC's name of the status that an error of the wire carries."""
     status = getattr(error, "status", None)
     return str(status() or "").rpartition(".")[2] or "NO_STATUS" if callable(status) else "NO_STATUS"

@@ -74,7 +74,7 @@ class EngineChain:
         }
 
     def run(self, frames: np.ndarray[Any, Any], audio: np.ndarray[Any, Any]) -> tuple[dict[str, Any], float]:
-        """One clip [T, S, S, 3] uint8, [T, 15600, 2] float32: every tensor by name, seconds in engine calls alone."""
+        """Run a clip [T, S, S, 3] uint8, [T, 15600, 2] float32: every tensor by name, seconds in engine calls alone."""
         for engine in self._engines.values():
             engine.spent_s = 0.0
         values = run_chain(self._engines, {"FRAMES": frames, "AUDIO": audio})
@@ -90,7 +90,7 @@ def measure(build: Path, rounds: int) -> tuple[Sample, Sample]:
         golden: Golden | None = launcher.golden
         assert golden is not None
         with Client(launcher.config.grpc_url) as client:
-            through_server = _timed(lambda: client.infer(golden.frames, golden.audio, outputs=USUAL_RESULTS))
+            through_server = _time(lambda: client.infer(golden.frames, golden.audio, outputs=USUAL_RESULTS))
             for warm in (through_server, lambda: chain.run(golden.frames, golden.audio)):
                 warm()
             for _ in range(rounds):
@@ -99,7 +99,7 @@ def measure(build: Path, rounds: int) -> tuple[Sample, Sample]:
     return served, bare
 
 
-def _timed(call: Callable[[], object]) -> Callable[[], float]:
+def _time(call: Callable[[], object]) -> Callable[[], float]:
     def timed() -> float:
         started = time.perf_counter()
         call()

@@ -34,7 +34,7 @@ OPEN_SESSIONS = 6
 
 
 def measure(build: Path, sessions: int, clicks: int) -> tuple[dict[str, list[float]], list[int]]:
-    """Seconds by kind of request, and bytes of the sessions' process: empty, with OPEN_SESSIONS open, empty again.
+    """Measure seconds by kind of request, and bytes of the sessions' process: empty, with OPEN_SESSIONS, empty again.
 
     Raises: AuralServeError when the server does not start or answer.
     """

@@ -82,7 +82,7 @@ class Timed:
 
 
 def measure(build: Path, rounds: int, budget_s: float) -> list[Timed]:
-    """Every offered mode through the service, and the published implementation with sound, in turns.
+    """Time every offered mode through the service, and the published implementation with sound, in turns.
 
     Args:
         budget_s: where `rounds` would take longer than this, there are fewer, but FEWEST_ROUNDS at least.
@@ -127,7 +127,7 @@ def _through_service(url: str, mode: Mode, clip: Clip) -> Callable[[], object]:
 
 
 def published(manifest: Manifest, clip: Clip) -> Callable[[], object]:
-    """The network of a build's preset in the published steps, eager, float32, from the clip's bytes to its logits."""
+    """Build the network of a preset in the published steps, eager, float32, from the clip's bytes to its logits."""
     import torch
 
     from auralsam2.published import Published
@@ -141,7 +141,7 @@ def published(manifest: Manifest, clip: Clip) -> Callable[[], object]:
 
 
 def tables(measured: Sequence[Timed]) -> dict[str, list[dict[str, Any]]]:
-    """Rows of both tables. What is not measured says why in `note`."""
+    """Build the rows of both tables. A row that is not measured says why in `note`."""
     records = [timed.record() for timed in measured]
     for record in records:
         beside = next((row for row in records if row["method"] == PUBLISHED and row["build"] == record["build"]), None)

@@ -95,10 +95,10 @@ def read_sound(path: Path, num_frames: int, resampler: Resampler = "soxr") -> ND
     if abs(length_s - num_frames) > MAX_LENGTH_ERROR_S:
         raise DataError(
             f"{path}: {length_s:.2f} s of sound for {num_frames} frames of one second; at most"
-            f" {MAX_LENGTH_ERROR_S:.0f} s may be missing or left over. Cut the sound anew, or drop the clip."
+            f" {MAX_LENGTH_ERROR_S:.0f} s may be missing or left over. Cut the sound again, or drop the clip."
         )
     if not np.isfinite(sound).all():
-        raise DataError(f"{path}: holds samples that are not finite. Write it anew, as 16-bit PCM.")
+        raise DataError(f"{path}: holds samples that are not finite. Write it again, as 16-bit PCM.")
     stereo = np.repeat(sound, 2, axis=1) if sound.shape[1] == 1 else sound[:, :2]
     try:
         return np.ascontiguousarray(to_16_khz(stereo, rate, resampler))

@@ -14,7 +14,7 @@ FIRST_FRAME_ONLY = "v1s"
 
 
 def folder_source(root: Path, subset: str, size: int, seed: int, resampler: Resampler = "soxr") -> Source:
-    """The clips of `subset`'s training split, in another order each pass.
+    """Read the clips of `subset`'s training split, in a new order for every pass.
 
     Of V1s only the first frame is labelled; the masks of the others are empty and `labelled` says so.
 

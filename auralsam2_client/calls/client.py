@@ -172,7 +172,7 @@ class Client:
         return Session(self._call_session, Rounds(frames, audio, use_audio, combination), timeout_s)
 
     def is_ready(self, timeout_s: float = QUESTION_TIMEOUT_S) -> bool:
-        """True when the server says that it and the model are ready. It says so, too, when a stage has died."""
+        """Ask whether the server and the model call themselves ready, as they do even when a stage has died."""
         try:
             return bool(
                 self._wire.is_server_ready(client_timeout=timeout_s)
@@ -220,12 +220,23 @@ class Client:
 
 
 class AsyncClient:
-    """The same for asyncio. Construct and use it inside a running loop; arguments and errors as for `Client`."""
+    """The same for asyncio. Construct and use it inside a running loop; arguments and errors as for `Client`.
+
+    The sizes that `Client` has as properties may have to be asked for, so they are methods here:
+    `await client.num_frames()`.
+    """
 
     def __init__(
-        self, url: str = "127.0.0.1:8001", model: str = ENSEMBLE, timeout_s: float = 60.0, *, retries: int = 0
+        self,
+        url: str = "127.0.0.1:8001",
+        model: str = ENSEMBLE,
+        timeout_s: float = 60.0,
+        *,
+        retries: int = 0,
+        caller: str = "client",
     ) -> None:
         check_settings(timeout_s, retries)
+        self.caller = caller
         self.url, self.model, self.timeout_s, self.retries = url, model, timeout_s, retries
         self._wire = asynchronous.InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
         self._shape: ClipShape | None = None
@@ -241,6 +252,14 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the channel."""
         await self._wire.close()
+
+    async def num_frames(self) -> int:
+        """Return how many frames a clip has, T. Errors as for `clip_shape`."""
+        return (await self.clip_shape()).num_frames
+
+    async def image_size(self) -> int:
+        """Return the side of a frame on the wire in px, S. Errors as for `clip_shape`."""
+        return (await self.clip_shape()).image_size
 
     async def clip_shape(self, timeout_s: float = QUESTION_TIMEOUT_S) -> ClipShape:
         """Ask the server once what it takes; the answer is kept until the server goes away."""
@@ -261,7 +280,7 @@ class AsyncClient:
         prompts: Mapping[str, NDArray[Any]] | None = None,
         timeout_s: float | None = None,
     ) -> Arrays:
-        """As `Client.infer`."""
+        """Send one clip, as `Client.infer` does."""
 
         def call(shape: ClipShape) -> Call:
             check_clip(frames, audio, shape)
@@ -281,7 +300,7 @@ class AsyncClient:
         combination: str = COMBINATIONS[0],
         timeout_s: float | None = None,
     ) -> Segmentation:
-        """As `Client.segment`."""
+        """Segment one clip, as `Client.segment` does."""
 
         def call(shape: ClipShape) -> Call:
             return clip_with_prompts(frames, audio, shape, prompts, use_audio, combination).call()
@@ -298,11 +317,11 @@ class AsyncClient:
         combination: str = COMBINATIONS[0],
         timeout_s: float | None = None,
     ) -> AsyncSession:
-        """As `Client.session`; use it with `async with`."""
+        """Open a session as `Client.session` does, for `async with`."""
         return AsyncSession(self._call_session, Rounds(frames, audio, use_audio, combination), timeout_s)
 
     async def is_ready(self, timeout_s: float = QUESTION_TIMEOUT_S) -> bool:
-        """As `Client.is_ready`."""
+        """Ask whether the server is ready, as `Client.is_ready` does."""
         try:
             server = await self._wire.is_server_ready(client_timeout=timeout_s)
             return bool(server and await self._wire.is_model_ready(self.model, client_timeout=timeout_s))
@@ -336,7 +355,7 @@ class AsyncClient:
         try:
             left_s = time_left(deadline, budget_s)
             result = await self._wire.infer(
-                model, inputs, outputs=wanted, client_timeout=left_s, **_marks("client", left_s), **call.sequence
+                model, inputs, outputs=wanted, client_timeout=left_s, **_marks(self.caller, left_s), **call.sequence
             )
         except WIRE_ERRORS as error:
             raise self._translated(error, budget_s) from error

@@ -10,12 +10,14 @@ RETRY_BASE_S, RETRY_CAP_S = 0.1, 2.0
 
 
 def check_settings(timeout_s: float, retries: int) -> None:
+    """Check what a client is made with. Raises: BadInput that names the value and its limits."""
     budget(timeout_s, None)
     if not 0 <= retries <= 10:
         raise BadInput(f"retries = {retries}; must be 0 to 10. More would only add load to a server in trouble.")
 
 
 def budget(default_s: float, timeout_s: float | None) -> float:
+    """Choose the seconds that a call has: its own, or the client's. Raises: BadInput outside (0, 86400]."""
     budget_s = default_s if timeout_s is None else timeout_s
     if not 0 < budget_s <= 86400:
         raise BadInput(f"timeout_s = {budget_s!r}; must be above 0, at most 86400. Every call has a deadline.")
@@ -23,7 +25,10 @@ def budget(default_s: float, timeout_s: float | None) -> float:
 
 
 def time_left(deadline: float, budget_s: float) -> float:
-    """Give the seconds until `deadline`. Raises: ServerTimeout when it has passed."""
+    """Count the seconds until `deadline`, which is on the clock of `time.monotonic`.
+
+    Raises: ServerTimeout when none are left; its message names `budget_s`.
+    """
     left_s = deadline - time.monotonic()
     if left_s <= 0:
         raise ServerTimeout(f"{budget_s:g} s were over before the clip was sent. Give the call a longer timeout_s.")
@@ -31,7 +36,7 @@ def time_left(deadline: float, budget_s: float) -> float:
 
 
 def pauses(retries: int) -> Iterator[float | None]:
-    """The pause after each try that fails: any length up to twice the last bound; None after the last try."""
+    """Draw the pause after each try that fails: any length up to twice the last bound; None after the last try."""
     for attempt in range(retries):
         yield random.uniform(0, min(RETRY_CAP_S, RETRY_BASE_S * 2**attempt))  # spreads callers out, hides nothing
     yield None

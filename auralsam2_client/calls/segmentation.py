@@ -26,7 +26,7 @@ class Segmentation:
     """What made it: "audio", "points+box", "audio+mask" and so on."""
 
     def masks(self) -> NDArray[np.bool_]:
-        """Masks at the size of the input, [N, H, W]: upsampled logits > 0."""
+        """Return the masks at the size of the input, [N, H, W] bool: upsampled logits > 0."""
         return to_masks(self.mask_logits, (self.height, self.width))
 
 
@@ -74,7 +74,7 @@ def clip_with_prompts(
 
 
 def segmentation(answer: Arrays, input_shape: Sequence[int]) -> Segmentation:
-    """`input_shape`: of the frames as they were given, [N, H, W, 3]."""
+    """Read the model's answer. `input_shape` is that of the given frames, [N, H, W, 3]."""
     N, height, width = input_shape[:3]
     mode = bytes(answer[PROMPT_MODE][0]).decode() if PROMPT_MODE in answer else BY_SOUND
     return Segmentation(answer["MASK_LOGITS"][:N], answer["IOU"][:N], answer["OBJECT_SCORE"][:N], height, width, mode)

@@ -26,7 +26,7 @@ class SegmentedMedia:
     """Frames that heard sound of an earlier moment, because the sound ends before the video."""
 
     def masks(self) -> NDArray[np.bool_]:
-        """[N, H, W] bool, at the size of the input."""
+        """Return the masks at the size of the input, [N, H, W] bool."""
         return np.stack([frame.mask for frame in self.frames])
 
 

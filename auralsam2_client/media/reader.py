@@ -228,7 +228,7 @@ def _sample(reader: VideoReader, plan: _Plan, *, sought: bool) -> NDArray[np.uin
         declared = "" if declared_s is None else f" of its declared {declared_s:.2f} s"
         raise BadInput(
             f"{reader.path} can be decoded only up to {reader.read_s:.2f} s{declared}; it is truncated or "
-            f"damaged{why}. Copy it anew, or read only what is there with --max-frames."
+            f"damaged{why}. Copy it again, or read only what is there with --max-frames."
         )
     if reader.num_frames == 1:
         raise BadInput(f"{reader.path} is a video of 1 frame; at least 2 are needed. Give a longer video.")

@@ -52,7 +52,7 @@ _CHANNELS_OF_COUNT: dict[int, tuple[str, ...]] = {
 
 
 def downmix_matrix(layout: int | Sequence[str]) -> NDArray[np.float32]:
-    """Coefficients from the channels of a layout to left and right.
+    """Look up the coefficients from the channels of a layout to left and right.
 
     Args:
         layout: a channel count (1 to 8, in the order of the WAVE format) or the channels by name ("FL", "FR", ...).
@@ -163,7 +163,7 @@ def windows(sound: NDArray[np.float32] | None, num_frames: int, fps: float = 1.0
     """Cut the windows of one clip out of the whole sound.
 
     A long video is cut into consecutive clips by the caller; each call gets the same sound and its own start_s.
-    At fps 1, window i starts at sample 16000 start_s + 15360 i (so the hop of 0.96 s starts anew in each clip), and one
+    At fps 1, window i starts at sample 16000 start_s + 15360 i (so the hop of 0.96 s restarts in each clip), and one
     not completely inside the sound repeats the last complete one before it in the clip; where the clip has none, the
     last 0.975 s of the sound. At other rates, window i is centred on start_s + i / fps and moved inside the sound
     where it sticks out; it counts as repeated when the sound ends before the frame's time.

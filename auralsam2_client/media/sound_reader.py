@@ -93,7 +93,7 @@ def read_track(container: InputContainer, name: str, origin_s: float, until_s: f
         declared = "" if end_s is None else f" of its declared {end_s:.2f} s"
         raise BadInput(
             f"{name}: its sound can be decoded only up to {read_s:.2f} s{declared}; the file is truncated or damaged. "
-            "Copy it anew, or use --silent."
+            "Copy it again, or use --silent."
         )
     return stream.finish()
 

@@ -30,12 +30,12 @@ def open_container(path: Path) -> InputContainer:
     except (av.FFmpegError, OSError, ValueError) as error:
         raise BadInput(
             f"{path} cannot be opened as a video: {reason(error)}. It is another kind of file, or incomplete (an MP4 "
-            "has its index at the end). Copy it anew, or convert it: ffmpeg -i FILE out.mp4"
+            "has its index at the end). Copy it again, or convert it: ffmpeg -i FILE out.mp4"
         ) from error
 
 
 def reason(error: BaseException) -> str:
-    """What a library says is wrong, without its numbers."""
+    """Quote what a library says is wrong, without its numbers."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -89,6 +89,7 @@ class VideoReader:
 
     @property
     def duration_s(self) -> float:
+        """Seconds from the first frame to the end of the last."""
         return self.end_s if self.ended else self.declared_s or self.end_s
 
     def _container_s(self) -> float:
@@ -109,7 +110,7 @@ class VideoReader:
         return True
 
     def frames(self) -> Iterator[tuple[VideoFrame, float]]:
-        """Each frame and its time. Raises BadInput when the size changes or is too large."""
+        """Yield each frame with its time. Raises BadInput when the size changes or is too large."""
         streams = [s for s in self.container.streams if s.type in ("video", "audio")]
         try:
             for packet in self.container.demux(*streams):
@@ -147,7 +148,7 @@ class VideoReader:
 
 
 def to_rgb(frame: VideoFrame, path: Path) -> NDArray[np.uint8]:
-    """A decoded frame as [H, W, 3] uint8, turned as the file asks. Raises BadInput for pixels that are no picture."""
+    """Turn a decoded frame as the file asks, into [H, W, 3] uint8. Raises BadInput for pixels that are no picture."""
     try:
         rgb = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     except (av.FFmpegError, ValueError) as error:

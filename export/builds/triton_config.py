@@ -117,7 +117,7 @@ def render_gpu(settings: ExportSettings, stage: Stage, sha256: str) -> str:
     """The `config.pbtxt` of a stage on a GPU: the graph's own tensors, on the backend of the target.
 
     Args:
-        sha256: of the stage's graph; an engine is made anew for another card, its graph stays.
+        sha256: of the stage's graph; an engine is rebuilt for another card, its graph stays.
     Raises: ExportError as `render`.
     """
     types = model_config_pb2.DataType

@@ -31,10 +31,6 @@ class MemoryNeed:
         """Weights are held twice while tactics are timed: the graph's, and those laid out for a tactic."""
         return 2 * self.weights + self.activations
 
-    @property
-    def to_serve(self) -> int:
-        return self.weights + self.activations
-
 
 def memory_need(path: Path) -> MemoryNeed:
     """Walk the nodes of an ONNX graph of fixed shapes in their order, each value alive until its last reader."""

@@ -16,7 +16,7 @@ ALIGNMENT_BYTES = 64
 
 
 def share_weights(graphs: Sequence[Path], weights: Path) -> None:
-    """Move the large constants of `graphs` into the file `weights` beside them. The graphs are written anew."""
+    """Move the large constants of `graphs` into the file `weights` beside them. The graphs are rewritten."""
     places: dict[tuple[int, str], tuple[int, int]] = {}
     with weights.open("wb") as file:
         for path in graphs:

@@ -27,7 +27,6 @@ from export.errors import ExportError
 
 PRECISIONS = {"float16": DataType.FLOAT16, "bfloat16": DataType.BFLOAT16}
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38}
-OVERFLOW_MARGIN = 4
 PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"})
 ISLANDS = {
     "float16": frozenset({"LayerNormalization", "Softmax"}),
@@ -340,11 +339,6 @@ def largest_values(source: Path, *clips: Mapping[str, npt.NDArray[Any]]) -> dict
     # `max` of NumPy hands on NaN, that of Python does not.
     found = np.max([session.run(None, dict(clip)) for clip in clips], axis=0)
     return dict(zip(names, map(float, found), strict=True))
-
-
-def near_overflow(largest: Mapping[str, float], precision: str) -> tuple[str, ...]:
-    """The tensors, for `keep`, within a factor of 4 of the largest number of `precision`."""
-    return tuple(name for name, value in largest.items() if not value < LARGEST[precision] / OVERFLOW_MARGIN)
 
 
 def _is_float(value: onnx.ValueInfoProto) -> bool:

@@ -37,7 +37,7 @@ class DepthwiseGeluSizes:
 
 
 def default_blocks(dtype: torch.dtype, capability: int) -> dict[str, Blocks]:
-    """Block sizes that compile without spills and leave 16 to 24 warps to a multiprocessor; tuning tables replace them.
+    """Choose block sizes that compile without spills and leave 16 to 24 warps to a multiprocessor, before any tuning.
 
     128 bytes of a pixel and four features a thread where that takes at most 128 registers; else two features a thread.
     """
@@ -46,7 +46,7 @@ def default_blocks(dtype: torch.dtype, capability: int) -> dict[str, Blocks]:
 
 
 def plan(sizes: DepthwiseGeluSizes, dtype: torch.dtype, blocks: Mapping[str, Blocks]) -> Plan:
-    """The one launch.
+    """Plan the one launch.
 
     Args:
         dtype: of tokens and weights, in and out: float32, float16 or bfloat16.

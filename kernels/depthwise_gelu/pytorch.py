@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def depthwise_gelu(hidden: Tensor, weight: Tensor, bias: Tensor, side: int) -> Tensor:
-    """GELU, exact, of a 3 x 3 convolution of each feature by itself, zeros around the map.
+    """Compute the exact GELU of a 3 x 3 convolution of each feature by itself, zeros around the map.
 
     Args:
         hidden: [T, side * side, F], pixels row by row, any float dtype.

@@ -30,7 +30,7 @@ class FusionSizes:
 
     @staticmethod
     def of(num_frames: int, num_pixels: int, num_tokens: int, width: int, inner: int) -> "FusionSizes":
-        """Checked sizes. Raises KernelError that names the limits."""
+        """Check sizes and keep them. Raises KernelError that names the limits."""
         if width not in WIDTHS or inner not in INNERS:
             raise KernelError(
                 f"fusion of width {width} and inner width {inner}: kernels exist for widths {WIDTHS} and inner widths"
@@ -49,7 +49,7 @@ class FusionSizes:
 
 
 def default_blocks(dtype: torch.dtype) -> dict[str, Blocks]:
-    """Block sizes that compile without spills on every architecture of the report; tables of `tuning` replace them."""
+    """Choose block sizes that compile without spills on every architecture of the report, before any tuning."""
     single = dtype == torch.float32
     return {
         "project_sound": Blocks({"BLOCK_M": 16, "BLOCK_N": 32, "BLOCK_C": 64}, 4, 2),
@@ -68,7 +68,7 @@ def default_blocks(dtype: torch.dtype) -> dict[str, Blocks]:
 
 
 def plan(sizes: FusionSizes, dtype: torch.dtype, form: FusionForm, blocks: Mapping[str, Blocks]) -> Plan:
-    """The launches of one fusion.
+    """Plan the launches of one fusion.
 
     Args:
         dtype: of tokens and weights, in and out: float32, float16 or bfloat16.

@@ -30,7 +30,7 @@ from kernels.fusion.weights import NORM_EPS, FusionWeights
 
 
 def fuse(visual: Tensor, audio: Tensor, weights: FusionWeights, form: FusionForm) -> tuple[Tensor, Tensor]:
-    """Both sides of one stage's fusion, [T, h w, C] and [M, C], any float dtype. As `fuse_plainly`, in fewer steps."""
+    """Fuse both sides of one stage, [T, h w, C] and [M, C], any float dtype, as `fuse_plainly` in fewer steps."""
     width, inner = weights.width, weights.inner
     sound_in = F.linear(audio, weights.sound_in, weights.sound_in_bias)
     tokens, projected = sound_in.split([width, 3 * inner], dim=1)

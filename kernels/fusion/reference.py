@@ -23,7 +23,7 @@ FUSION_FORMS: tuple[FusionForm, ...] = ("released", "paper")
 
 
 def two_way_released(visual: Projections, audio: Projections) -> tuple[Tensor, Tensor]:
-    """Both directions in the released form.
+    """Compute both directions in the released form.
 
     Args:
         visual: q, k, v of the frames, each [T, d, h, w].
@@ -40,7 +40,7 @@ def two_way_released(visual: Projections, audio: Projections) -> tuple[Tensor, T
 
 
 def two_way_paper(visual: Projections, audio: Projections) -> tuple[Tensor, Tensor]:
-    """Both directions in the paper's form: one row a pixel, softmax, scaled by sqrt(d). Shapes as two_way_released."""
+    """Compute both directions in the paper's form: one row a pixel, softmax, scaled by sqrt(d). Same shapes."""
     num_frames, width, height, columns = visual[0].shape
     q_v, k_v, v_v = (p.permute(0, 2, 3, 1).reshape(-1, width) for p in visual)
     q_a, k_a, v_a = audio
@@ -51,7 +51,7 @@ def two_way_paper(visual: Projections, audio: Projections) -> tuple[Tensor, Tens
 
 
 def fuse_plainly(visual: Tensor, audio: Tensor, weights: FusionWeights, form: FusionForm) -> tuple[Tensor, Tensor]:
-    """The whole fusion, one step after another, with every intermediate in memory.
+    """Compute the whole fusion, one step after another, with every intermediate in memory.
 
     Args:
         visual: [T, h w, C] tokens of the frames.

@@ -10,6 +10,11 @@ about 21 bits), "tf32" beside 16-bit types (10 bits, those of float16, with the 
 import triton
 import triton.language as tl
 
+from kernels.fusion.weights import NORM_EPS
+
+EPS = tl.constexpr(NORM_EPS)
+"""Of both layer norms."""
+
 
 @triton.jit
 def _row_scale(rows):
@@ -34,7 +39,7 @@ def _normalise(rows, scale, bias, C: tl.constexpr):
     """Layer norm of rows [R, C] float32."""
     centred = rows - (tl.sum(rows, axis=1) / C)[:, None]
     variance = tl.sum(centred * centred, axis=1) / C
-    return centred * (1.0 / tl.sqrt(variance + 1e-5))[:, None] * scale[None, :] + bias[None, :]
+    return centred * (1.0 / tl.sqrt(variance + EPS))[:, None] * scale[None, :] + bias[None, :]
 
 
 @triton.jit

@@ -60,7 +60,7 @@ class MemoryAttentionSizes:
 def sizes_of(
     query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, num_unrotated: int
 ) -> MemoryAttentionSizes:
-    """The sizes of one call. Raises KernelError when the tensors do not agree, or the tables are not float32."""
+    """Read the sizes of one call. Raises KernelError when tensors do not agree, or the tables are not float32."""
     check_agreement(query, key, value, cos, sin, num_unrotated)
     if cos.dtype != torch.float32 or sin.dtype != torch.float32:
         raise KernelError(f"cos is {cos.dtype} and sin {sin.dtype}; the kernels read rotary tables in float32.")
@@ -68,7 +68,7 @@ def sizes_of(
 
 
 def default_blocks(dtype: torch.dtype, capability: int) -> dict[str, Blocks]:
-    """Block sizes, by kernel, that fit a GPU's registers without spills and its shared memory; 99 KiB on 86, 89, 120.
+    """Choose block sizes, by kernel, that fit registers without spills and shared memory; 99 KiB on 86, 89, 120.
 
     Wider blocks of queries read the keys fewer times, so all take 128. In 16 bits 64 keys at a time fit where shared
     memory is large, 32 elsewhere. A product of float32 is three of tf32, whose factors fill the registers: 32 keys by
@@ -89,7 +89,7 @@ def default_blocks(dtype: torch.dtype, capability: int) -> dict[str, Blocks]:
 
 
 def num_slices(num_queries: Size, block_q: int) -> int:
-    """How many slices the keys are cut into; a power of two, so that merging holds them side by side.
+    """Choose how many slices the keys are cut into; a power of two, so that merging holds them side by side.
 
     Enough for two rounds of programs where the number of queries is known when the plan is made; UNKNOWN_SLICES if not.
     """
@@ -102,7 +102,7 @@ def num_slices(num_queries: Size, block_q: int) -> int:
 
 
 def plan(sizes: MemoryAttentionSizes, dtype: torch.dtype, blocks: Mapping[str, Blocks]) -> Plan:
-    """The launches that compute `memory_attention` for these sizes.
+    """Plan the launches that compute `memory_attention` for these sizes.
 
     Args:
         blocks: of the three kernels by name, each size a power of two: BLOCK_ROWS of `rotate_memory`; BLOCK_Q, BLOCK_K

@@ -32,7 +32,7 @@ class Table:
 
 
 def file_name(gpu: str) -> str:
-    """The file of a card by its marketing name, or of a capability by `sm_<number>`."""
+    """Name the file of a card by its marketing name, or of a capability by `sm_<number>`."""
     return gpu.lower().replace(" ", "_").replace("/", "_") + ".json"
 
 
@@ -62,7 +62,7 @@ def write(table: Table, folder: Path = FOLDER) -> Path:
 
 @cache
 def table_of(gpu: str, capability: int) -> Table:
-    """The table of a card, else of its capability (10 x major + minor).
+    """Read the table of a card, else of its capability (10 x major + minor).
 
     Raises: KernelError when there is neither; it names the capabilities that have one.
     """
@@ -78,13 +78,13 @@ def table_of(gpu: str, capability: int) -> Table:
 
 
 def blocks_of(dtype: torch.dtype, gpu: str, capability: int) -> Mapping[str, Blocks]:
-    """Block sizes of every kernel for one type. Raises KernelError for a type or card without kernels."""
+    """Return the block sizes of every kernel for one type. Raises KernelError for a type or card without kernels."""
     if dtype not in ELEMENT_NAMES:
         raise KernelError(f"kernels exist for {', '.join(ELEMENT_NAMES.values())}, not for {dtype}.")
     return table_of(gpu, capability).blocks[ELEMENT_NAMES[dtype]]
 
 
 def blocks_for(dtype: torch.dtype, device: torch.device) -> Mapping[str, Blocks]:
-    """`blocks_of` for the card that `device` is."""
+    """Return the block sizes as `blocks_of` does, for the card that `device` is."""
     major, minor = torch.cuda.get_device_capability(device)
     return blocks_of(dtype, torch.cuda.get_device_name(device), 10 * major + minor)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from auralsam2_client.errors import AuralServeError
+from loadtests.cpu.builds import build_of, say
 from loadtests.cpu.measure import Case, measure
 from loadtests.cpu.report import draw_waterfall, machine, markdown
 
@@ -22,33 +23,13 @@ CASES = (
 )
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def build_of(case: Case, precision: str) -> Path:
-    """The export of a case, made now where it is missing."""
-    from auralsam2.errors import NetworkError
-    from export.builds.repository import build_repository
-    from export.errors import ExportError
-    from export.settings import ExportSettings
-    from model_repository.stage_runtime.engine import EngineError
-
-    try:
-        settings = ExportSettings(case.preset, case.image_size, case.num_frames, precision=precision)
-        build = Path("build") / settings.name
-        return build if (build / "manifest.json").is_file() else build_repository(settings, build, say)
-    except (NetworkError, ExportError, EngineError) as error:
-        raise AuralServeError(str(error)) from error
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.cpu", description=__doc__)
     parser.add_argument("--cases", nargs="+", default=CASES, metavar="PRESET:SIZE:FRAMES")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--precision", default="auto", help="of the exports: auto | float32 | bfloat16")
+    parser.add_argument("--precision", default="auto", help="precision of the exports: auto | float32 | bfloat16")
     parser.add_argument("--out", type=Path, default=Path("out/bench-cpu"))
-    parser.add_argument("--fresh", action="store_true", help="measure cases anew that are in --out already")
+    parser.add_argument("--fresh", action="store_true", help="measure again the cases that are in --out already")
     parser.add_argument("--compiled", action="store_true", help="also torch.compile, which takes minutes a case")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.errors import AuralServeError
-from loadtests.cpu.__main__ import build_of, say
+from loadtests.cpu.builds import build_of, say
 from loadtests.cpu.measure import Case
 from loadtests.cpu.report import COLOURS, machine, machine_sentence
 from loadtests.driving import Load, drive
@@ -28,8 +28,8 @@ LENGTHS, CALLERS = (1, 2, 3, 5, 7, 10), (1, 2, 4)
 WARM_UP_S = 3.0
 
 
-def by_length(builds: dict[int, Path], repeats: int) -> list[dict[str, Any]]:
-    """Milliseconds a frame by stage for each clip length: medians over `repeats` clips, in turns."""
+def measure_lengths(builds: dict[int, Path], repeats: int) -> list[dict[str, Any]]:
+    """Time a frame by stage in ms for each clip length: medians over `repeats` clips, in turns."""
     chains = {length: (EngineChain(build), Golden.load(build)) for length, build in builds.items()}
     spent: dict[int, list[dict[str, float]]] = {length: [] for length in chains}
     for turn in range(repeats + 1):
@@ -44,8 +44,10 @@ def by_length(builds: dict[int, Path], repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
-def by_callers(build: Path, num_frames: int, callers: Sequence[int], seconds: float, out: Path) -> list[dict[str, Any]]:
-    """Frames a second and latency for so many callers in a closed loop. Raises: AuralServeError."""
+def measure_callers(
+    build: Path, num_frames: int, callers: Sequence[int], seconds: float, out: Path
+) -> list[dict[str, Any]]:
+    """Measure frames a second and latency for so many callers in a closed loop. Raises: AuralServeError."""
     rows = []
     with serve_build(build) as launcher:
         for count in callers:
@@ -75,7 +77,7 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Milliseconds a frame by stage over the length; frames a second over the callers."""
+    """Draw milliseconds a frame by stage over the length, and frames a second over the callers."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -115,7 +117,7 @@ def main(arguments: Sequence[str] | None = None, build: Callable[[Case, str], Pa
     parser.add_argument("--callers", type=int, nargs="+", default=CALLERS)
     parser.add_argument("--callers-length", type=int, default=5, help="frames a clip of the callers")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of load for each number of callers")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of load for each number of callers")
     parser.add_argument("--out", type=Path, default=Path("out/growth-cpu"))
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -128,8 +130,8 @@ def main(arguments: Sequence[str] | None = None, build: Callable[[Case, str], Pa
             # As it was resolved: "auto" says nothing to who reads the page.
             "precision": read_manifest(builds[given.callers_length]).precision,
             "machine": machine(),
-            "lengths": by_length(builds, given.repeats),
-            "callers": by_callers(
+            "lengths": measure_lengths(builds, given.repeats),
+            "callers": measure_callers(
                 builds[given.callers_length], given.callers_length, given.callers, given.seconds, given.out
             ),
         }

@@ -26,7 +26,7 @@ class Case:
 
     @classmethod
     def parse(cls, text: str) -> "Case":
-        """`preset:size:T`. Raises: ValueError that shows the form."""
+        """Parse `preset:size:T`. Raises: ValueError that shows the form."""
         parts = text.split(":")
         if len(parts) != 3 or not all(part.isdecimal() for part in parts[1:]):
             raise ValueError(f"{text!r} is no case; write it as hiera_base_plus:1024:5 (preset:size:frames).")
@@ -40,7 +40,7 @@ class Case:
 def measure(
     case: Case, build: Path, repeats: int, say: Callable[[str], None], compile_too: bool = False
 ) -> dict[str, Any]:
-    """Every way that this CPU has, one clip each in turns, `repeats` times after a warm-up.
+    """Time every way that this CPU has, one clip each in turns, `repeats` times after a warm-up.
 
     Args:
         build: an export of `case` for the CPU.
@@ -121,7 +121,7 @@ def _share_of_peak(runs: list[Run], flop: int, peak: float) -> dict[str, float]:
 
 
 def gemm_flops_per_s() -> float:
-    """What the cores reach in one float32 product of 2048 x 2048: the best of some calls."""
+    """Measure what the cores reach in one float32 product of 2048 x 2048: the best of some calls."""
     import torch
 
     a, b = torch.randn(GEMM_SIDE, GEMM_SIDE), torch.randn(GEMM_SIDE, GEMM_SIDE)
@@ -134,12 +134,12 @@ def gemm_flops_per_s() -> float:
 
 
 def hiera_flop(case: Case) -> dict[str, int]:
-    """Counted floating-point operations of the hiera stage for a clip, as published and in our graph."""
+    """Count floating-point operations of the hiera stage for a clip, as published and in our graph."""
     import torch
 
     from auralsam2 import AuralSAM2, image_encoder
     from export.graphs.stages import HieraStage
-    from kernels.counting import counted
+    from kernels.counting import count_operators
 
     model = AuralSAM2.from_preset(case.preset, case.image_size)
     ours = HieraStage(model).to("meta")
@@ -152,6 +152,6 @@ def hiera_flop(case: Case) -> dict[str, int]:
         sam.sam_mask_decoder.conv_s1(fpn[1])
 
     return {
-        "published": case.num_frames * counted(published, frames).flop,
-        "ours": case.num_frames * counted(ours, frames).flop,
+        "published": case.num_frames * count_operators(published, frames).flop,
+        "ours": case.num_frames * count_operators(ours, frames).flop,
     }

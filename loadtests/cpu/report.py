@@ -14,7 +14,7 @@ NO_FIGURE = ""
 
 
 def machine() -> dict[str, Any]:
-    """The CPU by its own name, how many cores, which of the wide instructions, and the versions that count."""
+    """Describe the CPU: its own name, cores, which of the wide instructions, and the versions that count."""
     cpu = flags = ""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         key, _, value = line.partition(":")
@@ -44,7 +44,7 @@ def machine_sentence(found: dict[str, Any]) -> str:
 
 
 def markdown(records: Sequence[dict[str, Any]], found: dict[str, Any]) -> str:
-    """One row a case and way: medians, p20 to p80 in brackets; ratios are over the published form of the same row."""
+    """Tabulate case and way: medians, p20 to p80 in brackets; ratios are over the published form of the same row."""
     lines = [
         "| network, px, frames | way | s a clip (p20-p80) | frames/s | x published | Hiera, share of GEMM peak |"
         " memory, GB | mask IoU |",
@@ -76,7 +76,7 @@ def markdown(records: Sequence[dict[str, Any]], found: dict[str, Any]) -> str:
 
 
 def draw_waterfall(records: Sequence[dict[str, Any]], found: dict[str, Any], path: Path) -> None:
-    """Seconds of a clip by stage, a bar for each way that has stages, one panel a case."""
+    """Draw the seconds of a clip by stage, a bar for each way that has stages, one panel a case."""
     import matplotlib as mpl
 
     mpl.use("Agg")

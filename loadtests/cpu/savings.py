@@ -28,7 +28,7 @@ from auralsam2.segment_anything import SegmentAnything
 from auralsam2.windowed_trunk import windowed_features
 from export.graphs.stages import HieraStage
 from kernels.bench import in_turns
-from kernels.counting import Counted, counted
+from kernels.counting import Counted, count_operators
 from kernels.fusion.pytorch import fuse
 from loadtests.cpu.measure import Case
 from loadtests.cpu.report import machine, machine_sentence
@@ -49,7 +49,7 @@ class Saving:
 
 
 def savings(model: AuralSAM2, num_frames: int) -> Iterator[Saving]:
-    """All of them, for clips of `num_frames` frames. Maps are noise: neither count nor time depends on them."""
+    """List all changes, for clips of `num_frames` frames. Maps are noise: neither count nor time depends on them."""
     sam, fuser = model.v_model, model.aural_fuser
     hiera, size, width = HieraStage(model), model.image_size, model.preset.width
     draw = torch.Generator().manual_seed(0)
@@ -151,7 +151,7 @@ def _unfolded(model: AuralSAM2, maps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def unused_parameters(preset: str) -> tuple[int, int]:
-    """Parameters that no mask depends on, so that no graph holds them, and all there are: `(unused, all)`.
+    """Count the parameters that no mask depends on, so that no graph holds them, and all: `(unused, all)`.
 
     Contrastive heads, spatial reductions of the sound's blocks, SAM2's own prompts and the like.
     """
@@ -163,10 +163,10 @@ def unused_parameters(preset: str) -> tuple[int, int]:
 
 
 def measure(saving: Saving, rounds: int) -> dict[str, Any]:
-    """GFLOP, GB and seconds of a clip, before and after."""
+    """Measure GFLOP, GB and seconds of a clip, before and after."""
     with torch.inference_mode():
         seconds = in_turns({"before": saving.before, "after": saving.after}, rounds)
-    counts: dict[str, Counted] = {"before": counted(saving.before), "after": counted(saving.after)}
+    counts: dict[str, Counted] = {"before": count_operators(saving.before), "after": count_operators(saving.after)}
     record: dict[str, Any] = {"name": saving.name, "held_by": saving.held_by}
     for form, count in counts.items():
         ordered = sorted(seconds[form])

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.client import Client
@@ -53,7 +52,7 @@ class Way(Protocol):
     def run(self) -> Run: ...
 
     def peak_bytes(self) -> int:
-        """The largest memory that its processes held so far."""
+        """Return the most memory that its processes have held so far."""
         ...
 
 
@@ -61,17 +60,17 @@ Compute = Callable[[], Run]
 
 
 def eager(build: Path) -> Compute:
-    """The published implementation in PyTorch, float32."""
+    """Run the published implementation in PyTorch, float32."""
     return _published(build, autocast=False)
 
 
 def eager_bfloat16(build: Path) -> Compute:
-    """The same under PyTorch's autocast to bfloat16."""
+    """Run the published implementation under PyTorch's autocast to bfloat16."""
     return _published(build, autocast=True)
 
 
 def compiled(build: Path) -> Compute:
-    """The published implementation in float32 with its encoder and fuser, nine tenths of it, under `torch.compile`.
+    """Run the published implementation in float32, encoder and fuser (nine tenths of it) under `torch.compile`.
 
     The tracker stays eager: its loop and the complex numbers of its memory attention break the graph at every step.
     """
@@ -115,7 +114,7 @@ def _published(build: Path, *, autocast: bool, compile_fuser: bool = False) -> C
 
 
 def engine_calls(build: Path) -> Compute:
-    """The build's four graphs in one process, with the build's engine and precision."""
+    """Load the build's four graphs in one process, with the build's engine and precision."""
     from loadtests.serving_overhead import EngineChain
 
     golden, chain = Golden.load(build), EngineChain(build)
@@ -140,7 +139,7 @@ SERVICE = "our service, gRPC"
 
 
 def unavailable(name: str, compile_too: bool) -> str | None:
-    """Why a way makes no sense on this CPU, or was not asked for; None where it does."""
+    """Say why a way makes no sense on this CPU, or was not asked for; None where it does."""
     if name == COMPILED and not compile_too:
         return "takes minutes to compile; ask for it with --compiled"
     if name == "published, eager bfloat16" and BFLOAT16 not in openvino_capabilities():
@@ -227,12 +226,8 @@ class Served:
         return Run(seconds, answer[MASK_LOGITS] > 0)
 
     def peak_bytes(self) -> int:
-        """Of the server and its stages together, at one moment."""
+        """Return the most that the server and its stages have held together, at one moment."""
         return self._memory.peak_bytes
-
-    def rss_bytes(self) -> int:
-        """What they hold now."""
-        return sum(psutil.Process(pid).memory_info().rss for pid in self.processes())
 
     def processes(self) -> Iterator[int]:
         assert self.launcher.pid is not None

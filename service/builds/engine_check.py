@@ -25,7 +25,7 @@ def check_engines(build: Path, gpus: tuple[Gpu, ...]) -> None:
     Sizes and figures only: `verify_files` compares the hashes.
 
     Raises: ConfigError naming the engine that is missing, not whole, or made for another card, and the command that
-        makes it anew.
+        builds it again.
     """
     stages = [name for name, config in read_configs(build / "models").items() if config.platform != "ensemble"]
     for stage in stages:
@@ -63,7 +63,7 @@ def _unfit(engine: Path, gpus: tuple[Gpu, ...]) -> str | None:
 
 
 def check_engine_caches(models: Path) -> None:
-    """ONNX Runtime makes engines at the first start and keeps them where a stage's configuration says.
+    """Check the folders where ONNX Runtime keeps the engines that it builds at the first start.
 
     Raises: ConfigError where that folder is neither there nor can be made; the stage would not load.
     """

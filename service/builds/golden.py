@@ -16,11 +16,13 @@ from auralsam2_client.calls.wire import Arrays
 from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import AuralServeError, ConfigError, ServerFault
 
-REMEDY = "Run `auralsam2 doctor`, then write the build anew: auralsam2 export."
+REMEDY = "Run `auralsam2 doctor`, then export the build again: auralsam2 export."
 
 
 @dataclass(frozen=True, eq=False)
 class Golden:
+    """The golden clip of a build: its tensors, the reference answer and the tolerances."""
+
     frames: NDArray[np.uint8]  # [T, S, S, 3]
     audio: NDArray[np.float32]  # [T, 15600, 2]
     # By output: what the network itself answers. All four, because an empty mask says nothing about its logits.
@@ -37,7 +39,7 @@ class Golden:
                 tolerance = {name: float(file[f"TOLERANCE_{name}"]) for name in RESULTS}
                 golden = cls(file["FRAMES"], file["AUDIO"], reference, tolerance)
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ConfigError(f"{path} cannot be read: {error}. Write the build anew: auralsam2 export.") from error
+            raise ConfigError(f"{path} cannot be read: {error}. Export the build again: auralsam2 export.") from error
         for name in RESULTS:
             if not (np.isfinite(golden.reference[name]).all() and 0 < golden.tolerance[name] < np.inf):
                 raise ConfigError(
@@ -85,11 +87,12 @@ class GoldenCall:
         self._thread.start()
 
     def done(self, within_s: float) -> bool:
+        """Tell whether the call has ended, with a reply or an error."""
         self._thread.join(within_s)
         return not self._thread.is_alive()
 
     def reply(self) -> Arrays:
-        """The reply of a call that is done. Raises: what the call met."""
+        """Return the reply of a call that is done. Raises: what the call met."""
         if self._error is not None:
             raise self._error
         assert self._reply is not None, "ask done() first"
@@ -107,7 +110,7 @@ class GoldenCall:
 
 
 def digest(reply: Arrays) -> str:
-    """sha256 over the bytes of a reply, in the order of the outputs' names."""
+    """Hash the bytes of a reply with sha256, in the order of the outputs' names."""
     total = hashlib.sha256()
     for name in sorted(reply):
         total.update(name.encode() + np.ascontiguousarray(reply[name]).tobytes())

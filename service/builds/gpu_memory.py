@@ -41,7 +41,7 @@ class GpuMemory:
     """Engines or graphs on disk; each card holds all of them."""
 
     def flags(self, gpus: tuple[Gpu, ...]) -> list[str]:
-        """The server's flags. Raises: ConfigError when a card has less than pool and weights together."""
+        """List the server's flags. Raises: ConfigError when a card has less than pool and weights together."""
         for gpu in gpus:
             self._check_fits(gpu)
         pools = [f"--cuda-memory-pool-byte-size={gpu.index}:{self.cuda_pool_bytes}" for gpu in gpus]
@@ -64,7 +64,7 @@ class GpuMemory:
 
 
 def read_configs(models: Path) -> dict[str, Any]:
-    """Every `config.pbtxt` of a model repository, parsed, by model.
+    """Read and parse every `config.pbtxt` of a model repository, by model.
 
     Raises: ConfigError naming the file that cannot be read.
     """
@@ -78,7 +78,7 @@ def read_configs(models: Path) -> dict[str, Any]:
 
 
 def plan_memory(models: Path) -> GpuMemory:
-    """What the models of a repository need. Raises: ConfigError naming a tensor that has no fixed size."""
+    """Add up what the models of a repository need. Raises: ConfigError naming a tensor that has no fixed size."""
     stages = ensemble = 0
     for name, config in read_configs(models).items():
         clip = sum(_tensor_bytes(name, config, entry) for entry in (*config.input, *config.output))

@@ -25,7 +25,7 @@ class Gpu:
 
 
 def find_gpus() -> tuple[Gpu, ...]:
-    """Every card that CUDA shows a server started from here, CUDA_VISIBLE_DEVICES regarded; empty: none.
+    """List the cards that CUDA shows a server started from here, as CUDA_VISIBLE_DEVICES allows; may be empty.
 
     The order is nvidia-smi's, which is CUDA's too with CUDA_DEVICE_ORDER=PCI_BUS_ID.
     """
@@ -33,7 +33,7 @@ def find_gpus() -> tuple[Gpu, ...]:
 
 
 def require_gpus(target: str) -> tuple[Gpu, ...]:
-    """`find_gpus`, at least one. Raises: ConfigError with nvidia-smi's own words when there is none."""
+    """List the cards as `find_gpus` does. Raises: ConfigError with nvidia-smi's own words when there is none."""
     gpus, words = _ask()
     if not gpus:
         raise ConfigError(

@@ -10,8 +10,8 @@ from typing import Any
 from auralsam2_client.contract import BUILD_FORMAT
 from auralsam2_client.errors import ConfigError
 
-REMEDY = "Write the build anew: auralsam2 export."
-ENGINE_REMEDY = "Build the engines anew: auralsam2 engines --build {build}"
+REMEDY = "Export the build again: auralsam2 export."
+ENGINE_REMEDY = "Build the engines again: auralsam2 engines --build {build}"
 # Builds whose memory held soft masks.
 EARLIER_FORMATS = (1,)
 # What a build is for, and the backend of the server that loads its stages.
@@ -20,6 +20,8 @@ BACKENDS = {"cpu": "python", "onnx-gpu": "onnxruntime", "tensorrt": "tensorrt"}
 
 @dataclass(frozen=True)
 class Manifest:
+    """What export wrote down about a build."""
+
     name: str
     preset: str
     image_size: int
@@ -32,6 +34,7 @@ class Manifest:
 
     @property
     def needs_gpu(self) -> bool:
+        """True when the build was made for a server with a card."""
         return self.target != "cpu"
 
     @property
@@ -51,7 +54,7 @@ def read_manifest(build: Path) -> Manifest:
     try:
         record: Any = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise ConfigError(f"{path} does not exist, so {build} is no build. Make one: auralsam2 export.") from error
+        raise ConfigError(f"{path} does not exist, so {build} is not a build. Make one: auralsam2 export.") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}. {REMEDY}") from error
     if not isinstance(record, dict) or record.get("format") != BUILD_FORMAT:
@@ -103,6 +106,7 @@ def verify_files(build: Path, manifest: Manifest) -> None:
 
 
 def sha256(path: Path) -> str:
+    """Hash a file with sha256, piece by piece; return the hexadecimal digest."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,6 @@
 needs no torch.
 """
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from auralsam2_client.contract import COMBINATIONS
 from auralsam2_client.errors import AuralServeError, ConfigError
 from auralsam2_client.version import __version__
 from service.commands import learning
-from service.commands.terminal import console, errors, fail, progress_bar
+from service.commands.terminal import console, errors, fail, progress_bar, quieten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 BUILDS = Path("build")
 DEFAULT_BUILD = BUILDS / "compact-256-t5"
+EXPORTERS = ("torch", "onnxscript", "onnx_ir", "onnxruntime", "openvino", "nncf")
+"""Loggers of what an export calls: they warn of their own business, a person reads what the gate says."""
 
 app = typer.Typer(
     help="Audio-visual segmentation: a clip with sound goes in, masks of the sounding objects come out.",
@@ -63,7 +64,7 @@ def export(
     sam2_checkpoint: Annotated[
         str | None, typer.Option(help="SAM2's own weights, where the checkpoint holds the fuser alone.")
     ] = None,
-    conditioning_frame: Annotated[int, typer.Option(help="Decoded first: 0 for AVSBench, T/2 for Ref-AVS.")] = 0,
+    conditioning_frame: Annotated[int, typer.Option(help="Frame decoded first: 0 for AVSBench, T/2 for Ref-AVS.")] = 0,
     read_out: Annotated[str, typer.Option(help="first | iou | iou_occlusion")] = "iou_occlusion",
     target: Annotated[
         str,
@@ -71,14 +72,14 @@ def export(
             help="cpu: the embedded server | onnx-gpu, tensorrt: a GPU server | tensorrt-rtx: engines for --capability"
         ),
     ] = "cpu",
-    engine: Annotated[str, typer.Option(help="On a CPU: openvino | onnxruntime")] = "openvino",
+    engine: Annotated[str, typer.Option(help="Engine on a CPU: openvino | onnxruntime")] = "openvino",
     precision: Annotated[
         str,
         typer.Option(
             help="auto | float32 | bfloat16 (openvino, engines) | int8 (openvino) | float16 (engines, their default)"
         ),
     ] = "auto",
-    fusion: Annotated[str, typer.Option(help="Of an engine: native operators | plugin, the fused kernels")] = "native",
+    fusion: Annotated[str, typer.Option(help="In an engine: native operators | plugin, the fused kernels")] = "native",
     capability: Annotated[
         list[str] | None, typer.Option(help="Card of a tensorrt-rtx engine, e.g. 8.9; several by comma or repeated.")
     ] = None,
@@ -158,12 +159,11 @@ def _export(out: Path | None, *, capability: Sequence[str] = (), **settings: obj
             f"export needs the package {error.name!r}, which is not installed. Install what the network needs with:"
             " make setup"
         ) from error
-    # Exporter and engine log their own business; ours is what the gate says.
-    logging.getLogger().setLevel(logging.ERROR)
     try:
         cards = tuple(parse_capability(part) for text in capability for part in text.split(","))
         wanted = ExportSettings(**settings, capabilities=cards)  # type: ignore[arg-type]  # checked in __post_init__
-        return build_repository(wanted, out or BUILDS / wanted.name, console.print)
+        with quieten(*EXPORTERS):
+            return build_repository(wanted, out or BUILDS / wanted.name, console.print)
     except (NetworkError, ExportError, EngineError) as error:
         raise ConfigError(str(error)) from error
     except OSError as error:
@@ -234,10 +234,12 @@ def segment(
     box: Annotated[str | None, typer.Option(help="Box around the object, x0,y0,x1,y1 in pixels of the input.")] = None,
     mask: Annotated[Path | None, typer.Option(help="Picture of the input's size, white on the object.")] = None,
     frame: Annotated[
-        int | None, typer.Option(help="Of points, box or mask, from 0; default: the one that is decoded first.")
+        int | None, typer.Option(help="Frame of points, box or mask, from 0; default: the one that is decoded first.")
     ] = None,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Go by the sound too, beside the prompts.")] = True,
-    combine: Annotated[str, typer.Option(help=f"Of sound and prompts: {' | '.join(COMBINATIONS)}")] = COMBINATIONS[0],
+    combine: Annotated[
+        str, typer.Option(help=f"Sound and prompts combine by: {' | '.join(COMBINATIONS)}")
+    ] = COMBINATIONS[0],
 ) -> None:
     """Segment the sounding objects of a clip, or what you mark in it, through a running server."""
     from auralsam2_client.calls.client import Client
@@ -371,7 +373,7 @@ app.command()(learning.evaluate)
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     try:
         app()
     except BrokenPipeError:

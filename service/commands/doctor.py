@@ -76,16 +76,17 @@ def examine(
 
 
 def check_python() -> Finding:
+    """Check the version of this Python."""
     return Finding(
         "python",
         sys.version_info >= (3, 11),
         platform.python_version(),
-        "Install Python 3.11 or newer; make the environment anew.",
+        "Install Python 3.11 or newer; make the environment again: make setup.",
     )
 
 
 def check_server_env(server_env: Path) -> list[Finding]:
-    """The server's own environment, its numpy and its engine."""
+    """Check the server's own environment, its numpy and its engine."""
     try:
         record = probe(server_env)
     except ConfigError as error:
@@ -111,11 +112,11 @@ def check_server_env(server_env: Path) -> list[Finding]:
 
 
 def check_server(server_env: Path) -> Finding:
-    """The server's binary with its stub and libpython, and that the binary starts on this machine."""
+    """Check the server's binary, stub and libpython, and start the binary on this machine."""
     try:
         runtime = find_runtime(server_env)
     except ConfigError as error:
-        return Finding("tritonserver", False, str(error), "Make the server environment anew: make setup.", "serve")
+        return Finding("tritonserver", False, str(error), "Make the server environment again: make setup.", "serve")
     fix = "Its libraries do not fit this machine (glibc 2.35 or newer is needed). Look at `ldd` of the file."
     libraries = os.pathsep.join(str(path) for path in runtime.library_dirs)
     try:
@@ -138,7 +139,7 @@ def check_server(server_env: Path) -> Finding:
 
 
 def check_installed_server(home: Path | None) -> Finding:
-    """A whole server, as NVIDIA's image has it: that it runs, its version, and the backends that builds need."""
+    """Check a whole server, as NVIDIA's image has it: that it runs, its version, the backends that builds need."""
     name, fix = "NVIDIA's server", f"Name its home with {PREFIX}TRITONSERVER; {IMAGE_HOME} in NVIDIA's image."
     if home is None:
         return Finding(name, False, "none named", fix, GPU_SERVING)
@@ -155,6 +156,7 @@ def check_installed_server(home: Path | None) -> Finding:
 
 
 def check_gpus() -> Finding:
+    """Check which cards the server would see."""
     gpus = find_gpus()
     found = ", ".join(map(str, gpus)) or "none seen"
     return Finding(
@@ -163,6 +165,7 @@ def check_gpus() -> Finding:
 
 
 def check_shared_memory() -> Finding:
+    """Check how much shared memory is free for the stages."""
     fix = "In a container, give it more: --shm-size 1g."
     try:
         free = shutil.disk_usage(SHARED_MEMORY).free
@@ -174,6 +177,7 @@ def check_shared_memory() -> Finding:
 
 
 def check_port(port: int) -> Finding:
+    """Check that the server could listen on a port."""
     with socket.socket() as attempt:
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -191,7 +195,7 @@ def check_port(port: int) -> Finding:
 
 
 def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
-    """What the processor can do; an older one is slower, not wrong."""
+    """Check what the processor can do; an older one is slower, not wrong."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
@@ -209,7 +213,7 @@ def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
 
 
 def check_export_packages() -> list[Finding]:
-    """What this environment needs to make a build. Looked for, not imported: importing torch takes seconds."""
+    """Look for the packages that make a build, without importing them: importing torch takes seconds."""
     findings = []
     for name in ("torch", "sam2", "onnx"):
         present = importlib.util.find_spec(name) is not None
@@ -218,7 +222,7 @@ def check_export_packages() -> list[Finding]:
 
 
 def check_engine_packages() -> list[Finding]:
-    """What builds engines. Looked for, not imported: a library of gigabytes each."""
+    """Look for the packages that build engines, without importing them: each loads gigabytes."""
     findings = []
     for name, (fix, target) in ENGINE_PACKAGES.items():
         present = importlib.util.find_spec(name) is not None
@@ -234,7 +238,7 @@ def _version(name: str) -> str:
 
 
 def check_video() -> Finding:
-    """PyAV with an H.264 encoder, to write overlays as video."""
+    """Check that PyAV has an H.264 encoder, which writes overlays as video."""
     fix = "Reinstall PyAV from its wheel: pip install --force-reinstall av."
     try:
         import av.codec  # loads FFmpeg, so only when asked
@@ -248,6 +252,7 @@ def check_video() -> Finding:
 
 
 def check_build(build: Path | None) -> Finding:
+    """Check the manifest and the files of a build."""
     fix = "Make one: auralsam2 export."
     if build is None:
         return Finding("build", False, "none named", fix, "serve")

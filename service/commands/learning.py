@@ -58,9 +58,9 @@ def train(
     stop_at: Annotated[int | None, typer.Option(help="Stop after this step of the schedule, to resume later.")] = None,
     clips_per_step: Annotated[int | None, typer.Option(help="Clips whose gradients make one step.")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="At its highest, decays polynomially; default: the recipe's.")
+        float | None, typer.Option(help="Highest learning rate; it decays polynomially; default: the recipe's.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, clips and samples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, clips and samples.")] = 0,
     audio: Annotated[bool, typer.Option(help="--no-audio trains on silence, to see what sound is worth.")] = True,
     audio_contrast: Annotated[bool, typer.Option(help="--no-audio-contrast trains without AudioCon.")] = True,
     workers: Annotated[int | None, typer.Option(help="Processes that share a step's clips.")] = None,
@@ -73,7 +73,7 @@ def train(
     sam2_checkpoint: Annotated[str | None, typer.Option(help="SAM2's weights, for hiera_* presets.")] = None,
     vggish_checkpoint: Annotated[str | None, typer.Option(help="VGGish's weights, for hiera_* presets.")] = None,
 ) -> None:
-    """Train AuralSAM2 by a recipe; killed at any moment, the same command goes on."""
+    """Train AuralSAM2 by a recipe; after an interruption the same command goes on."""
     given = {
         "steps": steps,
         "clips_per_step": clips_per_step,
@@ -153,7 +153,7 @@ class _Speaker:
 
 def evaluate(
     data: Annotated[Path | None, typer.Option(help="Folder of the data set; default: the procedural world.")] = None,
-    layout: Annotated[str, typer.Option(help="Of --data: avsbench | ref-avs")] = "avsbench",
+    layout: Annotated[str, typer.Option(help="Layout of --data: avsbench | ref-avs")] = "avsbench",
     split: Annotated[
         list[str] | None, typer.Option(help="single, multi, unseen | v1s, v1m, v2 | seen, unseen, null; default: all.")
     ] = None,
@@ -167,7 +167,7 @@ def evaluate(
         str | None, typer.Option(help="bfloat16 | float32, in process; default: the protocol's.")
     ] = None,
     sound: Annotated[str, typer.Option(help="own | other: of another clip | silent")] = "own",
-    seed: Annotated[int, typer.Option(help="Of the procedural clips.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the procedural clips.")] = 0,
     preset: Annotated[str, typer.Option(help="Network, in process.")] = "compact",
     image_size: Annotated[int | None, typer.Option(help="px, in process; default: the preset's own.")] = None,
     checkpoint: Annotated[
@@ -199,7 +199,7 @@ def evaluate(
                 for name, samples in open_splits(layout_read, data, split, clips, seed, protocol=chosen).items()
             }
             if through_server:
-                predict, model = stack.enter_context(_served(url, build))
+                predict, model = stack.enter_context(_serve_predictor(url, build))
             else:
                 predict, model = _in_process(preset, image_size, checkpoint, sam2_checkpoint, chosen)
             reports: list[SplitReport] = []
@@ -274,7 +274,7 @@ def _in_process(
 
 
 @contextmanager
-def _served(url: str | None, build: Path) -> "Iterator[tuple[Predictor, str]]":
+def _serve_predictor(url: str | None, build: Path) -> "Iterator[tuple[Predictor, str]]":
     """A predictor that asks the server at `url`, or one that is started on `build` and stopped at the end."""
     from auralsam2.data.samples import Sample
     from auralsam2.evaluation.predictions import Prediction

@@ -31,7 +31,7 @@ _SHEET_GAP_PX = 8
 
 
 def caption_of(time_s: float, object_score: float) -> str:
-    """The caption of a frame: its time, and the object score (a logit; above 0 something sounds)."""
+    """Write the caption of a frame: its time, and the object score (a logit; above 0 something sounds)."""
     return f"{time_s:.1f} s   object {object_score:+.1f}"
 
 

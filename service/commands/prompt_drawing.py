@@ -10,7 +10,7 @@ ON, BESIDE, BOX, RIM = (60, 220, 90), (235, 60, 50), (255, 210, 40), (255, 255, 
 
 
 def draw_prompts(frame: NDArray[np.uint8], prompts: Prompts) -> NDArray[np.uint8]:
-    """A copy of frame [H, W, 3] uint8 with the points and the box of `prompts` on it. A mask is not drawn."""
+    """Draw the points and the box of `prompts` on a copy of a frame [H, W, 3] uint8. A mask is not drawn."""
     image = Image.fromarray(frame)
     draw = ImageDraw.Draw(image)
     # 3 px at 240 lines, in step with the picture.

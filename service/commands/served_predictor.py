@@ -15,7 +15,7 @@ ServedAnswer = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float3
 
 
 def ask_clip(client: Client) -> Callable[[str, NDArray[np.uint8], NDArray[np.float32]], ServedAnswer]:
-    """A function of a clip's name, frames [T, H, W, 3] and sound windows [T, 15600, 2].
+    """Make a function of a clip's name, frames [T, H, W, 3] and sound windows [T, 15600, 2].
 
     Raises (when called): BadInput when the clip is not as long as the served model's; all that the client raises.
     """

@@ -7,7 +7,7 @@ from service.commands.doctor import Finding
 
 
 def demo_table(result: DemoResult) -> Table:
-    """Milliseconds and share of each stage, the rest of the way, and frames a second."""
+    """Tabulate milliseconds and share of each stage, the rest of the way, and frames a second."""
     table = Table(title=f"one clip of {result.num_frames} frames, from call to answer")
     table.add_column("stage")
     table.add_column("milliseconds", justify="right")
@@ -27,7 +27,7 @@ def demo_table(result: DemoResult) -> Table:
 
 
 def doctor_table(findings: list[Finding]) -> Table:
-    """One row a check: what was found and, where it is not well, the fix."""
+    """Tabulate the checks, one a row: what was found and, where something is missing, the fix."""
     table = Table(title="what this machine has")
     for column in ("check", "", "found", "fix"):
         table.add_column(column, overflow="fold")

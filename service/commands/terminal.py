@@ -1,5 +1,6 @@
-"""What every command shares: two consoles, one way to fail, one progress bar."""
+"""What every command shares: two consoles, one way to fail, one progress bar, other libraries kept quiet."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -8,17 +9,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from auralsam2_client.errors import (
-    AuralServeError,
-    BadInput,
-    ConfigError,
-    ServerFault,
-    ServerTimeout,
-    ServerUnavailable,
-)
+from auralsam2_client.errors import BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 
 # One exit code a cause, for scripts. 1 is everything else.
-EXIT_CODES: dict[type[AuralServeError], int] = {
+EXIT_CODES: dict[type, int] = {
     BadInput: 2,
     ConfigError: 3,
     ServerUnavailable: 4,
@@ -32,12 +26,35 @@ console = Console(highlight=False, soft_wrap=True)
 def fail(error: Exception) -> NoReturn:
     """Say what is wrong in one message without a traceback, and end with the cause's exit code."""
     errors.print(f"error: {error}", style="bold red", markup=False)
-    raise typer.Exit(EXIT_CODES.get(type(error), 1) if isinstance(error, AuralServeError) else 1)
+    raise typer.Exit(exit_code(error))
+
+
+def exit_code(error: Exception) -> int:
+    """Look up the code of the nearest listed class that `error` belongs to; 1 for any other error."""
+    return next((EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES), 1)
 
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Progress]:
-    """A bar on stderr, only where a person watches."""
+    """Show a bar on stderr while a person watches; do nothing elsewhere."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
         yield bar
+
+
+@contextmanager
+def quieten(*names: str) -> Iterator[None]:
+    """Let the named loggers report errors alone for a while; every other logger stays as it is.
+
+    Args:
+        names: of loggers, as `logging.getLogger` takes them; children follow unless they have their own level.
+    """
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -6,7 +6,7 @@
 #   serve       serve it; a build that is missing is an error; what follows goes to `auralsam2 serve`
 #
 # Target tensorrt: where the build can be written, engines that are missing, half-written or made for another card or
-# release are built anew first (`auralsam2 engines`). Where it cannot, `serve` refuses such a build and says so.
+# release are built again first (`auralsam2 engines`). Where it cannot, `serve` refuses such a build and says so.
 #
 #   AURALSAM2_TARGET       cpu | tensorrt | onnx-gpu: what the build is for; cpu when unset
 #   AURALSAM2_VOLUME       folder of all builds; /models when unset

@@ -17,6 +17,7 @@ PATIENCE_S = 4.0
 
 
 def main() -> int:
+    """Ask the server on this container's loopback for its health; exit 0 when it serves, 1 otherwise."""
     try:
         config = ServerConfig.from_environment(build=Path(), host=os.environ.get(f"{PREFIX}HOST", "0.0.0.0"))
         with Client(config.grpc_url, config.model) as client:

@@ -166,12 +166,12 @@ ROWS: tuple[tuple[str, tuple[Plot, ...]], ...] = (
 
 
 def queries() -> list[tuple[str, str]]:
-    """(panel, query) of everything on the dashboard."""
+    """List (panel, query) for everything on the dashboard."""
     return [(plot.title, query) for _, plots in ROWS for plot in plots for query, _ in plot.queries]
 
 
 def dashboard_json() -> str:
-    """The dashboard as Grafana reads it from a file."""
+    """Write the dashboard as the JSON that Grafana reads from a file."""
     made = (
         dashboard.Dashboard("AuralSAM2")
         .uid("auralsam2")
@@ -209,6 +209,7 @@ def _panel(plot: Plot) -> stat.Panel | timeseries.Panel:
 
 
 def main(arguments: Sequence[str] = ()) -> int:
+    """Write dashboard.json beside this module."""
     PATH.write_text(dashboard_json())
     print(f"wrote {PATH.name}: {len(queries())} queries")
     return 0

@@ -41,7 +41,7 @@ def write_configuration(folder: Path, targets: Sequence[str], *, scrape_interval
 
 
 def command(program: str, configuration: Path, data: Path, port: int) -> list[str]:
-    """Prometheus' command line, on loopback."""
+    """Build Prometheus' command line, which listens on loopback."""
     return [
         program,
         f"--config.file={configuration}",
@@ -52,6 +52,7 @@ def command(program: str, configuration: Path, data: Path, port: int) -> list[st
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run Prometheus on this machine until it is stopped."""
     parser = argparse.ArgumentParser(prog="python -m service.monitoring.local", description=__doc__)
     parser.add_argument("--metrics-port", type=int, default=8002)
     parser.add_argument("--exporter-port", type=int, default=8003)

@@ -63,7 +63,7 @@ def fetch(url: str = "http://127.0.0.1:8002/metrics", *, timeout_s: float = 5.0)
 
 
 def read_page(url: str, *, timeout_s: float = 5.0) -> str:
-    """The text of a metrics page. Raises: ServerUnavailable when it cannot be read."""
+    """Read the text of a metrics page. Raises: ServerUnavailable when it cannot be read."""
     try:
         with _OPENER.open(url, timeout=timeout_s) as reply:
             text: str = reply.read().decode()
@@ -74,14 +74,14 @@ def read_page(url: str, *, timeout_s: float = 5.0) -> str:
 
 
 def total(text: str, name: str) -> float:
-    """The sum of all samples of a metric on a page; 0 where there is none."""
+    """Add up all samples of a metric on a page; 0 where there is none."""
     return sum(
         float(match["value"]) for match in map(_SAMPLE.match, text.splitlines()) if match and match["name"] == name
     )
 
 
 def parse(text: str) -> dict[str, ModelCounters]:
-    """Counters per model from the text of a metrics page. Other lines are left out."""
+    """Parse the text of a metrics page into counters by model. Other lines are left out."""
     sums: dict[str, dict[str, int]] = {}
     for line in text.splitlines():
         match = _SAMPLE.match(line)
@@ -102,7 +102,7 @@ def parse(text: str) -> dict[str, ModelCounters]:
 
 
 def in_flight(counters: Mapping[str, ModelCounters], ensemble: str = ENSEMBLE) -> int:
-    """Clips that have passed or are waiting for a stage, and are not answered yet.
+    """Count the clips that have passed or are waiting for a stage, and are not answered yet.
 
     The server has no gauge for this. A clip that is being computed in the very first stage does not show; a call that
     went to a stage directly, not through the ensemble, looks like a clip that never ends.
@@ -118,9 +118,9 @@ def in_flight(counters: Mapping[str, ModelCounters], ensemble: str = ENSEMBLE) -
 
 
 def stage_times(before: Mapping[str, ModelCounters], after: Mapping[str, ModelCounters]) -> dict[str, StageTime]:
-    """Mean milliseconds a request in each model between two readings; models that answered nothing are left out.
+    """Average the milliseconds a request took in each model between two readings; idle models are left out.
 
-    A counter that went backwards means that the server was started anew in between: then all of `after` counts.
+    A counter that went backwards means that the server was restarted in between: then all of `after` counts.
     """
     times = {}
     for model, late in after.items():

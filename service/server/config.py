@@ -22,7 +22,7 @@ GOLDEN_AT_START = ("once", "always")
 
 
 def find_server_env() -> Path:
-    """The server's environment: AURALSAM2_SERVER_ENV, else `.venv-server` here, above, or beside this one."""
+    """Find the server's environment: AURALSAM2_SERVER_ENV, else `.venv-server` here, above, or beside this one."""
     named = os.environ.get(f"{PREFIX}SERVER_ENV")
     if named:
         return Path(named).absolute()
@@ -130,6 +130,7 @@ class ServerConfig:
 
     @property
     def is_loopback(self) -> bool:
+        """True when gRPC listens on this machine alone."""
         return ipaddress.IPv4Address(_numeric(self.host)).is_loopback
 
     @property
@@ -139,27 +140,32 @@ class ServerConfig:
 
     @property
     def metrics_address(self) -> str:
+        """Address on which the metrics listen."""
         return self.local_host if self.metrics_host is None else self.metrics_host
 
     @property
     def own_host(self) -> str:
         """The address under which this machine reaches its own gRPC port."""
-        return _reached(self.host)
+        return _reachable_host(self.host)
 
     @property
     def grpc_url(self) -> str:
+        """host:port at which this machine reaches gRPC."""
         return f"{self.own_host}:{self.grpc_port}"
 
     @property
     def metrics_url(self) -> str:
-        return f"http://{_reached(self.metrics_address)}:{self.metrics_port}/metrics"
+        """URL of the server's page of metrics."""
+        return f"http://{_reachable_host(self.metrics_address)}:{self.metrics_port}/metrics"
 
     @property
     def models(self) -> Path:
+        """Folder of the build that the server loads."""
         return self.build / "models"
 
     @property
     def cache(self) -> Path:
+        """Folder in which engines keep what they compiled."""
         return self.build / "cache" if self.cache_dir is None else self.cache_dir
 
     @classmethod
@@ -186,7 +192,7 @@ def _numeric(host: str) -> str:
     return "127.0.0.1" if host == "localhost" else host
 
 
-def _reached(host: str) -> str:
+def _reachable_host(host: str) -> str:
     """The address under which this machine reaches its own port that listens at `host`."""
     return "127.0.0.1" if ipaddress.IPv4Address(_numeric(host)).is_unspecified else host
 

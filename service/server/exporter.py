@@ -96,7 +96,7 @@ class Exporter:
 
 
 class SupervisorCollector(Collector):
-    """Reads everything anew at each scrape; what cannot be read is left out."""
+    """Reads every figure afresh at each scrape; what cannot be read is left out."""
 
     def __init__(self, watched: Watched) -> None:
         self._watched = watched
@@ -105,6 +105,7 @@ class SupervisorCollector(Collector):
         self._lock = threading.Lock()
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the families of metrics, as prometheus_client asks for them."""
         watched = self._watched
         build = GaugeMetricFamily(
             "auralsam2_build_info", "What is served; the value is always 1", labels=list(self._build)
@@ -142,7 +143,7 @@ class SupervisorCollector(Collector):
         with self._lock:
             now = time.monotonic()
             if self._frames and found < self._frames[-1][1]:
-                self._frames.clear()  # the server was started anew
+                self._frames.clear()  # the server was restarted
             self._frames.append((now, found))
             while len(self._frames) > 2 and self._frames[1][0] <= now - FPS_WINDOW_S:
                 self._frames.popleft()
@@ -151,7 +152,7 @@ class SupervisorCollector(Collector):
 
 
 def build_labels(build: Path) -> dict[str, str]:
-    """What a build is, as labels. Raises: ConfigError when it has no manifest."""
+    """Describe a build by labels. Raises: ConfigError when it has no manifest."""
     manifest = read_manifest(build)
     text = (build / "manifest.json").read_bytes()
     checkpoint = json.loads(text).get("checkpoint_sha256")
@@ -172,7 +173,7 @@ def build_labels(build: Path) -> dict[str, str]:
 
 
 def processes(server_pid: int | None) -> list[ProcessUse]:
-    """The server and its stages, with what they hold now; those that are gone are left out."""
+    """List the server and its stages, with what they hold now; those that are gone are left out."""
     if server_pid is None:
         return []
     found: list[ProcessUse] = []
@@ -192,7 +193,7 @@ def _role(process: psutil.Process, server_pid: int) -> str:
 
 
 def shared_memory_bytes(mark: str) -> int:
-    """Bytes of the regions of one launch that are really used."""
+    """Add up the bytes in use of the regions of one launch."""
     held = 0
     for path in shared_memory_of(mark):
         with contextlib.suppress(OSError):

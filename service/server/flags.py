@@ -25,7 +25,7 @@ _FLAG = re.compile(r"^ *(--[a-z][a-z0-9-]*)", re.MULTILINE)
 
 
 def known_flags(program: Program, variables: dict[str, str]) -> frozenset[str]:
-    """The flags that a server says it knows, as "--id". Raises: ConfigError when it does not run, or lists none."""
+    """List the flags of a server, as "--id". Raises: ConfigError when it does not run, or lists none."""
     try:
         answer = subprocess.run(
             [program.tritonserver, "--help"],
@@ -57,7 +57,7 @@ def command_line(
     python_stages: bool,
     memory_flags: Sequence[str],
 ) -> list[str]:
-    """The server's program and flags.
+    """Build the server's command line: program and flags.
 
     Args:
         mark: names the run's shared memory.

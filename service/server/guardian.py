@@ -18,7 +18,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 def processes_of(mark: str) -> list[int]:
-    """Every process that inherited AURALSAM2_LAUNCH=mark, zombies aside. The mark is unique, so no pid can deceive."""
+    """Find every process that inherited AURALSAM2_LAUNCH=mark, zombies aside. Marks are unique, pids are not."""
     wanted = f"AURALSAM2_LAUNCH={mark}".encode()
     found = []
     for entry in Path("/proc").iterdir():
@@ -30,6 +30,7 @@ def processes_of(mark: str) -> list[int]:
 
 
 def shared_memory_of(mark: str) -> list[Path]:
+    """List the files in /dev/shm whose names begin with the mark's."""
     return sorted(SHARED_MEMORY.glob(f"{mark}*"))
 
 
@@ -51,6 +52,7 @@ def reap(mark: str, folder: Path | None = None, patience_s: float = 10.0) -> lis
 
 
 def main() -> None:
+    """Wait for the launcher to end, then clear up after it."""
     mark, folder = sys.argv[1:]
     # Ctrl-C at a terminal and a SIGTERM to a whole service are the launcher's to answer; this one goes when it is gone.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

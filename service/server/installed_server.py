@@ -13,7 +13,7 @@ _VERSION_FILE = "TRITON_VERSION"
 
 
 def installed_home(config: ServerConfig, manifest: Manifest) -> Path | None:
-    """The home of the server that serves a build; None: the embedded one does.
+    """Find the home of the server that serves a build; None where the embedded server does.
 
     Raises: ConfigError when the build needs an installed server and none is named.
     """
@@ -27,7 +27,7 @@ def installed_home(config: ServerConfig, manifest: Manifest) -> Path | None:
 
 
 def installed_program(home: Path, backend: str, server_env: Path) -> Program:
-    """The server below `home`, which must have a backend.
+    """Find the server below `home`, which must have a backend.
 
     Args:
         server_env: where Python stages find their packages, if it exists; else with the first python3 on PATH.
@@ -36,7 +36,7 @@ def installed_program(home: Path, backend: str, server_env: Path) -> Program:
     binary, backends = home / "bin" / "tritonserver", home / "backends"
     if not binary.is_file() or not os.access(binary, os.X_OK):
         raise ConfigError(
-            f"{binary} is not there or is no program; --tritonserver and {PREFIX}TRITONSERVER name the home of a"
+            f"{binary} is missing or not executable; --tritonserver and {PREFIX}TRITONSERVER name the home of a"
             f" server, {IMAGE_HOME} in NVIDIA's image."
         )
     if not (backends / backend).is_dir():
@@ -51,13 +51,13 @@ def installed_program(home: Path, backend: str, server_env: Path) -> Program:
         tritonserver=binary,
         backends=backends,
         # What the image says of both stays: CUDA, TensorRT and the driver's libraries are found by it.
-        bin_dirs=(*own, *_listed("PATH")),
-        library_dirs=(*libraries, *_listed("LD_LIBRARY_PATH")),
+        bin_dirs=(*own, *_read_list("PATH")),
+        library_dirs=(*libraries, *_read_list("LD_LIBRARY_PATH")),
     )
 
 
 def installed_backends(home: Path) -> list[str]:
-    """Names of the backends that a server has."""
+    """List the names of the backends that a server has."""
     try:
         return sorted(path.name for path in (home / "backends").iterdir() if path.is_dir())
     except OSError:
@@ -65,12 +65,12 @@ def installed_backends(home: Path) -> list[str]:
 
 
 def installed_version(home: Path) -> str:
-    """As "2.72.0", or "of unknown version" where the server does not say."""
+    """Read the version, as "2.72.0"; "of unknown version" where the server does not say."""
     try:
         return (home / _VERSION_FILE).read_text().strip()
     except OSError:
         return "of unknown version"
 
 
-def _listed(variable: str) -> tuple[str, ...]:
+def _read_list(variable: str) -> tuple[str, ...]:
     return tuple(entry for entry in os.environ.get(variable, "").split(os.pathsep) if entry)

@@ -29,10 +29,11 @@ class LaunchPlan:
 
     @property
     def python_stages(self) -> bool:
+        """Names of the stages that run in Python processes."""
         return self.manifest.backend == "python"
 
     def command(self, folder: Path, mark: str) -> tuple[list[str], dict[str, str]]:
-        """The server's command line and its variables.
+        """Build the server's command line and its variables.
 
         Args:
             folder: of this run; the embedded server's backends are laid out in it.
@@ -53,7 +54,7 @@ class LaunchPlan:
 
 
 def plan_launch(config: ServerConfig) -> LaunchPlan:
-    """Prove that a build can be served here. What is told at once comes before the hashes of gigabytes.
+    """Prove that a build can be served here. Cheap checks come before the hashes of gigabytes.
 
     Raises: ConfigError naming what is missing or does not fit, and the way out.
     """
@@ -84,7 +85,7 @@ def plan_launch(config: ServerConfig) -> LaunchPlan:
 
 
 def make_cache(config: ServerConfig, sink: Callable[[str], None]) -> None:
-    """The folder in which engines keep what they compiled. Raises: ConfigError when it cannot be made."""
+    """Make the folder in which engines keep what they compiled. Raises: ConfigError when it cannot be made."""
     way_out = f"Name a folder that this user can write with --cache-dir or {PREFIX}CACHE_DIR."
     try:
         config.cache.mkdir(parents=True, exist_ok=True)
@@ -93,4 +94,4 @@ def make_cache(config: ServerConfig, sink: Callable[[str], None]) -> None:
             f"{config.cache} cannot be made ({error.strerror}); engines keep there what they compiled. {way_out}"
         ) from error
     if not os.access(config.cache, os.W_OK | os.X_OK):
-        sink(f"Warning: {config.cache} cannot be written, so that every start compiles anew. {way_out}")
+        sink(f"Warning: {config.cache} cannot be written, so that every start compiles again. {way_out}")

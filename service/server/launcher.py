@@ -39,6 +39,7 @@ _CAUSE = re.compile(r"^E\d{4} |^error: |^Traceback|Error: |terminate called")
 
 
 def to_stderr(line: str) -> None:
+    """Print a line of the log on stderr at once."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -217,7 +218,7 @@ class Launcher:
         return None
 
     def cause(self) -> str:
-        """The last errors that the server logged, for a message."""
+        """Quote the last errors that the server logged, for a message."""
         lines = [line for line in self._tail if _CAUSE.search(line) and (self._needs_gpu or not _NOISE.search(line))]
         lines = lines or [line for line in self._tail if line.strip()]
         return "\n  ".join(["The server's last words:", *(line[:600] for line in lines[-4:])])

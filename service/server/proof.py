@@ -31,7 +31,7 @@ class Proof:
 
 
 def recall(plan: LaunchPlan) -> Proof | None:
-    """The proof of an earlier start of the same, None where there is none, or anything of it has changed."""
+    """Read the proof of an earlier start of the same build; None where there is none or anything has changed."""
     try:
         path = _path(plan)
         record: Any = json.loads(path.read_text())
@@ -45,7 +45,7 @@ def recall(plan: LaunchPlan) -> Proof | None:
 
 
 def forget(plan: LaunchPlan) -> None:
-    """Before a start that has to prove itself: an answer that was right once may be wrong now."""
+    """Remove a proof before a start that has to prove itself: an answer that was right once may be wrong now."""
     with contextlib.suppress(OSError, ConfigError):
         _path(plan).unlink(missing_ok=True)
 
@@ -60,7 +60,7 @@ def keep(plan: LaunchPlan, golden_duration_s: float) -> None:
             if file.is_file() and not file.name.startswith((PREFIX, f".{PREFIX}"))
         }
         if not compiled:
-            # Nothing was kept of what the engines made: the next server makes it anew, and has to prove it.
+            # Nothing was kept of what the engines made: the next server makes it again, and has to prove it.
             return
         record = {"format": FORMAT, "golden_duration_s": golden_duration_s, "compiled": compiled}
         partial = path.with_name(f".{path.name}.{os.getpid()}")

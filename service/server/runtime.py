@@ -68,7 +68,7 @@ def probe(server_env: Path) -> dict[str, object]:
     try:
         answer = subprocess.run([python, "-I", "-c", _PROBE], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        raise ConfigError(f"{python} does not run: {error}. Make the server environment anew.") from error
+        raise ConfigError(f"{python} does not run: {error}. Make the server environment again: make setup.") from error
     record: dict[str, object] = json.loads(answer.stdout)
     return record
 
@@ -117,7 +117,7 @@ def assemble_backends(runtime: ServerRuntime, folder: Path) -> Path:
 
 
 def embedded_program(runtime: ServerRuntime, folder: Path) -> Program:
-    """The embedded server, with its backends laid out below `folder`."""
+    """Find the embedded server, with its backends laid out below `folder`."""
     return Program(
         tritonserver=runtime.tritonserver,
         backends=assemble_backends(runtime, folder),
@@ -127,7 +127,7 @@ def embedded_program(runtime: ServerRuntime, folder: Path) -> Program:
 
 
 def environment(program: Program, config: ServerConfig, mark: str) -> dict[str, str]:
-    """The variables of the server and its stages. All that it starts inherits `mark`, and is found by it."""
+    """Build the variables of the server and its stages. Every process that it starts inherits `mark`."""
     kept = {k: v for k, v in os.environ.items() if k in KEPT_VARIABLES or k.startswith(KEPT_PREFIXES)}
     threads = str(config.num_threads)
     return {

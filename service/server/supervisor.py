@@ -3,14 +3,11 @@
 The server itself does not restart a stage that died, and calls itself ready all the same; only a clip tells.
 """
 
-import argparse
 import contextlib
 import signal
-import sys
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 from auralsam2_client.calls.client import Client
@@ -77,11 +74,12 @@ class Supervisor:
         return launcher.mark if launcher is not None else None
 
     def request_stop(self) -> None:
+        """Ask for a gentle stop, from any thread or signal handler."""
         # A plain flag: a lock taken in a signal handler could wait for the very code that it interrupted.
         self._stop_requested = True
 
     def serve(self) -> int:
-        """`run`, with SIGTERM and SIGINT asking for a gentle stop, and a second one for an immediate stop."""
+        """Run as `run` does; SIGTERM or SIGINT asks for a gentle stop, a second one for an immediate stop."""
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             return self.run()
@@ -236,7 +234,7 @@ class Supervisor:
         return counters.success if counters is not None else 0
 
     def _restart(self, kind: str, reason: str) -> bool:
-        """End the server and start it anew, again and again with growing pauses; False when it is time to give up."""
+        """Restart the server until it works, with growing pauses; return False when it is time to give up."""
         since = time.monotonic()
         while True:
             self.counts[kind] += 1
@@ -276,23 +274,3 @@ class Supervisor:
             while time.monotonic() < until and not self._stop_requested:
                 time.sleep(min(0.1, self.config.poll_interval_s))
         return not self._stop_requested
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m service.server.supervisor`: the server under supervision, without the rest of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m service.server.supervisor", description=main.__doc__)
-    parser.add_argument("--build", type=Path)
-    for name in ("server-env", "tritonserver", "cache-dir"):
-        parser.add_argument(f"--{name}", type=Path)
-    for name in ("grpc-port", "metrics-port", "http-port", "exporter-port"):
-        parser.add_argument(f"--{name}", type=int)
-    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
-    try:
-        return Supervisor(ServerConfig.from_environment(**given)).serve()
-    except AuralServeError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from auralsam2 import AuralSAM2, checkpoints
 from auralsam2.aural_fuser import AuralFuser
 from auralsam2.errors import CheckpointError
-from auralsam2.evaluation.in_process import load_network
+from auralsam2.loading import load_network
 from auralsam2.presets import preset
 
 State = dict[str, Tensor]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from auralsam2 import checkpoints
-from auralsam2.evaluation.in_process import load_network
+from auralsam2.loading import load_network
 from auralsam2.shipped import PRESETS, shipped_weights
 from auralsam2.training.examples import procedural
 from auralsam2.training.statistics_repair import encode

@@ -10,7 +10,7 @@ from torch import Tensor
 from auralsam2 import AuralSAM2, image_encoder, windowed_trunk
 from auralsam2.parity_weights import parity_state
 from auralsam2.windowed_trunk import WindowOrder, num_apart, plan, windowed_features
-from kernels.counting import counted
+from kernels.counting import count_operators
 
 Made = tuple[Hiera, Tensor, Tensor]
 
@@ -85,6 +85,6 @@ def test_padding_is_arithmetic_saved(image_size: int, saved: float) -> None:
     trunk = model.v_model.image_encoder.trunk.to("meta")
     frames = torch.zeros(1, 3, image_size, image_size, device="meta")
     position = torch.zeros(1, image_size // 4, image_size // 4, model.preset.embed_dim, device="meta")
-    before = counted(image_encoder.trunk_features, trunk, frames, position).flop
-    after = counted(windowed_features, trunk, frames, position).flop
+    before = count_operators(image_encoder.trunk_features, trunk, frames, position).flop
+    after = count_operators(windowed_features, trunk, frames, position).flop
     assert 1 - after / before > saved

@@ -125,18 +125,6 @@ class TensorDesc:
     dtype: str
 
 
-class Network:
-    """INetworkDefinition: remembers which plugin was fed with which tensors. Tensors are names."""
-
-    def __init__(self) -> None:
-        self.layers: list[tuple[str, tuple[str, ...], bool]] = []
-
-    def add_plugin(self, creation: tuple[str, tuple[str, ...]], aot: bool = False) -> Any:
-        number = len(self.layers)
-        self.layers.append((*creation, aot))
-        return SimpleNamespace(get_output=lambda place: f"layer {number} output {place}")
-
-
 class Registry:
     """`tensorrt` and `tensorrt.plugin`, as far as our module uses them."""
 

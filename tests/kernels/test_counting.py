@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auralsam2.pvt import Block
-from kernels.counting import Counted, counted
+from kernels.counting import Counted, count_operators
 
 HALF = 2
 """Bytes of a float16."""
@@ -21,7 +21,7 @@ def figures(count: Counted) -> tuple[int, int, int]:
 
 
 def test_a_product_reads_both_sides_and_the_bias() -> None:
-    count = counted(F.linear, half(3, 5, 8), half(16, 8), half(16))
+    count = count_operators(F.linear, half(3, 5, 8), half(16, 8), half(16))
     assert figures(count) == (2 * 15 * 8 * 16, HALF * (15 * 8 + 16 * 8 + 16 + 15 * 16), 1)
     assert list(count.by_operator) == ["addmm"]
 
@@ -34,7 +34,7 @@ def test_a_depthwise_convolution_fed_tokens_answers_in_tokens() -> None:
         out: Tensor = convolution(x.transpose(1, 2).unflatten(2, (7, 7)))
         return F.gelu(out.flatten(2).transpose(1, 2)).contiguous()
 
-    count = counted(tokens, half(2, 49, 32))
+    count = count_operators(tokens, half(2, 49, 32))
     elements = 2 * 49 * 32
     assert {name: (call.flop, call.bytes) for name, call in count.by_operator.items()} == {
         "convolution": (2 * 9 * elements, HALF * (2 * elements + 9 * 32 + 32)),
@@ -46,7 +46,7 @@ def test_attention_is_one_kernel_that_keeps_its_scores() -> None:
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
-    count = counted(attend, half(2, 4, 64, 16), half(2, 4, 8, 16), half(2, 4, 8, 16))
+    count = count_operators(attend, half(2, 4, 64, 16), half(2, 4, 8, 16), half(2, 4, 8, 16))
     assert figures(count) == (4 * 2 * 4 * 64 * 8 * 16, HALF * 2 * (2 * 2 * 4 * 64 * 16 // 2 + 2 * 4 * 8 * 16), 1)
 
 
@@ -55,32 +55,32 @@ def test_views_are_free_and_what_a_view_leaves_out_is_not_read() -> None:
         middle = x.unflatten(1, (2, 8)).permute(1, 0, 2).unbind(0)[1][:, 2:4]
         return middle.unsqueeze(0).expand(5, -1, -1) * 2
 
-    assert figures(counted(doubled, half(3, 16))) == (5 * 6, HALF * (6 + 5 * 6), 1)
+    assert figures(count_operators(doubled, half(3, 16))) == (5 * 6, HALF * (6 + 5 * 6), 1)
 
 
 def test_an_input_named_twice_is_read_once() -> None:
-    assert counted(lambda x: x * x, half(10)).bytes == HALF * 20
-    assert counted(lambda x: x @ x.T, half(4, 4)).bytes == HALF * 32
-    assert counted(lambda x: x[:5] * x[5:], half(10)).bytes == HALF * 15
+    assert count_operators(lambda x: x * x, half(10)).bytes == HALF * 20
+    assert count_operators(lambda x: x @ x.T, half(4, 4)).bytes == HALF * 32
+    assert count_operators(lambda x: x[:5] * x[5:], half(10)).bytes == HALF * 15
 
 
 def test_in_place_reads_and_writes_but_overwriting_does_not_read() -> None:
-    assert figures(counted(lambda x: x.add_(1), half(10))) == (10, HALF * 20, 1)
-    assert figures(counted(lambda x, y: x.copy_(y), half(10), half(10))) == (0, HALF * 20, 1)
-    assert figures(counted(lambda x: x.zero_(), half(10))) == (0, HALF * 10, 1)
-    assert figures(counted(lambda x, y: torch.add(x, x, out=y), half(10), half(10))) == (10, HALF * 20, 1)
+    assert figures(count_operators(lambda x: x.add_(1), half(10))) == (10, HALF * 20, 1)
+    assert figures(count_operators(lambda x, y: x.copy_(y), half(10), half(10))) == (0, HALF * 20, 1)
+    assert figures(count_operators(lambda x: x.zero_(), half(10))) == (0, HALF * 10, 1)
+    assert figures(count_operators(lambda x, y: torch.add(x, x, out=y), half(10), half(10))) == (10, HALF * 20, 1)
 
 
 def test_copies_do_no_arithmetic() -> None:
-    assert figures(counted(lambda x: x.T.contiguous(), half(4, 6))) == (0, HALF * 48, 1)
-    assert figures(counted(lambda x: x.float(), half(10))) == (0, HALF * 10 + 4 * 10, 1)
-    assert figures(counted(lambda x, y: torch.cat([x, y]), half(10), half(20))) == (0, HALF * 60, 1)
-    assert figures(counted(lambda: torch.empty(10))) == (0, 0, 0)
+    assert figures(count_operators(lambda x: x.T.contiguous(), half(4, 6))) == (0, HALF * 48, 1)
+    assert figures(count_operators(lambda x: x.float(), half(10))) == (0, HALF * 10 + 4 * 10, 1)
+    assert figures(count_operators(lambda x, y: torch.cat([x, y]), half(10), half(20))) == (0, HALF * 60, 1)
+    assert figures(count_operators(lambda: torch.empty(10))) == (0, 0, 0)
 
 
 def test_gathering_reads_what_it_takes() -> None:
     places = torch.zeros(3, dtype=torch.int64, device="meta")
-    assert counted(F.embedding, places, half(100, 8)).bytes == 3 * 8 + HALF * 2 * 24
+    assert count_operators(F.embedding, places, half(100, 8)).bytes == 3 * 8 + HALF * 2 * 24
 
 
 @pytest.mark.parametrize("device", ["meta", "cpu"])
@@ -90,7 +90,7 @@ def test_a_block_counts_alike_on_meta_and_real_tensors(device: str) -> None:
     pixels, keys, hidden = frames * side**2, frames * (side // 4) ** 2, 4 * width
     with torch.device(device):
         block, x = Block(width, heads).eval(), torch.empty(frames, side**2, width).normal_()
-    count = counted(block, x, side)
+    count = count_operators(block, x, side)
     products = width * width * (pixels * 2 + keys * 2) + 2 * pixels * width * hidden
     convolutions = keys * 16 * width * width + pixels * 9 * hidden
     attention = 2 * pixels * (side // 4) ** 2 * width
@@ -110,6 +110,6 @@ def test_counting_changes_no_result() -> None:
     torch.manual_seed(0)
     block, x = Block(32, 4).eval(), torch.randn(2, 64, 32)
     seen: list[Tensor] = []
-    counted(lambda: seen.append(block(x, 8)))
+    count_operators(lambda: seen.append(block(x, 8)))
     with torch.inference_mode():
         assert torch.allclose(seen[0], block(x, 8), atol=1e-6)

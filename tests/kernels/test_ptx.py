@@ -36,7 +36,7 @@ def test_threads_are_those_of_the_ptx() -> None:
 
 def test_an_entry_gets_another_name_and_its_parameters_keep_theirs() -> None:
     ptx = text("mix", "pi", 128, "ld.param.b64 %rd1, [mix_param_0];")
-    renamed = surgery.named(ptx, "mix_1a2b")
+    renamed = surgery.rename_entry(ptx, "mix_1a2b")
     assert ".visible .entry mix_1a2b(" in renamed
     assert ".entry mix(" not in renamed
     assert surgery.parameters(renamed) == surgery.parameters(ptx)
@@ -48,4 +48,4 @@ def test_an_entry_gets_another_name_and_its_parameters_keep_theirs() -> None:
 )
 def test_a_target_of_one_card_alone_becomes_that_of_its_capability(target: str, plain: str) -> None:
     ptx = text("mix", "p", 128).replace("sm_80", target)
-    assert surgery.plain_target(ptx) == text("mix", "p", 128).replace("sm_80", plain)
+    assert surgery.widen_target(ptx) == text("mix", "p", 128).replace("sm_80", plain)

@@ -62,7 +62,7 @@ if __name__ == "__main__":
 
 def test_a_report_is_checked(made: tuple[Path, str], repository_root: Path, tmp_path: Path) -> None:
     record = json.loads(made[0].read_text())
-    # What the sample compiles anew: the first kernel on the first architecture, the second on the second.
+    # What the sample compiles again: the first kernel on the first architecture, the second on the second.
     place = next(i for i, row in enumerate(record["rows"]) if row["capability"] == 86 and row["name"] == "double")
     registers, record["rows"][place]["registers"] = record["rows"][place]["registers"], 7
     wrong = tmp_path / "wrong.json"
@@ -114,7 +114,7 @@ def shipped() -> list[dict[str, Any]]:
 
 
 def test_the_kept_report_is_of_these_kernels(repository_root: Path) -> None:
-    """All hashes, and a launch of every kernel compiled anew. If this fails: `make kernels-report`."""
+    """All hashes, and a launch of every kernel compiled again. If this fails: `make kernels-report`."""
     result = run_apart(repository_root, "-m", "kernels.report", "--check", str(report.KEPT))
     assert (result.returncode, result.stderr) == (0, "")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels.cards import CARDS, card_of
-from kernels.counting import counted
+from kernels.counting import count_operators
 from kernels.fusion.pytorch import fuse
 from kernels.fusion.reference import FUSION_FORMS, FusionForm
 from kernels.fusion.weights import FusionWeights
@@ -32,7 +32,7 @@ def test_fusion_flop_are_those_that_pytorch_counts(form: FusionForm) -> None:
     visual, audio = torch.empty(5, 4096, 256, device="meta"), torch.empty(5, 256, device="meta")
     shapes = [(384, 256), (384,), (640, 256), (640,), *[(256, 128), (256,), (256,), (256,)] * 2]
     weights = FusionWeights(*(torch.empty(shape, device="meta") for shape in shapes))
-    flop = counted(fuse, visual, audio, weights, form).flop
+    flop = count_operators(fuse, visual, audio, weights, form).flop
     assert _fusion_flop(5, 4096, 5, 256, 128)[form] == pytest.approx(flop, rel=0.1)
 
 

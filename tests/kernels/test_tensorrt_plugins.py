@@ -23,7 +23,6 @@ from kernels.errors import KernelError  # noqa: E402
 from kernels.launch import Buffer, Launch, Plan, Size, cdiv  # noqa: E402
 from kernels.ptx import parameters  # noqa: E402
 from tests.kernels.plugin_stand_ins import (  # noqa: E402
-    Network,
     Registry,
     Symbol,
     TensorDesc,
@@ -162,18 +161,6 @@ def test_a_size_that_no_own_input_shows_comes_with_one_more_input(registry: Regi
     declared = [declaration.split()[1:3:1] for declaration in parameters(mean.ptx)]
     assert [kind[0] for kind in declared] == [".u64", ".u64", ".u32", ".u32", ".u64"]
     assert parameters(mean.ptx)[1].endswith("clip_mean_unused_0")
-
-
-def test_a_network_gets_the_chain(registry: Registry) -> None:
-    chain = mean_chain()
-    plugins.register(chain)
-    network = Network()
-    outputs = plugins.add_to_network(network, chain, {"x": "X", "weight": "W"})
-    assert network.layers == [
-        (chain.kernels[0].name, ("X", "W"), True),
-        (chain.kernels[1].name, ("layer 0 output 0", "X"), True),
-    ]
-    assert outputs == {"mean": "layer 1 output 0"}
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from auralsam2.evaluation.hysteresis import (
     rounded,
     table,
 )
-from auralsam2.evaluation.in_process import load_network
 from auralsam2.image_encoder import normalise
+from auralsam2.loading import load_network
 from auralsam2.log_mel import LogMel
 from auralsam2.model import AuralSAM2, ClipOutput
 

@@ -86,6 +86,7 @@ def test_asyncio_client(url: str) -> None:
         async with AsyncClient(url, timeout_s=10) as client:
             assert await client.is_ready()
             assert await client.clip_shape() == ClipShape(T, S)
+            assert (await client.num_frames(), await client.image_size()) == (T, S)
             clips = [toy.clip(seed) for seed in range(4)]
             answers = await asyncio.gather(*(client.infer(*clip) for clip in clips))
             for clip, answer in zip(clips, answers, strict=True):

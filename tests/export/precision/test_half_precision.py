@@ -16,9 +16,10 @@ from export.engines.tensorrt_builder import load_builder
 from export.errors import ExportError
 from export.graphs.chain import run_clip
 from export.graphs.stages import Stage
-from export.precision.half_precision import LARGEST, cast_graph, emulate, largest_values, near_overflow
+from export.precision.half_precision import LARGEST, cast_graph, emulate, largest_values
 from export.precision.stage_casts import cast_stage
 from model_repository.stage_runtime.engine import Array, load_engine
+from tests.export.overflow import near_overflow
 
 FLOAT, HALF, BFLOAT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 TYPES = {"float16": HALF, "bfloat16": BFLOAT}

@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernels.counting import counted
+from kernels.counting import count_operators
 from kernels.fusion.pytorch import fuse
 from kernels.fusion.reference import FUSION_FORMS, FusionForm, fuse_plainly
 
@@ -62,6 +62,6 @@ def test_float16_overflows_nowhere_before_the_result(
 def test_a_fraction_of_the_arithmetic(form: FusionForm, times: int, fusion_case: Callable[..., object]) -> None:
     """T = 5, 64 x 64: counted, not timed; `make bench-kernels` times it."""
     case = fusion_case(5, 4096, 5, form)
-    plain = counted(fuse_plainly, case.visual, case.audio, case.weights, form)
-    low_rank = counted(fuse, case.visual, case.audio, case.weights, form)
+    plain = count_operators(fuse_plainly, case.visual, case.audio, case.weights, form)
+    low_rank = count_operators(fuse, case.visual, case.audio, case.weights, form)
     assert plain.flop >= times * low_rank.flop

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from auralsam2.fusion import AudioVisualFusion
-from kernels.counting import counted
+from kernels.counting import count_operators
 from kernels.fusion.plan import FusionSizes, default_blocks, plan
 from kernels.fusion.reference import FUSION_FORMS, FusionForm
 from kernels.launch import Plan
@@ -38,7 +38,7 @@ def test_at_least_five_times_less_than_eager(form: FusionForm) -> None:
     module = AudioVisualFusion(256, 128, form).eval().half().to("meta")
     visual = torch.empty(5, 64 * 64, 256, dtype=torch.float16, device="meta")
     with torch.no_grad():
-        eager = counted(module, visual, visual[:, 0], 64)
+        eager = count_operators(module, visual, visual[:, 0], 64)
     assert eager.bytes >= 5 * sum(production(form).traffic().values())
 
 

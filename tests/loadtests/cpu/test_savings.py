@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from auralsam2 import AuralSAM2
-from kernels.counting import counted
+from kernels.counting import count_operators
 from loadtests.cpu import savings
 
 
@@ -15,7 +15,7 @@ def test_every_saving_saves_and_is_held_by_a_test(repository_root: Path) -> None
     found = list(savings.savings(model, 3))
     assert len(found) == 8
     for saving in found:
-        before, after = counted(saving.before), counted(saving.after)
+        before, after = count_operators(saving.before), count_operators(saving.after)
         assert after.flop < before.flop, saving.name
         assert (repository_root / "tests" / saving.held_by).is_file()
 

@@ -197,7 +197,7 @@ def test_what_is_kept_stays_within_its_bound(decoder: PromptedDecoder, features:
     assert 0.7 * kept.max_bytes < sum(value.nbytes for value in held) <= kept.max_bytes
 
 
-def test_an_answer_that_changed_is_remembered_anew(decoder: PromptedDecoder, features: dict[str, Array]) -> None:
+def test_an_answer_that_changed_is_remembered_again(decoder: PromptedDecoder, features: dict[str, Array]) -> None:
     kept = decoder.keep()
     decoder(features, [prompt(0, POINTS[:1], [1])], kept)
     for asked in ([prompt(0, POINTS[:3], LABELS[:3])], [prompt(0, [], [], ellipse())]):

@@ -87,9 +87,7 @@ def test_a_frame_that_was_only_tracked_to_feeds_back_as_well(session: Session, d
     assert decoder.calls[2][1].previous is later.previous
 
 
-def test_a_box_or_a_mask_starts_its_frame_anew_and_so_do_clicks_after_a_mask(
-    session: Session, decoder: StandIn
-) -> None:
+def test_a_box_or_a_mask_restarts_its_frame_and_so_do_clicks_after_a_mask(session: Session, decoder: StandIn) -> None:
     mask = {"MASK_INPUT": np.ones((SIDE, SIDE), np.float32)} | NO_SOUND
     answer_of(session, points((1, 2, 1)) | NO_SOUND)
     assert mode(answer_of(session, points(*BOX) | NO_SOUND)) == "box"

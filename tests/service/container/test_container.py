@@ -1,4 +1,4 @@
-"""The container without Docker: its entry point is run as it is, Dockerfile and compose.yaml are held to their word.
+"""The container without Docker: its entry point is run as it is.
 
 What a container surrounds the entry point with is set up around the script: a repository and a file system that cannot
 be written are mounts in a namespace of its own, who it runs as and which cards it sees are programs first on PATH.
@@ -12,24 +12,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from fnmatch import fnmatch
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-import yaml
-from typer.main import get_command
 
 from auralsam2_client.calls.client import Client
 from export.gates.sample_clip import sample_audio, sample_frames
-from export.settings import ExportSettings
-from service.commands.cli import app
 from service.monitoring.metrics import fetch, in_flight
-from service.server.config import ServerConfig
-from service.server.launcher import SHUTDOWN_S
 from service.server.serving import free_ports
+from tests.service.container.tools import tool
 from tests.service.toy.running import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -498,25 +491,12 @@ def test_serves_read_only_and_sigterm_lets_clips_finish(served: Served) -> None:
     assert health(served)[0] == 1
 
 
-@pytest.mark.skipif(
-    "metrics_host" not in ServerConfig.__dataclass_fields__,
-    reason="the launcher keeps metrics on loopback: ServerConfig has no metrics_host yet",
-)
 def test_metrics_can_be_read_from_the_network_of_the_containers(served: Served) -> None:
     eventually(lambda: "supervisor: ready" in served.log.read_text(), within_s=120)
     # 127.0.0.2 stands for another interface: a socket bound to 127.0.0.1 does not answer there.
     assert "auralsam2" in fetch(f"http://127.0.0.2:{served.metrics_port}/metrics")
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(30) == 0
-
-
-# The scripts and the Dockerfile.
-
-
-def tool(name: str, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    path = TOOLS / name
-    assert path.exists(), f"{name} is not installed; it comes with make setup"
-    return subprocess.run([path, *arguments], input=given, capture_output=True, text=True, check=False)
 
 
 def test_the_script_is_clean() -> None:
@@ -526,252 +506,3 @@ def test_the_script_is_clean() -> None:
     assert (done.returncode, done.stdout) == (0, "")
     assert "shellcheck disable" not in ENTRYPOINT.read_text()
     assert tool("shellcheck", "-", given="#!/bin/bash\nrm $1\n").returncode == 1
-
-
-def dockerfile() -> str:
-    return (ROOT / "Dockerfile").read_text()
-
-
-def stages() -> dict[str, list[str]]:
-    """The instructions of each stage, one a line, comments left out."""
-    text = re.sub(r"\\\n", " ", re.sub(r"(?m)^#.*\n", "", dockerfile()))
-    found: dict[str, list[str]] = {"": []}
-    name = ""
-    for line in filter(None, (" ".join(line.split()) for line in text.splitlines())):
-        if line.startswith("FROM "):
-            name = line.split(" AS ")[1]
-            found[name] = []
-        found[name].append(line)
-    return found
-
-
-def test_hadolint_has_nothing_to_say() -> None:
-    done = tool("hadolint", "--no-color", "--failure-threshold", "style", str(ROOT / "Dockerfile"))
-    assert (done.returncode, done.stdout) == (0, "")
-    # No rule is ignored, so none has to be explained.
-    assert "hadolint ignore" not in dockerfile()
-    assert not list(ROOT.glob(".hadolint*"))
-    worse = dockerfile().replace("USER 1000:1000", "USER root").replace("3.11.14-slim-bookworm", "latest")
-    done = tool("hadolint", "--no-color", "-", given=worse)
-    assert done.returncode == 1
-    assert "DL3002" in done.stdout
-
-
-def test_the_images_begin_where_they_should() -> None:
-    arguments = dict(line.removeprefix("ARG ").split("=", 1) for line in stages()[""])
-    assert re.fullmatch(r"\d\d\.\d\d", arguments["TRITON_VERSION"])
-    # Before 26.07 the server has holes that NVIDIA's bulletins describe.
-    assert arguments["TRITON_VERSION"] >= "26.07"
-    assert re.fullmatch(r"3\.11\.\d+-slim-bookworm", arguments["PYTHON_VERSION"])
-    for name in ("TRITON_DIGEST", "PYTHON_DIGEST"):
-        assert re.fullmatch(r"(sha256:[0-9a-f]{64})?", arguments[name])
-    first = {name: lines[0] for name, lines in stages().items() if name}
-    assert set(first) == {"cpu-builder", "cpu", "gpu-builder", "gpu"}
-    for name, line in first.items():
-        python, triton = "python:${PYTHON_VERSION}", "nvcr.io/nvidia/tritonserver:${TRITON_VERSION}-py3"
-        image, kind = (python, "PYTHON") if name.startswith("cpu") else (triton, "TRITON")
-        assert line == f"FROM {image}${{{kind}_DIGEST:+@${{{kind}_DIGEST}}}} AS {name}"
-
-
-@pytest.mark.parametrize("name", ["cpu", "gpu"])
-def test_what_a_runtime_image_promises(name: str) -> None:
-    lines = stages()[name]
-    copied = [line for line in lines if line.startswith("COPY ")]
-    assert f"COPY --from={name}-builder /opt/auralsam2 /opt/auralsam2" in copied
-    assert all(line.startswith("COPY --from=") or "entrypoint.sh" in line for line in copied)
-    # Packages are installed in the builder alone.
-    assert not any(" pip " in line or "apt-get" in line for line in lines)
-    # Volumes take their owner from these folders, and the server is told of the one that it may write to.
-    folders = "/models /var/cache/auralsam2"
-    assert f"RUN install --directory --owner=1000 --group=1000 {folders}" in lines
-    assert f"VOLUME {folders}" in lines
-    variables = next(line for line in lines if line.startswith("ENV "))
-    assert "AURALSAM2_CACHE_DIR=/var/cache/auralsam2" in variables
-    assert ("AURALSAM2_TRITONSERVER=/opt/tritonserver" in variables) == (name == "gpu")
-    assert [line for line in lines if line.startswith("USER ")] == ["USER 1000:1000"]
-    assert 'ENTRYPOINT ["entrypoint"]' in lines
-    assert "STOPSIGNAL SIGTERM" in lines
-    assert [line for line in lines if line.startswith("EXPOSE ")] == ["EXPOSE 8001"]
-    check = next(line for line in lines if line.startswith("HEALTHCHECK "))
-    assert check.endswith('CMD ["python", "-m", "service.container.healthcheck"]')
-    labels = next(line for line in lines if line.startswith("LABEL "))
-    for label in ("title", "description", "licenses", "version", "revision", "source"):
-        assert f"org.opencontainers.image.{label}=" in labels
-
-
-def test_no_secret_and_no_other_host() -> None:
-    for path in (ROOT / "Dockerfile", ROOT / "compose.yaml", ENTRYPOINT):
-        hosts = set(re.findall(r"\b(?:[a-z0-9-]+\.)+(?:io|org|com|net|ai|dev|co)\b(?=[/:])", path.read_text()))
-        assert hosts <= {"nvcr.io"}, path
-        assert not re.search(r"(?i)(password|token|api_?key)\s*[:=]\s*\S", path.read_text()), path
-
-
-def test_what_the_dockerfile_copies_reaches_the_builder() -> None:
-    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
-    assert rules[0] == "*"
-    allowed = {rule[1:] for rule in rules if rule.startswith("!")}
-    sources: set[str] = set()
-    for line in (line for lines in stages().values() for line in lines):
-        if line.startswith("COPY ") and "--from=" not in line:
-            sources |= {word.split("/")[0] for word in line.split()[1:-1] if not word.startswith("--")}
-    assert sources == allowed
-    assert all((ROOT / source).exists() for source in sources)
-    assert not {"tests", "build", "runs", "out", ".git", ".venv"} & sources
-    assert any(fnmatch("service/__pycache__", rule) for rule in rules if rule.startswith("**"))
-
-
-# compose.yaml.
-
-SERVERS, BUILDERS = ("server-cpu", "server-gpu"), ("build-cpu", "build-gpu")
-WATCHERS = ("prometheus", "grafana")
-
-
-@pytest.fixture(scope="module")
-def compose() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    return loaded
-
-
-def seconds(text: str) -> int:
-    return int(text[:-1]) * {"s": 1, "m": 60}[text[-1]]
-
-
-def test_compose_keeps_to_its_schema() -> None:
-    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(ROOT / "compose.yaml"))
-    assert done.returncode == 0, done.stdout
-
-
-def test_services_and_profiles(compose: dict[str, Any]) -> None:
-    profiles = {name: service["profiles"] for name, service in compose["services"].items()}
-    assert profiles == {
-        "build-cpu": ["cpu"],
-        "build-gpu": ["gpu"],
-        "server-cpu": ["cpu"],
-        "server-gpu": ["gpu"],
-        "prometheus": ["cpu", "gpu"],
-        "grafana": ["cpu", "gpu"],
-    }
-    for name in WATCHERS:
-        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", compose["services"][name]["image"])
-    for kind in ("cpu", "gpu"):
-        build = compose["services"][f"build-{kind}"]
-        assert build["build"]["target"] == kind
-        assert build["image"] == compose["services"][f"server-{kind}"]["image"]
-        assert kind in stages()
-
-
-@pytest.mark.parametrize("name", [*SERVERS, *BUILDERS, *WATCHERS])
-def test_every_container_is_fenced(compose: dict[str, Any], name: str) -> None:
-    service = compose["services"][name]
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert "cap_add" not in service
-    assert "privileged" not in service
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["user"].split(":")[0] not in ("0", "root")
-    assert service["init"] is True
-    assert all(entry.startswith("/tmp:size=") for entry in service["tmpfs"])
-    assert service["tmpfs"]
-    for published in service.get("ports", []):
-        assert published.startswith("127.0.0.1:")
-    if name not in BUILDERS:
-        assert "noexec" in service["tmpfs"][0]
-        assert {"test", "interval", "timeout", "retries"} <= set(service["healthcheck"])
-        assert service["restart"] == "unless-stopped"
-
-
-@pytest.mark.parametrize("name", SERVERS)
-def test_a_server(compose: dict[str, Any], name: str) -> None:
-    service = compose["services"][name]
-    assert service["command"] == "serve"
-    assert service["volumes"] == ["models:/models:ro", "cache:/var/cache/auralsam2"]
-    assert service["shm_size"] == "1gb"
-    assert service["ports"] == ["127.0.0.1:8001:8001"]
-    assert service["healthcheck"]["test"] == ["CMD", "python", "-m", "service.container.healthcheck"]
-    (builder,) = service["depends_on"]
-    assert service["depends_on"][builder] == {"condition": "service_completed_successfully"}
-    assert compose["services"][builder]["volumes"] == ["models:/models"]
-    assert compose["services"][builder]["command"] == "build"
-    # All that names the build is the same for both, or the server would look for another one.
-    mine, theirs = service["environment"], compose["services"][builder]["environment"]
-    served_alone = {"AURALSAM2_METRICS_HOST", "AURALSAM2_EXPORTER_PORT"}
-    assert {name: value for name, value in mine.items() if name not in served_alone} == theirs
-
-
-@pytest.mark.parametrize("name", SERVERS)
-def test_a_server_has_time_to_drain(compose: dict[str, Any], name: str) -> None:
-    service = compose["services"][name]
-    drain_s = float(service["environment"]["AURALSAM2_DRAIN_TIMEOUT_S"])
-    # Launcher.stop at its longest: idle, SIGTERM, then two patiences of 10 s for what will not go.
-    assert seconds(service["stop_grace_period"]) >= drain_s + SHUTDOWN_S + 20 + 10
-    settings = {key.removeprefix("AURALSAM2_").lower() for key in service["environment"]}
-    known = set(ServerConfig.__dataclass_fields__) | {"metrics_host", "target"}
-    options = set(re.findall(r"EXPORT_OPTIONS=\"(.*)\"", ENTRYPOINT.read_text())[0].split())
-    assert {key for key in settings if not key.startswith("export_")} <= known
-    assert {key.removeprefix("export_") for key in settings if key.startswith("export_")} == options
-
-
-def test_the_options_of_the_entry_point_are_those_of_export() -> None:
-    options = set(re.findall(r"EXPORT_OPTIONS=\"(.*)\"", ENTRYPOINT.read_text())[0].split())
-    # `--capability` is given once for each; `--report` changes nothing of a build.
-    called = {"capabilities": "capability"}
-    known = {called.get(field.name, field.name) for field in fields(ExportSettings)}
-    assert options == known - {"target", "report"}
-
-
-def test_each_option_of_the_entry_point_is_one_of_the_command() -> None:
-    options = set(re.findall(r"EXPORT_OPTIONS=\"(.*)\"", ENTRYPOINT.read_text())[0].split())
-    command = get_command(app).commands["export"]  # type: ignore[attr-defined]
-    assert {f"--{option.replace('_', '-')}" for option in options} <= {
-        name for parameter in command.params for name in parameter.opts
-    }
-
-
-@pytest.mark.parametrize("name", ["build-gpu", "server-gpu"])
-def test_gpus_are_asked_for(compose: dict[str, Any], name: str) -> None:
-    (device,) = compose["services"][name]["deploy"]["resources"]["reservations"]["devices"]
-    assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
-    assert "deploy" not in compose["services"][name.replace("gpu", "cpu")]
-
-
-def test_versions_stand_once(compose: dict[str, Any]) -> None:
-    arguments = compose["services"]["build-gpu"]["build"]["args"]
-    text = dockerfile()
-    for name in ("TRITON_VERSION", "TENSORRT_VERSION"):
-        default = re.fullmatch(rf"\$\{{{name}:-(.+)\}}", arguments[name])
-        assert default is not None
-        assert set(re.findall(rf"ARG {name}=(.+)", text)) == {default[1]}
-    assert arguments["TRITON_DIGEST"] == "${TRITON_DIGEST:-}"
-
-
-def test_metrics_stay_in_their_network(compose: dict[str, Any]) -> None:
-    assert compose["networks"]["metrics"] == {"internal": True}
-    published = [port for service in compose["services"].values() for port in service.get("ports", [])]
-    assert sorted(set(published)) == ["127.0.0.1:3000:3000", "127.0.0.1:8001:8001"]
-    assert compose["services"]["prometheus"]["networks"] == ["metrics"]
-    for name in SERVERS:
-        assert compose["services"][name]["networks"]["metrics"] == {"aliases": ["server"]}
-    monitoring = CONTAINER.parent / "monitoring"
-    scraped = yaml.safe_load((monitoring / "prometheus.yml").read_text())
-    (job,) = scraped["scrape_configs"]
-    assert job["file_sd_configs"] == [{"files": ["targets.json"]}]
-    (listed,) = yaml.safe_load((monitoring / "targets.json").read_text())
-    exporter_port = compose["services"]["server-cpu"]["environment"]["AURALSAM2_EXPORTER_PORT"]
-    assert listed["targets"] == [f"server:{ServerConfig.metrics_port}", f"server:{exporter_port}"]
-    mounted = {volume.split(":")[1] for volume in compose["services"]["prometheus"]["volumes"]}
-    assert {f"/etc/prometheus/{name}" for name in ("targets.json", *scraped["rule_files"])} <= mounted
-    (source,) = yaml.safe_load((monitoring / "grafana-datasource.yml").read_text())["datasources"]
-    assert source["url"] == "http://prometheus:9090"
-
-
-def test_mounted_files_and_volumes_exist(compose: dict[str, Any]) -> None:
-    for service in compose["services"].values():
-        for volume in service["volumes"]:
-            source = volume.split(":")[0]
-            if source.startswith("./"):
-                assert (ROOT / source).is_file()
-                assert volume.endswith(":ro")
-            else:
-                assert source in compose["volumes"]
-        for network in service["networks"]:
-            assert network in compose["networks"]

@@ -75,7 +75,7 @@ def test_a_taken_port_is_said_with_the_way_out(watched: Watched) -> None:
         pass
 
 
-def test_the_rate_is_of_the_last_window_and_starts_anew_with_the_server(
+def test_the_rate_is_of_the_last_window_and_restarts_with_the_server(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collector = SupervisorCollector(watched)

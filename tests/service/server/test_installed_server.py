@@ -214,10 +214,10 @@ def test_a_target_that_no_server_loads(home: Path, tmp_path: Path) -> None:
 def test_a_home_without_a_server_is_named(tmp_path: Path) -> None:
     build = toy.write(tmp_path / "build")
     binary = tmp_path / "home" / "bin" / "tritonserver"
-    refused(config_of(build, tmp_path / "home"), rf"{binary} is not there or is no program; --tritonserver")
+    refused(config_of(build, tmp_path / "home"), rf"{binary} is missing or not executable; --tritonserver")
     binary.parent.mkdir(parents=True)
     binary.touch()
-    refused(config_of(build, tmp_path / "home"), rf"{binary} is not there or is no program")
+    refused(config_of(build, tmp_path / "home"), rf"{binary} is missing or not executable")
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def test_a_manifest_must_be_there_and_understood(build: Path) -> None:
     (build / "manifest.json").write_text("{")
     refuse(toy_config(build), ConfigError, "manifest.json cannot be read")
     (build / "manifest.json").unlink()
-    refuse(toy_config(build), ConfigError, "is no build", "auralsam2 export")
+    refuse(toy_config(build), ConfigError, "is not a build", "auralsam2 export")
 
 
 def test_a_build_of_an_earlier_version_is_refused_with_the_way_out(build: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import ConfigError, ServerFault, ServerTimeout, ServerUnavailable
+from service.commands.terminal import EXIT_CODES
 from service.monitoring.metrics import fetch, in_flight
 from service.server.guardian import processes_of, shared_memory_of
 from service.server.launcher import Launcher
@@ -202,7 +203,7 @@ def test_a_first_start_that_fails_is_raised(tmp_path: Path) -> None:
 
 
 class Process:
-    """`python -m service.server.supervisor` as a person starts it."""
+    """`auralsam2 serve` as a person starts it."""
 
     def __init__(self, build: Path, **environ: str) -> None:
         self.ports = free_ports(2)
@@ -211,7 +212,7 @@ class Process:
         with self.log.open("w") as log:
             ports = ["--grpc-port", str(self.ports[0]), "--metrics-port", str(self.ports[1])]
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "service.server.supervisor", "--build", build, *ports],
+                [Path(sys.executable).with_name("auralsam2"), "serve", "--build", build, *ports],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "AURALSAM2_POLL_INTERVAL_S": "0.1", **environ},
@@ -280,6 +281,6 @@ def test_a_signal_during_the_start_is_heard(tmp_path: Path) -> None:
 
 def test_a_setting_that_cannot_be_read_is_said_without_a_traceback(tmp_path: Path) -> None:
     process = Process(toy.write(tmp_path / "build"), AURALSAM2_DRAIN_TIMEOUT_S="soon")
-    assert process.popen.wait(20) == 1
-    assert "ConfigError: AURALSAM2_DRAIN_TIMEOUT_S = 'soon'" in process.log.read_text()
+    assert process.popen.wait(20) == EXIT_CODES[ConfigError]
+    assert "error: AURALSAM2_DRAIN_TIMEOUT_S = 'soon'" in process.log.read_text()
     assert "Traceback" not in process.log.read_text()
