@@ -12,13 +12,16 @@ import tritonclient.grpc as triton
 from auralsam2 import image_encoder
 from auralsam2.log_mel import LogMel
 from auralsam2_client.calls.client import AsyncClient, Client, check_health
-from auralsam2_client.contract import RESULTS
+from auralsam2_client.contract import RESULTS, STAGE_NAMES
 from auralsam2_client.errors import BadInput
 from export.gates.sample_clip import sample_audio, sample_frames
+from export.graphs.chain import run_chain
 from export.settings import load_model
+from model_repository.stage_runtime.engine import load_engine
+from service.builds.manifest import read_manifest
 from service.server.config import ServerConfig
 from service.server.serving import serve_build
-from tests.builds import TINY
+from tests.builds import TINY, graph_of
 from tests.service.toy.running import settled_counters
 
 AGREEMENT = 0.999
@@ -64,6 +67,19 @@ def test_hiera_tiny_at_512_px_over_grpc_is_the_network(tiny_build: Path) -> None
     assert 0.01 < (masks > 0).mean() < 0.99, "an empty or a full mask would agree by itself"
     assert agreement(found["MASK_LOGITS"], masks) >= AGREEMENT
     assert agreement(found["CANDIDATE_LOGITS"], wanted.low_res_logits.numpy()) >= AGREEMENT
+
+
+def test_the_server_gives_the_graphs_bytes(client: Client, compact_build: Path) -> None:
+    frames, audio = clip(5, 256, 5)
+    manifest = read_manifest(compact_build)
+    engines = {
+        name: load_engine(manifest.engine, graph_of(compact_build, name), precision=manifest.precision)
+        for name in STAGE_NAMES
+    }
+    in_process = run_chain(engines, {"FRAMES": frames, "AUDIO": audio})
+    found = client.infer(frames, audio, outputs=RESULTS)
+    for name in RESULTS:
+        assert found[name].tobytes() == in_process[name].tobytes(), name
 
 
 def test_the_same_clip_twice_gives_the_same_bytes(client: Client) -> None:
