@@ -46,8 +46,6 @@ KNOWN_ARROWS: set[tuple[str, str]] = set()
 KNOWN_FOLDER_ARROWS = {
     # Ends when the network, which loads its weights, has a folder above theirs.
     ("auralsam2/checkpoints", "auralsam2"),
-    # Ends when collecting results, which reads those of every bench, has a folder of its own.
-    ("loadtests", "loadtests/cpu"),
 }
 KNOWN_CROWDED = {
     # End when the network has a folder of its own.
@@ -56,8 +54,6 @@ KNOWN_CROWDED = {
     # End when losses, what is learnt from, and the run itself are folders of their own.
     "auralsam2/training",
     "tests/auralsam2/training",
-    # Ends when load on a server and its reports are divided.
-    "loadtests",
 }
 KNOWN_LONG = {
     # Ends when starting, checking and stopping a server are modules of their own.
