@@ -6,7 +6,7 @@ import torch
 
 from kernels.depthwise_gelu import plan as _depthwise_gelu_plan
 from kernels.fusion import plan as _fusion_plan
-from kernels.launch import ELEMENT_NAMES, Blocks, Plan
+from kernels.launching.launch import ELEMENT_NAMES, Blocks, Plan
 from kernels.memory_attention import plan as _memory_attention_plan
 from kernels.tuning import blocks_of
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kernels.errors import KernelError
-from kernels.launch import Launch, Plan
-from kernels.occupancy import architecture
+from kernels.launching.errors import KernelError
+from kernels.launching.launch import Launch, Plan
+from kernels.launching.occupancy import architecture
 
 POINTER_ALIGNMENT_BYTES = 16
 

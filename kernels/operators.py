@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from kernels.depthwise_gelu.pytorch import depthwise_gelu as depthwise_gelu_in_pytorch
-from kernels.errors import KernelError
 from kernels.fusion.pytorch import fuse
 from kernels.fusion.reference import FUSION_FORMS, FusionForm
 from kernels.fusion.weights import FusionWeights
+from kernels.launching.errors import KernelError
 from kernels.memory_attention.pytorch import memory_attention as memory_attention_in_pytorch
 
 
@@ -74,7 +74,7 @@ def _(visual: Tensor, audio: Tensor, *rest: Tensor | str) -> tuple[Tensor, Tenso
 @audio_visual_fusion.register_kernel("cuda")
 def _audio_visual_fusion_in_triton(visual: Tensor, audio: Tensor, *rest: Tensor | str) -> tuple[Tensor, Tensor]:
     from kernels.fusion.plan import FusionSizes, plan
-    from kernels.launch import run
+    from kernels.launching.launch import run
     from kernels.tuning import blocks_for
 
     weights = FusionWeights(*(weight.contiguous() for weight in rest[:-1] if isinstance(weight, Tensor)))
@@ -109,7 +109,7 @@ def _(query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, num_u
 def _memory_attention_in_triton(
     query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, num_unrotated: int
 ) -> Tensor:
-    from kernels.launch import run
+    from kernels.launching.launch import run
     from kernels.memory_attention.plan import plan, sizes_of
     from kernels.tuning import blocks_for
 
@@ -140,7 +140,7 @@ def _(hidden: Tensor, weight: Tensor, bias: Tensor, side: int) -> Tensor:
 @depthwise_gelu.register_kernel("cuda")
 def _depthwise_gelu_in_triton(hidden: Tensor, weight: Tensor, bias: Tensor, side: int) -> Tensor:
     from kernels.depthwise_gelu.plan import DepthwiseGeluSizes, plan
-    from kernels.launch import run
+    from kernels.launching.launch import run
     from kernels.tuning import blocks_for
 
     sizes = DepthwiseGeluSizes(hidden.shape[0], side, hidden.shape[2])

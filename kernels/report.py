@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from kernels.compilation import check_compilable, compile_launch
-from kernels.errors import KernelError
-from kernels.launch import ELEMENT_NAMES, Launch, Plan
-from kernels.occupancy import ARCHITECTURES, occupancy, resident_warps
+from kernels.launching.errors import KernelError
+from kernels.launching.launch import ELEMENT_NAMES, Launch, Plan
+from kernels.launching.occupancy import ARCHITECTURES, occupancy, resident_warps
 
 CATALOGUE = "kernels.catalogue"
 """The module whose `shipped_plans(capability)` lists (name, dtype, plan)."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.cards import CARDS, Card
 from kernels.catalogue import default_blocks, plans
+from kernels.launching.cards import CARDS, Card
 
 DRAWN = ("RTX 4090", "H100", "B200")
 

@@ -20,11 +20,11 @@ from itertools import product
 import torch
 import triton
 
-from kernels.cards import card_of
 from kernels.catalogue import default_blocks, plans
 from kernels.compilation import compile_launch
-from kernels.launch import ELEMENT_NAMES, Blocks, Launch, Plan, run
-from kernels.occupancy import ARCHITECTURES, architecture, resident_blocks, resident_warps
+from kernels.launching.cards import card_of
+from kernels.launching.launch import ELEMENT_NAMES, Blocks, Launch, Plan, run
+from kernels.launching.occupancy import ARCHITECTURES, architecture, resident_blocks, resident_warps
 from kernels.tuning import Table, write
 
 WARPS_TO_HIDE_LATENCY = 12

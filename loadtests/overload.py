@@ -16,10 +16,10 @@ from typing import Any
 
 from auralsam2_client.contract import CLIPS_METRIC
 from auralsam2_client.errors import AuralServeError
-from loadtests.driving import Load, drive
-from loadtests.report import Summary, machine, machine_sentence, summarise
+from loadtests.generator.driving import Load, drive
+from loadtests.generator.sender import OK, Outcome
+from loadtests.reports.summary import Summary, machine, machine_sentence, summarise
 from loadtests.run import account
-from loadtests.sender import OK, Outcome
 from service.builds.manifest import read_manifest
 from service.monitoring.metrics import read_page, total
 from service.server.serving import serve_build

@@ -13,13 +13,13 @@ from typing import Any
 
 from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.errors import AuralServeError
-from loadtests.driving import Load, drive
-from loadtests.modes import MODES
-from loadtests.picture import draw_run
-from loadtests.report import machine, machine_sentence, summarise
+from loadtests.generator.driving import Load, drive
+from loadtests.generator.modes import MODES
+from loadtests.generator.scenarios import SCENARIOS
+from loadtests.generator.sender import Outcome
+from loadtests.reports.picture import draw_run
+from loadtests.reports.summary import machine, machine_sentence, summarise
 from loadtests.resources import growth, watch
-from loadtests.scenarios import SCENARIOS
-from loadtests.sender import Outcome
 from service.builds.manifest import read_manifest
 from service.monitoring.metrics import fetch, stage_times
 from service.server.serving import serve_build

@@ -18,11 +18,11 @@ import numpy as np
 
 from auralsam2_client.calls.wire import ClipShape
 from auralsam2_client.errors import AuralServeError, ServerFault
-from loadtests.clips import Clip, procedural
-from loadtests.modes import MODES, Mode
-from loadtests.picture import draw_table
-from loadtests.report import machine, machine_sentence
-from loadtests.sender import OK, Sender
+from loadtests.generator.clips import Clip, procedural
+from loadtests.generator.modes import MODES, Mode
+from loadtests.generator.sender import OK, Sender
+from loadtests.reports.picture import draw_table
+from loadtests.reports.summary import machine, machine_sentence
 from service.builds.manifest import Manifest, read_manifest
 from service.server.serving import serve_build
 

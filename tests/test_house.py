@@ -46,13 +46,6 @@ KNOWN_ARROWS: set[tuple[str, str]] = set()
 KNOWN_FOLDER_ARROWS = {
     # Ends when the network, which loads its weights, has a folder above theirs.
     ("auralsam2/checkpoints", "auralsam2"),
-    # End when what the operators share (launches, plans, errors) has a folder below theirs.
-    ("kernels/depthwise_gelu", "kernels"),
-    ("kernels/fusion", "kernels"),
-    ("kernels/memory_attention", "kernels"),
-    ("kernels/tuning", "kernels"),
-    # Ends when collecting results, which reads those of every bench, has a folder of its own.
-    ("loadtests", "loadtests/cpu"),
 }
 KNOWN_CROWDED = {
     # End when the network has a folder of its own.
@@ -61,10 +54,6 @@ KNOWN_CROWDED = {
     # End when losses, what is learnt from, and the run itself are folders of their own.
     "auralsam2/training",
     "tests/auralsam2/training",
-    # End when the TensorRT plugins have a folder of their own.
-    "kernels",
-    # Ends when load on a server and its reports are divided.
-    "loadtests",
 }
 KNOWN_LONG = {
     # Ends when starting, checking and stopping a server are modules of their own.
@@ -77,9 +66,6 @@ KNOWN_LONG = {
     "export/precision/half_precision.py",
     # Ends when a build's graphs, its models and its manifest are modules of their own.
     "export/builds/repository.py",
-    # End when each is divided, or says why it is not.
-    "kernels/fusion/plan.py",
-    "kernels/fusion/triton_kernels.py",
     # Tests follow what they test.
     "tests/auralsam2/test_checkpoints.py",
     "tests/auralsam2/test_parity_mutations.py",
@@ -93,7 +79,6 @@ KNOWN_LONG = {
     "tests/export/graphs/test_tensorrt_support.py",
     "tests/export/precision/test_half_precision.py",
     "tests/export/precision/test_stage_casts.py",
-    "tests/kernels/test_tensorrt_plugins.py",
     "tests/service/container/test_container.py",
     "tests/service/server/test_installed_server.py",
     "tests/service/test_prompted_service.py",

@@ -26,8 +26,8 @@ from onnx_ir import DataType, Graph, Model, Node, Value
 from export.errors import ExportError
 from export.graphs.operator_functions import DOMAIN_VERSION
 from kernels.fusion.weights import FusionWeights
-from kernels.symbolic_sizes import evaluate
-from kernels.tensorrt_plugins import NAMESPACE, Chain, PluginKernel
+from kernels.plugins.chains import NAMESPACE, Chain, PluginKernel
+from kernels.plugins.symbolic_sizes import evaluate
 
 OPERATOR = "AudioVisualFusion"
 PLUGIN_VERSION = "1"

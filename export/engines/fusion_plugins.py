@@ -21,9 +21,10 @@ from export.engines.fusion_cuts import OPERATOR, FusionSizes, cut_fusions, join_
 from export.errors import ExportError
 from export.graphs.onnx_graph import _tidy
 from export.graphs.operator_functions import inline
-from kernels.errors import KernelError
 from kernels.fusion.reference import FusionForm
-from kernels.tensorrt_plugins import Chain, Compiler, build_chain, compile_plainly, register
+from kernels.launching.errors import KernelError
+from kernels.plugins.chains import Chain, Compiler, build_chain, compile_plainly
+from kernels.plugins.registration import register
 from kernels.tuning import blocks_of
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -128,7 +129,7 @@ def _chain(
     sizes: FusionSizes, dtype: torch.dtype, capability: int, gpu: str | None, large: bool, compiler: Compiler
 ) -> Chain:
     try:
-        from kernels.plugin_operators import audio_visual_fusion, fitting_chain
+        from kernels.plugins.plugin_operators import audio_visual_fusion, fitting_chain
     except ImportError as error:
         raise ExportError(f"plugins are compiled by the triton package ({error}). {WAY_OUT}") from error
     try:

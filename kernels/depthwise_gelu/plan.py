@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from kernels.depthwise_gelu import triton_kernels
-from kernels.errors import KernelError
-from kernels.launch import ELEMENT_NAMES, Blocks, Buffer, Launch, Plan, Size, cdiv
+from kernels.launching.errors import KernelError
+from kernels.launching.launch import ELEMENT_NAMES, Blocks, Buffer, Launch, Plan, Size, cdiv
 
 KERNEL = "depthwise_gelu"
 MAX_ELEMENTS = 2**31 - 1

@@ -1,4 +1,7 @@
-"""How a fusion is cut into launches: its buffers, grids and block sizes."""
+"""How a fusion is cut into launches: its buffers, grids and block sizes.
+
+Long because two forms have twelve launches between them, and each names its tensors, its sizes and its grid in full.
+"""
 
 import math
 from collections.abc import Mapping
@@ -6,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.errors import KernelError
 from kernels.fusion import triton_kernels
 from kernels.fusion.reference import FUSION_FORMS, FusionForm
-from kernels.launch import ELEMENT_NAMES, Blocks, Buffer, Constant, Launch, Plan, Size, cdiv
+from kernels.launching.errors import KernelError
+from kernels.launching.launch import ELEMENT_NAMES, Blocks, Buffer, Constant, Launch, Plan, Size, cdiv
 
 WIDTHS, INNERS = (128, 256), (64, 128)
 MAX_ELEMENTS = 2**31 - 1

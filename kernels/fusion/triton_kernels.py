@@ -1,4 +1,4 @@
-"""The fusion's Triton kernels. `plan.py` says in which order they run and on what; the maths is that of `pytorch.py`.
+"""The fusion's Triton kernels: order in `plan.py`, maths in `pytorch.py`. Long because all twelve share their helpers.
 
 x is the frames' tokens [T, h w, C], M the number of audio tokens, N = T h w. A matrix product of x takes the type of x
 and adds in float32. What lies between two products is float32: on its way into a product with x or a weight each of its

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.errors import KernelError
-from kernels.launch import Blocks, Buffer, Launch, Plan, Size, cdiv
+from kernels.launching.errors import KernelError
+from kernels.launching.launch import Blocks, Buffer, Launch, Plan, Size, cdiv
 from kernels.memory_attention.pytorch import check_agreement, check_counts
 from kernels.memory_attention.triton_kernels import attend_memory, merge_memory, rotate_memory
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.errors import KernelError
+from kernels.launching.errors import KernelError
 
 
 def memory_attention(query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, num_unrotated: int) -> Tensor:

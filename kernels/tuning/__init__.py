@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from kernels.errors import KernelError
-from kernels.launch import ELEMENT_NAMES, Blocks
+from kernels.launching.errors import KernelError
+from kernels.launching.launch import ELEMENT_NAMES, Blocks
 
 FOLDER = Path(__file__).parent
 

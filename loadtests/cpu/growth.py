@@ -15,11 +15,11 @@ from typing import Any
 from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.errors import AuralServeError
 from loadtests.cpu.builds import build_of, say
+from loadtests.cpu.engine_chain import EngineChain
 from loadtests.cpu.measure import Case
 from loadtests.cpu.report import COLOURS, machine, machine_sentence
-from loadtests.driving import Load, drive
-from loadtests.report import summarise
-from loadtests.serving_overhead import EngineChain
+from loadtests.generator.driving import Load, drive
+from loadtests.reports.summary import summarise
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
 from service.server.serving import serve_build

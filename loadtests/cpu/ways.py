@@ -115,7 +115,7 @@ def _published(build: Path, *, autocast: bool, compile_fuser: bool = False) -> C
 
 def engine_calls(build: Path) -> Compute:
     """Load the build's four graphs in one process, with the build's engine and precision."""
-    from loadtests.serving_overhead import EngineChain
+    from loadtests.cpu.engine_chain import EngineChain
 
     golden, chain = Golden.load(build), EngineChain(build)
 

@@ -10,7 +10,7 @@ import torch
 triton = pytest.importorskip("triton", reason="the kernels are compiled by the triton package")
 
 from kernels import compilation  # noqa: E402
-from kernels.errors import KernelError  # noqa: E402
+from kernels.launching.errors import KernelError  # noqa: E402
 from tests.kernels.toy_kernels import accumulate, double, multiply, run_apart, toy_plan  # noqa: E402
 
 CAPABILITIES = (80, 86, 89, 90, 100, 120)
@@ -21,7 +21,7 @@ def measured(repository: Path, code: str, **variables: str) -> Any:
     lines = [
         "import json, torch",
         "from kernels.compilation import assemble, compile_launch, disassemble, uses_dot",
-        "from kernels.errors import KernelError",
+        "from kernels.launching.errors import KernelError",
         "import toy_kernels as toys",
         "plan = toys.toy_plan(torch.float16)",
         code,

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import launch, operators, tuning
-from kernels.errors import KernelError
+from kernels import operators, tuning
 from kernels.fusion.reference import FUSION_FORMS
+from kernels.launching import launch
+from kernels.launching.errors import KernelError
 
 CAPABILITY = 90
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("triton", reason="the kernels are compiled by the triton package")
 
 from kernels import report
-from kernels.errors import KernelError
+from kernels.launching.errors import KernelError
 from tests.kernels.toy_kernels import run_apart
 
 CAPABILITIES = (80, 86, 89, 90, 100, 120)

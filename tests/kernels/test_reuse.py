@@ -9,9 +9,9 @@ import torch
 
 pytest.importorskip("triton", reason="the kernels are written for the triton package")
 
-from kernels.cards import CARDS, Card
 from kernels.catalogue import plans
-from kernels.launch import Launch, Plan
+from kernels.launching.cards import CARDS, Card
+from kernels.launching.launch import Launch, Plan
 from kernels.tuning import blocks_of
 
 FUSIONS = ("fusion, released, 64 x 64", "fusion, paper, 64 x 64")

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernels.cards import CARDS, card_of
 from kernels.counting import count_operators
 from kernels.fusion.pytorch import fuse
 from kernels.fusion.reference import FUSION_FORMS, FusionForm
 from kernels.fusion.weights import FusionWeights
-from kernels.occupancy import ARCHITECTURES
+from kernels.launching.cards import CARDS, card_of
+from kernels.launching.occupancy import ARCHITECTURES
 from kernels.roofline import Work, _fusion_flop, table
 
 

@@ -10,9 +10,9 @@ import torch
 
 from kernels import tuning
 from kernels.catalogue import default_blocks
-from kernels.errors import KernelError
-from kernels.launch import ELEMENT_NAMES, Blocks
-from kernels.occupancy import ARCHITECTURES
+from kernels.launching.errors import KernelError
+from kernels.launching.launch import ELEMENT_NAMES, Blocks
+from kernels.launching.occupancy import ARCHITECTURES
 from kernels.tune import CANDIDATES, candidates
 
 

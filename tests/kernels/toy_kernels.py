@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.launch import Buffer, Launch, Plan, cdiv
+from kernels.launching.launch import Buffer, Launch, Plan, cdiv
 
 
 @triton.jit

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from auralsam2_client.calls.client import Client
-from loadtests.driving import Load, drive
+from loadtests.generator.driving import Load, drive
 from loadtests.overload import judge, measure
 from loadtests.run import account
 from service.builds.golden import Golden
@@ -242,7 +242,9 @@ def test_the_generator_offers_twenty_times_what_the_service_bears(
     """Against a server that answers at once, on the same cores; the service of the tests above is gone by now."""
     (port,) = free_ports(1)
     server = subprocess.Popen(
-        [sys.executable, "-m", "loadtests.instant_server", "--port", str(port)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "loadtests.generator.instant_server", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert server.stdout is not None

@@ -30,15 +30,16 @@ from export.engines.fusion_plugins import PluginUse, register_plugins, with_plug
 from export.errors import ExportError
 from export.graphs.onnx_graph import to_onnx
 from export.precision.stage_casts import cast_stage
-from kernels import operators, plugin_operators
+from kernels import operators
 from kernels.compilation import Compiled
 from kernels.fusion.weights import FusionWeights
-from kernels.launch import Launch, Plan
-from kernels.symbolic_sizes import evaluate
-from kernels.tensorrt_plugins import Chain, PluginKernel
+from kernels.launching.launch import Launch, Plan
+from kernels.plugins import plugin_operators
+from kernels.plugins.chains import Chain, PluginKernel
+from kernels.plugins.symbolic_sizes import evaluate
 from kernels.tuning import blocks_of
 from model_repository.stage_runtime.engine import load_engine
-from tests.kernels.plugin_stand_ins import Registry, pretend_to_compile
+from tests.kernels.plugins.plugin_stand_ins import Registry, pretend_to_compile
 
 CAPABILITY = 89
 WIDTH, INNER = 128, 64
@@ -486,7 +487,7 @@ import json
 from pathlib import Path
 from export.engines.fusion_plugins import with_plugins
 from kernels.compilation import assemble
-from kernels.ptx import parameters
+from kernels.plugins.ptx import parameters
 (use,) = with_plugins(Path({str(toys["straddling"])!r}), Path({str(tmp_path / "out.onnx")!r}), 90)
 print(json.dumps([
     dict(name=kernel.name, ptx=kernel.ptx, kinds=[line.split()[1] for line in parameters(kernel.ptx)],

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kernels.depthwise_gelu.plan import DepthwiseGeluSizes, default_blocks, plan
-from kernels.errors import KernelError
+from kernels.launching.errors import KernelError
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from auralsam2.fusion import AudioVisualFusion
 from kernels.counting import count_operators
 from kernels.fusion.plan import FusionSizes, default_blocks, plan
 from kernels.fusion.reference import FUSION_FORMS, FusionForm
-from kernels.launch import Plan
+from kernels.launching.launch import Plan
 from kernels.tuning import blocks_of
 
 CAPABILITIES = (80, 86, 89, 90, 100, 120)

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kernels.errors import KernelError
 from kernels.fusion.plan import FusionSizes, default_blocks, plan
 from kernels.fusion.pytorch import fuse
 from kernels.fusion.reference import FUSION_FORMS, FusionForm, fuse_plainly
-from kernels.launch import Launch, Plan, run
+from kernels.launching.errors import KernelError
+from kernels.launching.launch import Launch, Plan, run
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FLOAT32_ERROR = 1e-5

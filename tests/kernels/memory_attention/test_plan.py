@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kernels.errors import KernelError
+from kernels.launching.errors import KernelError
 from kernels.memory_attention.plan import (
     ATTEND,
     DTYPES,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.errors import KernelError
+from kernels.launching.errors import KernelError
 from kernels.memory_attention.pytorch import memory_attention
 
 SHAPES = [

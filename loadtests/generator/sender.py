@@ -9,7 +9,7 @@ import tritonclient.grpc as blocking
 
 from auralsam2_client.calls.wire import CHANNEL_OPTIONS, WIRE_ERRORS, translate
 from auralsam2_client.errors import AuralServeError
-from loadtests.modes import Mode, Prepared
+from loadtests.generator.modes import Mode, Prepared
 
 OK = "OK"
 

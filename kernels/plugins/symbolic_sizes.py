@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kernels.errors import KernelError
-from kernels.launch import Size
+from kernels.launching.errors import KernelError
+from kernels.launching.launch import Size
 
 
 class Expression:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from kernels.errors import KernelError
-from kernels.launch import Size, cdiv
-from kernels.symbolic_sizes import Expression, evaluate
-from tests.kernels.plugin_stand_ins import Symbol, named
+from kernels.launching.errors import KernelError
+from kernels.launching.launch import Size, cdiv
+from kernels.plugins.symbolic_sizes import Expression, evaluate
+from tests.kernels.plugins.plugin_stand_ins import Symbol, named
 
 T, P = Expression("size", "T"), Expression("size", "P")
 

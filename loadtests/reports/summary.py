@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from loadtests.sender import OK, Outcome
+from loadtests.generator.sender import OK, Outcome
 
 PERCENTILES = (50, 95, 99)
 

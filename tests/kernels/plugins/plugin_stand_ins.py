@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from kernels.compilation import Compiled
-from kernels.launch import Launch, Plan
+from kernels.launching.launch import Launch, Plan
 
 
 def text(name: str, num_pointers_and_integers: Sequence[str], num_threads: int, body: str = "ret;") -> str:

@@ -1,7 +1,7 @@
 """Locust users that send clips over gRPC.
 
-    locust -f loadtests/locustfile.py --host 127.0.0.1:8001 --clip-users 4 --scenario ramp     # closed loop
-    locust -f loadtests/locustfile.py --host 127.0.0.1:8001 --arrival-rate 6                   # open loop
+    locust -f loadtests/generator/locustfile.py --host 127.0.0.1:8001 --clip-users 4 --scenario ramp     # closed loop
+    locust -f loadtests/generator/locustfile.py --host 127.0.0.1:8001 --arrival-rate 6                   # open loop
 
 In a closed loop each user waits for its answer and then sends the next clip. In an open loop clips are due at random
 times, whatever the server does, and latency counts from the time at which a clip was due.
@@ -26,10 +26,10 @@ from grpc.experimental import gevent as grpc_gevent
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import AuralServeError
-from loadtests.clips import load_clips
-from loadtests.modes import mode_named
-from loadtests.scenarios import SCENARIOS, arrivals, share_at
-from loadtests.sender import Outcome, Sender
+from loadtests.generator.clips import load_clips
+from loadtests.generator.modes import mode_named
+from loadtests.generator.scenarios import SCENARIOS, arrivals, share_at
+from loadtests.generator.sender import Outcome, Sender
 
 grpc_gevent.init_gevent()
 
@@ -43,7 +43,7 @@ _senders: list[Sender] = []
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
-    parser.add_argument("--mode", default="audio", help="Prompt setting of each clip (loadtests/modes.py).")
+    parser.add_argument("--mode", default="audio", help="Prompt setting of each clip (loadtests/generator/modes.py).")
     parser.add_argument("--source", default="procedural", help="procedural | file:PATH | avsbench:FOLDER")
     parser.add_argument("--scenario", default="steady", choices=list(SCENARIOS))
     parser.add_argument("--clip-users", type=int, default=4, help="Users of a closed loop.")

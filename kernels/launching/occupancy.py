@@ -10,7 +10,7 @@ It is a bound from resources, not a measurement: a kernel with fewer warps and m
 from dataclasses import dataclass
 from typing import Protocol
 
-from kernels.errors import KernelError
+from kernels.launching.errors import KernelError
 
 WARP_SIZE = 32
 PARTITIONS = 4

@@ -11,7 +11,7 @@ from auralsam2_client.calls.wire import Call, clip_tensors, encode_request
 from auralsam2_client.contract import COMBINATIONS, ENSEMBLE, USUAL_RESULTS, prompt_tensors
 from auralsam2_client.errors import BadInput
 from auralsam2_client.prompts import Point, Prompts, frame_prompt, setting_tensors
-from loadtests.clips import Clip
+from loadtests.generator.clips import Clip
 
 Prepared = tuple[list[Any], list[Any]]
 

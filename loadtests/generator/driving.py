@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import loadtests
 from auralsam2_client.errors import ConfigError
-from loadtests.sender import Outcome
+from loadtests.generator.sender import Outcome
 
-LOCUSTFILE = Path(loadtests.__file__).with_name("locustfile.py")
+LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+ROOT = LOCUSTFILE.parents[2]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def drive(url: str, load: Load, out: Path, *, name: str = "load", reports: Seque
         "--loglevel": "WARNING",
     }
     words = [str(word) for pair in options.items() for word in pair]
-    path = os.pathsep.join([str(LOCUSTFILE.parent.parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     allowed_s = load.duration_s + load.timeout_s + 60
     try:
         done = subprocess.run(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels.fusion.plan import FusionSizes, default_blocks, plan
-from kernels.launch import Buffer, cdiv, run
+from kernels.launching.launch import Buffer, cdiv, run
 
 MADE = plan(FusionSizes.of(1, 64, 1, 128, 64), torch.float16, "released", default_blocks(torch.float16))
 

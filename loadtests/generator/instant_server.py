@@ -34,7 +34,7 @@ class InstantService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ig
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.instant_server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m loadtests.generator.instant_server", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--num-frames", type=int, default=5)
     parser.add_argument("--image-size", type=int, default=256)

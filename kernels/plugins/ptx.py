@@ -12,8 +12,8 @@ Source  Three projects that put such PTX into TensorRT. NVIDIA's sample `quickly
 import re
 from collections.abc import Sequence
 
-from kernels.errors import KernelError
-from kernels.occupancy import WARP_SIZE
+from kernels.launching.errors import KernelError
+from kernels.launching.occupancy import WARP_SIZE
 
 ENTRY = re.compile(r"(?P<head>.*\.visible \.entry )(?P<name>\w+)\((?P<parameters>[^)]*)(?P<tail>\).*)", re.DOTALL)
 THREADS = re.compile(r"^\.reqntid (\d+)", re.MULTILINE)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from kernels.errors import KernelError
-from kernels.occupancy import ARCHITECTURES, architecture, occupancy, resident_blocks, resident_warps
+from kernels.launching.errors import KernelError
+from kernels.launching.occupancy import ARCHITECTURES, architecture, occupancy, resident_blocks, resident_warps
 
 KB = 1024
 

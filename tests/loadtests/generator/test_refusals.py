@@ -12,10 +12,10 @@ from auralsam2_client.calls import deadline
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.wire import CHANNEL_OPTIONS, ClipShape
 from auralsam2_client.errors import ServerUnavailable
-from loadtests.clips import procedural
-from loadtests.instant_server import InstantService
-from loadtests.modes import MODES
-from loadtests.sender import OK, Sender
+from loadtests.generator.clips import procedural
+from loadtests.generator.instant_server import InstantService
+from loadtests.generator.modes import MODES
+from loadtests.generator.sender import OK, Sender
 
 SHAPE = ClipShape(2, 32)
 WORDS = "in ensemble 'auralsam2', [queue_full] vggish: the queue is full: 8 clips are in flight, at most 8 may be."

@@ -7,8 +7,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from loadtests.report import machine_sentence
-from loadtests.sender import OK, Outcome
+from loadtests.generator.sender import OK, Outcome
+from loadtests.reports.summary import machine_sentence
 
 mpl.use("Agg")
 

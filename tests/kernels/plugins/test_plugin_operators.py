@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import plugin_operators
 from kernels.catalogue import default_blocks
 from kernels.compilation import Compiled
-from kernels.errors import KernelError
-from kernels.launch import Blocks, Launch, Plan
-from kernels.symbolic_sizes import Expression, evaluate
-from kernels.tensorrt_plugins import Chain, Fused
+from kernels.launching.errors import KernelError
+from kernels.launching.launch import Blocks, Launch, Plan
+from kernels.plugins import plugin_operators
+from kernels.plugins.chains import Chain, Fused
+from kernels.plugins.symbolic_sizes import Expression, evaluate
 from kernels.tuning import blocks_of
-from tests.kernels.plugin_stand_ins import pretend_to_compile
+from tests.kernels.plugins.plugin_stand_ins import pretend_to_compile
 
 BLOCKS = default_blocks(torch.float16, 80)
 FUSED = [

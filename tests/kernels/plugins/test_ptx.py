@@ -2,9 +2,9 @@
 
 import pytest
 
-from kernels import ptx as surgery
-from kernels.errors import KernelError
-from tests.kernels.plugin_stand_ins import text
+from kernels.launching.errors import KernelError
+from kernels.plugins import ptx as surgery
+from tests.kernels.plugins.plugin_stand_ins import text
 
 
 def test_scratch_parameters_are_stripped_when_unused() -> None:

@@ -10,13 +10,13 @@ import torch
 
 from kernels.catalogue import default_blocks
 from kernels.depthwise_gelu import plan as depthwise_gelu_plan
-from kernels.errors import KernelError
 from kernels.fusion import plan as fusion_plan
 from kernels.fusion.reference import FusionForm
-from kernels.launch import Blocks, Plan, Size
+from kernels.launching.errors import KernelError
+from kernels.launching.launch import Blocks, Plan, Size
+from kernels.launching.occupancy import ARCHITECTURES
 from kernels.memory_attention import plan as memory_attention_plan
-from kernels.occupancy import ARCHITECTURES
-from kernels.tensorrt_plugins import PLAIN_SHARED_BYTES, Chain, Compiler, Fused, build_chain, compile_plainly
+from kernels.plugins.chains import PLAIN_SHARED_BYTES, Chain, Compiler, Fused, build_chain, compile_plainly
 from kernels.tuning import blocks_of
 
 Shapes = Mapping[str, tuple[Size, ...]]

@@ -1,0 +1,1 @@
+"""The fused operators as plugins of TensorRT: chains of compiled kernels, their code, sizes and registration."""

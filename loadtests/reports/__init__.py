@@ -1,0 +1,1 @@
+"""What a run of the generator says: rates, percentiles, codes, the machine, pictures."""
