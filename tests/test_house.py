@@ -44,8 +44,6 @@ REASON = "Long because"
 KNOWN_ARROWS: set[tuple[str, str]] = set()
 # The same, from folder to folder.
 KNOWN_FOLDER_ARROWS = {
-    # Ends when the network, which loads its weights, has a folder above theirs.
-    ("auralsam2/checkpoints", "auralsam2"),
     # End when what the operators share (launches, plans, errors) has a folder below theirs.
     ("kernels/depthwise_gelu", "kernels"),
     ("kernels/fusion", "kernels"),
@@ -55,12 +53,6 @@ KNOWN_FOLDER_ARROWS = {
     ("loadtests", "loadtests/cpu"),
 }
 KNOWN_CROWDED = {
-    # End when the network has a folder of its own.
-    "auralsam2",
-    "tests/auralsam2",
-    # End when losses, what is learnt from, and the run itself are folders of their own.
-    "auralsam2/training",
-    "tests/auralsam2/training",
     # End when the TensorRT plugins have a folder of their own.
     "kernels",
     # Ends when load on a server and its reports are divided.
@@ -81,8 +73,8 @@ KNOWN_LONG = {
     "kernels/fusion/plan.py",
     "kernels/fusion/triton_kernels.py",
     # Tests follow what they test.
-    "tests/auralsam2/test_checkpoints.py",
-    "tests/auralsam2/test_parity_mutations.py",
+    "tests/auralsam2/checkpoints/test_checkpoints.py",
+    "tests/auralsam2/model/test_parity_mutations.py",
     "tests/auralsam2_client/calls/test_client.py",
     "tests/auralsam2_client/media/test_reader.py",
     "tests/export/builds/test_repository.py",
