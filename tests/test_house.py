@@ -73,8 +73,6 @@ KNOWN_LONG = {
     "kernels/fusion/plan.py",
     "kernels/fusion/triton_kernels.py",
     # Tests follow what they test.
-    "tests/auralsam2/checkpoints/test_checkpoints.py",
-    "tests/auralsam2/model/test_parity_mutations.py",
     "tests/auralsam2_client/calls/test_client.py",
     "tests/auralsam2_client/media/test_reader.py",
     "tests/export/builds/test_repository.py",

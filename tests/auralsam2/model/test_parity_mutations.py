@@ -2,6 +2,7 @@
 
 A mutation moves some frame's logits by at least ten times the tolerance of `test_parity.py`. A fact that no golden case
 can show (a seventh memory, a sixteenth pointer: clips have 3 to 5 frames) is held by a test of its own elsewhere.
+Long because each fact has one mutation, and all run on the same kept passes, which two files would have to make twice.
 """
 
 import dataclasses
