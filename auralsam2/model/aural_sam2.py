@@ -160,7 +160,7 @@ class AuralSAM2(nn.Module):
         return self._image_features(self._pyramid(frames))
 
     def track_prompts(self, image: ImageFeatures, prompts: Sequence[FramePrompt]) -> PromptedClip:
-        """Segment what points, boxes or masks point at, without sound; see `prompted_tracker`.
+        """Segment what points, boxes or masks point at, without sound; see `prompted.prompted_tracker`.
 
         Raises: NetworkError when a prompt says nothing or does not fit the clip.
         """

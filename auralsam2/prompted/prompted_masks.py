@@ -1,7 +1,7 @@
 """SAM2's mask decoder, prompted by points, boxes and masks. Frames of one size, as many at once as one likes.
 
 Changed against the sam2 package, with the same result: tokens that are marked absent are masked out of every attention
-that would read them, so a prompt can have a fixed number of slots. Sound enters by `mask_decoder`, never here.
+that would read them, so a prompt can have a fixed number of slots. Sound enters by `network.mask_decoder`, never here.
 """
 
 from typing import NamedTuple

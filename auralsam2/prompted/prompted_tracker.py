@@ -147,7 +147,7 @@ def track_prompts(
 
     Args:
         prompts: one or more, each for a frame of its own.
-        dense_positions: [N, C] from `mask_decoder.dense_positions`.
+        dense_positions: [N, C] from `network.mask_decoder.dense_positions`.
     Raises: NetworkError when a prompt says nothing or does not fit the clip.
     """
     num_frames = image.embedding.shape[0]
