@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auralsam2 import AuralSAM2, checkpoints
-from auralsam2.loading import build_network
-from auralsam2.parity_weights import parity_state
+from auralsam2.model.loading import build_network
+from auralsam2.model.parity_weights import parity_state
+from auralsam2.model.shipped import fingerprint, shipped_weights
+from auralsam2.network.readout import READ_OUTS, ReadOut
 from auralsam2.presets import check_image_size, preset
-from auralsam2.readout import READ_OUTS, ReadOut
-from auralsam2.shipped import fingerprint, shipped_weights
 from auralsam2_client.contract import MAX_FRAMES
 from export.errors import ExportError
 from model_repository.stage_runtime.engine import AUTO, ENGINES, INT8, OPENVINO_PRECISION

@@ -130,7 +130,7 @@ def published(manifest: Manifest, clip: Clip) -> Callable[[], object]:
     """Build the network of a preset in the published steps, eager, float32, from the clip's bytes to its logits."""
     import torch
 
-    from auralsam2.published import Published
+    from auralsam2.model.published import Published
     from export.settings import ExportSettings, load_model
 
     settings = ExportSettings(manifest.preset, image_size=manifest.image_size, num_frames=manifest.num_frames)

@@ -9,10 +9,10 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 LONGEST = (
-    "auralsam2/test_parity.py",
+    "auralsam2/model/test_parity.py",
     "export/gates/test_golden_graphs.py",
     "service/test_served_network.py",
-    "auralsam2/training/test_trainer.py",
+    "auralsam2/training/run/test_trainer.py",
     "kernels/fusion/test_triton_kernels.py",
     "loadtests/test_monitored.py",
     "export/graphs/test_tensorrt_support.py",
@@ -22,11 +22,11 @@ LONGEST = (
     "loadtests/test_memory.py",
     "export/engines/test_rtx_engines.py",
     "kernels/memory_attention/test_triton_kernels.py",
-    "auralsam2/training/test_pretraining.py",
+    "auralsam2/training/start/test_pretraining.py",
     "loadtests/cpu/test_bench.py",
     "kernels/fusion/test_full_map.py",
     "kernels/test_compilation.py",
-    "auralsam2/test_shipped.py",
+    "auralsam2/model/test_shipped.py",
 )
 """Below tests/, in order; `make test` prints the slowest tests at its end."""
 

@@ -43,18 +43,8 @@ REASON = "Long because"
 # Arrows against the order, from module to module.
 KNOWN_ARROWS: set[tuple[str, str]] = set()
 # The same, from folder to folder.
-KNOWN_FOLDER_ARROWS = {
-    # Ends when the network, which loads its weights, has a folder above theirs.
-    ("auralsam2/checkpoints", "auralsam2"),
-}
-KNOWN_CROWDED = {
-    # End when the network has a folder of its own.
-    "auralsam2",
-    "tests/auralsam2",
-    # End when losses, what is learnt from, and the run itself are folders of their own.
-    "auralsam2/training",
-    "tests/auralsam2/training",
-}
+KNOWN_FOLDER_ARROWS: set[tuple[str, str]] = set()
+KNOWN_CROWDED: set[str] = set()
 KNOWN_LONG = {
     # Ends when starting, checking and stopping a server are modules of their own.
     "service/server/launcher.py",
@@ -67,8 +57,6 @@ KNOWN_LONG = {
     # Ends when a build's graphs, its models and its manifest are modules of their own.
     "export/builds/repository.py",
     # Tests follow what they test.
-    "tests/auralsam2/test_checkpoints.py",
-    "tests/auralsam2/test_parity_mutations.py",
     "tests/auralsam2_client/calls/test_client.py",
     "tests/auralsam2_client/media/test_reader.py",
     "tests/export/builds/test_repository.py",

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from auralsam2.aural_fuser import AuralFuser, HeadForm
 from auralsam2.checkpoints.finite import check_finite
 from auralsam2.checkpoints.names import FUSER, SAM2, listed, sort_out, without_wrappers
 from auralsam2.errors import CheckpointError
+from auralsam2.network.aural_fuser import AuralFuser, HeadForm
 from auralsam2.presets import Preset
 
 _LOG = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from auralsam2.data import files
 from auralsam2.data.resampling import Resampler
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
-from auralsam2.log_mel import windows
+from auralsam2.network.log_mel import windows
 
 SUBSETS = ("v1s", "v1m", "v2")
 _TABLES = ("metadata.csv", "avss_index/metadata.csv")

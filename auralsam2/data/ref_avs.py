@@ -21,7 +21,7 @@ from auralsam2.data import files
 from auralsam2.data.resampling import Resampler
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
-from auralsam2.log_mel import num_windows, windows
+from auralsam2.network.log_mel import num_windows, windows
 
 SPLITS = {"seen": "test_s", "unseen": "test_u", "null": "test_n"}
 _COLUMNS = ("uid", "vid", "split", "fid", "exp")

@@ -11,7 +11,7 @@ import soxr
 from numpy.typing import NDArray
 
 from auralsam2.errors import DataError
-from auralsam2.log_mel import SAMPLE_RATE
+from auralsam2.network.log_mel import SAMPLE_RATE
 
 Resampler = Literal["resampy", "soxr"]
 RESAMPLERS: tuple[Resampler, ...] = get_args(Resampler)

@@ -26,9 +26,9 @@ from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.evaluation.predictions import Predictor, Sound, with_sound
 from auralsam2.evaluation.protocol import PROJECT_AVSBENCH
 from auralsam2.evaluation.scoring import Score, evaluate
-from auralsam2.loading import load_network
-from auralsam2.readout import ReadOut
-from auralsam2.shipped import fingerprint, shipped_weights
+from auralsam2.model.loading import load_network
+from auralsam2.model.shipped import fingerprint, shipped_weights
+from auralsam2.network.readout import ReadOut
 
 PRESET = "compact"
 READ_OUT: ReadOut = "iou_occlusion"

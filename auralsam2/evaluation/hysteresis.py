@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from auralsam2.data.samples import Sample
 from auralsam2.data.world.held_out import read_split
 from auralsam2.data.world.scenes import Split
-from auralsam2.image_encoder import normalise
-from auralsam2.loading import load_network
-from auralsam2.log_mel import LogMel
-from auralsam2.memory import MASK_BIAS, MASK_SCALE, enlarge, harden
-from auralsam2.model import AuralSAM2, ClipOutput
-from auralsam2.readout import best
+from auralsam2.model.aural_sam2 import AuralSAM2, ClipOutput
+from auralsam2.model.loading import load_network
+from auralsam2.network.image_encoder import normalise
+from auralsam2.network.log_mel import LogMel
+from auralsam2.network.memory import MASK_BIAS, MASK_SCALE, enlarge, harden
+from auralsam2.network.readout import best
 
 NUM_CLIPS = 25
 SPLITS: tuple[Split, ...] = ("single", "multi")

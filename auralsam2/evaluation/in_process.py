@@ -9,9 +9,9 @@ from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.evaluation.predictions import Prediction, Predictor
 from auralsam2.evaluation.protocol import Precision
-from auralsam2.image_encoder import normalise
-from auralsam2.log_mel import LogMel
-from auralsam2.model import AuralSAM2
+from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.network.image_encoder import normalise
+from auralsam2.network.log_mel import LogMel
 
 TextEncoder = Callable[[str], torch.Tensor]
 """An expression -> [1, L, 768] float32 DistilRoBERTa states."""

@@ -21,11 +21,11 @@ from auralsam2.data.world.held_out import NUM_CLIPS, SEED, read_split
 from auralsam2.data.world.scenes import SPLITS, Split
 from auralsam2.evaluation.clicks import Click, box_of, corrective_click, points_in
 from auralsam2.evaluation.quality import jaccard
-from auralsam2.image_encoder import normalise
-from auralsam2.loading import load_network
-from auralsam2.log_mel import LogMel
-from auralsam2.model import AuralSAM2
-from auralsam2.prompts import PREVIOUS_LIMIT, FramePrompt
+from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.model.loading import load_network
+from auralsam2.network.image_encoder import normalise
+from auralsam2.network.log_mel import LogMel
+from auralsam2.prompted.prompts import PREVIOUS_LIMIT, FramePrompt
 from auralsam2_client.contract import COMBINATIONS
 
 NUM_POINTS, NUM_ROUNDS = 4, 3

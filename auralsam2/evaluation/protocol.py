@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from auralsam2.data.resampling import Resampler
 from auralsam2.errors import DataError
-from auralsam2.readout import NO_OBJECT_LOGIT, ReadOut
+from auralsam2.network.readout import NO_OBJECT_LOGIT, ReadOut
 
 ProtocolName = Literal["released", "project"]
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)

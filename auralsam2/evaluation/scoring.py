@@ -15,7 +15,7 @@ from auralsam2.errors import DataError
 from auralsam2.evaluation.predictions import Prediction, Predictor
 from auralsam2.evaluation.protocol import PROJECT_AVSBENCH, Protocol
 from auralsam2.evaluation.quality import Masks, f_curves, f_score, jaccard, null_score
-from auralsam2.readout import READ_OUTS, ReadOut, select
+from auralsam2.network.readout import READ_OUTS, ReadOut, select
 
 SCALE = 4
 """The network's size over that of its logits."""

@@ -83,7 +83,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], metadata: dict[str, st
         metadata: plain strings, kept in the file's header.
     Raises: CheckpointError when a value is not finite; `path` is then as it was.
     """
-    remedy = "Go back to the last good checkpoint, or mend batch norm statistics with training.statistics_repair."
+    remedy = "Go back to the last good checkpoint, or mend batch norm statistics with training.after.statistics_repair."
     check_finite(state, f"{path.name} is not written", remedy)
     tensors = {
         key: (value.half() if half and value.dtype == torch.float32 and fits_half(key, value) else value).contiguous()

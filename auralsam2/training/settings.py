@@ -65,24 +65,24 @@ class TrainSettings:
     max_gradient_norm: float | None = 1.0
     """None: gradients are not clipped."""
     fuser_start: FuserStart = "project"
-    """How a fuser without weights begins; see `initial`."""
+    """How a fuser without weights begins; see `start.initial`."""
     conditioning: Conditioning = "first"
     """Which frame is decoded first: frame 0, or frame T // 2."""
     dropout: float = 0.0
     """Of the fuser's blocks: on attention, behind each attention and twice in each MLP."""
     batch_norm: BatchNorm = "running"
-    """What the fuser's batch norms normalise by: running statistics (see `running_statistics`), or those of the clip at
-    hand, the running ones following as torch does it."""
+    """What the fuser's batch norms normalise by: running statistics (see `run.running_statistics`), or those of the
+    clip at hand, the running ones following as torch does it."""
     iou_error: IouError = "squared"
     frame_losses: FrameLosses = "mean"
     """How a clip's frames make one loss. With "mean" AudioCon, whose weight was made for the sum, is divided by T."""
     audio_contrast_form: ContrastForm = "frame"
-    """What AudioCon compares: a frame with itself through heads of its own (`audio_contrast`), or a whole clip through
-    the fuser's (`clip_contrast`)."""
+    """What AudioCon compares: a frame with itself through heads of its own (`losses.audio_contrast`), or a whole clip
+    through the fuser's (`losses.clip_contrast`)."""
     audio_contrast_sampling: ContrastSampling = "balanced"
-    """How pixels are drawn; see `clip_contrast`."""
+    """How pixels are drawn; see `losses.clip_contrast`."""
     audio_contrast_samples: int = 512
-    """Of a frame and scale. "balanced": in all; "released": the limit that its code reads, see `clip_contrast`."""
+    """Of a frame and scale. "balanced": in all; "released": the limit that its code reads (`losses.clip_contrast`)."""
     jitter: float = 0.2
     """Brightness, contrast and saturation are each scaled by 1 - jitter to 1 + jitter."""
     greyscale_share: float = 0.1
@@ -92,7 +92,7 @@ class TrainSettings:
     multi_share: float = 0.6
     """Share of multi-source clips in the procedural world."""
     pretraining_image_steps: int = 800
-    """Before the first step, where nothing is pretrained; see `pretraining`. 0: none."""
+    """Before the first step, where nothing is pretrained; see `start.pretraining`. 0: none."""
     pretraining_sound_steps: int = 150
     audio: bool = True
     """False: every clip is silent, to see what sound is worth."""

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import auralsam2_client.contract
 from auralsam2 import AuralSAM2
 from auralsam2.checkpoints import fetch
-from auralsam2.readout import NO_OBJECT_LOGIT
+from auralsam2.network.readout import NO_OBJECT_LOGIT
 from auralsam2_client.contract import BUILD_FORMAT, DECODER, ENSEMBLE, FEATURES_ENSEMBLE, SESSION, STAGE_NAMES
 from export.builds.triton_config import TEMPLATES, check_stage, render, render_gpu
 from export.engines.engine_graphs import FUSER, fused_graph_path, graph_path, load_on_cpu, write_engine_graphs

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auralsam2 import AuralSAM2, mask_decoder
-from auralsam2.prompted_tracker import track_prompts
-from auralsam2.prompts import NUM_SLOTS, padded
-from auralsam2.tracker import ImageFeatures
+from auralsam2 import AuralSAM2
+from auralsam2.network import mask_decoder
+from auralsam2.network.tracker import ImageFeatures
+from auralsam2.prompted.prompted_tracker import track_prompts
+from auralsam2.prompted.prompts import NUM_SLOTS, padded
 from auralsam2_client.contract import IMAGE_FEATURES, FramePrompt
 from export.gates.parity import OutputParity, check, compare, run_network
 from export.graphs.chain import run_clip

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from auralsam2.data import world
-from auralsam2.log_mel import windows
+from auralsam2.network.log_mel import windows
 
 
 def _scene(num_frames: int, seed: int) -> world.Scene:

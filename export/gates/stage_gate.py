@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from auralsam2 import AuralSAM2, image_encoder
-from auralsam2.log_mel import LogMel
+from auralsam2 import AuralSAM2
+from auralsam2.network import image_encoder
+from auralsam2.network.log_mel import LogMel
 from auralsam2_client.contract import ENSEMBLE, IMAGE_FEATURES
 from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare, run_network
 from export.graphs.chain import run_clip

@@ -14,12 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auralsam2 import AuralSAM2, mask_decoder
-from auralsam2.memory import MemoryReading, attend_prepared, enlarge, fold_values, harden, prepare, remember_mask
+from auralsam2 import AuralSAM2
+from auralsam2.network import mask_decoder
+from auralsam2.network.memory import (
+    MemoryReading,
+    attend_prepared,
+    enlarge,
+    fold_values,
+    harden,
+    prepare,
+    remember_mask,
+)
+from auralsam2.network.segment_anything import NUM_MEMORY_FRAMES, SegmentAnything
 from auralsam2.presets import STRIDE
-from auralsam2.prompted_masks import NUM_MASKS, decode_prompted
-from auralsam2.prompts import NUM_SLOTS, mask_embedding, sparse_tokens
-from auralsam2.segment_anything import NUM_MEMORY_FRAMES, SegmentAnything
+from auralsam2.prompted.prompted_masks import NUM_MASKS, decode_prompted
+from auralsam2.prompted.prompts import NUM_SLOTS, mask_embedding, sparse_tokens
 from auralsam2_client.contract import TensorSpec
 from export.graphs.onnx_graph import export_stage
 from export.graphs.shared_weights import share_weights

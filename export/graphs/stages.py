@@ -12,16 +12,17 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
-from auralsam2 import AuralSAM2, image_encoder, mask_decoder
-from auralsam2.aural_fuser import AuralFeatures
-from auralsam2.log_mel import LogMel
-from auralsam2.memory import Positions, fold_values
-from auralsam2.positions import pair_exchange
+from auralsam2 import AuralSAM2
+from auralsam2.network import image_encoder, mask_decoder
+from auralsam2.network.aural_fuser import AuralFeatures
+from auralsam2.network.log_mel import LogMel
+from auralsam2.network.memory import Positions, fold_values
+from auralsam2.network.positions import pair_exchange
+from auralsam2.network.pvt import MLP_RATIO, Mlp
+from auralsam2.network.readout import ReadOut, select
+from auralsam2.network.tracker import ImageFeatures, track
+from auralsam2.network.windowed_trunk import windowed_features
 from auralsam2.presets import STRIDE
-from auralsam2.pvt import MLP_RATIO, Mlp
-from auralsam2.readout import ReadOut, select
-from auralsam2.tracker import ImageFeatures, track
-from auralsam2.windowed_trunk import windowed_features
 from auralsam2_client.contract import HANDED_ON, MODELS, PROMPT_MODE, STAGE_NAMES, Sizes, TensorSpec, tensor, tensors
 
 # On a CPU, of hiera's leading blocks and the fuser's MLPs: what one operator gives and the next reads should not leave

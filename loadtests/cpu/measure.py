@@ -137,7 +137,8 @@ def hiera_flop(case: Case) -> dict[str, int]:
     """Count floating-point operations of the hiera stage for a clip, as published and in our graph."""
     import torch
 
-    from auralsam2 import AuralSAM2, image_encoder
+    from auralsam2 import AuralSAM2
+    from auralsam2.network import image_encoder
     from export.graphs.stages import HieraStage
     from kernels.counting import count_operators
 

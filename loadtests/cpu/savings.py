@@ -18,14 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auralsam2 import AuralSAM2, image_encoder, mask_decoder
-from auralsam2.fusion import AudioVisualFusion, fold
-from auralsam2.memory import Remembered, attend, fold_values, gather, remember
-from auralsam2.positions import sine_2d
+from auralsam2 import AuralSAM2
+from auralsam2.model.published import read_memory
+from auralsam2.network import image_encoder, mask_decoder
+from auralsam2.network.fusion import AudioVisualFusion, fold
+from auralsam2.network.memory import Remembered, attend, fold_values, gather, remember
+from auralsam2.network.positions import sine_2d
+from auralsam2.network.segment_anything import SegmentAnything
+from auralsam2.network.windowed_trunk import windowed_features
 from auralsam2.presets import IMAGE_SIZES, STRIDE
-from auralsam2.published import read_memory
-from auralsam2.segment_anything import SegmentAnything
-from auralsam2.windowed_trunk import windowed_features
 from export.graphs.stages import HieraStage
 from kernels.bench import in_turns
 from kernels.counting import Counted, count_operators
@@ -60,7 +61,7 @@ def savings(model: AuralSAM2, num_frames: int) -> Iterator[Saving]:
     frame = noise(1, 3, size, size)
     yield Saving(
         "Hiera window by window, padding as one weighted key",
-        "auralsam2/test_windowed_trunk.py",
+        "auralsam2/network/test_windowed_trunk.py",
         lambda: image_encoder.trunk_features(hiera.trunk, frame, hiera.position),
         lambda: windowed_features(hiera.trunk, frame, hiera.position),
         num_frames,
@@ -87,7 +88,7 @@ def savings(model: AuralSAM2, num_frames: int) -> Iterator[Saving]:
     weights = fold(plain)
     yield Saving(
         "Fusion in low rank, batch norms and scales folded",
-        "auralsam2/test_fused.py",
+        "auralsam2/model/test_fused.py",
         lambda: plain(visual, sound, side),
         lambda: fuse(visual, sound, weights, plain.form),
         len(fuser.fusion_modules),
@@ -108,26 +109,26 @@ def savings(model: AuralSAM2, num_frames: int) -> Iterator[Saving]:
 
     yield Saving(
         "Memory attention: 64-wide values, real rotary pairs",
-        "auralsam2/test_against_sam2.py",
+        "auralsam2/network/test_against_sam2.py",
         lambda: clip(read_memory, kept=False),
         lambda: clip(attend, kept=False),
     )
     yield Saving(
         "Memory attention: keys of a remembered frame once",
-        "auralsam2/test_memory.py",
+        "auralsam2/network/test_memory.py",
         lambda: clip(attend, kept=False),
         lambda: clip(attend, kept=True),
     )
     yield Saving(
         "Memory attention: values and output in one product",
-        "auralsam2/test_memory.py",
+        "auralsam2/network/test_memory.py",
         lambda: clip(attend, kept=True),
         lambda: clip(attend, kept=True, network=folded),
     )
     embedding, logits = noise(1, width, side, side), noise(1, 1, size // 4, size // 4)
     yield Saving(
         "No memory encoder on the last frame",
-        "auralsam2/test_published.py",
+        "auralsam2/model/test_published.py",
         lambda: remember(sam, embedding, logits),
         lambda: None,
     )

@@ -76,7 +76,7 @@ def compiled(build: Path) -> Compute:
     """
     import torch
 
-    from auralsam2 import image_encoder
+    from auralsam2.network import image_encoder
 
     image_encoder.pyramid = torch.compile(image_encoder.pyramid, dynamic=False)
     return _published(build, autocast=False, compile_fuser=True)
@@ -85,8 +85,8 @@ def compiled(build: Path) -> Compute:
 def _published(build: Path, *, autocast: bool, compile_fuser: bool = False) -> Compute:
     import torch
 
-    from auralsam2.published import Published
-    from auralsam2.readout import select
+    from auralsam2.model.published import Published
+    from auralsam2.network.readout import select
     from export.settings import ExportSettings, load_model
 
     manifest, golden = read_manifest(build), Golden.load(build)

@@ -318,7 +318,7 @@ def demo(
 def _write_showpiece(out: Path) -> "tuple[Path, NDArray[np.bool_]]":
     """The demo's clip as a video file, and which pixels sound at each full second."""
     from auralsam2.data.world.showpiece import FRAMES_PER_SECOND, showpiece
-    from auralsam2.log_mel import SAMPLE_RATE
+    from auralsam2.network.log_mel import SAMPLE_RATE
     from service.commands.overlay import write_video
 
     try:

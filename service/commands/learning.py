@@ -86,10 +86,10 @@ def train(
     }
     try:
         with _network_room(), progress_bar("training") as bar:
-            from auralsam2.training.loop import Progress
             from auralsam2.training.recipes import described, settings_for
-            from auralsam2.training.starting import Weights
-            from auralsam2.training.trainer import train as run
+            from auralsam2.training.run.loop import Progress
+            from auralsam2.training.run.trainer import train as run
+            from auralsam2.training.start.starting import Weights
 
             settings = settings_for(
                 recipe,
@@ -265,7 +265,7 @@ def _in_process(
 ) -> "tuple[Predictor, str]":
     from auralsam2.evaluation.in_process import network_predictor
     from auralsam2.evaluation.text import distilroberta
-    from auralsam2.loading import load_network
+    from auralsam2.model.loading import load_network
 
     model, weights = load_network(preset, image_size, checkpoint, sam2_checkpoint)
     text = distilroberta() if model.aural_fuser.text_proj is not None else None

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from auralsam2 import log_mel
+from auralsam2.network import log_mel
 from auralsam2_client import contract
 from auralsam2_client.contract import MODELS, Parameter, Reason, Sizes, error_text, point_tensors, read_error, tensor
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auralsam2.pvt import Block
+from auralsam2.network.pvt import Block
 from kernels.counting import Counted, count_operators
 
 HALF = 2

@@ -14,11 +14,11 @@ import torch
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
-from auralsam2 import mask_decoder
 from auralsam2.data.world.showpiece import showpiece
-from auralsam2.prompted_tracker import track_prompts
-from auralsam2.prompts import FramePrompt
-from auralsam2.tracker import ImageFeatures
+from auralsam2.network import mask_decoder
+from auralsam2.network.tracker import ImageFeatures
+from auralsam2.prompted.prompted_tracker import track_prompts
+from auralsam2.prompted.prompts import FramePrompt
 from auralsam2_client.calls.client import AsyncClient, Client
 from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.calls.wire import translate

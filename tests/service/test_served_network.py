@@ -9,8 +9,8 @@ import pytest
 import torch
 import tritonclient.grpc as triton
 
-from auralsam2 import image_encoder
-from auralsam2.log_mel import LogMel
+from auralsam2.network import image_encoder
+from auralsam2.network.log_mel import LogMel
 from auralsam2_client.calls.client import AsyncClient, Client, check_health
 from auralsam2_client.contract import RESULTS, STAGE_NAMES
 from auralsam2_client.errors import BadInput

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auralsam2.data.samples import Sample
 from auralsam2.data.world import scenes
-from auralsam2.log_mel import windows
+from auralsam2.network.log_mel import windows
 
 SEED = 0
 NUM_CLIPS = 200

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from auralsam2.data.world import surfaces, timbres
 from auralsam2.data.world.shapes import LOOK_ALIKE, SHAPES, Build, Shape, draw_build, signed_distance
 from auralsam2.errors import NetworkError
-from auralsam2.log_mel import SAMPLE_RATE
+from auralsam2.network.log_mel import SAMPLE_RATE
 
 Split = Literal["single", "multi", "unseen"]
 SPLITS: tuple[Split, ...] = get_args(Split)

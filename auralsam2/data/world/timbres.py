@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2.data.world.shapes import Shape
-from auralsam2.log_mel import SAMPLE_RATE
+from auralsam2.network.log_mel import SAMPLE_RATE
 
 Wave = NDArray[np.float32]
 # Pitch factors of the held-out split lie on either side of those heard in training.

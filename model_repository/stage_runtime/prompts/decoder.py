@@ -1,7 +1,7 @@
 """SAM2's own prompts on the features of one clip: the loop over frames, around small graphs of fixed shapes.
 
 The rules are those of SAM2's video predictor (2.0 configurations): prompted frames first, without memory; then forward
-from the first of them, then backward. `auralsam2/prompted_tracker.py` is the same in PyTorch, and the tests' truth.
+from the first of them, then backward. The tests hold it to `auralsam2/prompted/prompted_tracker.py`, which is PyTorch.
 """
 
 import json

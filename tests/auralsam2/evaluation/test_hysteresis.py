@@ -18,10 +18,10 @@ from auralsam2.evaluation.hysteresis import (
     rounded,
     table,
 )
-from auralsam2.image_encoder import normalise
-from auralsam2.loading import load_network
-from auralsam2.log_mel import LogMel
-from auralsam2.model import AuralSAM2, ClipOutput
+from auralsam2.model.aural_sam2 import AuralSAM2, ClipOutput
+from auralsam2.model.loading import load_network
+from auralsam2.network.image_encoder import normalise
+from auralsam2.network.log_mel import LogMel
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from auralsam2 import AuralSAM2, tracker
+from auralsam2 import AuralSAM2
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.evaluation.in_process import network_predictor
-from auralsam2.parity_weights import parity_state
+from auralsam2.model.parity_weights import parity_state
+from auralsam2.network import tracker
 
 
 def sample(expression: str | None = None) -> Sample:

@@ -5,7 +5,7 @@ import torch
 
 from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.prompts import Found, combine, score_prompts
-from auralsam2.loading import load_network
+from auralsam2.model.loading import load_network
 
 CLIPS = 40
 

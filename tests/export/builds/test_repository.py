@@ -12,7 +12,7 @@ import pytest
 
 from auralsam2 import AuralSAM2
 from auralsam2.errors import NetworkError
-from auralsam2.readout import NO_OBJECT_LOGIT
+from auralsam2.network.readout import NO_OBJECT_LOGIT
 from auralsam2_client.contract import BUILD_FORMAT, STAGE_NAMES
 from export.builds import repository
 from export.builds.repository import build_repository, golden_tolerance

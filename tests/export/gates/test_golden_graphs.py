@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from auralsam2 import image_encoder
+from auralsam2.network import image_encoder
 from export.gates.parity import Array
 from export.graphs.chain import run_clip
 from export.graphs.onnx_graph import export_stage

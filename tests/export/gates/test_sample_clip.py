@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from auralsam2.log_mel import WINDOW_SAMPLES
+from auralsam2.network.log_mel import WINDOW_SAMPLES
 from export.gates.sample_clip import sample_audio, sample_frames
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from auralsam2 import AuralSAM2
-from auralsam2.parity_weights import parity_state
+from auralsam2.model.parity_weights import parity_state
 from export.errors import ParityError
 from export.gates.parity import Array
 from export.gates.stage_gate import Passed, pass_gate

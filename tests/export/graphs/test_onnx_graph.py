@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from auralsam2 import AuralSAM2, image_encoder
-from auralsam2.log_mel import LogMel
+from auralsam2 import AuralSAM2
+from auralsam2.network import image_encoder
+from auralsam2.network.log_mel import LogMel
 from auralsam2_client.contract import STAGE_NAMES, TensorSpec
 from export.errors import ExportError
 from export.gates.parity import Array

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from auralsam2 import AuralSAM2
-from auralsam2.image_encoder import normalise
-from auralsam2.memory import reach
+from auralsam2.network.image_encoder import normalise
+from auralsam2.network.memory import reach
 from export.errors import ParityError
 from export.gates.parity import Array, run_network
 from export.gates.prompt_gate import pass_prompt_gate

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from auralsam2 import AuralSAM2, image_encoder, mask_decoder
-from auralsam2.log_mel import LogMel
-from auralsam2.parity_weights import parity_state
-from auralsam2.pvt import Mlp
+from auralsam2 import AuralSAM2
+from auralsam2.model.parity_weights import parity_state
+from auralsam2.network import image_encoder, mask_decoder
+from auralsam2.network.log_mel import LogMel
+from auralsam2.network.pvt import Mlp
 from export.gates.parity import Array, run_network
 from export.graphs.stages import (
     STAGE_NAMES,

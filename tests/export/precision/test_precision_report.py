@@ -13,7 +13,7 @@ from auralsam2 import AuralSAM2
 from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.evaluation.scoring import evaluate
-from auralsam2.readout import NO_OBJECT_LOGIT
+from auralsam2.network.readout import NO_OBJECT_LOGIT
 from auralsam2_client.contract import STAGE_NAMES
 from export.errors import ExportError
 from export.gates.parity import run_network

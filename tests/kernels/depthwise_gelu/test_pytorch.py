@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from auralsam2.pvt import DepthWise
+from auralsam2.network.pvt import DepthWise
 from kernels.depthwise_gelu.pytorch import depthwise_gelu
 
 

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("triton", reason="the kernels are written for the triton package")
 
-from auralsam2.fusion import AudioVisualFusion
+from auralsam2.network.fusion import AudioVisualFusion
 from kernels.fusion import triton_kernels
 from kernels.fusion.weights import NORM_EPS
 

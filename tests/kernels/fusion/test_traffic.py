@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from auralsam2.fusion import AudioVisualFusion
+from auralsam2.network.fusion import AudioVisualFusion
 from kernels.counting import count_operators
 from kernels.fusion.plan import FusionSizes, default_blocks, plan
 from kernels.fusion.reference import FUSION_FORMS, FusionForm

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from auralsam2 import AuralSAM2
-from auralsam2 import prompts as network_prompts
-from auralsam2.image_encoder import normalise
-from auralsam2.memory import reach as network_reach
-from auralsam2.tracker import ImageFeatures
+from auralsam2.network.image_encoder import normalise
+from auralsam2.network.memory import reach as network_reach
+from auralsam2.network.tracker import ImageFeatures
+from auralsam2.prompted import prompts as network_prompts
 from auralsam2_client.contract import MAX_POINTS
 from export.gates.sample_clip import sample_frames
 from export.settings import ExportSettings, load_model

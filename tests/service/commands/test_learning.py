@@ -10,8 +10,8 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from auralsam2 import AuralSAM2
-from auralsam2.parity_weights import parity_state
-from auralsam2.training import starting
+from auralsam2.model.parity_weights import parity_state
+from auralsam2.training.start import starting
 from service.commands.cli import app
 
 # The figures through the server may differ from the network's own by this much.

@@ -10,7 +10,7 @@ from auralsam2.data import world
 from auralsam2.data.world import surfaces, timbres
 from auralsam2.data.world.shapes import LOOK_ALIKE, SHAPES
 from auralsam2.errors import NetworkError
-from auralsam2.log_mel import SAMPLE_RATE, windows
+from auralsam2.network.log_mel import SAMPLE_RATE, windows
 
 SCENES = 150
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from auralsam2.data.world.showpiece import FRAMES_PER_SECOND, SIZE_PX, scene, showpiece
-from auralsam2.log_mel import SAMPLE_RATE
+from auralsam2.network.log_mel import SAMPLE_RATE
 
 
 def test_five_seconds_of_pictures_with_sound_and_truth() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from auralsam2.data.world.shapes import SHAPES, Shape
 from auralsam2.data.world.timbres import SEEN_PITCHES, UNSEEN_PITCHES, draw_pitch, note
-from auralsam2.log_mel import SAMPLE_RATE, LogMel, windows
+from auralsam2.network.log_mel import SAMPLE_RATE, LogMel, windows
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -1,0 +1,56 @@
+"""A network with its weights: the one way from a checkpoint, or from two where SAM2's own lie in another file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from auralsam2 import checkpoints
+from auralsam2.errors import CheckpointError
+from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.model.shipped import fingerprint, shipped_weights
+
+
+def load_network(
+    preset: str, image_size: int | None = None, checkpoint: str | None = None, sam2_checkpoint: str | None = None
+) -> tuple[AuralSAM2, str]:
+    """Load a network with trained weights, and say what they are.
+
+    Args:
+        checkpoint: path or hf:// reference; None: the weights shipped with the preset.
+        sam2_checkpoint: SAM2's own file, for a checkpoint that holds the fuser alone.
+    Raises: CheckpointError when there are no weights, or they do not fit; NetworkError for an unknown preset or size.
+    """
+    if checkpoint is not None:
+        name, about = checkpoint, f"weights {Path(checkpoint).name}"
+    else:
+        path = shipped_weights(preset)
+        if path is None:
+            raise CheckpointError(f"no weights are shipped for preset {preset!r}; give some with --checkpoint.")
+        name, about = str(path), f"shipped weights {fingerprint(path)}"
+    return build_network(name, checkpoints.read(name), preset, image_size, sam2_checkpoint), about
+
+
+def build_network(
+    name: str,
+    state: Mapping[str, Tensor],
+    preset: str,
+    image_size: int | None = None,
+    sam2_checkpoint: str | None = None,
+) -> AuralSAM2:
+    """Build the network that a checkpoint's tensors are made for, and load them.
+
+    Args:
+        name: of the checkpoint, for messages.
+        state: its tensors under any released names; with text in them, the network gets its text projection.
+        sam2_checkpoint: as for `load_network`.
+    Raises: CheckpointError when SAM2's weights are in neither file, or a file does not fit; NetworkError for an unknown
+        preset or size.
+    """
+    model = AuralSAM2.from_preset(preset, image_size, text=checkpoints.reads_text(state))
+    if sam2_checkpoint is not None:
+        checkpoints.load_sam2(model, checkpoints.read(sam2_checkpoint))
+    elif not checkpoints.is_whole(state):
+        raise CheckpointError(f"{name} holds the fuser alone; give SAM2's own weights too, with --sam2-checkpoint.")
+    model.load_released(state)
+    return model

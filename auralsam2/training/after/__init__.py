@@ -1,0 +1,1 @@
+"""What is done to trained weights: SAM2's own prompts are taught, lost statistics are estimated again."""

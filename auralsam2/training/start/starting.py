@@ -1,0 +1,101 @@
+"""Where a run starts from: weights that were given, or for `compact` initial ones and a pretraining of its own."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from auralsam2 import checkpoints
+from auralsam2.errors import TrainingError
+from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.network.log_mel import LogMel
+from auralsam2.training import run_folder
+from auralsam2.training.examples.clips import Source
+from auralsam2.training.losses.audio_contrast import AudioContrast
+from auralsam2.training.losses.clip_contrast import ClipContrast
+from auralsam2.training.settings import TrainSettings
+from auralsam2.training.start.initial import initialise_fuser, initialise_fuser_as_released, initialise_vggish
+from auralsam2.training.start.pretraining import Schedule, pretrain
+
+# Whose sounds VGGish is initialised on.
+NUM_CLIPS = 32
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a run starts from; None: untrained."""
+
+    checkpoint: str | None = None
+    sam2_checkpoint: str | None = None
+    vggish_checkpoint: str | None = None
+
+
+def starting_point(
+    settings: TrainSettings, weights: Weights, source: Source, log_mel: LogMel
+) -> tuple[AuralSAM2, AudioContrast | ClipContrast]:
+    """Network and contrastive loss as they are before the first step.
+
+    Raises: CheckpointError when a file does not fit the preset; TrainingError for a Hiera preset that lacks weights.
+    """
+    torch.manual_seed(settings.seed)
+    model = AuralSAM2.from_preset(settings.preset, settings.size)
+    contrast = AudioContrast(model.preset.width, settings.audio_contrast_samples)
+    whole = False
+    if weights.checkpoint is None and settings.from_scratch:
+        sounds = np.concatenate([source(number, settings.num_frames).windows for number in range(NUM_CLIPS)])
+        initialise_vggish(model.aural_fuser.vgg, log_mel(torch.from_numpy(sounds)))
+        initialise_fuser(model.aural_fuser)
+    if weights.checkpoint is None and settings.fuser_start == "released":
+        initialise_fuser_as_released(model.aural_fuser)
+    if weights.checkpoint is not None:
+        state = checkpoints.read(weights.checkpoint)
+        whole = checkpoints.is_whole(state)
+        model.load_released(state)
+    if weights.sam2_checkpoint is not None:
+        checkpoints.load_sam2(model, checkpoints.read(weights.sam2_checkpoint))
+    elif not settings.from_scratch and not whole:
+        raise TrainingError(
+            f"preset {settings.preset} trains the fuser on a frozen SAM2; give SAM2's weights with --sam2-checkpoint."
+        )
+    if weights.vggish_checkpoint is not None:
+        checkpoints.load_vggish(model, checkpoints.read(weights.vggish_checkpoint))
+    elif not settings.from_scratch and weights.checkpoint is None:
+        raise TrainingError(
+            f"preset {settings.preset} trains on a frozen VGGish; give its weights with --vggish-checkpoint."
+        )
+    if not settings.sam2_learns:
+        model.v_model.requires_grad_(False)
+    if not settings.vggish_learns:
+        model.aural_fuser.vgg.requires_grad_(False)
+    if settings.audio_contrast_form == "clip":
+        clip = ClipContrast(model.aural_fuser, settings.audio_contrast_samples, settings.audio_contrast_sampling)
+        return model, clip
+    # Heads of the released files that this form of the loss does not read.
+    model.aural_fuser.train_proj_v1.requires_grad_(False)
+    model.aural_fuser.train_proj_a1.requires_grad_(False)
+    return model, contrast
+
+
+def pretrained(
+    model: AuralSAM2,
+    settings: TrainSettings,
+    weights: Weights,
+    folder: Path,
+    report: Callable[[str, int, int, float], None],
+) -> None:
+    """Pretrain `model` in place, or load what an earlier session of this run pretrained; nothing for given weights.
+
+    Raises: CheckpointError when the folder's file is damaged.
+    """
+    schedule = Schedule(settings.pretraining_image_steps, settings.pretraining_sound_steps)
+    if weights.checkpoint is not None or not settings.from_scratch or not schedule.steps:
+        return
+    # Named by the run's settings: what another seed or size left in this folder is not this run's.
+    path = folder / run_folder.PRETRAINED.format(zlib.crc32(repr(settings).encode()))
+    if not path.exists():
+        pretrain(model, settings.seed, schedule, report)
+        run_folder.save_weights(path, model.state_dict(), {"preset": settings.preset})
+    model.load_released(checkpoints.read(str(path)))

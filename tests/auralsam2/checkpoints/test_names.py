@@ -1,0 +1,103 @@
+"""Whatever names a released checkpoint gives its tensors, they are told apart and brought to one set."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from auralsam2 import AuralSAM2, checkpoints
+from auralsam2.errors import CheckpointError
+from auralsam2.network.aural_fuser import AuralFuser
+from auralsam2.presets import preset
+from tests.auralsam2.checkpoints.forms import (
+    FUSER,
+    State,
+    assert_loaded,
+    assert_same,
+    fuser_alone,
+    in_lists,
+    older,
+    prefixed,
+    with_lists,
+    wrapped,
+)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        dict,
+        older,
+        prefixed,
+        lambda state: prefixed(older(state)),
+        wrapped("_orig_mod."),
+        wrapped("module.", "_orig_mod."),
+        wrapped("_orig_mod.", "module.", "model."),
+        wrapped("model.", "_orig_mod.", "module."),
+        lambda state: {key.replace(FUSER, f"{FUSER}_orig_mod.module."): value for key, value in state.items()},
+        lambda state: prefixed(state) | state,
+        in_lists,
+        with_lists,
+        lambda state: prefixed(in_lists(state, owner="audio_prompter.")),
+    ],
+)
+def test_the_whole_network(model: AuralSAM2, filled: State, form: Callable[[State], State]) -> None:
+    model.load_released(form(filled))
+    assert_loaded(model, filled)
+    assert checkpoints.is_whole(form(filled))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        fuser_alone,
+        lambda state: older({k: v for k, v in state.items() if k.startswith(FUSER)}),
+        lambda state: {k: v for k, v in state.items() if k.startswith(FUSER)},
+        lambda state: prefixed(fuser_alone(state)),
+        lambda state: wrapped("model.", "module.")(fuser_alone(state)),
+        lambda state: in_lists({k: v for k, v in state.items() if k.startswith(FUSER)}, owner=""),
+    ],
+)
+def test_the_fuser_alone(model: AuralSAM2, filled: State, form: Callable[[State], State]) -> None:
+    model.load_released(form(filled))
+    assert_loaded(model, filled, FUSER)
+    assert not checkpoints.is_whole(form(filled))
+
+
+@pytest.mark.parametrize("form", ["whole", "listed"])
+def test_the_keys_of_ref_avs_files(
+    ref_avs_shapes: dict[str, dict[str, tuple[int, ...]]],
+    released_shapes: dict[str, dict[str, tuple[int, ...]]],
+    form: str,
+) -> None:
+    held = {key: torch.zeros(()).expand(shape) for key, shape in ref_avs_shapes[form].items()}
+    with torch.device("meta"):
+        fuser = AuralFuser(preset("hiera_large"), 1024, True, "released")
+        fuser.train_proj_v1, fuser.train_proj_a1 = fuser.new_heads("linear")
+    wanted = {key: shape for key, shape in released_shapes["hiera_large"].items() if key.startswith("v_model.")}
+    wanted |= {FUSER + key: tuple(value.shape) for key, value in fuser.state_dict().items()}
+    assert {key: value.shape for key, value in checkpoints.current_names(held).items()} == wanted
+    # DistilRoBERTa: embeddings, six layers, pooler.
+    words = checkpoints.text_model(held)
+    assert len(words) == 5 + 6 * 16 + 2
+    assert words["encoder.layer.5.output.dense.weight"].shape == (768, 3072)
+    assert checkpoints.reads_text(held)
+    assert checkpoints.is_whole(held)
+
+
+def test_the_text_model_is_kept_apart_and_named(
+    ref_avs: State, model: AuralSAM2, filled: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert_same(checkpoints.text_model(prefixed(ref_avs)), {"pooler.dense.weight": torch.ones(4, 4)})
+    assert not any("t_model" in key for key in checkpoints.current_names(ref_avs))
+    assert checkpoints.text_model(filled) == {}
+    with caplog.at_level(logging.INFO):
+        model.load_released(filled | {"t_model.pooler.dense.weight": torch.ones(4, 4)})
+    assert "t_model.*, 1 tensors" in caplog.text
+
+
+def test_two_keys_that_become_one_and_differ(model: AuralSAM2, filled: State) -> None:
+    key = "v_model.no_mem_embed"
+    with pytest.raises(CheckpointError, match=rf"holds {key} twice, as {key} and as module\.{key}, and they differ"):
+        model.load_released(filled | {f"module.{key}": filled[key] + 1})
