@@ -197,9 +197,9 @@ def test_two_workers_stop_together(tmp_path: Path) -> None:
 
 
 def _poisoned_start(folder: Path) -> Weights:
-    """Weights of which one is NaN."""
+    """Weights that may be loaded, and of which one is so large that what is computed with it is not finite."""
     state = parity_state(AuralSAM2.from_preset("compact", 224), 51)
-    state["v_model.no_mem_embed"].fill_(math.nan)
+    state["v_model.no_mem_embed"].fill_(torch.finfo(torch.float32).max)
     path = folder / "poisoned.pth"
     torch.save(state, path)
     return Weights(checkpoint=str(path))
