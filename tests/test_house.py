@@ -73,10 +73,6 @@ KNOWN_LONG = {
     "auralsam2_client/calls/client.py",
     # Ends when each group of commands is a module of its own.
     "service/commands/cli.py",
-    # Ends when deciding on types and casting a graph to them are modules of their own.
-    "export/precision/half_precision.py",
-    # Ends when a build's graphs, its models and its manifest are modules of their own.
-    "export/builds/repository.py",
     # End when each is divided, or says why it is not.
     "kernels/fusion/plan.py",
     "kernels/fusion/triton_kernels.py",

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from export.precision.half_precision import emulate
+from export.precision.emulation import emulate
 from export.precision.stage_casts import cast_stage
 from export.reports import Report
 from model_repository.stage_runtime.engine import Engine, load_engine

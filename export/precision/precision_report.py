@@ -32,7 +32,8 @@ from export.gates.parity import run_network
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.graphs.chain import run_chain, run_clip
 from export.graphs.stages import Stage, build_stages
-from export.precision.half_precision import CastRecord, emulate
+from export.precision.emulation import emulate
+from export.precision.half_precision import CastRecord
 from export.precision.precision_table import markdown
 from export.precision.stage_casts import cast_stage
 from export.reports import Report

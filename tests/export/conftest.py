@@ -142,7 +142,7 @@ def perturbed(protos: dict[str, onnx.ModelProto], tmp_path: Path) -> Callable[[s
 @pytest.fixture
 def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: AuralSAM2) -> None:
     """Let `build_repository` take graphs, network and gate's figures from the small build: seconds become moments."""
-    from export.builds import repository
+    from export.builds import repository, served_precision
 
     def copy_graphs(settings: ExportSettings, models: Path, report: object) -> dict[str, float]:
         for name in STAGE_NAMES:
@@ -158,9 +158,9 @@ def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: 
             answer = {name: golden[name] for name in ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")}
         return Passed([], answer, answer)
 
-    monkeypatch.setattr(repository, "pass_prompt_gate", lambda *arguments: [])
-    monkeypatch.setattr(repository, "_export_graphs", copy_graphs)
-    monkeypatch.setattr(repository, "pass_gate", remembered_gate)
+    monkeypatch.setattr(served_precision, "pass_prompt_gate", lambda *arguments: [])
+    monkeypatch.setattr(repository, "export_graphs", copy_graphs)
+    monkeypatch.setattr(served_precision, "pass_gate", remembered_gate)
     monkeypatch.setattr(repository, "load_model", lambda settings: small_model)
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import pickle
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from auralsam2 import AuralSAM2
 from auralsam2.errors import NetworkError
 from auralsam2.readout import NO_OBJECT_LOGIT
 from auralsam2_client.contract import BUILD_FORMAT, STAGE_NAMES
-from export.builds import repository
-from export.builds.repository import build_repository, golden_tolerance
+from export.builds import repository, served_precision
+from export.builds.golden import golden_tolerance
+from export.builds.repository import build_repository
 from export.builds.triton_config import parse
 from export.errors import ExportError, ParityError
 from export.gates.parity import Array
@@ -184,16 +186,24 @@ def test_a_new_build_replaces_an_older_one_whole(copied_build: Path, small_setti
 
 
 @pytest.mark.usefixtures("ready_made")
-@pytest.mark.parametrize("step", ["_export_graphs", "pass_gate", "_write_models", "_manifest"])
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [
+        (repository, "export_graphs"),
+        (served_precision, "pass_gate"),
+        (repository, "write_models"),
+        (repository, "manifest"),
+    ],
+)
 def test_a_failure_in_the_middle_leaves_the_older_build_as_it_was(
-    step: str, copied_build: Path, small_settings: ExportSettings, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, step: str, copied_build: Path, small_settings: ExportSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(copied_build)
 
     def fail(*arguments: object, **options: object) -> None:
         raise ParityError("hiera graph vs PyTorch: PATCHES_1")
 
-    monkeypatch.setattr(repository, step, fail)
+    monkeypatch.setattr(module, step, fail)
     with pytest.raises(ParityError, match="PATCHES_1"):
         build_repository(small_settings, copied_build)
     assert contents(copied_build) == before
@@ -212,7 +222,7 @@ def test_auto_serves_bfloat16_only_where_it_passed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    remembered, tried, lines = repository.pass_gate, [], list[str]()
+    remembered, tried, lines = served_precision.pass_gate, [], list[str]()
 
     def gate(settings: object, model: object, stages: object, load: object, precision: str, *rest: object) -> Passed:
         tried.append(precision)
@@ -220,7 +230,7 @@ def test_auto_serves_bfloat16_only_where_it_passed(
             raise ParityError("hiera graph vs PyTorch: PATCHES_1 relative RMS 6.0e-01")
         return remembered(settings, model, stages, load, precision, *rest)
 
-    monkeypatch.setattr(repository, "pass_gate", gate)
+    monkeypatch.setattr(served_precision, "pass_gate", gate)
     monkeypatch.setattr(engine, "openvino_capabilities", lambda: ["FP32", *["BF16"] * has_bfloat16])
     settings = dataclasses.replace(small_settings, precision="auto")
     build = build_repository(settings, tmp_path / "build", lines.append)
@@ -240,7 +250,7 @@ def test_a_failure_leaves_nothing_where_nothing_was(
     def fail(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(repository, "pass_gate", fail)
+    monkeypatch.setattr(served_precision, "pass_gate", fail)
     with pytest.raises(KeyboardInterrupt):
         build_repository(small_settings, tmp_path / "new")
     assert not list(tmp_path.iterdir())
@@ -295,7 +305,7 @@ def test_an_empty_folder_and_a_link_to_a_build_can_be_the_target(
 def test_a_checkpoint_that_is_missing_is_told_before_anything_is_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repository, "_export_graphs", lambda *arguments: pytest.fail("exporting has begun"))
+    monkeypatch.setattr(repository, "export_graphs", lambda *arguments: pytest.fail("exporting has begun"))
     with pytest.raises(NetworkError, match=r"absent\.pth: no such file"):
         build_repository(ExportSettings(checkpoint=str(tmp_path / "absent.pth")), tmp_path / "new")
     assert not list(tmp_path.iterdir())

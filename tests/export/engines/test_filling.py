@@ -16,7 +16,7 @@ import pytest
 from onnx import numpy_helper
 
 from auralsam2_client.contract import BUILD_FORMAT, STAGE_NAMES
-from export.builds import repository
+from export.builds import repository, served_precision
 from export.builds.repository import build_repository
 from export.builds.triton_config import parse
 from export.engines import engine_runner, filling
@@ -26,7 +26,7 @@ from export.engines.filling import add_engines, engine_path, renew_engines
 from export.engines.tensorrt import EngineRecord, check_engine, read_record, record_path
 from export.errors import ExportError, ParityError
 from export.gates.stage_gate import Passed
-from export.precision.half_precision import emulate
+from export.precision.emulation import emulate
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import file_sha256
 from tests.builds import SMALL
@@ -169,7 +169,7 @@ def exported(
             shutil.copy2(gpu_graphs[name], root / name / "1" / "model.onnx")
         return dict.fromkeys(STAGE_NAMES, 0.0)
 
-    monkeypatch.setattr(repository, "_export_graphs", copy_graphs)
+    monkeypatch.setattr(repository, "export_graphs", copy_graphs)
     monkeypatch.setattr(repository, "load_builder", lambda flavour: builder)
     monkeypatch.setattr(filling, "load_builder", lambda flavour: builder)
     return builder
@@ -242,7 +242,7 @@ def test_a_build_of_another_format_gets_no_engines(tmp_path: Path, found: str) -
 
 
 def test_without_the_package_export_ends_before_the_long_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(repository, "_export_graphs", lambda *arguments: pytest.fail("exporting has begun"))
+    monkeypatch.setattr(repository, "export_graphs", lambda *arguments: pytest.fail("exporting has begun"))
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
     with pytest.raises(ExportError, match=r"tensorrt is not installed .* pip install tensorrt"):
         build_repository(dataclasses.replace(SMALL, target="tensorrt"), tmp_path / "build")
@@ -262,7 +262,7 @@ def test_narrow_graphs_have_to_pass_as_well(
 ) -> None:
     asked: list[str] = []
 
-    remembered = repository.pass_gate
+    remembered = served_precision.pass_gate
 
     def gate(settings: ExportSettings, model: Any, stages: Any, load: Any, precision: str, *rest: Any) -> Passed:
         asked.append(precision)
@@ -270,7 +270,7 @@ def test_narrow_graphs_have_to_pass_as_well(
             raise ParityError("too far off")
         return remembered(settings, model, stages, load, precision, *rest)
 
-    monkeypatch.setattr(repository, "pass_gate", gate)
+    monkeypatch.setattr(served_precision, "pass_gate", gate)
     with pytest.raises(ParityError, match="too far off"):
         build_repository(dataclasses.replace(SMALL, target="tensorrt", precision="float16"), tmp_path / "build")
     assert asked == ["float32", "float16"]

@@ -16,8 +16,11 @@ from export.engines.tensorrt_builder import load_builder
 from export.errors import ExportError
 from export.graphs.chain import run_clip
 from export.graphs.stages import Stage
-from export.precision.half_precision import LARGEST, cast_graph, emulate, largest_values
+from export.precision.emulation import emulate
+from export.precision.half_precision import cast_graph
+from export.precision.largest_values import largest_values
 from export.precision.stage_casts import cast_stage
+from export.precision.type_rules import LARGEST
 from model_repository.stage_runtime.engine import Array, load_engine
 from tests.export.overflow import near_overflow
 

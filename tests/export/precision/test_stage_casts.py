@@ -21,8 +21,10 @@ from export.graphs.chain import run_clip, split_calls
 from export.graphs.onnx_graph import export_stage
 from export.graphs.stages import Stage, build_stages
 from export.precision import stage_casts
-from export.precision.half_precision import LARGEST, PRODUCTS, cast_graph, largest_values
+from export.precision.half_precision import cast_graph
+from export.precision.largest_values import largest_values
 from export.precision.stage_casts import NEAR_OVERFLOW, cast_stage, policy
+from export.precision.type_rules import LARGEST, PRODUCTS
 from export.settings import ExportSettings, load_model
 from model_repository.stage_runtime.engine import Array, load_engine
 from tests.export.overflow import near_overflow
