@@ -21,6 +21,7 @@ from tests.builds import COMPACT, SMALL, TINY, exported_once, graph_of
 from tests.export.graphs_on_gpu import OnGpu, stages_of
 
 Array = npt.NDArray[Any]
+Gate = Callable[..., Passed]
 
 
 @pytest.fixture(scope="session")
@@ -140,8 +141,11 @@ def perturbed(protos: dict[str, onnx.ModelProto], tmp_path: Path) -> Callable[[s
 
 
 @pytest.fixture
-def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: AuralSAM2) -> None:
-    """Let `build_repository` take graphs, network and gate's figures from the small build: seconds become moments."""
+def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: AuralSAM2) -> Gate:
+    """Let `build_repository` take graphs, network and gate's figures from the small build: seconds become moments.
+
+    Returns: what stands for the gate of stages, so that a test can put its own before it.
+    """
     from export.builds import repository, served_precision
 
     def copy_graphs(settings: ExportSettings, models: Path, report: object) -> dict[str, float]:
@@ -162,6 +166,7 @@ def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: 
     monkeypatch.setattr(repository, "export_graphs", copy_graphs)
     monkeypatch.setattr(served_precision, "pass_gate", remembered_gate)
     monkeypatch.setattr(repository, "load_model", lambda settings: small_model)
+    return remembered_gate
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def gpu_settings() -> ExportSettings:
 
 
 @pytest.fixture
-def gpu_build(gpu_settings: ExportSettings, ready_made: None, tmp_path: Path) -> Path:
+def gpu_build(gpu_settings: ExportSettings, ready_made: object, tmp_path: Path) -> Path:
     return build_repository(gpu_settings, tmp_path / gpu_settings.name)
 
 
