@@ -42,7 +42,7 @@ CLIPS_BETWEEN_STAGES = """
 
 
 def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
-    """The text of one model's `config.pbtxt`.
+    """Render one model's `config.pbtxt`.
 
     Args:
         name: a stage, or the ensemble.
@@ -65,7 +65,7 @@ def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
 
 
 def sizes(settings: ExportSettings) -> Sizes:
-    """What the shapes of a build depend on."""
+    """Take from the settings what the shapes of a build depend on."""
     return Sizes(settings.num_frames, settings.size, preset(settings.preset).width)
 
 
@@ -114,7 +114,7 @@ def _steps_text(name: str, on_cpu: bool) -> str:
 
 
 def render_gpu(settings: ExportSettings, stage: Stage, sha256: str) -> str:
-    """The `config.pbtxt` of a stage on a GPU: the graph's own tensors, on the backend of the target.
+    """Render the `config.pbtxt` of a stage on a GPU: the graph's own tensors, on the backend of the target.
 
     Args:
         sha256: of the stage's graph; an engine is rebuilt for another card, its graph stays.
@@ -153,12 +153,12 @@ def _filled(settings: ExportSettings, name: str, template: str, values: Mapping[
 
 
 def parse(text: str) -> Any:
-    """`text` as Triton's own ModelConfig message. Raises text_format.ParseError."""
+    """Parse `text` as Triton's own ModelConfig message. Raises text_format.ParseError."""
     return text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
 def tensors(entries: Any) -> list[TensorSpec]:
-    """The inputs or outputs of a parsed ModelConfig."""
+    """List the inputs or outputs of a parsed ModelConfig."""
     names = model_config_pb2.DataType
     return [
         TensorSpec(entry.name, names.Name(entry.data_type).removeprefix("TYPE_"), tuple(entry.dims))
@@ -167,7 +167,7 @@ def tensors(entries: Any) -> list[TensorSpec]:
 
 
 def check_stage(text: str, stage: Stage) -> None:
-    """A stage's configuration names the graph's tensors, types and shapes; what it adds, it hands on untouched.
+    """Check that a configuration names its graph's tensors, types and shapes; what it adds, it hands on untouched.
 
     But for prompts and the mode that they make: the stage's own runtime reads and writes them.
 

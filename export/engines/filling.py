@@ -36,7 +36,7 @@ MANIFEST = "manifest.json"
 
 
 def engine_path(build: Path, target: str, stage: str) -> Path:
-    """tensorrt: where the server's TensorRT backend looks. tensorrt-rtx: that backend does not load them."""
+    """Tell where an engine lies. Those of TensorRT-RTX lie apart: the server's TensorRT backend does not load them."""
     if target == "tensorrt":
         return build / "models" / stage / "1" / "model.plan"
     return build / "engines" / f"{stage}.plan"
@@ -209,5 +209,5 @@ def _read_manifest(build: Path) -> dict[str, Any]:
 
 
 def engine_entries(records: Mapping[str, EngineRecord]) -> dict[str, dict[str, Any]]:
-    """What a build's manifest says of its engines."""
+    """Describe engines as the manifest of a build has them."""
     return {name: asdict(record) for name, record in records.items()}

@@ -53,7 +53,7 @@ def write_record(engine: Path, record: EngineRecord) -> None:
 
 
 def read_record(engine: Path) -> EngineRecord:
-    """The manifest of `engine`. Raises ExportError when it is missing, unreadable or of another format."""
+    """Read the manifest of `engine`. Raises ExportError when it is missing, unreadable or of another format."""
     path = record_path(engine)
     try:
         entries: dict[str, Any] = json.loads(path.read_text())
@@ -141,7 +141,7 @@ def _check_memory(onnx: Path, builder: EngineBuilder) -> None:
 
 
 def check_capabilities(builder: EngineBuilder, wanted: tuple[int, ...]) -> tuple[int, ...]:
-    """The compute capabilities to build for, sorted. Raises ExportError for one that `builder` cannot build for."""
+    """Sort the compute capabilities to build for. Raises ExportError for one that `builder` cannot build for."""
     here = () if builder.card is None else (builder.card.capability,)
     if builder.targets is None:
         if not here:
@@ -169,7 +169,7 @@ def check_capabilities(builder: EngineBuilder, wanted: tuple[int, ...]) -> tuple
 
 
 def parse_capability(text: str) -> int:
-    """89 from "89", "8.9" or "sm_89"; 120 from "12.0". Raises ExportError for anything else."""
+    """Parse "89", "8.9" or "sm_89" as 89, "12.0" as 120. Raises ExportError for anything else."""
     match = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)", text.strip().lower())
     if match is None:
         raise ExportError(f"compute capability {text!r}; write it as 8.9 or 89.")
@@ -179,7 +179,7 @@ def parse_capability(text: str) -> int:
 def check_engine(
     engine: Path, builder: EngineBuilder, capabilities: tuple[int, ...] = (), *, onnx: Path | None = None
 ) -> EngineRecord:
-    """The manifest of an engine that is whole and fits.
+    """Read the manifest of an engine that is whole and fits.
 
     Args:
         builder: the package that is installed here, which will load the engine.

@@ -59,7 +59,7 @@ class EngineBuilder(Protocol):
 
 
 def load_builder(flavour: str) -> EngineBuilder:
-    """The builder of an installed package: "tensorrt" or "tensorrt_rtx".
+    """Load the builder of an installed package: "tensorrt" or "tensorrt_rtx".
 
     Raises: ExportError for another flavour, or a package that is not installed; says what to install.
     """

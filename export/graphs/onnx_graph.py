@@ -27,7 +27,7 @@ MAX_BYTES = 2**31 - 1
 
 
 def example(stage: Stage, spec: TensorSpec) -> Tensor:
-    """A tensor of the graph's shape and type, for tracing only."""
+    """Make a tensor of the graph's shape and type, for tracing only."""
     return torch.zeros(stage.graph_shape(spec), dtype=DTYPES[spec.dtype])
 
 
@@ -61,7 +61,7 @@ def export_stage(stage: Stage, path: Path, *, inlined: bool = True) -> Path:
 
 
 def to_onnx(module: nn.Module, arguments: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> Model:
-    """The module's tidied graph, at the shapes of `arguments`; fused operators are nodes that have no body yet."""
+    """Trace the module at the shapes of `arguments`, and tidy its graph; fused operators are nodes without a body yet."""
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter warns about its own internals; what matters is checked on the finished file.
         warnings.simplefilter("ignore")

@@ -110,7 +110,7 @@ class FusedOperator:
 
 
 def translations(operators: Iterable[FusedOperator]) -> dict[Callable[..., Any], Callable[..., Any]]:
-    """The `custom_translation_table` with which torch.onnx.export makes one node of each call.
+    """Build the `custom_translation_table` with which torch.onnx.export makes one node of each call.
 
     The nodes have no meaning yet: `add_functions` gives it to them.
     """

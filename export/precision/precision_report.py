@@ -91,11 +91,11 @@ class PrecisionReport:
     figures: tuple[Figures, ...]
 
     def as_record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Describe the report for JSON."""
         return asdict(self)
 
     def as_markdown(self) -> str:
-        """The same as tables."""
+        """Write the same as tables."""
         return markdown(self.as_record())
 
 
@@ -148,7 +148,7 @@ def precision_report(
 
 
 def why_not_scored(settings: ExportSettings) -> str | None:
-    """Why M_J says nothing about these weights; None where it does."""
+    """Say why M_J says nothing about these weights; None where it does."""
     if settings.weights_file is None:
         return "the weights are not trained, their masks mean nothing"
     if settings.preset != TRAINED_PRESET:

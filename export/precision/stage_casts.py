@@ -47,7 +47,7 @@ _DECODER_KEEP = {
 
 
 def policy(stage: str, precision: str) -> CastPolicy:
-    """What of `stage` stays float32 in `precision`.
+    """Decide what of `stage` stays float32 in `precision`.
 
     Args:
         stage: vggish | hiera | aural_fuser | sam2_decoder.

@@ -142,7 +142,7 @@ class SessionModel:
 
 
 def limits_from_environment(parameters: Mapping[str, str]) -> Limits:
-    """The caps of the build, each overruled by a variable that the launcher sets."""
+    """Read the caps of the build, each overruled by a variable that the launcher sets."""
 
     def value(name: Parameter) -> float:
         return float(os.environ.get(name.variable) or parameters[name])
