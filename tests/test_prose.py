@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SPEAKING_ROOMS = ("auralsam2_client", "service", "loadtests", "kernels")
+SPEAKING_ROOMS = ("kernels", "auralsam2_client", "auralsam2", "model_repository", "export", "service", "loadtests")
 DOCUMENTED_ROOMS = ("auralsam2_client", "service")
 # Ends when prompts, sessions and the wire follow from one contract.
 PENDING_DOCSTRINGS = {

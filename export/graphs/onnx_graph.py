@@ -61,7 +61,7 @@ def export_stage(stage: Stage, path: Path, *, inlined: bool = True) -> Path:
 
 
 def to_onnx(module: nn.Module, arguments: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> Model:
-    """Trace the module at the shapes of `arguments`, and tidy its graph; fused operators are nodes without a body yet."""
+    """Trace the module at the shapes of `arguments`, and tidy its graph, in which fused operators have no body yet."""
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter warns about its own internals; what matters is checked on the finished file.
         warnings.simplefilter("ignore")

@@ -164,7 +164,7 @@ def prompts_of(answer: Mapping[str, Array]) -> str:
 
 
 def answered(answer: Mapping[str, Array], request: Any, *, keep: bool = False) -> Any:
-    """Answer with the outputs that were asked for. `keep`: as copies, since another answer comes before they are read."""
+    """Answer with the outputs that were asked for. `keep`: as copies, for another answer comes before they are read."""
     wanted = set(request.requested_output_names())
     tensors = [
         pb_utils.Tensor(name, value.copy() if keep else value) for name, value in answer.items() if name in wanted
