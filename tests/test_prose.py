@@ -38,7 +38,6 @@ PENDING_WORDS = {
     "auralsam2_client/calls/session.py",
     "auralsam2_client/calls/wire.py",
     "model_repository/auralsam2_session/config.pbtxt",
-    "model_repository/stage_runtime/session_rounds.py",
     "model_repository/tensorrt.pbtxt",
 }
 FOLDERS = (

@@ -7,19 +7,19 @@ import numpy as np
 import numpy.typing as npt
 
 from auralsam2.readout import NO_OBJECT_LOGIT
-from export.gates.stage_gate import Passed
+from export.gates.stage_gate import GateResult
 
 GOLDEN_SHARE_OF_SPREAD = 0.02
 GOLDEN_SHARE_OF_MEASURED = 10
 
 
-def write_golden(path: Path, clip: dict[str, npt.NDArray[Any]], passed: Passed) -> None:
+def write_golden(path: Path, clip: dict[str, npt.NDArray[Any]], passed: GateResult) -> None:
     """Write a clip, the network's answer to it, and the tolerance of each of its outputs."""
     tolerances = {f"TOLERANCE_{name}": golden_tolerance(passed, name) for name in passed.network}
     np.savez_compressed(path, allow_pickle=False, **clip, **passed.network, **tolerances)
 
 
-def golden_tolerance(passed: Passed, name: str) -> npt.NDArray[np.float32]:
+def golden_tolerance(passed: GateResult, name: str) -> npt.NDArray[np.float32]:
     """Decide how far an output of the served golden answer may be from the network's, max abs.
 
     Ten times what was measured here, since another CPU adds in another order; at least a fiftieth of the spread.

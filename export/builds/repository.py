@@ -59,7 +59,7 @@ def _check_replaceable(target: Path) -> None:
         return
     if not target.is_dir() or any(target.iterdir()):
         raise ExportError(
-            f"{target.name} is no build folder (it has no {MANIFEST}) and would be replaced. Name another folder, or"
+            f"{target.name} is not a build folder (it has no {MANIFEST}) and would be replaced. Name another folder, or"
             " remove this one yourself."
         )
 

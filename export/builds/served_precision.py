@@ -12,7 +12,7 @@ from auralsam2_client.contract import DECODER
 from export.engines.engine_graphs import load_on_cpu, write_engine_graphs
 from export.errors import ParityError
 from export.gates.prompt_gate import pass_prompt_gate
-from export.gates.stage_gate import Passed, pass_gate
+from export.gates.stage_gate import GateResult, pass_gate
 from export.graphs.stages import Stage
 from export.precision.quantization import (
     QUANTISED,
@@ -34,7 +34,7 @@ def pass_in_some_precision(
     graphs: dict[str, Path],
     clip: dict[str, npt.NDArray[Any]],
     report: Report,
-) -> tuple[Passed, str]:
+) -> tuple[GateResult, str]:
     """Pass the gate in the precision that the settings ask for, and tell which one the CPU's stages are served in.
 
     That is "auto" only where bfloat16 passed: then another CPU may take float32, which errs less. Where bfloat16 was
@@ -43,7 +43,7 @@ def pass_in_some_precision(
     Raises: ParityError when none passes.
     """
 
-    def gate(precision: str) -> Passed:
+    def gate(precision: str) -> GateResult:
         def load(name: str) -> Engine:
             return load_engine(settings.engine, graphs[name], precision=precision, keep_memory=False)
 
@@ -69,7 +69,7 @@ def _pass_prompts(
     model: AuralSAM2,
     graphs: dict[str, Path],
     precision: str,
-    passed: Passed,
+    passed: GateResult,
     report: Report,
 ) -> None:
     """Add to `passed` what the graphs of prompts, which builds for a CPU have beside the decoder's, are measured at."""
@@ -85,9 +85,9 @@ def pass_engine_graphs(
     model: AuralSAM2,
     stages: tuple[Stage, ...],
     clip: dict[str, npt.NDArray[Any]],
-    passed: Passed,
+    passed: GateResult,
     report: Report,
-) -> Passed:
+) -> GateResult:
     """Write the graphs of the engines; where they are narrower than those that passed, they have to pass as well."""
     narrow = write_engine_graphs(graphs, build, settings.precision, report)
     if settings.precision == "float32":
@@ -111,7 +111,7 @@ def _pass_in_int8(
     graphs: dict[str, Path],
     clip: dict[str, npt.NDArray[Any]],
     report: Report,
-) -> Passed:
+) -> GateResult:
     """Quantise as much as the gate lets pass, and put it in the place of the graphs that it came from.
 
     Raises: ParityError when not even the narrowest scope passes.

@@ -47,7 +47,7 @@ def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
     Args:
         name: a stage, or the ensemble.
         parameters: what the template asks for beside the settings: frames_per_call and sha256 of a stage.
-    Raises: ExportError when a placeholder is unknown or the text is no ModelConfig of that name.
+    Raises: ExportError when a placeholder is unknown or the text is not a ModelConfig of that name.
     """
     on_cpu = settings.target == "cpu"
     values: dict[str, Any] = {
@@ -61,7 +61,7 @@ def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
     }
     if name in CHAINS:
         values["steps"] = _steps_text(name, on_cpu)
-    return _filled(settings, name, f"{name}/config.pbtxt", values)
+    return _fill_template(settings, name, f"{name}/config.pbtxt", values)
 
 
 def sizes(settings: ExportSettings) -> Sizes:
@@ -136,10 +136,10 @@ def render_gpu(settings: ExportSettings, stage: Stage, sha256: str) -> str:
         "warmup": text_format.MessageToString(model_config_pb2.ModelConfig(model_warmup=[warmup])),
         "sha256": sha256,
     }
-    return _filled(settings, stage.name, GPU_TEMPLATES[settings.target], values)
+    return _fill_template(settings, stage.name, GPU_TEMPLATES[settings.target], values)
 
 
-def _filled(settings: ExportSettings, name: str, template: str, values: Mapping[str, Any]) -> str:
+def _fill_template(settings: ExportSettings, name: str, template: str, values: Mapping[str, Any]) -> str:
     lines = (TEMPLATES / template).read_text().splitlines(keepends=True)
     body = "".join(line for line in lines if not line.startswith(_TEMPLATE_NOTE))
     try:

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from auralsam2_client.contract import TensorSpec
 from export.errors import ExportError
 from export.graphs.fused_operators import OPERATORS
-from export.graphs.operator_functions import add_functions, inline, translations
+from export.graphs.operator_functions import FusedOperator, add_functions, inline, translations
 from export.graphs.stages import Stage
 
 OPSET = 18
@@ -60,7 +60,13 @@ def export_stage(stage: Stage, path: Path, *, inlined: bool = True) -> Path:
     return path
 
 
-def to_onnx(module: nn.Module, arguments: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> Model:
+def to_onnx(
+    module: nn.Module,
+    arguments: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    operators: Iterable[FusedOperator] = OPERATORS,
+) -> Model:
     """Trace the module at the shapes of `arguments`, and tidy its graph, in which fused operators have no body yet."""
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter warns about its own internals; what matters is checked on the finished file.
@@ -76,7 +82,7 @@ def to_onnx(module: nn.Module, arguments: tuple[Tensor, ...], inputs: Sequence[s
             output_names=outputs,
             optimize=False,
             verbose=False,
-            custom_translation_table=translations(OPERATORS),
+            custom_translation_table=translations(operators),
         )
     if program is None:
         raise ExportError("the ONNX exporter returned nothing.")

@@ -177,7 +177,7 @@ def prompt_stages(model: AuralSAM2, num_frames: int) -> tuple[Stage, ...]:
         1,
     )
     tokens = floats("TOKENS", side * side, width)
-    prepared = Stage(PREPARE, PrepareGraph(model), (embedding,), (tokens,), 1)
+    prepare = Stage(PREPARE, PrepareGraph(model), (embedding,), (tokens,), 1)
     read = [
         Stage(
             READ.format(size),
@@ -195,7 +195,7 @@ def prompt_stages(model: AuralSAM2, num_frames: int) -> tuple[Stage, ...]:
         )
         for size in memory_sizes(num_frames)
     ]
-    return (decode, write, prepared, *read) if read else (decode,)
+    return (decode, write, prepare, *read) if read else (decode,)
 
 
 def export_prompt_graphs(model: AuralSAM2, num_frames: int, folder: Path) -> None:

@@ -133,7 +133,7 @@ class PositionBuffers(nn.Module):
 
     `by_product`: rotary positions without taking pairs apart. OpenVINO splits and joins on one thread, at 1024 px for
     longer than the projection before it takes; TensorRT fuses attention with what stands between it and the projections
-    only where that is no product.
+    only where that is not a product.
     """
 
     def __init__(self, model: AuralSAM2, by_product: bool) -> None:

@@ -193,7 +193,7 @@ def _network_wire(stages: tuple[Stage, ...], clip: Mapping[str, Array]) -> dict[
 
 def _stage_errors(stage: Stage, engine: Engine, wire: Mapping[str, Array]) -> list[OutputError]:
     found = run_clip(engine, wire)
-    # Tokens that pass through hiera are no result of it.
+    # Tokens that pass through hiera are not a result of it.
     names = [spec.name for spec in stage.outputs if spec.name != HANDED_ON]
     return [output_error(stage.name, name, found[name], wire[name]) for name in names]
 

@@ -90,7 +90,7 @@ def wide_nodes(graph: Graph, keep: Sequence[str], wide_outputs: Sequence[str]) -
     outputs = {value.name: value for value in graph.outputs}
     for name in wide_outputs:
         if name not in outputs:
-            raise ExportError(f"{name!r} is no output; the graph has {', '.join(str(each) for each in outputs)}.")
+            raise ExportError(f"{name!r} is not an output; the graph has {', '.join(str(each) for each in outputs)}.")
         wide |= _before(outputs[name], stop_at_products=True)
     for node in graph:
         if node.op_type == "Log":

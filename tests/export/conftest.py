@@ -14,14 +14,14 @@ import pytest
 from auralsam2 import AuralSAM2
 from auralsam2_client.contract import STAGE_NAMES
 from export.gates.sample_clip import sample_audio, sample_frames
-from export.gates.stage_gate import Passed
+from export.gates.stage_gate import GateResult
 from export.graphs.stages import Stage, build_stages
 from export.settings import ExportSettings, load_model
 from tests.builds import COMPACT, SMALL, TINY, exported_once, graph_of
 from tests.export.graphs_on_gpu import OnGpu, stages_of
 
 Array = npt.NDArray[Any]
-Gate = Callable[..., Passed]
+Gate = Callable[..., GateResult]
 
 
 @pytest.fixture(scope="session")
@@ -157,10 +157,10 @@ def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: 
                     shutil.copy2(path, models / name / "1")
         return dict.fromkeys(STAGE_NAMES, 0.0)
 
-    def remembered_gate(*arguments: object) -> Passed:
+    def remembered_gate(*arguments: object) -> GateResult:
         with np.load(small_build / "golden.npz") as golden:
             answer = {name: golden[name] for name in ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")}
-        return Passed([], answer, answer)
+        return GateResult([], answer, answer)
 
     monkeypatch.setattr(served_precision, "pass_prompt_gate", lambda *arguments: [])
     monkeypatch.setattr(repository, "export_graphs", copy_graphs)

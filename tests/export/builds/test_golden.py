@@ -7,7 +7,7 @@ import pytest
 
 from auralsam2.readout import NO_OBJECT_LOGIT
 from export.builds.golden import golden_tolerance
-from export.gates.stage_gate import Passed
+from export.gates.stage_gate import GateResult
 from export.graphs.stages import Stage
 from model_repository.stage_runtime.engine import Array
 
@@ -23,8 +23,8 @@ def test_the_golden_clip_is_the_networks_answer(small_build: Path, small_stages:
             assert 0 < golden[f"TOLERANCE_{spec.name}"] < 0.5 * max(1.0, float(np.abs(golden[spec.name]).max()))
 
 
-def gate_result(network: Array, graphs: Array) -> Passed:
-    return Passed([], {"MASK_LOGITS": network}, {"MASK_LOGITS": graphs})
+def gate_result(network: Array, graphs: Array) -> GateResult:
+    return GateResult([], {"MASK_LOGITS": network}, {"MASK_LOGITS": graphs})
 
 
 def test_the_golden_tolerance_does_not_count_empty_masks() -> None:

@@ -22,8 +22,7 @@ from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import load_engine
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
-
-SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")
+from tests.builds import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,7 @@ def test_what_is_no_build_is_not_replaced(kind: str, small_settings: ExportSetti
         (target / "chapter_1.tex").write_text("years of work")
     else:
         target.write_text("years of work")
-    with pytest.raises(ExportError, match=r"thesis is no build folder .*Name another folder"):
+    with pytest.raises(ExportError, match=r"thesis is not a build folder .*Name another folder"):
         build_repository(small_settings, target)
     assert "years of work" in [path.read_text() for path in (target, *target.rglob("*")) if path.is_file()]
 

@@ -12,7 +12,7 @@ from export.builds import served_precision
 from export.builds.repository import build_repository
 from export.builds.triton_config import parse
 from export.errors import ParityError
-from export.gates.stage_gate import Passed
+from export.gates.stage_gate import GateResult
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import engines as engine
 
@@ -25,13 +25,15 @@ def test_auto_serves_bfloat16_only_where_it_passed(
     passes: bool,
     served: str,
     small_settings: ExportSettings,
-    ready_made: Callable[..., Passed],
+    ready_made: Callable[..., GateResult],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried, lines = list[str](), list[str]()
 
-    def gate(settings: object, model: object, stages: object, load: object, precision: str, *rest: object) -> Passed:
+    def gate(
+        settings: object, model: object, stages: object, load: object, precision: str, *rest: object
+    ) -> GateResult:
         tried.append(precision)
         if precision == "bfloat16" and not passes:
             raise ParityError("hiera graph vs PyTorch: PATCHES_1 relative RMS 6.0e-01")

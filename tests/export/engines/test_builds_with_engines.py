@@ -20,7 +20,7 @@ from export.engines.engine_graphs import fused_graph_path, graph_path
 from export.engines.filling import engine_path, renew_engines
 from export.engines.tensorrt import read_record
 from export.errors import ExportError, ParityError
-from export.gates.stage_gate import Passed
+from export.gates.stage_gate import GateResult
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import file_sha256
 from tests.builds import SMALL
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("card")
 @pytest.fixture
 def exported(
     monkeypatch: pytest.MonkeyPatch,
-    ready_made: Callable[..., Passed],
+    ready_made: Callable[..., GateResult],
     gpu_graphs: dict[str, Path],
     builder: FakeBuilder,
 ) -> FakeBuilder:
@@ -104,7 +104,7 @@ def test_a_graph_that_was_altered_makes_no_engine(tensorrt_build: Path) -> None:
 def test_what_has_no_engines(small_build: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"exported for cpu, which has no engines\. Export with --target tensorrt or"):
         renew_engines(small_build, print)
-    with pytest.raises(ExportError, match="is no build: manifest"):
+    with pytest.raises(ExportError, match="is not a build: manifest"):
         renew_engines(tmp_path, print)
 
 
@@ -133,11 +133,11 @@ def test_tensorrt_rtx_exports_engines_and_graphs_alone(exported: FakeBuilder, tm
 
 
 def test_narrow_graphs_have_to_pass_as_well(
-    exported: FakeBuilder, ready_made: Callable[..., Passed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    exported: FakeBuilder, ready_made: Callable[..., GateResult], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[str] = []
 
-    def gate(settings: ExportSettings, model: Any, stages: Any, load: Any, precision: str, *rest: Any) -> Passed:
+    def gate(settings: ExportSettings, model: Any, stages: Any, load: Any, precision: str, *rest: Any) -> GateResult:
         asked.append(precision)
         if precision == "float16":
             raise ParityError("too far off")

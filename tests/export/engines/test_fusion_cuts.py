@@ -121,7 +121,7 @@ def open_frames(proto: onnx.ModelProto) -> None:
     ("alter", "message"),
     [
         (compute_a_weight, "frame_norm is computed; plugins take stored weights"),
-        (open_frames, "visual is no float32 tensor of fixed shape"),
+        (open_frames, "visual is not a float32 tensor of fixed shape"),
     ],
 )
 def test_fusions_that_chains_cannot_stand_for(

@@ -146,7 +146,7 @@ def test_a_build_stopped_between_engine_and_manifest_is_refused(graph: Path, eng
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', '{"format": 1, "capabilities": 3, "parity": []}', "\x00"])
 def test_a_manifest_that_is_none(engine: Path, text: str) -> None:
     record_path(engine).write_text(text)
-    with pytest.raises(ExportError, match=r"model\.plan\.json is no engine manifest"):
+    with pytest.raises(ExportError, match=r"model\.plan\.json is not an engine manifest"):
         read_record(engine)
 
 

@@ -43,7 +43,7 @@ def test_products_are_narrow_and_the_contract_stays_float32(precision: str, writ
     [
         ({"precision": "int8"}, "precision 'int8'; a graph is cast to float16 or bfloat16"),
         ({"keep": ["nothing*"]}, r"graph\.onnx: keep 'nothing\*' names no node, no tensor and no weight"),
-        ({"wide_outputs": ["Z"]}, r"'Z' is no output; the graph has Y\."),
+        ({"wide_outputs": ["Z"]}, r"'Z' is not an output; the graph has Y\."),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str, write: Write, tmp_path: Path) -> None:
