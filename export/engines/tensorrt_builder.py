@@ -199,7 +199,7 @@ def write_whole(path: Path, content: memoryview) -> None:
             " room, or name another folder."
         ) from error
     finally:
-        # Where a file stands in the place of the folder, there is nothing to remove; the error above is the one to tell.
+        # Where a file stands in place of the folder, nothing is to be removed; the error above is the one to tell.
         with contextlib.suppress(OSError):
             partial.unlink()
 
