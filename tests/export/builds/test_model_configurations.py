@@ -23,9 +23,7 @@ PROMPTS = {
     TensorSpec("USE_AUDIO", "BOOL", (1,)),
     TensorSpec("COMBINATION", "INT32", (1,)),
 }
-
 MODE = TensorSpec("PROMPT_MODE", "STRING", (1,))
-
 OPTIONAL = {
     "vggish": PROMPTS,
     "hiera": set(),
@@ -34,9 +32,7 @@ OPTIONAL = {
     "auralsam2": PROMPTS,
     "auralsam2_features": {TensorSpec("USE_AUDIO", "BOOL", (1,))},
 }
-
 ELEMENTS = {onnx.TensorProto.FLOAT: "FP32", onnx.TensorProto.UINT8: "UINT8"}
-
 HANDED_ON = {"hiera": {"AUDIO_TOKENS"}}
 
 

@@ -29,28 +29,21 @@ from kernels.tensorrt_plugins import Chain, PluginKernel
 from kernels.tuning import blocks_of
 
 CAPABILITY = 89
-
 WIDTH, INNER = 128, 64
-
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
 ONNX_TYPES = {
     torch.float32: onnx.TensorProto.FLOAT,
     torch.float16: onnx.TensorProto.FLOAT16,
     torch.bfloat16: onnx.TensorProto.BFLOAT16,
 }
-
 # Of the largest element. In float32 products are exact here but for their order; float16 keeps 11 bits.
 TOLERANCE = {"float32": 2e-6, "float16": 3e-3}
-
 KERNELS = {
     "straddling": "project_sound project_visual straddling_sums mixing_weights released_mix add_up_sound finish_sound",
     "released": "project_sound released_sums mixing_weights released_mix add_up_sound finish_sound",
     "paper": "project_sound paper_tokens paper_mix paper_sums paper_sound finish_sound",
 }
-
 PIXELS = {"straddling": 16, "released": 64, "paper": 16}
-
 Array = npt.NDArray[Any]
 
 

@@ -10,11 +10,8 @@ from onnx import TensorProto, helper
 # https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md
 # Only what our graphs have: look another operator up there, its restrictions too, before it is added here.
 FLOATS = frozenset({"FP32", "FP16", "BF16"})
-
 NUMBERS = FLOATS | {"INT32", "INT64"}
-
 ANY = NUMBERS | {"BOOL"}
-
 SUPPORTED = {
     **dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "Resize", "MatMul", "Gemm", "Softmax", "Sigmoid"), FLOATS),
     **dict.fromkeys(("LayerNormalization", "Erf", "Sqrt", "Log"), FLOATS),
@@ -24,7 +21,6 @@ SUPPORTED = {
     **dict.fromkeys(("Expand", "Gather", "Identity", "Where"), ANY),
     "Cast": ANY | {"UINT8"},
 }
-
 TYPES = {
     TensorProto.FLOAT: "FP32",
     TensorProto.FLOAT16: "FP16",
@@ -34,7 +30,6 @@ TYPES = {
     TensorProto.UINT8: "UINT8",
     TensorProto.BOOL: "BOOL",
 }
-
 # The axes, sizes and indices of these stand in the graph; of the last three, so do the weights.
 CONSTANT_INPUTS = {
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Split", "Expand", "Gather"), (1,)),
@@ -43,9 +38,7 @@ CONSTANT_INPUTS = {
     "Resize": (1, 2, 3),
     **dict.fromkeys(("Conv", "ConvTranspose", "LayerNormalization"), (1, 2)),
 }
-
 COMPARISONS = {"Greater", "Less"}
-
 RESIZE: dict[str, set[Any]] = {
     "mode": {"nearest", "linear"},
     "coordinate_transformation_mode": {
@@ -137,7 +130,6 @@ def resize(node: onnx.NodeProto) -> Iterator[str]:
 
 
 Restriction = Callable[[onnx.NodeProto], Iterator[str]]
-
 RESTRICTIONS: dict[str, Restriction] = {
     "LayerNormalization": only_first_output,
     "MaxPool": max_pool,

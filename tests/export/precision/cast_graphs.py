@@ -15,15 +15,10 @@ from export.precision.type_rules import PRODUCTS
 from export.settings import ExportSettings
 
 NARROW = {"float16": DataType.FLOAT16, "bfloat16": DataType.BFLOAT16}
-
 FLOATS = {DataType.FLOAT, *NARROW.values()}
-
 MAKES_TABLES = 1e-2  # cos^2 + sin^2 - 1 of tables with 8 bits
-
 both = pytest.mark.parametrize("kind", list(NARROW))
-
 every_stage = pytest.mark.parametrize("stage", STAGE_NAMES)
-
 Graph = ir.Graph
 
 

@@ -9,11 +9,8 @@ import pytest
 from onnx import NodeProto, TensorProto, helper
 
 FLOAT, HALF, BFLOAT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
-
 TYPES = {"float16": HALF, "bfloat16": BFLOAT}
-
 both = pytest.mark.parametrize("precision", list(TYPES))
-
 Write = Callable[..., Path]
 
 
@@ -29,7 +26,7 @@ def types(path: Path) -> dict[str, int]:
 
 
 def computed_in(path: Path) -> dict[str, int]:
-    """For each node that is no cast, by its name: the type of its first float input."""
+    """For each node but casts, by its name: the type of its first float input."""
     known, graph = types(path), onnx.load(path).graph
     floats = (FLOAT, HALF, BFLOAT)
     return {
