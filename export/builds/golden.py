@@ -13,18 +13,18 @@ GOLDEN_SHARE_OF_SPREAD = 0.02
 GOLDEN_SHARE_OF_MEASURED = 10
 
 
-def write_golden(path: Path, clip: dict[str, npt.NDArray[Any]], passed: GateResult) -> None:
+def write_golden(path: Path, clip: dict[str, npt.NDArray[Any]], result: GateResult) -> None:
     """Write a clip, the network's answer to it, and the tolerance of each of its outputs."""
-    tolerances = {f"TOLERANCE_{name}": golden_tolerance(passed, name) for name in passed.network}
-    np.savez_compressed(path, allow_pickle=False, **clip, **passed.network, **tolerances)
+    tolerances = {f"TOLERANCE_{name}": golden_tolerance(result, name) for name in result.network}
+    np.savez_compressed(path, allow_pickle=False, **clip, **result.network, **tolerances)
 
 
-def golden_tolerance(passed: GateResult, name: str) -> npt.NDArray[np.float32]:
+def golden_tolerance(result: GateResult, name: str) -> npt.NDArray[np.float32]:
     """Decide how far an output of the served golden answer may be from the network's, max abs.
 
     Ten times what was measured here, since another CPU adds in another order; at least a fiftieth of the spread.
     """
-    wanted, found = passed.network[name], passed.graphs[name]
+    wanted, found = result.network[name], result.graphs[name]
     # Where only one of the two reads a frame as empty, the difference is a thousand and would forgive everything.
     masks = (wanted > NO_OBJECT_LOGIT) & (found > NO_OBJECT_LOGIT)
     floor = GOLDEN_SHARE_OF_SPREAD * (float(wanted[masks].std()) if masks.any() else 1.0)

@@ -85,8 +85,8 @@ def _replace(partial: Path, out: Path) -> None:
 
 def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     models = build / "models"
-    asked = settings.precision if settings.flavour is None else "float32"
-    check_precision(settings.engine, resolve_precision(settings.engine, asked))
+    wanted = settings.precision if settings.flavour is None else "float32"
+    check_precision(settings.engine, resolve_precision(settings.engine, wanted))
     # Before the long work: without the package there is no engine.
     builder = None if settings.flavour is None else load_builder(settings.flavour)
     if builder is not None:
@@ -102,13 +102,13 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
         "AUDIO": sample_audio(settings.num_frames),
     }
 
-    passed, served = pass_in_some_precision(settings, model, stages, graphs, clip, report)
+    result, served_precision = pass_in_some_precision(settings, model, stages, graphs, clip, report)
     if settings.report:
         _write_report(settings, build, graphs, model, report)
     if builder is not None:
-        passed = pass_engine_graphs(settings, build, graphs, model, stages, clip, passed, report)
+        result = pass_engine_graphs(settings, build, graphs, model, stages, clip, result, report)
         shutil.rmtree(root)
-    write_golden(build / "golden.npz", clip, passed)
+    write_golden(build / "golden.npz", clip, result)
     engines: dict[str, EngineRecord] = {}
     if builder is not None:
         if settings.fusion == "plugin":
@@ -123,10 +123,10 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
             fusion=settings.fusion,
         )
     if settings.target != "tensorrt-rtx":
-        write_models(settings, stages, models, served)
-    record = manifest(settings, build, passed.parity, seconds) | {"engines": engine_entries(engines)}
+        write_models(settings, stages, models, served_precision)
+    record = manifest(settings, build, result.parity, seconds) | {"engines": engine_entries(engines)}
     if settings.target == "cpu":
-        record["precision"] = served
+        record["precision"] = served_precision
     (build / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")
     (build / "cache").mkdir(exist_ok=True)
 

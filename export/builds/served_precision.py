@@ -47,15 +47,15 @@ def pass_in_some_precision(
         def load(name: str) -> Engine:
             return load_engine(settings.engine, graphs[name], precision=precision, keep_memory=False)
 
-        passed = pass_gate(settings, model, stages, load, precision, clip, report)
-        _pass_prompts(settings, model, graphs, precision, passed, report)
-        return passed
+        result = pass_gate(settings, model, stages, load, precision, clip, report)
+        _pass_prompts(settings, model, graphs, precision, result, report)
+        return result
 
-    asked = "float32" if settings.flavour is not None else settings.precision
-    if asked == INT8:
+    wanted = "float32" if settings.flavour is not None else settings.precision
+    if wanted == INT8:
         return _pass_in_int8(settings, model, stages, graphs, clip, report), INT8
-    found = resolve_precision(settings.engine, asked)
-    if asked != AUTO or found == "float32":
+    found = resolve_precision(settings.engine, wanted)
+    if wanted != AUTO or found == "float32":
         return gate(found), found
     try:
         return gate(found), AUTO
@@ -69,13 +69,13 @@ def _pass_prompts(
     model: AuralSAM2,
     graphs: dict[str, Path],
     precision: str,
-    passed: GateResult,
+    result: GateResult,
     report: Report,
 ) -> None:
-    """Add to `passed` what the graphs of prompts, which builds for a CPU have beside the decoder's, are measured at."""
+    """Add to `result` what the graphs of prompts, which builds for a CPU have beside the decoder's, are measured at."""
     if settings.target == "cpu":
         folder = graphs[DECODER].parent
-        passed.parity.extend(pass_prompt_gate(settings, model, folder, precision, passed.features, report))
+        result.parity.extend(pass_prompt_gate(settings, model, folder, precision, result.features, report))
 
 
 def pass_engine_graphs(
@@ -85,13 +85,13 @@ def pass_engine_graphs(
     model: AuralSAM2,
     stages: tuple[Stage, ...],
     clip: dict[str, npt.NDArray[Any]],
-    passed: GateResult,
+    result: GateResult,
     report: Report,
 ) -> GateResult:
     """Write the graphs of the engines; where they are narrower than those that passed, they have to pass as well."""
     narrow = write_engine_graphs(graphs, build, settings.precision, report)
     if settings.precision == "float32":
-        return passed
+        return result
     folder = build / "emulated"
 
     def load(name: str) -> Engine:
@@ -125,11 +125,11 @@ def _pass_in_int8(
                 return load_engine(settings.engine, narrow[name], precision=INT8)
 
             try:
-                passed = pass_gate(settings, model, stages, load, INT8, clip, report)
+                result = pass_gate(settings, model, stages, load, INT8, clip, report)
                 agreement = mask_iou(stages, graphs, narrow, settings.num_frames, settings.size)
                 report(f"checked    int8          masks' IoU with float32's on held-out clips {agreement:.4f}")
                 check_mask_iou(agreement, scope)
-                _pass_prompts(settings, model, graphs, INT8, passed, report)
+                _pass_prompts(settings, model, graphs, INT8, result, report)
             except ParityError as error:
                 if scope == SCOPES[-1]:
                     raise
@@ -137,5 +137,5 @@ def _pass_in_int8(
             else:
                 for name in QUANTISED:
                     shutil.copy2(narrow[name], graphs[name])
-                return passed
+                return result
     raise AssertionError("the last scope returns or raises")
