@@ -83,19 +83,19 @@ class ClipTable:
         with self._locked():
             return self._find(request_id) is not None
 
-    def waited(self, request_id: str) -> float | None:
+    def waiting_s(self, request_id: str) -> float | None:
         """Count seconds since the stage before was done with the clip, or since it was admitted; None when unknown."""
         with self._locked():
             row = self._find(request_id)
             return None if row is None else time.monotonic() - float(self._rows["passed"][row])
 
-    def expired(self, request_id: str) -> bool:
+    def is_expired(self, request_id: str) -> bool:
         """Tell whether the caller has stopped waiting."""
         with self._locked():
             row = self._find(request_id)
             return row is not None and time.monotonic() > float(self._rows["deadline"][row])
 
-    def passed(self, request_id: str) -> None:
+    def hand_on(self, request_id: str) -> None:
         """Note that a stage is done with the clip, and the next may have it."""
         with self._locked():
             row = self._find(request_id)

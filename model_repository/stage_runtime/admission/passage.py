@@ -71,12 +71,12 @@ class Passage:
                 self._telemetry.count("auralsam2_rejected_total", stage=role.stage, reason=refused.reason.value)
                 raise
             self._telemetry.set("auralsam2_clips_in_flight", num_clips)
-        elif self._table.expired(request_id):
+        elif self._table.is_expired(request_id):
             self.fail(request_id, Reason.EXPIRED)
             raise NotAdmitted(
                 Reason.EXPIRED, "the queue was too long: the caller's time was over before this stage began."
             )
-        waited_s = self._table.waited(request_id)
+        waited_s = self._table.waiting_s(request_id)
         if waited_s is not None:
             self._telemetry.observe("auralsam2_queue_duration_seconds", waited_s, stage=role.stage)
         self._began = time.monotonic()
@@ -89,7 +89,7 @@ class Passage:
             num_silent = int(np.count_nonzero(~inputs["AUDIO"].any(axis=(1, 2))))
             telemetry.count("auralsam2_silent_windows_total", num_silent)
         if not role.ends_clip:
-            self._table.passed(request_id)
+            self._table.hand_on(request_id)
             return
         duration_s = self._end(request_id, answered=True)
         if golden:
