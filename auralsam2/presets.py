@@ -86,14 +86,14 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """The preset called `name`. Raises NetworkError that lists the known names."""
+    """Find the preset called `name`. Raises NetworkError that lists the known names."""
     if name not in PRESETS:
         raise NetworkError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}.")
     return PRESETS[name]
 
 
 def check_image_size(image_size: int) -> int:
-    """`image_size` if the network runs at it. Raises NetworkError that lists the sizes."""
+    """Return `image_size` if the network runs at it. Raises NetworkError that lists the sizes."""
     if image_size not in IMAGE_SIZES:
         sizes = ", ".join(map(str, IMAGE_SIZES))
         raise NetworkError(f"image_size {image_size} px is not supported; choose one of {sizes}.")

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from export.builds.repository import VERSIONED_PACKAGES, build_repository
+from export.builds.manifest import VERSIONED_PACKAGES
+from export.builds.repository import build_repository
 from export.graphs.onnx_graph import export_stage
 from export.graphs.stages import Stage
 from export.settings import ExportSettings

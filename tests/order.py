@@ -19,6 +19,7 @@ LONGEST = (
     "service/test_prompted_service.py",
     "kernels/test_report.py",
     "export/engines/test_filling.py",
+    "export/engines/test_builds_with_engines.py",
     "loadtests/test_memory.py",
     "export/engines/test_rtx_engines.py",
     "kernels/memory_attention/test_triton_kernels.py",

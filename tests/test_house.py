@@ -52,21 +52,9 @@ KNOWN_LONG = {
     "auralsam2_client/calls/client.py",
     # Ends when each group of commands is a module of its own.
     "service/commands/cli.py",
-    # Ends when deciding on types and casting a graph to them are modules of their own.
-    "export/precision/half_precision.py",
-    # Ends when a build's graphs, its models and its manifest are modules of their own.
-    "export/builds/repository.py",
     # Tests follow what they test.
     "tests/auralsam2_client/calls/test_client.py",
     "tests/auralsam2_client/media/test_reader.py",
-    "tests/export/builds/test_repository.py",
-    "tests/export/builds/test_triton_config.py",
-    "tests/export/engines/test_filling.py",
-    "tests/export/engines/test_fusion_plugins.py",
-    "tests/export/engines/test_tensorrt.py",
-    "tests/export/graphs/test_tensorrt_support.py",
-    "tests/export/precision/test_half_precision.py",
-    "tests/export/precision/test_stage_casts.py",
     "tests/service/container/test_container.py",
     "tests/service/server/test_installed_server.py",
     "tests/service/test_prompted_service.py",

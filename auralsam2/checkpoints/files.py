@@ -14,7 +14,8 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 def fetch(reference: str) -> Path:
-    """The local file of a path or of `hf://owner/repository/path/in/it[@revision]`, downloaded and cached by the hub.
+    """Find the local file of a path or of `hf://owner/repository/path/in/it[@revision]`, which the hub downloads and
+    caches.
 
     Raises: CheckpointError for a missing file, a reference of another form, or a hub that does not answer.
     """
@@ -42,7 +43,7 @@ def fetch(reference: str) -> Path:
 
 
 def read(reference: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file, under the names in the file.
+    """Read the tensors of a checkpoint file, under the names in the file.
 
     Raises: CheckpointError when the file is of another kind, is damaged, or holds anything but tensors, or values that
         are not finite.

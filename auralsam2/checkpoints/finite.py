@@ -1,4 +1,4 @@
-"""Weights that are no numbers: told by name before they are loaded or stored.
+"""Weights that are not finite numbers: told by name before they are loaded or stored.
 
 A single infinite variance makes batch norm give its bias alone, so a network with a dead channel runs on and nobody
 sees it. No released tensor holds NaN or Inf, so one that does is damaged, or was stored in too narrow a type.

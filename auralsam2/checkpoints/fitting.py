@@ -87,7 +87,7 @@ def load_into(model: Network, state: Mapping[str, Tensor]) -> None:
         )
     if named.text_model:
         _LOG.info(
-            "the checkpoint holds its text model too (t_model.*, %d tensors), which is no part of the network",
+            "the checkpoint holds its text model too (t_model.*, %d tensors), which is not part of the network",
             len(named.text_model),
         )
 

@@ -47,7 +47,7 @@ Layer = dict[str, Tensor]
 
 
 def part_names(listed: Mapping[str, Tensor]) -> dict[str, str]:
-    """Which part of the fuser each listed layer is: `training_layers.5` -> `fusion_modules.0`.
+    """Tell which part of the fuser each listed layer is: `training_layers.5` -> `fusion_modules.0`.
 
     Args:
         listed: keys that match LISTED.

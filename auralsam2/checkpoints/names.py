@@ -42,19 +42,19 @@ class Named:
 
 
 def listed(keys: Iterable[str], separator: str = ", ") -> str:
-    """The first of `keys` in one line, and how many more there are."""
+    """Name the first of `keys` in one line, and how many more there are."""
     names = sorted(keys)
     more = f" and {len(names) - MAX_KEYS_NAMED} more" if len(names) > MAX_KEYS_NAMED else ""
     return separator.join(names[:MAX_KEYS_NAMED]) + more
 
 
 def unwrapped(key: str) -> str:
-    """`key` without the names that wrappers of modules put around it: `module.`, `_orig_mod.`, `model.`."""
+    """Strip from `key` the names that wrappers of modules put around it: `module.`, `_orig_mod.`, `model.`."""
     return _INSIDE.sub("", _AROUND.sub("", key))
 
 
 def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` under unwrapped names. Raises: CheckpointError when two keys become one and differ."""
+    """Strip wrappers from the keys of `state`. Raises: CheckpointError when two keys become one and differ."""
     return _renamed(state, unwrapped)
 
 
@@ -78,22 +78,22 @@ def sort_out(state: Mapping[str, Tensor]) -> Named:
 
 
 def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The network's tensors in `state` under today's names, `v_model.*` and `aural_fuser.*`; see `sort_out`."""
+    """Return the network's tensors in `state` under today's names, `v_model.*` and `aural_fuser.*`; see `sort_out`."""
     return sort_out(state).network
 
 
 def text_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The language model (DistilRoBERTa) that whole Ref-AVS files hold as `t_model.*`, under its own names, or {}."""
+    """Pick the language model (DistilRoBERTa) of whole Ref-AVS files, `t_model.*`, under its own names, or {}."""
     return sort_out(state).text_model
 
 
 def is_whole(state: Mapping[str, Tensor]) -> bool:
-    """Whether `state` holds SAM2's part as well as the fuser's."""
+    """Tell whether `state` holds SAM2's part as well as the fuser's."""
     return any(unwrapped(key).startswith(SAM2) for key in state)
 
 
 def reads_text(state: Mapping[str, Tensor]) -> bool:
-    """Whether `state` is of the Ref-AVS form, whose network is built with text=True."""
+    """Tell whether `state` is of the Ref-AVS form, whose network is built with text=True."""
     return any(key.startswith(f"{FUSER}text_proj.") for key in current_names(state))
 
 

@@ -23,7 +23,7 @@ _TABLES = ("metadata.csv", "avss_index/metadata.csv")
 
 
 def clip_folders(root: Path, subset: str, split: str, pooled: bool = False) -> list[Path]:
-    """The clips of a subset's split, in the order of the table.
+    """List the clips of a subset's split, in the order of the table.
 
     Args:
         pooled: "v2" stands for all three subsets, as in the released V2 scripts; the others are not touched.
@@ -77,6 +77,6 @@ def read_split(
     pooled: bool = False,
     resampler: Resampler = "soxr",
 ) -> Iterator[Sample]:
-    """The clips of a split, read one at a time. Raises DataError as `clip_folders` and `read_clip` do."""
+    """Read the clips of a split, one at a time. Raises DataError as `clip_folders` and `read_clip` do."""
     for folder in clip_folders(root, subset, split, pooled)[:limit]:
         yield read_clip(folder, resampler)

@@ -19,7 +19,7 @@ _LAST_NUMBER = re.compile(r"(\d+)$")
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header. Raises DataError when it cannot be read or lacks one of `columns`."""
+    """Read the rows of a CSV file with a header. Raises DataError when it cannot be read or lacks one of `columns`."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -32,7 +32,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def numbered_images(folder: Path, what: str) -> list[Path]:
-    """The images of a folder in the order of the number that ends their names.
+    """List the images of a folder in the order of the number that ends their names.
 
     Raises: DataError when the folder is missing or empty, or a name ends with no number.
     """
@@ -68,21 +68,21 @@ def _same_size(paths: list[Path], images: list[NDArray[np.uint8]]) -> None:
 
 
 def read_frames(paths: list[Path]) -> NDArray[np.uint8]:
-    """[T, H, W, 3] RGB. Raises DataError for a corrupt image, or sizes that differ."""
+    """Read [T, H, W, 3] RGB. Raises DataError for a corrupt image, or sizes that differ."""
     images = [_read_image(path, "RGB") for path in paths]
     _same_size(paths, images)
     return np.stack(images)
 
 
 def read_masks(paths: list[Path]) -> NDArray[np.bool_]:
-    """[T, H, W]: every pixel that is not black is of the object. Raises DataError as `read_frames` does."""
+    """Read [T, H, W]: every pixel that is not black is of the object. Raises DataError as `read_frames` does."""
     images = [_read_image(path, "RGB") for path in paths]
     _same_size(paths, images)
     return np.stack([image.any(-1) for image in images])
 
 
 def read_sound(path: Path, num_frames: int, resampler: Resampler = "soxr") -> NDArray[np.float32]:
-    """[samples, 2] float32 at 16 kHz; mono is doubled, further channels are dropped.
+    """Read [samples, 2] float32 at 16 kHz; mono is doubled, further channels are dropped.
 
     Raises: DataError for an unreadable file, one that is not about as many seconds long as the clip has frames, or one
     of another rate where the package of `resampler` is not installed.

@@ -6,7 +6,7 @@ from PIL import Image
 
 
 def resize(frames: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """[T, H, W, 3] -> [T, size, size, 3] with PIL's bicubic filter, as the published pipeline does."""
+    """Resize [T, H, W, 3] -> [T, size, size, 3] with PIL's bicubic filter, as the published pipeline does."""
     if frames.shape[1:3] == (size, size):
         return frames
     return np.stack(
@@ -15,7 +15,7 @@ def resize(frames: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def resize_masks(masks: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """[T, H, W] -> [T, *size], rows then columns, to PIL's nearest pixel, as the published pipeline does."""
+    """Resize [T, H, W] -> [T, *size], rows then columns, to PIL's nearest pixel, as the published pipeline does."""
     if masks.shape[1:] == size:
         return masks
     rows, columns = size

@@ -63,7 +63,7 @@ def read_split(
     resampler: Resampler = "soxr",
     least_examples: int | None = None,
 ) -> Iterator[Sample]:
-    """The clips of "seen", "unseen" or "null", read one at a time.
+    """Read the clips of "seen", "unseen" or "null", one at a time.
 
     Args:
         resampler: for sound that is not at 16 kHz.

@@ -21,7 +21,7 @@ class Sample:
     """Ref-AVS: the words that point at the object."""
 
     def windows_per_frame(self) -> NDArray[np.float32]:
-        """[T, 15600, 2]: what is missing repeats the last, what is left over is cut."""
+        """Return [T, 15600, 2]: what is missing repeats the last, what is left over is cut."""
         if len(self.windows) == len(self.frames):
             return self.windows
         return self.windows[np.minimum(np.arange(len(self.frames)), len(self.windows) - 1)]

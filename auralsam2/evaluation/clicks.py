@@ -18,7 +18,7 @@ class Click(NamedTuple):
 
 
 def depths(region: Mask) -> NDArray[np.int32]:
-    """How many layers of pixels lie between each pixel of a region and its rim; 0 outside, the picture's border counts.
+    """Count layers of pixels between each pixel of a region and its rim; 0 outside, the picture's border counts.
 
     Eaten away by turns of four and of eight neighbours, which is close to a round distance.
     """
@@ -35,7 +35,7 @@ def depths(region: Mask) -> NDArray[np.int32]:
 
 
 def corrective_click(mask: Mask, truth: Mask) -> Click | None:
-    """The middle of the thickest error: of what is missing, or of what is too much; None where there is no error."""
+    """Find the middle of the thickest error, of what is missing or of what is too much; None where nothing is wrong."""
     missing, extra = depths(truth & ~mask), depths(mask & ~truth)
     if not missing.any() and not extra.any():
         return None
@@ -46,12 +46,12 @@ def corrective_click(mask: Mask, truth: Mask) -> Click | None:
 
 
 def box_of(truth: Mask) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 of the pixels that are set; at least one must be."""
+    """Find x0, y0, x1, y1 of the pixels that are set; at least one must be."""
     rows, columns = np.flatnonzero(truth.any(1)), np.flatnonzero(truth.any(0))
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
 def points_in(truth: Mask, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """[count, 2] float32 pixels inside, drawn evenly, x then y; at least one pixel must be set."""
+    """Draw [count, 2] float32 pixels inside, drawn evenly, x then y; at least one pixel must be set."""
     pixels = np.argwhere(truth)
     return np.asarray(pixels[rng.integers(len(pixels), size=count)][:, ::-1], np.float32)

@@ -74,7 +74,7 @@ class Figures:
     """By the name of the case, in the order of the split."""
 
     def means(self, case: Case) -> dict[str, float]:
-        """The columns of the model card: M_J, M_J over frames with object, M_F, share of empty masks."""
+        """Average the columns of the model card: M_J, M_J over frames with object, M_F, share of empty masks."""
         clips = self.clips[case.name]
         seen = [clip for clip in clips if clip.jaccard_with_object is not None]
         weights = [clip.num_frames_with_object for clip in seen]
@@ -130,7 +130,7 @@ def score_case(case: Case, count: int = NUM_CLIPS) -> tuple[ClipFigures, ...]:
 
 
 def figures_path() -> Path:
-    """Where the figures of the shipped weights lie. Raises: DataError when no weights are shipped."""
+    """Tell where the figures of the shipped weights lie. Raises: DataError when no weights are shipped."""
     weights = shipped_weights(PRESET)
     if weights is None:
         raise DataError(f"no weights are shipped for preset {PRESET!r}, so there is nothing to score.")
@@ -138,7 +138,7 @@ def figures_path() -> Path:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; default: one a core")
     given = parser.parse_args()

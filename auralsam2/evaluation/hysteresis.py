@@ -183,7 +183,7 @@ def table(found: Sequence[dict[str, tuple[Difference, Difference]]]) -> list[str
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m auralsam2.evaluation.hysteresis", description=__doc__)
     parser.add_argument("--checkpoint", help="weights of `compact`; default: those that are shipped")
     parser.add_argument("--clips", type=int, default=NUM_CLIPS, help="of each split")

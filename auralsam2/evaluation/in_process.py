@@ -23,7 +23,7 @@ def network_predictor(
     encode_text: TextEncoder | None = None,
     precision: Precision = "float32",
 ) -> Predictor:
-    """A predictor that runs `model`.
+    """Make a predictor that runs `model`.
 
     Args:
         model: any preset, with its weights.

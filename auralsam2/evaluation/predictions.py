@@ -29,7 +29,7 @@ SOUNDS: tuple[Sound, ...] = get_args(Sound)
 
 
 def with_sound(samples: Iterable[Sample], sound: Sound) -> Iterator[Sample]:
-    """The samples as they are, each with the sound of the sample before it (the first: of the last), or silent.
+    """Yield the samples, each with the sound of the sample before it (the first: of the last), or silent.
 
     Raises: DataError for another word, at once; while going through them, when "other" meets a single sample.
     """

@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
 
 def combine(audio: Found, prompted: Found, rule: str) -> Tensor:
-    """[T, S/4, S/4]: the chosen masks of both, by the served rule; see `stage_runtime/prompts/combination.py`."""
+    """Combine the chosen masks of both, [T, S/4, S/4], as `stage_runtime/prompts/combination.py` does when serving."""
     if rule == "best_iou":
         better = audio.iou.amax(1) >= prompted.iou.amax(1)
         return torch.where(better[:, None, None], audio.masks, prompted.masks)
@@ -52,7 +52,7 @@ def combine(audio: Found, prompted: Found, rule: str) -> Tensor:
 
 
 def enlarged(logits: Tensor, size: int) -> NDArray[np.bool_]:
-    """Masks [T, size, size] of logits [T, S/4, S/4]."""
+    """Enlarge logits [T, S/4, S/4] to masks [T, size, size]."""
     full = F.interpolate(logits[None], size=(size, size), mode="bilinear", align_corners=False)[0]
     return np.asarray((full > 0).numpy())
 
@@ -115,7 +115,7 @@ class _Clip:
 def score_prompts(
     samples: Iterable[Sample], model: AuralSAM2, progress: Callable[[int], None] = lambda done: None
 ) -> dict[str, float]:
-    """M_J by mode, over all frames of the clips in which anything sounds; rounds are "R1", "R2", ...
+    """Compute M_J by mode, over all frames of the clips in which anything sounds; rounds are "R1", "R2", ...
 
     Frames without object count the share left empty, as in `evaluate`.
     """
@@ -136,7 +136,7 @@ def score_prompts(
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m auralsam2.evaluation.prompts", description=__doc__)
     parser.add_argument("--checkpoint", help="weights of `compact`; default: those that are shipped")
     parser.add_argument("--split", choices=SPLITS, default="multi")

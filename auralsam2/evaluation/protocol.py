@@ -63,7 +63,7 @@ class Protocol:
         return 0 if self.conditioning == "first" else None
 
     def as_json(self) -> dict[str, Any]:
-        """For the report file."""
+        """Describe it for the report file."""
         return asdict(self)
 
 
@@ -110,7 +110,7 @@ _PROTOCOLS = {
 
 
 def protocol_of(name: str = "released", layout: str | None = None, precision: str | None = None) -> Protocol:
-    """The protocol of a name for a data set.
+    """Find the protocol of a name for a data set.
 
     Args:
         name: "released" | "project".

@@ -21,7 +21,8 @@ _EPSILON = 1e-7
 
 
 def jaccard(masks: Masks, truth: Masks) -> NDArray[np.float64]:
-    """The Jaccard index of each frame; for a frame without object, the share of pixels that the mask leaves empty.
+    """Compute the Jaccard index of each frame; for a frame without object, the share of pixels that the mask leaves
+    empty.
 
     Args:
         masks, truth: [T, H, W] bool.
@@ -39,7 +40,7 @@ def jaccard(masks: Masks, truth: Masks) -> NDArray[np.float64]:
 
 
 def mean_iou(found: Masks, wanted: Masks) -> float:
-    """How far two sets of masks agree: the mean of their intersections over unions; 1 where both are empty.
+    """Measure how far two sets of masks agree: the mean of their intersections over unions; 1 where both are empty.
 
     Args:
         found, wanted: [..., H, W] bool.
@@ -52,7 +53,7 @@ def mean_iou(found: Masks, wanted: Masks) -> float:
 
 
 def f_curve(scores: NDArray[np.float32], truth: Masks) -> NDArray[np.float64]:
-    """The F-score of one frame at each threshold.
+    """Compute the F-score of one frame at each threshold.
 
     Args:
         scores: [H, W] float32 in [0, 1].
@@ -74,7 +75,7 @@ def f_curve(scores: NDArray[np.float32], truth: Masks) -> NDArray[np.float64]:
 
 
 def f_curves(scores: NDArray[np.float32], truth: Masks) -> NDArray[np.float64]:
-    """The curve of each frame that shows an object.
+    """Compute the curve of each frame that shows an object.
 
     Args:
         scores: [T, H, W] float32 in [0, 1].
@@ -86,12 +87,12 @@ def f_curves(scores: NDArray[np.float32], truth: Masks) -> NDArray[np.float64]:
 
 
 def f_score(curves: NDArray[np.float64]) -> float | None:
-    """The maximum of the mean of [N, 255] curves; None where N is 0."""
+    """Compute the maximum of the mean of [N, 255] curves; None where N is 0."""
     return float(curves.mean(0).max()) if len(curves) else None
 
 
 def null_score(inside: NDArray[np.int64], pixels: NDArray[np.int64], root: bool) -> float:
-    """Ref-AVS's S.
+    """Compute Ref-AVS's S.
 
     Args:
         inside: [N] mask pixels of each clip.

@@ -52,7 +52,7 @@ class SplitReport:
     scores: dict[ReadOut, Score]
 
     def as_json(self) -> dict[str, Any]:
-        """For the report file."""
+        """Describe it for the report file."""
         return asdict(self)
 
 
@@ -110,7 +110,7 @@ class _Tally:
 def read_out_logits(
     prediction: Prediction, read_out: ReadOut, size: tuple[int, int], absent_logit: float
 ) -> torch.Tensor:
-    """[T, *size] float32 logits of one read-out, enlarged bilinearly."""
+    """Return [T, *size] float32 logits of one read-out, enlarged bilinearly."""
     parts = (prediction.candidates, prediction.iou, prediction.object_score[:, None])
     # Copies: what a server answered may be read-only.
     candidates, iou, object_score = (torch.from_numpy(np.array(part)) for part in parts)

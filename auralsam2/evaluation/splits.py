@@ -21,7 +21,7 @@ def open_splits(
     *,
     protocol: Protocol,
 ) -> dict[str, Iterable[Sample]]:
-    """The splits asked for, by name, in order; clips are read when gone through.
+    """Open the splits asked for, by name, in order; clips are read when gone through.
 
     Args:
         layout: "avsbench" | "ref-avs"; None: the procedural world.

@@ -10,7 +10,7 @@ NUM_TOKENS = 25
 
 
 def distilroberta(model: str = MODEL) -> TextEncoder:
-    """The text encoder: last hidden state of 25 tokens, padded or cut, [1, 25, 768] float32.
+    """Load the text encoder: last hidden state of 25 tokens, padded or cut, [1, 25, 768] float32.
 
     Args:
         model: name on the Hugging Face hub, or a local folder.

@@ -37,7 +37,7 @@ class ClipOutput:
     """[T, C] float32."""
 
     def select(self, read_out: ReadOut = "iou_occlusion") -> Tensor:
-        """One mask a frame, [T, S/4, S/4] float32 logits. Raises NetworkError for an unknown read-out."""
+        """Choose one mask a frame, [T, S/4, S/4] float32 logits. Raises NetworkError for an unknown read-out."""
         return select(self.low_res_logits, self.iou, self.object_score, read_out)
 
 
@@ -72,7 +72,7 @@ class AuralSAM2(nn.Module):
     def from_preset(
         cls, name: str, image_size: int | None = None, text: bool = False, fusion: FusionForm = "released"
     ) -> Self:
-        """A network with untrained weights, in evaluation mode.
+        """Build a network with untrained weights, in evaluation mode.
 
         Args:
             name: hiera_tiny | hiera_small | hiera_base_plus | hiera_large | compact.
@@ -116,7 +116,7 @@ class AuralSAM2(nn.Module):
         return self
 
     def positions(self) -> Positions:
-        """The position constants of this image size."""
+        """Compute the position constants of this image size."""
         return Positions(self.sine, self.memory_sine, self.rotary_cos, self.rotary_sin)
 
     def forward(
@@ -137,7 +137,7 @@ class AuralSAM2(nn.Module):
     def forward_with_features(
         self, frames: Tensor, log_mel: Tensor, text: Tensor | None = None, conditioning_frame: int = 0
     ) -> tuple[ClipOutput, AuralFeatures]:
-        """`forward`, and what the decoder was prompted with: contrastive training reads both."""
+        """Return what `forward` does, and what prompted the decoder: contrastive training reads both."""
         self._check(frames, log_mel, text, conditioning_frame)
         sam, fuser = self.v_model, self.aural_fuser
         fpn = self._pyramid(frames)
@@ -156,7 +156,7 @@ class AuralSAM2(nn.Module):
         return ImageFeatures(decoder.conv_s0(fpn[0]), decoder.conv_s1(fpn[1]), fpn[2])
 
     def image_features(self, frames: Tensor) -> ImageFeatures:
-        """What `track_prompts` decodes. frames: [T, 3, S, S] float32, normalised."""
+        """Compute what `track_prompts` decodes. frames: [T, 3, S, S] float32, normalised."""
         return self._image_features(self._pyramid(frames))
 
     def track_prompts(self, image: ImageFeatures, prompts: Sequence[FramePrompt]) -> PromptedClip:

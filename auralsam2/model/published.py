@@ -22,7 +22,7 @@ from auralsam2.network.tracker import ImageFeatures, track
 
 
 def read_memory(sam: SegmentAnything, image: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
-    """As `network.memory.attend`, by the sam2 package's memory attention: image tokens [N, C] that have read."""
+    """Attend as `network.memory.attend`, by the sam2 package's memory attention -> image tokens [N, C]."""
     read: Tensor = sam.memory_attention(
         curr=image[:, None],
         curr_pos=positions.image[:, None],
@@ -44,7 +44,8 @@ class Published:
             raise NetworkError("this network runs the fused operators; the published form needs it before fuse().")
 
     def stages(self, frames: Tensor, audio: Tensor, conditioning_frame: int = 0) -> Iterator[ClipOutput | None]:
-        """One clip, a step of the iterator for each of STAGE_NAMES; the last gives the answer. So each can be timed.
+        """Run one clip, a step of the iterator for each of STAGE_NAMES; the last gives the answer. So each can be
+        timed.
 
         Args:
             frames: [T, S, S, 3] uint8 RGB; audio: [T, 15600, 2] float32 in [-1, 1].

@@ -10,7 +10,7 @@ PRESETS = tuple(_FILES)
 
 
 def shipped_weights(preset: str) -> Path | None:
-    """The file of a preset's trained weights, safetensors under released names; None where there is none.
+    """Find the file of a preset's trained weights, safetensors under released names; None where there is none.
 
     Float16, but for values that it cannot hold; see `training.run_folder.fits_half`.
     """
@@ -21,6 +21,6 @@ def shipped_weights(preset: str) -> Path | None:
 
 
 def fingerprint(path: Path) -> str:
-    """The first eight digits of the file's sha256."""
+    """Compute the first eight digits of the file's sha256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:8]

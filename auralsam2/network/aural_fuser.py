@@ -87,14 +87,14 @@ class AuralFuser(nn.Module):
         return image.to(beside).train(self.training), sound.to(beside).train(self.training)
 
     def tokens(self, log_mel: Tensor, text: Tensor | None = None) -> Tensor:
-        """log_mel [T, 2, 96, 64] and, for Ref-AVS, text [1, L, 768] -> [T + L, C]: sound first, then words."""
+        """Encode log_mel [T, 2, 96, 64] and, for Ref-AVS, text [1, L, 768] -> [T + L, C]: sound first, then words."""
         sound: Tensor = self.vgg(log_mel)
         if text is None or self.text_proj is None:
             return sound
         return torch.cat([sound, self.text_proj(text[0])])
 
     def patches(self, level: int, fpn_map: Tensor) -> Tensor:
-        """FPN map `level` (0, 1, 2 at stride 4, 8, 16), [T, C, h, w] -> [T, C, S/16, S/16]."""
+        """Embed FPN map `level` (0, 1, 2 at stride 4, 8, 16), [T, C, h, w] -> [T, C, S/16, S/16]."""
         patches: Tensor = self.patch_embeds[level](fpn_map)
         return patches
 

@@ -31,7 +31,7 @@ class AudioVisualFusion(nn.Module):
             self.add_module(f"{name}_audio", nn.Conv1d(width, inner, 1))
 
     def forward(self, visual: Tensor, audio: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """visual [T, side * side, C] and audio [M, C] -> the same shapes, each having attended to the other."""
+        """Fuse visual [T, side * side, C] and audio [M, C] -> the same shapes, each having attended to the other."""
         volume = visual.transpose(1, 2).unflatten(2, (1, side, side))  # [T, C, 1, side, side]
         tokens = self.align_channel(audio[:, :, None])  # [M, C, 1]
         q_v, k_v, v_v = (self.get_submodule(f"{name}_frame")(volume).squeeze(2) for name in "qkv")
@@ -68,7 +68,7 @@ def _with_batch_norm(steps: nn.Module) -> Affine:
 
 
 def fold(module: AudioVisualFusion) -> FusionWeights:
-    """The module's weights as the fused operator reads them, folded in float64, in the module's own dtype."""
+    """Fold the module's weights for the fused operator: in float64, returned in the module's own dtype."""
     align = _affine(module.align_channel)
     visual = [_affine(module.get_submodule(f"{name}_frame")) for name in "qkv"]
     sound = [align, *(_after(_affine(module.get_submodule(f"{name}_audio")), align) for name in "qkv")]
@@ -99,7 +99,7 @@ class FusedAudioVisualFusion(nn.Module):
             self.register_buffer(name, weight, persistent=False)
 
     def forward(self, visual: Tensor, audio: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """As `AudioVisualFusion`; no gradient."""
+        """Fuse as `AudioVisualFusion`; no gradient."""
         weights = (self.get_buffer(name) for name in FusionWeights._fields)
         frame, sound = operators.audio_visual_fusion(visual, audio, *weights, self.form)
         return frame, sound

@@ -19,21 +19,23 @@ PATCH_STRIDE = 4
 
 
 def normalise(frames: Tensor) -> Tensor:
-    """[T, S, S, 3] uint8 RGB -> [T, 3, S, S] float32, ImageNet mean removed, divided by the standard deviation."""
+    """Normalise [T, S, S, 3] uint8 RGB -> [T, 3, S, S] float32, ImageNet mean removed, divided by the standard
+    deviation.
+    """
     mean = torch.tensor(IMAGE_MEAN, device=frames.device)
     std = torch.tensor(IMAGE_STD, device=frames.device)
     return ((frames.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
 def position_embedding(trunk: Hiera, image_size: int) -> Tensor:
-    """[1, S/4, S/4, C] float32: the background embedding, resized, plus the window embedding, tiled."""
+    """Compute [1, S/4, S/4, C] float32: the background embedding, resized, plus the window embedding, tiled."""
     side = image_size // PATCH_STRIDE
     embedding: Tensor = trunk._get_pos_embed((side, side))
     return embedding
 
 
 def trunk_features(trunk: Hiera, frames: Tensor, position: Tensor) -> list[Tensor]:
-    """The outputs of Hiera's four stages, [T, C_i, h_i, w_i] at strides 4, 8, 16, 32."""
+    """Compute the outputs of Hiera's four stages, [T, C_i, h_i, w_i] at strides 4, 8, 16, 32."""
     x = trunk.patch_embed(frames) + position
     outputs = []
     for index, block in enumerate(trunk.blocks):
@@ -44,7 +46,7 @@ def trunk_features(trunk: Hiera, frames: Tensor, position: Tensor) -> list[Tenso
 
 
 def image_embedding(neck: FpnNeck, features: list[Tensor]) -> Tensor:
-    """FPN level 2 at stride 16, the only level with a top-down path: lateral plus twice enlarged level 3."""
+    """Compute FPN level 2 at stride 16, the only level with a top-down path: lateral plus twice enlarged level 3."""
     top = neck.convs[0](features[3])
     enlarged = F.interpolate(top, scale_factor=2.0, mode="nearest")
     embedding: Tensor = neck.convs[1](features[2]) + enlarged
@@ -52,7 +54,7 @@ def image_embedding(neck: FpnNeck, features: list[Tensor]) -> Tensor:
 
 
 def pyramid(sam: SegmentAnything, frames: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """FPN maps of normalised frames [T, 3, S, S]: [T, C, h, w] at strides 4, 8 and 16."""
+    """Compute FPN maps of normalised frames [T, 3, S, S]: [T, C, h, w] at strides 4, 8 and 16."""
     neck = sam.image_encoder.neck
     features = trunk_features(sam.image_encoder.trunk, frames, position)
     return neck.convs[3](features[0]), neck.convs[2](features[1]), image_embedding(neck, features)

@@ -27,12 +27,12 @@ LOG_OFFSET = 0.01
 
 
 def num_windows(sound: NDArray[np.float32]) -> int:
-    """How many whole windows sound [samples, 2] at 16 kHz holds; at least one, which silence fills up."""
+    """Count how many whole windows sound [samples, 2] at 16 kHz holds; at least one, which silence fills up."""
     return max(1, (len(sound) - WINDOW_SAMPLES) // HOP_SAMPLES + 1)
 
 
 def windows(sound: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
-    """AVSBench's windows: window i starts at sample 15360 i; a missing one repeats the last.
+    """Cut AVSBench's windows: window i starts at sample 15360 i; a missing one repeats the last.
 
     Args:
         sound: [samples, 2] float32 at 16 kHz; shorter than one window is filled up with silence.
@@ -51,7 +51,7 @@ def _mel(hz: Tensor) -> Tensor:
 
 
 def mel_matrix() -> Tensor:
-    """The [257, 64] float64 matrix, FFT magnitudes to mel bands: triangles in mel space, nothing from the DC bin."""
+    """Build the [257, 64] float64 matrix, FFT magnitudes to mel bands: triangles in mel space, nothing from bin 0."""
     bins = _mel(torch.linspace(0, SAMPLE_RATE / 2, FFT_SIZE // 2 + 1, dtype=torch.float64))
     low, high = (_mel(torch.tensor(hz, dtype=torch.float64)).item() for hz in (LOWEST_HZ, HIGHEST_HZ))
     edges = torch.linspace(low, high, NUM_BANDS + 2, dtype=torch.float64)
@@ -63,7 +63,7 @@ def mel_matrix() -> Tensor:
 
 
 def windowed_dft() -> Tensor:
-    """[514, 400] float64: cosine rows, then sine rows, of the 512-point DFT, multiplied by the Hann window."""
+    """Build [514, 400] float64: cosine rows, then sine rows, of the 512-point DFT, multiplied by the Hann window."""
     n = torch.arange(STFT_WINDOW, dtype=torch.float64)
     hann = 0.5 - 0.5 * torch.cos(2 * math.pi * n / STFT_WINDOW)
     angle = 2 * math.pi * torch.arange(FFT_SIZE // 2 + 1, dtype=torch.float64)[:, None] * n / FFT_SIZE

@@ -30,13 +30,13 @@ class FrameMasks(NamedTuple):
 
 
 def dense_positions(sam: SegmentAnything) -> Tensor:
-    """[N, C] random-Fourier position of each image token; depends on weights and size only."""
+    """Compute [N, C] random-Fourier position of each image token; depends on weights and size only."""
     positions: Tensor = sam.sam_prompt_encoder.get_dense_pe()
     return positions[0].flatten(1).T
 
 
 def output_tokens(decoder: MaskDecoder) -> Tensor:
-    """[6, C]: object score, IoU, and the four masks."""
+    """Stack [6, C]: object score, IoU, and the four masks."""
     return torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])
 
 
@@ -72,7 +72,9 @@ def _attend(
 
 
 def upscale(decoder: MaskDecoder, image: Tensor, high_res_s4: Tensor, high_res_s8: Tensor) -> Tensor:
-    """[B, C/8, S/4, S/4], whose pixels the masks weigh, from image tokens [B, C, S/16, S/16] and the projected maps."""
+    """Upscale to [B, C/8, S/4, S/4], whose pixels the masks weigh, image tokens [B, C, S/16, S/16] and the projected
+    maps.
+    """
     deconv_1, norm, act_1, deconv_2, act_2 = decoder.output_upscaling
     x = act_1(norm(deconv_1(image) + high_res_s8))
     enlarged: Tensor = act_2(deconv_2(x) + high_res_s4)
@@ -87,7 +89,7 @@ def decode(
     audio: list[Tensor],
     image_pe: Tensor,
 ) -> FrameMasks:
-    """The three candidate masks of one frame.
+    """Decode the three candidate masks of one frame.
 
     Args:
         image: [N, C] image tokens, memory already read (or `no_mem_embed` added).

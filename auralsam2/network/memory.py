@@ -42,7 +42,7 @@ class Positions:
     """Of `pair_exchange`, for graphs that rotate by a product; None: pairs are taken apart."""
 
     def rotated(self, x: Tensor) -> Tensor:
-        """Features [..., N, C] with their rotary positions."""
+        """Turn features [..., N, C] by their rotary positions."""
         return rotate(x, self.cos, self.sin, self.exchange)
 
 
@@ -86,7 +86,7 @@ class Reach(NamedTuple):
 
 
 def reach(decoded: Container[int], frame: int, conditioning: Sequence[int], reverse: bool = False) -> Reach:
-    """What `frame` reads: the conditioning frames, then up to six frames before it, the farthest first.
+    """List what `frame` reads: the conditioning frames, then up to six frames before it, the farthest first.
 
     Pointers come from the past only: those of conditioning frames that lie there, then the nearest first, at most 15.
 
@@ -116,8 +116,8 @@ def gather(
     positions: Positions,
     reverse: bool = False,
 ) -> MemoryReading:
-    """The memory of `frame`, as `reach` names it: spatial tokens, then pointers, each split into tokens as wide as the
-    spatial memory, without a temporal encoding.
+    """Gather the memory of `frame`, as `reach` names it: spatial tokens, then pointers, each split into tokens as wide
+    as the spatial memory, without a temporal encoding.
     """
     frames, pointed = reach(bank, frame, conditioning, reverse)
     tokens, placed, pointers = [], [], list[Tensor]()
@@ -209,12 +209,12 @@ def _look_back(
 
 
 def prepare(sam: SegmentAnything, image: Tensor, positions: Positions) -> Tensor:
-    """What `attend` makes of image tokens [N, C] before it reads any memory, whatever that is, [N, C]."""
+    """Compute what `attend` makes of image tokens [N, C] before it reads any memory, whatever that is, [N, C]."""
     return _look_around(sam.memory_attention.layers[0], image + INPUT_POSITION_WEIGHT * positions.image, positions)
 
 
 def attend_prepared(sam: SegmentAnything, x: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
-    """`attend` for tokens [N, C] of `prepare`."""
+    """Attend, as `attend` does, with tokens [N, C] of `prepare`."""
     for index, layer in enumerate(sam.memory_attention.layers):
         if index:
             x = _look_around(layer, x, positions)
@@ -230,7 +230,7 @@ def attend(sam: SegmentAnything, image: Tensor, memory: MemoryReading, positions
 
 
 def remember(sam: SegmentAnything, embedding: Tensor, mask_logits: Tensor) -> Tensor:
-    """The spatial memory [N, C_mem] of a frame.
+    """Encode the spatial memory [N, C_mem] of a frame.
 
     Args:
         embedding: [1, C, S/16, S/16], the frame's own FPN map, before it read any memory.
@@ -250,12 +250,12 @@ def harden(mask_logits: Tensor) -> Tensor:
 
 
 def enlarge(mask_logits: Tensor) -> Tensor:
-    """[1, 1, S, S] from [1, 1, S/4, S/4]."""
+    """Enlarge [1, 1, S/4, S/4] to [1, 1, S, S]."""
     return F.interpolate(mask_logits, scale_factor=4.0, mode="bilinear", align_corners=False)
 
 
 def remember_mask(sam: SegmentAnything, embedding: Tensor, mask: Tensor) -> Tensor:
-    """`remember` for a mask [1, 1, S, S] in [0, 1]."""
+    """Encode as `remember`, from a mask [1, 1, S, S] in [0, 1]."""
     encoder = sam.memory_encoder
     mask = encoder.mask_downsampler(mask * MASK_SCALE + MASK_BIAS)
     features = encoder.out_proj(encoder.fuser(encoder.pix_feat_proj(embedding) + mask))

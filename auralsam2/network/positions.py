@@ -15,7 +15,7 @@ EXCHANGE_BLOCK = 16
 
 
 def sine_2d(width: int, side: int) -> Tensor:
-    """[width, side, side] float32: the first half of the channels encodes y, the second x."""
+    """Compute [width, side, side] float32: the first half of the channels encodes y, the second x."""
     half = width // 2
     steps = torch.arange(1, side + 1, dtype=torch.float32)
     steps = steps / (steps[-1] + NORMALISE_EPS) * (2 * math.pi)
@@ -26,12 +26,16 @@ def sine_2d(width: int, side: int) -> Tensor:
 
 
 def first_position_1d(width: int) -> Tensor:
-    """[width] float32: the sine encoding of position 0, that is 0, 1, 0, 1, ... as the released fuser adds to sound."""
+    """Compute [width] float32: the sine encoding of position 0, that is 0, 1, 0, 1, ... as the released fuser adds to
+    sound.
+    """
     return torch.arange(width, dtype=torch.float32) % 2
 
 
 def rotary_tables(width: int, side: int) -> tuple[Tensor, Tensor]:
-    """cos and sin, each [side * side, width / 2] float32: the first half of the pairs turns with x, the rest with y."""
+    """Compute cos and sin, each [side * side, width / 2] float32: the first half of the pairs turns with x, the rest
+    with y.
+    """
     frequency = 1.0 / TEMPERATURE ** (torch.arange(0, width, 4)[: width // 4].float() / width)
     token = torch.arange(side * side, dtype=torch.float32)
     x, y = token % side, torch.div(token, side, rounding_mode="floor")
@@ -40,7 +44,7 @@ def rotary_tables(width: int, side: int) -> tuple[Tensor, Tensor]:
 
 
 def pair_exchange(width: int) -> Tensor:
-    """[B, B] float32: a row times this matrix has the two of each pair (a, b) exchanged and one turned, (-b, a).
+    """Build [B, B] float32: a row times this matrix has the two of each pair (a, b) exchanged and one turned, (-b, a).
 
     B divides `width`. A block of 16 was the fastest on a CPU with AVX2.
     """

@@ -29,7 +29,9 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, side: int | None) -> Tensor:
-        """x [B, N, C]; with `side`, keys and values come from the map side x side reduced four times each way."""
+        """Attend over x [B, N, C]; with `side`, keys and values come from its map side x side, reduced four times each
+        way.
+        """
         source = x
         if side is not None:
             image = x.transpose(1, 2).unflatten(2, (side, side))
@@ -98,7 +100,7 @@ class Block(nn.Module):
         self.mlp = Mlp(width)
 
     def forward(self, x: Tensor, side: int | None = None) -> Tensor:
-        """x [B, N, C]. `side`: N is a map side x side (visual); None: N are tokens without places (audio)."""
+        """Transform x [B, N, C]. `side`: N is a map side x side (visual); None: N are tokens without places (audio)."""
         x = x + self.attn(self.norm1(x), side)
         mixed: Tensor = x + self.mlp(self.norm2(x), side)
         return mixed

@@ -14,7 +14,7 @@ NO_OBJECT_LOGIT = -1024.0
 
 
 def best(values: Tensor, iou: Tensor) -> Tensor:
-    """The candidate with the highest predicted IoU, the first of equals.
+    """Find the candidate with the highest predicted IoU, the first of equals.
 
     Compared, not looked up: a graph then computes no index, which on a GPU is work in 64-bit integers between kernels.
 
@@ -37,7 +37,7 @@ def select(
     read_out: ReadOut,
     absent_logit: float = NO_OBJECT_LOGIT,
 ) -> Tensor:
-    """One mask a frame.
+    """Choose one mask a frame.
 
     Args:
         low_res_logits: [T, 3, h, w]; iou: [T, 3]; object_score: [T, 1].

@@ -32,7 +32,7 @@ class Tracked(NamedTuple):
 
 
 def decoding_order(num_frames: int, conditioning_frame: int) -> list[int]:
-    """The conditioning frame first, then the others in order of time."""
+    """Put the conditioning frame first, then the others in order of time."""
     return [conditioning_frame, *(t for t in range(num_frames) if t != conditioning_frame)]
 
 

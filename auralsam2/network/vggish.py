@@ -28,7 +28,7 @@ class VGGish(nn.Module):
         )
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """[T, 2, 96, 64] float32 log-mel examples, left and right -> [T, 2 * out] float32, left then right."""
+        """Encode [T, 2, 96, 64] float32 log-mel examples, left and right -> [T, 2 * out] float32, left then right."""
         examples = log_mel.reshape(-1, 1, NUM_HOPS, NUM_BANDS)
         # The released weights were trained on channels-last maps, so the flattening order is height, width, channel.
         flat = self.features(examples).permute(0, 2, 3, 1).flatten(1)

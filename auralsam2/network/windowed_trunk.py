@@ -65,7 +65,7 @@ class WindowOrder:
         return tuple(Group(n, h, w, full - h * w) for n, h, w in shapes if n and h and w)
 
     def of_map(self, x: Tensor) -> Tensor:
-        """[B, side, side, C] -> [B, side^2, C] in this order. Cut and transposed, so that a graph has no indices."""
+        """Sort [B, side, side, C] -> [B, side^2, C] in this order. Cut and transposed: a graph has no indices of it."""
         extents = [extent for extent in (self.side // self.window * self.window, self.side % self.window) if extent]
         parts = [part for row in x.split(extents, dim=1) for part in row.split(extents, dim=2)]
         return _joined([self._windows(part) for part in parts], dim=1)
@@ -77,7 +77,7 @@ class WindowOrder:
         return windows
 
     def to_map(self, x: Tensor) -> Tensor:
-        """The way back: [B, side^2, C] -> [B, side, side, C]."""
+        """Sort back [B, side^2, C] -> [B, side, side, C]."""
         whole = self.side // self.window
         parts = x.split([group.count * group.tokens for group in self.groups], dim=1)
         maps = []
@@ -172,8 +172,8 @@ class Step:
 
 
 def plan(trunk: Hiera, side: int) -> list[Step]:
-    """The trunk's blocks for a map of side x side patches. A block with windows takes tokens in their order; one that
-    attends globally takes any, and leaves it as it is.
+    """Plan the trunk's blocks for a map of side x side patches. A block with windows takes tokens in their order; one
+    that attends globally takes any, and leaves it as it is.
     """
     steps: list[Step] = []
     order: WindowOrder | None = None
@@ -193,7 +193,9 @@ def plan(trunk: Hiera, side: int) -> list[Step]:
 
 
 def num_apart(steps: list[Step]) -> int:
-    """How many leading blocks may run on some of the windows at a time: none is cut, and none needs another order."""
+    """Count how many leading blocks may run on some of the windows at a time: none is cut, and none needs another
+    order.
+    """
     count = 0
     order = steps[0].before
     for step in steps:
@@ -204,7 +206,8 @@ def num_apart(steps: list[Step]) -> int:
 
 
 def windowed_features(trunk: Hiera, frames: Tensor, position: Tensor, *, strips: int = 1) -> list[Tensor]:
-    """As `image_encoder.trunk_features`: the four stages' outputs, [T, C_i, h_i, w_i] at strides 4 to 32.
+    """Compute, as `image_encoder.trunk_features` does, the four stages' outputs, [T, C_i, h_i, w_i] at
+    strides 4 to 32.
 
     Args:
         strips: the leading blocks, whose windows know nothing of each other, take the windows in this many parts, one

@@ -75,7 +75,7 @@ def decode_prompted(
     dense: Tensor,
     image_pe: Tensor,
 ) -> PromptedMasks:
-    """Masks of B prompts.
+    """Decode masks of B prompts.
 
     Args:
         image: [B, N, C] image tokens, memory already read (or `no_mem_embed` added).

@@ -61,14 +61,14 @@ class Answer:
 
 
 def stability(logits: Tensor) -> Tensor:
-    """[B] in [0, 1]: how little a mask [B, S/4, S/4] changes when its threshold moves; 1 for an empty one."""
+    """Measure [B] in [0, 1]: how little a mask [B, S/4, S/4] changes when its threshold moves; 1 for an empty one."""
     inner = (logits > STABILITY_DELTA).flatten(1).sum(1).float()
     outer = (logits > -STABILITY_DELTA).flatten(1).sum(1).float()
     return torch.where(outer > 0, inner / outer, 1.0)
 
 
 def choose(sam: SegmentAnything, masks: PromptedMasks, num_points: int, prompted: bool) -> Answer:
-    """SAM2's choice among the decoder's four masks, of one frame."""
+    """Make SAM2's choice among the decoder's four masks, of one frame."""
     tokens = masks.tokens
     logits = torch.where(masks.object_score[..., None, None] > 0, masks.low_res_logits, NO_OBJECT_LOGIT)
     candidates, iou = logits[:, 1:], masks.iou[:, 1:]

@@ -30,7 +30,7 @@ FramePrompt = contract.FramePrompt[Tensor]
 
 
 def check_prompts(prompts: list[FramePrompt], num_frames: int, image_size: int) -> None:
-    """Raises NetworkError for a prompt that says nothing, says too much, or does not fit the clip."""
+    """Raise NetworkError for a prompt that says nothing, says too much, or does not fit the clip."""
     side = 4 * image_size // STRIDE
     frames = [prompt.frame for prompt in prompts]
     if not frames or len(set(frames)) < len(frames) or not all(0 <= frame < num_frames for frame in frames):
@@ -52,7 +52,7 @@ def check_prompts(prompts: list[FramePrompt], num_frames: int, image_size: int) 
 
 
 def padded(coords: Tensor, labels: Tensor, num_slots: int | None = None) -> tuple[Tensor, Tensor]:
-    """Points [P, 2] and labels [P] as SAM2 pads them: one padding point after them, two where there are none.
+    """Pad points [P, 2] and labels [P] as SAM2 does: one padding point after them, two where there are none.
 
     Args:
         num_slots: fill up with absent slots to this number; None adds none.
@@ -64,7 +64,7 @@ def padded(coords: Tensor, labels: Tensor, num_slots: int | None = None) -> tupl
 
 
 def sparse_tokens(sam: SegmentAnything, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens [B, P, C] of points, and which of them are absent, [B, P] bool.
+    """Compute tokens [B, P, C] of points, and which of them are absent, [B, P] bool.
 
     Args:
         coords: [B, P, 2] float32 in pixels; labels: [B, P] float32, padding included.
@@ -78,7 +78,7 @@ def sparse_tokens(sam: SegmentAnything, coords: Tensor, labels: Tensor) -> tuple
 
 
 def mask_embedding(sam: SegmentAnything, logits: Tensor) -> Tensor:
-    """[B, N, C] from mask logits [B, 1, S/4, S/4]: what takes the place of `no_mask_embed` before the decoder."""
+    """Embed mask logits [B, 1, S/4, S/4] as [B, N, C], in the place of `no_mask_embed` before the decoder."""
     embedded: Tensor = sam.sam_prompt_encoder.mask_downscaling(logits)
     return embedded.flatten(2).transpose(1, 2)
 
@@ -92,7 +92,7 @@ class GivenMask(NamedTuple):
 
 
 def given_mask(sam: SegmentAnything, mask: Tensor) -> GivenMask:
-    """A mask [S/4, S/4] that a person gave. SAM2 takes it as its answer, through the size of the frame and back."""
+    """Read a mask [S/4, S/4] that a person gave: SAM2 answers with it, through the size of the frame and back."""
     size = sam.sam_prompt_encoder.input_image_size
     inside = (mask > 0).float()[None, None]
     enlarged = F.interpolate(inside, size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -63,14 +63,14 @@ _ON_REF_AVS: Mapping[str, Mapping[str, Any]] = {
 
 
 def values_of(recipe: str, ref_avs: bool = False) -> dict[str, Any]:
-    """The settings that a recipe decides. Raises TrainingError, which lists the recipes, for an unknown one."""
+    """Return the settings that a recipe decides. Raises TrainingError, which lists the recipes, for an unknown one."""
     if recipe not in RECIPES:
         raise TrainingError(f"recipe {recipe!r} is unknown; choose one of {', '.join(RECIPES)}.")
     return {**RECIPES[recipe], **(_ON_REF_AVS[recipe] if ref_avs else {})}
 
 
 def settings_for(recipe: str, **given: Any) -> TrainSettings:
-    """The settings of a run: what is given, and where nothing is, what the recipe says.
+    """Build the settings of a run: what is given, and where nothing is, what the recipe says.
 
     Raises: TrainingError or NetworkError as `TrainSettings` does, and for an unknown recipe.
     """
@@ -78,12 +78,12 @@ def settings_for(recipe: str, **given: Any) -> TrainSettings:
 
 
 def changes(settings: TrainSettings) -> dict[str, Any]:
-    """Where a run's settings differ from what its recipe says."""
+    """Tell where a run's settings differ from what its recipe says."""
     said = values_of(settings.recipe)
     return {name: getattr(settings, name) for name, value in said.items() if getattr(settings, name) != value}
 
 
 def described(settings: TrainSettings) -> dict[str, str]:
-    """Which recipe makes the weights, for their file: `recipe` and, where values differ, `recipe_changes`."""
+    """Describe for a file of weights how they are made: `recipe` and, where values differ, `recipe_changes`."""
     changed = ", ".join(f"{name} {value}" for name, value in changes(settings).items())
     return {"recipe": settings.recipe, **({"recipe_changes": changed} if changed else {})}

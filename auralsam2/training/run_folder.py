@@ -39,7 +39,7 @@ def save_checkpoint(folder: Path, settings: TrainSettings, state: dict[str, Any]
 
 
 def load_checkpoint(folder: Path, settings: TrainSettings) -> dict[str, Any] | None:
-    """The folder's checkpoint, or None where there is none.
+    """Load the folder's checkpoint, or None where there is none.
 
     Raises: TrainingError when it is damaged, or belongs to a run of other settings; the differences are named.
     """

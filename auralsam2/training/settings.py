@@ -154,11 +154,11 @@ class TrainSettings:
         return self.image_size
 
     def is_short(self, step: int) -> bool:
-        """Whether the clips of this step have one frame."""
+        """Tell whether the clips of this step have one frame."""
         return step < self.steps * self.short_steps_share
 
     def clips_of(self, step: int) -> int:
-        """How many clips make this step."""
+        """Tell how many clips make this step."""
         return self.clips_per_step * (self.num_frames if self.is_short(step) else 1)
 
     @property
@@ -175,15 +175,15 @@ class TrainSettings:
         return self.from_scratch if self.train_vggish is None else self.train_vggish
 
     def conditioning_frame(self, num_frames: int) -> int:
-        """Of a clip of `num_frames`, the frame that is decoded first."""
+        """Choose, of a clip of `num_frames`, the frame that is decoded first."""
         return num_frames // 2 if self.conditioning == "middle" else 0
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
+        """Compute the learning rate of a step, counted from 0."""
         warm = min(1.0, (step + 1) / (self.warmup_steps + 1))
         return self.learning_rate * warm * float((1 - step / self.steps) ** self.decay_power)
 
     def differences(self, other: dict[str, Any]) -> list[str]:
-        """Where the settings of a checkpoint differ from these, in words."""
+        """Say where the settings of a checkpoint differ from these, in words."""
         mine = asdict(self)
         return [f"{key} {other.get(key)!r}, now {value!r}" for key, value in mine.items() if other.get(key) != value]

@@ -42,12 +42,12 @@ CLIPS_BETWEEN_STAGES = """
 
 
 def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
-    """The text of one model's `config.pbtxt`.
+    """Render one model's `config.pbtxt`.
 
     Args:
         name: a stage, or the ensemble.
         parameters: what the template asks for beside the settings: frames_per_call and sha256 of a stage.
-    Raises: ExportError when a placeholder is unknown or the text is no ModelConfig of that name.
+    Raises: ExportError when a placeholder is unknown or the text is not a ModelConfig of that name.
     """
     on_cpu = settings.target == "cpu"
     values: dict[str, Any] = {
@@ -61,11 +61,11 @@ def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
     }
     if name in CHAINS:
         values["steps"] = _steps_text(name, on_cpu)
-    return _filled(settings, name, f"{name}/config.pbtxt", values)
+    return _fill_template(settings, name, f"{name}/config.pbtxt", values)
 
 
 def sizes(settings: ExportSettings) -> Sizes:
-    """What the shapes of a build depend on."""
+    """Take from the settings what the shapes of a build depend on."""
     return Sizes(settings.num_frames, settings.size, preset(settings.preset).width)
 
 
@@ -114,7 +114,7 @@ def _steps_text(name: str, on_cpu: bool) -> str:
 
 
 def render_gpu(settings: ExportSettings, stage: Stage, sha256: str) -> str:
-    """The `config.pbtxt` of a stage on a GPU: the graph's own tensors, on the backend of the target.
+    """Render the `config.pbtxt` of a stage on a GPU: the graph's own tensors, on the backend of the target.
 
     Args:
         sha256: of the stage's graph; an engine is rebuilt for another card, its graph stays.
@@ -136,10 +136,10 @@ def render_gpu(settings: ExportSettings, stage: Stage, sha256: str) -> str:
         "warmup": text_format.MessageToString(model_config_pb2.ModelConfig(model_warmup=[warmup])),
         "sha256": sha256,
     }
-    return _filled(settings, stage.name, GPU_TEMPLATES[settings.target], values)
+    return _fill_template(settings, stage.name, GPU_TEMPLATES[settings.target], values)
 
 
-def _filled(settings: ExportSettings, name: str, template: str, values: Mapping[str, Any]) -> str:
+def _fill_template(settings: ExportSettings, name: str, template: str, values: Mapping[str, Any]) -> str:
     lines = (TEMPLATES / template).read_text().splitlines(keepends=True)
     body = "".join(line for line in lines if not line.startswith(_TEMPLATE_NOTE))
     try:
@@ -153,12 +153,12 @@ def _filled(settings: ExportSettings, name: str, template: str, values: Mapping[
 
 
 def parse(text: str) -> Any:
-    """`text` as Triton's own ModelConfig message. Raises text_format.ParseError."""
+    """Parse `text` as Triton's own ModelConfig message. Raises text_format.ParseError."""
     return text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
 def tensors(entries: Any) -> list[TensorSpec]:
-    """The inputs or outputs of a parsed ModelConfig."""
+    """List the inputs or outputs of a parsed ModelConfig."""
     names = model_config_pb2.DataType
     return [
         TensorSpec(entry.name, names.Name(entry.data_type).removeprefix("TYPE_"), tuple(entry.dims))
@@ -167,7 +167,7 @@ def tensors(entries: Any) -> list[TensorSpec]:
 
 
 def check_stage(text: str, stage: Stage) -> None:
-    """A stage's configuration names the graph's tensors, types and shapes; what it adds, it hands on untouched.
+    """Check that a configuration names its graph's tensors, types and shapes; what it adds, it hands on untouched.
 
     But for prompts and the mode that they make: the stage's own runtime reads and writes them.
 

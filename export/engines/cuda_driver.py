@@ -26,7 +26,7 @@ class Card:
 
 
 def load_driver() -> Any | None:
-    """The driver's library; None where there is none."""
+    """Load the driver's library; None where there is none."""
     try:
         return ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -34,7 +34,7 @@ def load_driver() -> Any | None:
 
 
 def current_card(driver: Any | None = None) -> Card | None:
-    """The first GPU that the driver shows. None: no driver, or no GPU."""
+    """Ask the driver for the first GPU. None: no driver, or no GPU."""
     driver = load_driver() if driver is None else driver
     if driver is None:
         return None
@@ -82,7 +82,7 @@ class CudaMemory:
         return free.value, total.value
 
     def allocate(self, num_bytes: int) -> int:
-        """The address of a buffer of at least one byte; it is freed by `close`."""
+        """Allocate a buffer of at least one byte, and return its address; `close` frees it."""
         address = ctypes.c_uint64()
         status = self._driver.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(max(num_bytes, 1)))
         if status == OUT_OF_MEMORY:

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from export.precision.half_precision import emulate
+from export.precision.emulation import emulate
 from export.precision.stage_casts import cast_stage
 from export.reports import Report
 from model_repository.stage_runtime.engine import Engine, load_engine
@@ -14,12 +14,12 @@ FUSER = "aural_fuser"
 
 
 def graph_path(build: Path, stage: str) -> Path:
-    """Where a build keeps the graph that a stage's engine is built from, so that it can be built again."""
+    """Tell where a build keeps the graph that a stage's engine is built from, so that it can be built again."""
     return build / GRAPHS / f"{stage}.onnx"
 
 
 def fused_graph_path(build: Path) -> Path:
-    """The fuser's float32 graph in which the fusion is still one operator, for builds whose fusion is a plugin."""
+    """Tell where the fuser's float32 graph with the fusion as one operator lies, in builds whose fusion is a plugin."""
     return build / GRAPHS / f"{FUSER}-fused.onnx"
 
 
@@ -37,7 +37,7 @@ def write_engine_graphs(wide: Mapping[str, Path], build: Path, precision: str, r
 
 
 def load_on_cpu(graph: Path, precision: str, folder: Path) -> Engine:
-    """A graph of an engine on ONNX Runtime, rounded where the engine rounds.
+    """Load a graph of an engine on ONNX Runtime, rounded where the engine rounds.
 
     Args:
         folder: for the graph that emulates a narrow one; whoever calls removes it.

@@ -17,7 +17,7 @@ TYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "INT32": np
 
 
 def load_runtime(flavour: str) -> ModuleType:
-    """The package that runs the engines it builds. Raises ExportError when it is not installed."""
+    """Import the package that runs the engines it builds. Raises ExportError when it is not installed."""
     try:
         return importlib.import_module(flavour)
     except ImportError as error:

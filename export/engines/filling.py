@@ -36,7 +36,7 @@ MANIFEST = "manifest.json"
 
 
 def engine_path(build: Path, target: str, stage: str) -> Path:
-    """tensorrt: where the server's TensorRT backend looks. tensorrt-rtx: that backend does not load them."""
+    """Tell where an engine lies. Those of TensorRT-RTX lie apart: the server's TensorRT backend does not load them."""
     if target == "tensorrt":
         return build / "models" / stage / "1" / "model.plan"
     return build / "engines" / f"{stage}.plan"
@@ -163,8 +163,8 @@ def renew_engines(build: Path, report: Report, builder: EngineBuilder | None = N
 
     Args:
         builder: None: the package that the build's target asks for.
-    Raises: ExportError when the folder is no build with engines, a graph is not the one that was exported, the package
-        is missing, or a build fails; ParityError when an engine's answers are wrong.
+    Raises: ExportError when the folder is not a build with engines, a graph is not the one that was exported, the
+        package is missing, or a build fails; ParityError when an engine's answers are wrong.
     """
     manifest = _read_manifest(build)
     target, fusion = manifest["target"], manifest["fusion"]
@@ -193,7 +193,7 @@ def _read_manifest(build: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((build / MANIFEST).read_text())
     except (OSError, ValueError) as error:
         raise ExportError(
-            f"{build} is no build: {MANIFEST} cannot be read ({error}). Make one: auralsam2 export."
+            f"{build} is not a build: {MANIFEST} cannot be read ({error}). Make one: auralsam2 export."
         ) from error
     if manifest.get("format") != BUILD_FORMAT:
         raise ExportError(
@@ -209,5 +209,5 @@ def _read_manifest(build: Path) -> dict[str, Any]:
 
 
 def engine_entries(records: Mapping[str, EngineRecord]) -> dict[str, dict[str, Any]]:
-    """What a build's manifest says of its engines."""
+    """Describe engines as the manifest of a build has them."""
     return {name: asdict(record) for name, record in records.items()}

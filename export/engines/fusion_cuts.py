@@ -73,7 +73,7 @@ def cut_fusions(model: Model) -> list[FusionCut]:
 
 def _cut(graph: Graph, node: Node, name: str) -> FusionCut:
     tensors = {
-        what: _checked(node, what, value)
+        what: _check_tensor(node, what, value)
         for what, value in zip(("visual", "audio", *FusionWeights._fields), node.inputs, strict=True)
     }
     weights = {what: tensors[what] for what in FusionWeights._fields}
@@ -104,9 +104,9 @@ def _cut(graph: Graph, node: Node, name: str) -> FusionCut:
     return cut
 
 
-def _checked(node: Node, what: str, value: Value | None) -> Value:
+def _check_tensor(node: Node, what: str, value: Value | None) -> Value:
     if value is None or value.dtype != DataType.FLOAT or value.shape is None or not value.shape.is_static():
-        raise ExportError(f"{node.name}: {what} is no float32 tensor of fixed shape.")
+        raise ExportError(f"{node.name}: {what} is not a float32 tensor of fixed shape.")
     return value
 
 
@@ -127,7 +127,7 @@ def join_chain(model: Model, cut: FusionCut, chain: Chain, dtype: torch.dtype) -
     """
     graph, element = model.graph, ELEMENTS[dtype]
     inputs, outputs = ({value.name: value for value in values} for values in (graph.inputs, graph.outputs))
-    held = {what: _stored(graph, value, element) for what, value in cut.weights.items()}
+    held = {what: _store_weight(graph, value, element) for what, value in cut.weights.items()}
     for what, end in cut.reads.items():
         graph.outputs.remove(outputs[end])
         held[what] = _cast(graph, outputs[end], element)
@@ -167,7 +167,7 @@ def _plugin_node(prefix: str, kernel: PluginKernel, inputs: Sequence[Value]) -> 
     return Node(NAMESPACE, kernel.name, inputs, attributes, outputs=outputs, name=name, version=DOMAIN_VERSION)
 
 
-def _stored(graph: Graph, weight: Value, element: DataType) -> Value:
+def _store_weight(graph: Graph, weight: Value, element: DataType) -> Value:
     """A weight as an initializer of `element`, once for all that read it."""
     name = f"{weight.name}_plugin"
     if name not in graph.initializers:

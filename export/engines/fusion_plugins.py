@@ -53,7 +53,7 @@ class PluginUse:
     chain: Chain = field(repr=False, compare=False)
 
     def as_record(self) -> dict[str, Any]:
-        """All but the code, for JSON."""
+        """Describe all but the code, for JSON."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "chain"}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from export.engines.memory_need import memory_need
-from export.engines.tensorrt_builder import EngineBuilder, listed, write_whole
+from export.engines.tensorrt_builder import EngineBuilder, name_capabilities, write_whole
 from export.errors import ExportError
 from export.reports import Report
 from model_repository.stage_runtime.engine import file_sha256
@@ -53,7 +53,7 @@ def write_record(engine: Path, record: EngineRecord) -> None:
 
 
 def read_record(engine: Path) -> EngineRecord:
-    """The manifest of `engine`. Raises ExportError when it is missing, unreadable or of another format."""
+    """Read the manifest of `engine`. Raises ExportError when it is missing, unreadable or of another format."""
     path = record_path(engine)
     try:
         entries: dict[str, Any] = json.loads(path.read_text())
@@ -66,7 +66,9 @@ def read_record(engine: Path) -> EngineRecord:
     except FileNotFoundError as error:
         raise ExportError(f"{engine.name} has no manifest {path.name}: its build did not finish. {_again()}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExportError(f"{path.name} is no engine manifest ({type(error).__name__}: {error}). {_again()}") from error
+        raise ExportError(
+            f"{path.name} is not an engine manifest ({type(error).__name__}: {error}). {_again()}"
+        ) from error
 
 
 def _again() -> str:
@@ -141,7 +143,7 @@ def _check_memory(onnx: Path, builder: EngineBuilder) -> None:
 
 
 def check_capabilities(builder: EngineBuilder, wanted: tuple[int, ...]) -> tuple[int, ...]:
-    """The compute capabilities to build for, sorted. Raises ExportError for one that `builder` cannot build for."""
+    """Sort the compute capabilities to build for. Raises ExportError for one that `builder` cannot build for."""
     here = () if builder.card is None else (builder.card.capability,)
     if builder.targets is None:
         if not here:
@@ -152,24 +154,24 @@ def check_capabilities(builder: EngineBuilder, wanted: tuple[int, ...]) -> tuple
         if wanted not in ((), here):
             raise ExportError(
                 f"{builder.flavour} builds for the GPU it finds, compute capability {here[0]}, not for"
-                f" {listed(wanted)}. Build there, or build with tensorrt_rtx."
+                f" {name_capabilities(wanted)}. Build there, or build with tensorrt_rtx."
             )
         return here
-    known = listed(builder.targets)
+    known = name_capabilities(builder.targets)
     chosen = tuple(sorted(set(wanted or here)))
     if not chosen:
         raise ExportError(f"there is no GPU here; name the compute capability to build for: {known}.")
     unknown = [each for each in chosen if each not in builder.targets]
     if unknown:
         raise ExportError(
-            f"compute capability {listed(unknown)}: {builder.flavour} {builder.version} builds for {known}. For other"
-            " cards, build with tensorrt on the GPU itself."
+            f"compute capability {name_capabilities(unknown)}: {builder.flavour} {builder.version} builds for"
+            f" {known}. For other cards, build with tensorrt on the GPU itself."
         )
     return chosen
 
 
 def parse_capability(text: str) -> int:
-    """89 from "89", "8.9" or "sm_89"; 120 from "12.0". Raises ExportError for anything else."""
+    """Parse "89", "8.9" or "sm_89" as 89, "12.0" as 120. Raises ExportError for anything else."""
     match = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)", text.strip().lower())
     if match is None:
         raise ExportError(f"compute capability {text!r}; write it as 8.9 or 89.")
@@ -179,7 +181,7 @@ def parse_capability(text: str) -> int:
 def check_engine(
     engine: Path, builder: EngineBuilder, capabilities: tuple[int, ...] = (), *, onnx: Path | None = None
 ) -> EngineRecord:
-    """The manifest of an engine that is whole and fits.
+    """Read the manifest of an engine that is whole and fits.
 
     Args:
         builder: the package that is installed here, which will load the engine.
@@ -204,8 +206,8 @@ def check_engine(
     wanted = capabilities or (() if builder.card is None else (builder.card.capability,))
     if not set(wanted) <= set(record.capabilities):
         raise ExportError(
-            f"{engine.name} was built for compute capability {listed(record.capabilities)}, not for"
-            f" {listed(wanted)}. {_again()}"
+            f"{engine.name} was built for compute capability {name_capabilities(record.capabilities)}, not for"
+            f" {name_capabilities(wanted)}. {_again()}"
         )
     if record.gpu is not None and (builder.card is None or record.gpu != builder.card.name):
         here = "no GPU" if builder.card is None else builder.card.name

@@ -21,7 +21,7 @@ from export.errors import ExportError
 
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
-MAX_ERRORS_TOLD = 5
+MAX_ERRORS = 5
 # Some errors print the weights of the layer that they name.
 MAX_MESSAGE = 400
 
@@ -59,7 +59,7 @@ class EngineBuilder(Protocol):
 
 
 def load_builder(flavour: str) -> EngineBuilder:
-    """The builder of an installed package: "tensorrt" or "tensorrt_rtx".
+    """Load the builder of an installed package: "tensorrt" or "tensorrt_rtx".
 
     Raises: ExportError for another flavour, or a package that is not installed; says what to install.
     """
@@ -104,9 +104,9 @@ class PackageBuilder:
         parsed = parser.parse_from_file(str(onnx))
         if not parsed or parser.num_errors:
             raise ExportError(f"{onnx.name}: {self.flavour} cannot read it. {_parser_errors(parser)}")
-        # A file that is no ONNX at all parses as an empty network, and builds.
+        # A file that is not ONNX at all parses as an empty network, and builds.
         if not network.num_layers or not network.num_outputs:
-            raise ExportError(f"{onnx.name} holds no graph: it is no ONNX file, or an empty one.")
+            raise ExportError(f"{onnx.name} holds no graph: it is not an ONNX file, or an empty one.")
         config = builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)
         if self.targets is not None:
@@ -118,8 +118,8 @@ class PackageBuilder:
         engine = builder.build_serialized_network(network, config)
         if engine is None:
             raise ExportError(
-                f"{onnx.name}: {self.flavour} {self.version} cannot build it for {listed(capabilities)}."
-                f" {' '.join(log.errors[-MAX_ERRORS_TOLD:]) or 'It gave no reason.'}"
+                f"{onnx.name}: {self.flavour} {self.version} cannot build it for {name_capabilities(capabilities)}."
+                f" {' '.join(log.errors[-MAX_ERRORS:]) or 'It gave no reason.'}"
             )
         if cache is not None and timing_cache is not None:
             write_whole(timing_cache, memoryview(cache.serialize()))
@@ -143,12 +143,12 @@ def _timing_cache(config: Any, path: Path) -> Any:
 def _parser_errors(parser: Any) -> str:
     """Every node that the parser refuses, by name and operator, with its reason."""
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    told = [
+    lines = [
         f"{error.node_operator() or 'file'} {error.node_name() or ''}".strip() + f": {error.desc()}"
-        for error in errors[:MAX_ERRORS_TOLD]
+        for error in errors[:MAX_ERRORS]
     ]
-    more = len(errors) - len(told)
-    return " ".join([*told, *([f"And {more} more."] if more > 0 else [])]) or "It gave no reason."
+    more = len(errors) - len(lines)
+    return " ".join([*lines, *([f"And {more} more."] if more > 0 else [])]) or "It gave no reason."
 
 
 def _collector(trt: Any) -> Any:
@@ -179,7 +179,7 @@ def _package_cuda(flavour: str) -> str:
     return "unknown"
 
 
-def listed(capabilities: tuple[int, ...] | list[int]) -> str:
+def name_capabilities(capabilities: tuple[int, ...] | list[int]) -> str:
     return ", ".join(str(each) for each in capabilities)
 
 
@@ -199,7 +199,7 @@ def write_whole(path: Path, content: memoryview) -> None:
             " room, or name another folder."
         ) from error
     finally:
-        # Where the folder is no folder, there is nothing to remove, and the error above is the one to tell.
+        # Where a file stands in place of the folder, nothing is to be removed; the error above is the one to tell.
         with contextlib.suppress(OSError):
             partial.unlink()
 

@@ -54,7 +54,7 @@ def compare(stage: str, output: str, found: Array, wanted: Array) -> OutputParit
 
 
 def check(parity: OutputParity, precision: str, last_stage: bool, compared: str = "graph vs PyTorch") -> None:
-    """Raises ParityError naming what was compared, stage, output, what was measured, the budget and the way out."""
+    """Raise ParityError where a budget is exceeded: stage, output, what was measured, the budget and the way out."""
     budget = (DECODER_RELATIVE_RMS if last_stage else RELATIVE_RMS)[precision]
     kept_out = "It was not put into the repository."
     if precision != "float32":
@@ -72,7 +72,7 @@ def check(parity: OutputParity, precision: str, last_stage: bool, compared: str 
 
 
 def run_network(stage: Stage, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A clip through the stage's module, in PyTorch: what `run_clip` is held against."""
+    """Run a clip through the stage's module, in PyTorch: what `run_clip` is held against."""
     with torch.no_grad():
         outputs = stage.module(*(inputs[spec.name] for spec in stage.inputs))
     return {spec.name: value for spec, value in zip(stage.outputs, outputs, strict=True)}

@@ -86,19 +86,19 @@ def _calls(
         return
     write, prepare, *reads = memory
     last = {"IMAGE_EMBEDDING": embedding[-1:]}
-    prepared = run_network(prepare, last)["TOKENS"]
+    prepared_tokens = run_network(prepare, last)["TOKENS"]
     yield prepare, last
-    written = []
+    memories = []
     for frame in range(max(2, settings.num_frames - 1)):
         inputs = {
             "IMAGE_EMBEDDING": embedding[frame : frame + 1],
             "MASK_LOGITS": mask,
             "PROMPTED": torch.full((1,), 1.0 - frame % 2),
         }
-        written.append(run_network(write, inputs)["MEMORY"])
+        memories.append(run_network(write, inputs)["MEMORY"])
         if frame < 2:
             yield write, inputs
-    tokens = torch.stack(written, dim=1)
+    tokens = torch.stack(memories, dim=1)
     for read in reads:
         shapes = {spec.name: spec.shape for spec in read.inputs}
         size, num_pointers = shapes["MEMORY"][1], shapes["POINTERS"][1]
@@ -108,7 +108,7 @@ def _calls(
         yield (
             read,
             {
-                "TOKENS": prepared,
+                "TOKENS": prepared_tokens,
                 "MEMORY": tokens[:, :size],
                 "TEMPORAL": model.v_model.maskmem_tpos_enc.detach()[-1, 0].expand(1, size, -1),
                 "REMEMBERED": present[0],

@@ -24,12 +24,12 @@ def _scene(num_frames: int, seed: int) -> world.Scene:
 
 
 def sample_frames(num_frames: int, image_size: int, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """[T, S, S, 3] uint8 RGB."""
+    """Draw the frames of a clip, [T, S, S, 3] uint8 RGB."""
     scene = _scene(num_frames, seed)
     painter = world.Painter(scene, image_size)
     return np.stack([painter.draw(second + 0.5)[0] for second in range(num_frames)])
 
 
 def sample_audio(num_frames: int, seed: int = 0) -> npt.NDArray[np.float32]:
-    """[T, 15600, 2] float32 in [-1, 1]: what each frame of the same seed's clip hears."""
+    """Draw [T, 15600, 2] float32 in [-1, 1]: what each frame of the same seed's clip hears."""
     return windows(world.play(_scene(num_frames, seed)), num_frames)

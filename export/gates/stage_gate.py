@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Passed:
+class GateResult:
     """What the gate measured, and the clip's final outputs by name: the network's, and those of the chain of graphs."""
 
     parity: list[OutputParity]
@@ -42,7 +42,7 @@ def pass_gate(
     precision: str,
     clip: dict[str, Array],
     report: Report,
-) -> Passed:
+) -> GateResult:
     """Compare the files on disk with PyTorch on a clip.
 
     Each stage gets the network's own inputs, so that an error is found where it is made; then the chain of graphs is
@@ -81,7 +81,7 @@ def pass_gate(
     uncut = compare("stages in PyTorch", "MASK_LOGITS", masks, _uncut_masks(settings, model, clip))
     check(uncut, "float32", last_stage=True)
     final = [spec.name for spec in stages[-1].outputs]
-    return Passed(
+    return GateResult(
         [*measured, whole, uncut],
         {name: wire[name].numpy() for name in final},
         {name: chain[name] for name in final},

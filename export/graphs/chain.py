@@ -11,7 +11,7 @@ from model_repository.stage_runtime.engine import Array, Engine
 
 
 def split_calls(engine: Engine, wire: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-    """The inputs of each call that a clip asks of a graph: one for a whole clip, T for a graph of one frame.
+    """Split a clip into the inputs of each call of a graph: one for a whole clip, T for a graph of one frame.
 
     Args:
         wire: the tensors of the clip by name, the leading axis that of the clip; those that the graph takes are read.
@@ -23,7 +23,7 @@ def split_calls(engine: Engine, wire: Mapping[str, Array]) -> Iterator[dict[str,
 
 
 def run_clip(engine: Engine, wire: Mapping[str, Array]) -> dict[str, Array]:
-    """A clip through one graph, in as many calls as it takes.
+    """Run a clip through one graph, in as many calls as it takes.
 
     Args:
         wire: as for `split_calls`.
@@ -35,7 +35,7 @@ def run_clip(engine: Engine, wire: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def run_chain(engines: Mapping[str, Engine], clip: Mapping[str, Array]) -> dict[str, Array]:
-    """A clip through graphs in their order, each given what is there by then.
+    """Run a clip through graphs in their order, each given what is there by then.
 
     Args:
         clip: FRAMES uint8 [T, S, S, 3] and AUDIO float32 [T, 15600, 2].

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from auralsam2_client.contract import TensorSpec
 from export.errors import ExportError
 from export.graphs.fused_operators import OPERATORS
-from export.graphs.operator_functions import add_functions, inline, translations
+from export.graphs.operator_functions import FusedOperator, add_functions, inline, translations
 from export.graphs.stages import Stage
 
 OPSET = 18
@@ -27,7 +27,7 @@ MAX_BYTES = 2**31 - 1
 
 
 def example(stage: Stage, spec: TensorSpec) -> Tensor:
-    """A tensor of the graph's shape and type, for tracing only."""
+    """Make a tensor of the graph's shape and type, for tracing only."""
     return torch.zeros(stage.graph_shape(spec), dtype=DTYPES[spec.dtype])
 
 
@@ -60,8 +60,14 @@ def export_stage(stage: Stage, path: Path, *, inlined: bool = True) -> Path:
     return path
 
 
-def to_onnx(module: nn.Module, arguments: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> Model:
-    """The module's tidied graph, at the shapes of `arguments`; fused operators are nodes that have no body yet."""
+def to_onnx(
+    module: nn.Module,
+    arguments: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    operators: Iterable[FusedOperator] = OPERATORS,
+) -> Model:
+    """Trace the module at the shapes of `arguments`, and tidy its graph, in which fused operators have no body yet."""
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter warns about its own internals; what matters is checked on the finished file.
         warnings.simplefilter("ignore")
@@ -76,7 +82,7 @@ def to_onnx(module: nn.Module, arguments: tuple[Tensor, ...], inputs: Sequence[s
             output_names=outputs,
             optimize=False,
             verbose=False,
-            custom_translation_table=translations(OPERATORS),
+            custom_translation_table=translations(operators),
         )
     if program is None:
         raise ExportError("the ONNX exporter returned nothing.")

@@ -1,7 +1,7 @@
 """Fused operators in an ONNX graph: each call one node of a domain of their own, and beside the graph what it computes.
 
 A fused operator is a PyTorch custom operator, so the exporter meets one node. In ONNX it stays one: its domain is the
-operator's namespace, its attributes are the arguments that are no tensors, and its meaning is a model-local function of
+operator's namespace, its attributes are the arguments other than tensors, and its meaning is a model-local function of
 standard ONNX operators, exported from the operator's own PyTorch implementation. ONNX Runtime expands such functions
 when it loads a file, and TensorRT may take a plugin of the node's name instead. OpenVINO (seen with 2026.4) reads no
 model-local functions and refuses the node; graphs for it are expanded here, by `inline`.
@@ -110,7 +110,7 @@ class FusedOperator:
 
 
 def translations(operators: Iterable[FusedOperator]) -> dict[Callable[..., Any], Callable[..., Any]]:
-    """The `custom_translation_table` with which torch.onnx.export makes one node of each call.
+    """Build the `custom_translation_table` with which torch.onnx.export makes one node of each call.
 
     The nodes have no meaning yet: `add_functions` gives it to them.
     """

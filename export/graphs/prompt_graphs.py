@@ -59,7 +59,7 @@ class DecodeGraph(nn.Module):
         mask: Tensor,
         mask_given: Tensor,
     ) -> tuple[Tensor, ...]:
-        """-> logits [1, 4, S/4, S/4], iou [1, 4], object score [1], object pointers [1, 4, C]."""
+        """Decode -> logits [1, 4, S/4, S/4], iou [1, 4], object score [1], object pointers [1, 4, C]."""
         sam = self.sam
         sparse, absent = sparse_tokens(sam, coords, labels)
         dense = torch.where(
@@ -81,7 +81,7 @@ class WriteGraph(nn.Module):
         self.sam = sam
 
     def forward(self, embedding: Tensor, mask_logits: Tensor, prompted: Tensor) -> tuple[Tensor]:
-        """-> memory [1, N, C_mem]; the mask of a prompted frame is read as yes or no."""
+        """Encode -> memory [1, N, C_mem]; the mask of a prompted frame is read as yes or no."""
         enlarged = enlarge(mask_logits[:, None])
         mask = torch.where(prompted[:, None, None, None] > 0, harden(enlarged), torch.sigmoid(enlarged))
         return (remember_mask(self.sam, embedding, mask)[None],)
@@ -96,7 +96,7 @@ class PrepareGraph(nn.Module):
         self.positions = PositionBuffers(model, by_product=True)
 
     def forward(self, embedding: Tensor) -> tuple[Tensor]:
-        """-> tokens [1, N, C]."""
+        """Prepare -> tokens [1, N, C]."""
         return (prepare(self.sam, embedding[0].flatten(1).T, self.positions())[None],)
 
 
@@ -117,7 +117,7 @@ class ReadGraph(nn.Module):
         pointers: Tensor,
         pointed: Tensor,
     ) -> tuple[Tensor]:
-        """-> image [1, C, S/16, S/16]."""
+        """Read the memory -> image [1, C, S/16, S/16]."""
         positions = self.positions()
         num_tokens, width = positions.memory.shape
         placed = memory[0] + (positions.memory + temporal[0][:, None])
@@ -140,7 +140,7 @@ class ReadGraph(nn.Module):
 
 
 def memory_sizes(num_frames: int) -> tuple[int, ...]:
-    """For how many remembered frames there is a graph; between them, places stay empty.
+    """List for how many remembered frames there is a graph; between them, places stay empty.
 
     One prompted frame and the frames before a tracked one are 7 at most; several prompts in a long clip may be more.
     """
@@ -149,7 +149,7 @@ def memory_sizes(num_frames: int) -> tuple[int, ...]:
 
 
 def prompt_stages(model: AuralSAM2, num_frames: int) -> tuple[Stage, ...]:
-    """The graphs for clips of `num_frames` frames, as stages of one frame a call. `model` stays as it is."""
+    """Build the graphs for clips of `num_frames` frames, as stages of one frame a call. `model` stays as it is."""
     model = copy.deepcopy(model)
     fold_values(model.v_model)
     width, memory_width, side = model.preset.width, model.preset.memory_width, model.image_size // STRIDE
@@ -186,7 +186,7 @@ def prompt_stages(model: AuralSAM2, num_frames: int) -> tuple[Stage, ...]:
         1,
     )
     tokens = floats("TOKENS", side * side, width)
-    prepared = Stage(PREPARE, PrepareGraph(model), (embedding,), (tokens,), 1)
+    prepare = Stage(PREPARE, PrepareGraph(model), (embedding,), (tokens,), 1)
     read = [
         Stage(
             READ.format(size),
@@ -204,7 +204,7 @@ def prompt_stages(model: AuralSAM2, num_frames: int) -> tuple[Stage, ...]:
         )
         for size in memory_sizes(num_frames)
     ]
-    return (decode, write, prepared, *read) if read else (decode,)
+    return (decode, write, prepare, *read) if read else (decode,)
 
 
 def export_prompt_graphs(model: AuralSAM2, num_frames: int, folder: Path) -> None:

@@ -40,12 +40,12 @@ class VggishStage(nn.Module):
         self.vgg = model.aural_fuser.vgg
 
     def forward(self, audio: Tensor) -> tuple[Tensor]:
-        """audio [T, 15600, 2] float32 -> tokens [T, C]."""
+        """Encode audio [T, 15600, 2] float32 -> tokens [T, C]."""
         return (self.vgg(self.log_mel(audio)),)
 
 
 def fold_lateral(lateral: nn.Conv2d, reader: nn.Conv2d) -> nn.Conv2d:
-    """One convolution equal to `reader` after the 1x1 `lateral`: weights and biases are multiplied through.
+    """Fold the 1x1 `lateral` into `reader`, one equal convolution: weights and biases are multiplied through.
 
     Exact because the reader does not pad: every tap of its kernel sees the lateral's bias.
     """
@@ -84,7 +84,7 @@ class HieraStage(nn.Module):
         self.patches_2 = fold_lateral(level_1, patch_2)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """frames [T, S, S, 3] uint8 -> high_res_s4, high_res_s8, patches_1, patches_2, image_embedding."""
+        """Encode frames [T, S, S, 3] uint8 -> high_res_s4, high_res_s8, patches_1, patches_2, image_embedding."""
         normalised = image_encoder.normalise(frames)
         features = windowed_features(self.trunk, normalised, self.position, strips=self.strips)
         return (
@@ -97,8 +97,8 @@ class HieraStage(nn.Module):
 
 
 def strips_for(model: AuralSAM2) -> int:
-    """Parts for the trunk's leading blocks on a CPU: a power of two, so that the widest map of a part, inside the first
-    blocks' MLP, is at most STRIP_BYTES.
+    """Choose parts for the trunk's leading blocks on a CPU: a power of two, so that the widest map of a part, inside
+    the first blocks' MLP, is at most STRIP_BYTES.
     """
     expanded = 4 * model.preset.embed_dim * (model.image_size // image_encoder.PATCH_STRIDE) ** 2
     return 1 << max(0, math.ceil(math.log2(expanded * BYTES_OF_FLOAT32 / STRIP_BYTES)))
@@ -112,7 +112,7 @@ class HandsOnTokens(nn.Module):
         self.hiera = hiera
 
     def forward(self, frames: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
-        """As HieraStage; tokens [T, C] come out as they went in."""
+        """Encode as HieraStage; tokens [T, C] come out as they went in."""
         return (*self.hiera(frames), tokens.clone())
 
 
@@ -124,7 +124,7 @@ class AuralFuserStage(nn.Module):
         self.fuser = model.aural_fuser
 
     def forward(self, patches_1: Tensor, patches_2: Tensor, embedding: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
-        """-> visual 1 to 3 [T, C, S/16, S/16], audio 1 to 3 [T, C]."""
+        """Fuse -> visual 1 to 3 [T, C, S/16, S/16], audio 1 to 3 [T, C]."""
         features = self.fuser((patches_1, patches_2, self.fuser.patches(2, embedding)), tokens)
         return (*features.visual, *features.audio)
 
@@ -134,7 +134,7 @@ class PositionBuffers(nn.Module):
 
     `by_product`: rotary positions without taking pairs apart. OpenVINO splits and joins on one thread, at 1024 px for
     longer than the projection before it takes; TensorRT fuses attention with what stands between it and the projections
-    only where that is no product.
+    only where that is not a product.
     """
 
     def __init__(self, model: AuralSAM2, by_product: bool) -> None:
@@ -166,7 +166,7 @@ class Sam2DecoderStage(nn.Module):
     def forward(
         self, high_res_s4: Tensor, high_res_s8: Tensor, embedding: Tensor, *aural: Tensor
     ) -> tuple[Tensor, ...]:
-        """-> selected mask logits [T, S/4, S/4], candidate logits [T, 3, S/4, S/4], iou [T, 3], object score [T]."""
+        """Decode -> mask logits [T, S/4, S/4], candidates [T, 3, S/4, S/4], iou [T, 3], object score [T]."""
         v1, v2, v3, a1, a2, a3 = aural
         clip = track(
             self.sam,
@@ -195,7 +195,7 @@ class Stage:
     frames_per_call: int
 
     def graph_shape(self, spec: TensorSpec) -> tuple[int, ...]:
-        """The shape of `spec` in the graph: a loop over frames cuts the leading axis."""
+        """Compute the shape of `spec` in the graph: a loop over frames cuts the leading axis."""
         return (self.frames_per_call, *spec.shape[1:])
 
 
@@ -208,7 +208,7 @@ def build_stages(
     hands_on_tokens: bool = False,
     for_cpu: bool = False,
 ) -> tuple[Stage, ...]:
-    """The chain for clips of `num_frames` frames. Names and shapes are the contract between the models.
+    """Build the chain for clips of `num_frames` frames. Names and shapes are the contract between the models.
 
     Fuser and decoder run the fused operators, on weights of their own: `model` stays as it is.
 

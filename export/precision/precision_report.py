@@ -32,7 +32,8 @@ from export.gates.parity import run_network
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.graphs.chain import run_chain, run_clip
 from export.graphs.stages import Stage, build_stages
-from export.precision.half_precision import CastRecord, emulate
+from export.precision.emulation import emulate
+from export.precision.half_precision import CastRecord
 from export.precision.precision_table import markdown
 from export.precision.stage_casts import cast_stage
 from export.reports import Report
@@ -90,11 +91,11 @@ class PrecisionReport:
     figures: tuple[Figures, ...]
 
     def as_record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Describe the report for JSON."""
         return asdict(self)
 
     def as_markdown(self) -> str:
-        """The same as tables."""
+        """Write the same as tables."""
         return markdown(self.as_record())
 
 
@@ -147,7 +148,7 @@ def precision_report(
 
 
 def why_not_scored(settings: ExportSettings) -> str | None:
-    """Why M_J says nothing about these weights; None where it does."""
+    """Say why M_J says nothing about these weights; None where it does."""
     if settings.weights_file is None:
         return "the weights are not trained, their masks mean nothing"
     if settings.preset != TRAINED_PRESET:
@@ -192,7 +193,7 @@ def _network_wire(stages: tuple[Stage, ...], clip: Mapping[str, Array]) -> dict[
 
 def _stage_errors(stage: Stage, engine: Engine, wire: Mapping[str, Array]) -> list[OutputError]:
     found = run_clip(engine, wire)
-    # Tokens that pass through hiera are no result of it.
+    # Tokens that pass through hiera are not a result of it.
     names = [spec.name for spec in stage.outputs if spec.name != HANDED_ON]
     return [output_error(stage.name, name, found[name], wire[name]) for name in names]
 

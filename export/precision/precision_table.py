@@ -11,7 +11,7 @@ HOW = (
 
 
 def markdown(record: Mapping[str, Any]) -> str:
-    """Tables of a precision report. record: as `PrecisionReport.as_record` gives it."""
+    """Write the tables of a precision report. record: as `PrecisionReport.as_record` gives it."""
     figures: Sequence[Mapping[str, Any]] = record["figures"]
     lines = [f"# Precision: {record['name']}", "", record["weights"], "", HOW, "", *_summary(record, figures), ""]
     precisions = [str(each["precision"]) for each in figures]

@@ -53,7 +53,7 @@ class Quantised:
 
 
 def linear_layers(model: onnx.ModelProto, scope: str) -> list[str]:
-    """Names of the nodes that `scope` quantises: products of many tokens with a constant matrix."""
+    """Name the nodes that `scope` quantises: products of many tokens with a constant matrix."""
     matrices = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if len(tensor.dims) == 2}
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -108,7 +108,7 @@ def quantise(source: Path, out: Path, samples: list[dict[str, Array]], scope: st
 def calibration(
     stages: tuple[Stage, ...], graphs: Mapping[str, Path], num_frames: int, image_size: int
 ) -> dict[str, list[dict[str, Array]]]:
-    """Inputs of the quantised stages, call by call, as the float32 graphs see clips of the procedural world."""
+    """Collect inputs of the quantised stages, call by call, as float32 graphs see clips of the procedural world."""
     samples: dict[str, list[dict[str, Array]]] = {name: [] for name in QUANTISED}
     of_clips = _clips(slice(CALIBRATION_CLIPS), num_frames, image_size)
     for stage in stages[:-1]:
@@ -125,7 +125,7 @@ def calibration(
 def quantise_stages(
     graphs: Mapping[str, Path], samples: Mapping[str, list[dict[str, Array]]], scope: str, folder: Path, report: Report
 ) -> dict[str, Path]:
-    """The stages' graphs with QUANTISED ones replaced by int8 ones, written into `folder`."""
+    """Quantise the stages' graphs: QUANTISED ones are replaced by int8 ones, written into `folder`."""
     found: dict[str, Any] = dict(graphs)
     for name in QUANTISED:
         found[name] = folder / f"{name}-int8.onnx"
@@ -151,7 +151,7 @@ def mask_iou(
 
 
 def check_mask_iou(found: float, scope: str) -> None:
-    """Raises ParityError when int8 moved the masks too far."""
+    """Raise ParityError when int8 moved the masks too far."""
     if found < LEAST_MASK_IOU:
         raise ParityError(
             f"int8 ({scope}): masks have an IoU of {found:.4f} with float32's on held-out clips, at least"

@@ -20,7 +20,8 @@ import onnx
 
 from auralsam2_client.contract import RESULTS, STAGE_NAMES
 from export.errors import ExportError
-from export.precision.half_precision import PRECISIONS, CastRecord, cast_graph
+from export.precision.half_precision import CastRecord, cast_graph
+from export.precision.type_rules import PRECISIONS
 
 NEAR_OVERFLOW: dict[str, tuple[str, ...]] = dict.fromkeys(STAGE_NAMES, ())
 """Tensors of each stage within a factor of 4 of float16's largest number on real clips: none. The largest is 6.8e3, in
@@ -46,7 +47,7 @@ _DECODER_KEEP = {
 
 
 def policy(stage: str, precision: str) -> CastPolicy:
-    """What of `stage` stays float32 in `precision`.
+    """Decide what of `stage` stays float32 in `precision`.
 
     Args:
         stage: vggish | hiera | aural_fuser | sam2_decoder.

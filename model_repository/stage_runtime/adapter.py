@@ -64,7 +64,7 @@ def _tensors(entries: list[dict[str, Any]]) -> list[TensorShape]:
 
 
 def optional_inputs(config: Mapping[str, Any]) -> list[str]:
-    """The names of a model's optional inputs."""
+    """Name a model's optional inputs."""
     return [entry["name"] for entry in config["input"] if entry.get("optional")]
 
 
@@ -95,7 +95,7 @@ class StageModel:
         self._passage = Passage(role, table, Telemetry(pb_utils, labels), int(config["input"][0]["dims"][0]))
 
     def logic(self, parts: Parts) -> Logic:
-        """What answers a request. Here: the stage, which knows no optional tensors."""
+        """Choose what answers a request. Here: the stage, which knows no optional tensors."""
         return lambda inputs, optional: parts.stage(inputs)
 
     def finalize(self) -> None:
@@ -110,7 +110,7 @@ class StageModel:
         clip, passage = request.request_id(), self._passage
         if request.is_cancelled():
             passage.fail(clip, Reason.CANCELLED)
-            return failed(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
+            return refuse_request(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
         try:
             passage.enter(clip, request.timeout())
             inputs = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._input_names}
@@ -120,18 +120,18 @@ class StageModel:
                 if (tensor := pb_utils.get_input_tensor_by_name(request, name)) is not None
             }
             answer = self._logic(inputs, optional)
-            response = answered(answer, request, keep=keep)
+            response = answer_request(answer, request, keep=keep)
             passage.leave(clip, inputs, prompts_of(answer))
             return response
         except NotAdmitted as refusal:
-            return failed(refusal.reason, f"{self._name}: {refusal}")
+            return refuse_request(refusal.reason, f"{self._name}: {refusal}")
         except Refusal as refusal:
             passage.fail(clip, refusal.reason)
-            return failed(refusal.reason, str(refusal))
+            return refuse_request(refusal.reason, str(refusal))
         except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
             pb_utils.Logger.log_error(f"{self._name}: request {clip!r} failed: {error!r}")
             passage.fail(clip, Reason.FAULT)
-            return failed(Reason.FAULT, f"{self._name}: {FAULT}")
+            return refuse_request(Reason.FAULT, f"{self._name}: {FAULT}")
 
 
 class SoundModel(StageModel):
@@ -152,19 +152,19 @@ class DecoderModel(StageModel):
 
 
 def clip_size(parts: Parts) -> ClipSize:
-    """Of a stage that takes prompts, which sees no frame: a mask tells its side."""
+    """Read the size from a mask's side: a stage that takes prompts sees no frame."""
     first, mask = next(iter(parts.shapes.values())), parts.shapes["MASK_INPUT"]
     conditioning_frame = int(parts.parameters[Parameter.CONDITIONING_FRAME])
     return ClipSize(first.shape[0], MASK_STRIDE * mask.shape[0], conditioning_frame)
 
 
 def prompts_of(answer: Mapping[str, Array]) -> str:
-    """What an answer was made from; of a stage that does not say, "audio"."""
+    """Tell what an answer was made from; of a stage that does not say, "audio"."""
     return answer[PROMPT_MODE].item().decode() if PROMPT_MODE in answer else BY_SOUND
 
 
-def answered(answer: Mapping[str, Array], request: Any, *, keep: bool = False) -> Any:
-    """The outputs that were asked for. `keep`: copied, because another answer comes before they are read."""
+def answer_request(answer: Mapping[str, Array], request: Any, *, keep: bool = False) -> Any:
+    """Answer with the outputs that were asked for. `keep`: as copies, for another answer comes before they are read."""
     wanted = set(request.requested_output_names())
     tensors = [
         pb_utils.Tensor(name, value.copy() if keep else value) for name, value in answer.items() if name in wanted
@@ -172,13 +172,13 @@ def answered(answer: Mapping[str, Array], request: Any, *, keep: bool = False) -
     return pb_utils.InferenceResponse(output_tensors=tensors)
 
 
-def failed(reason: Reason, message: str) -> Any:
-    """The one place where a reason goes to the caller: as a status of gRPC, and as a code before the words."""
-    return failed_with(error_text(reason, message), _status(STATUS[reason]))
+def refuse_request(reason: Reason, message: str) -> Any:
+    """Answer with a reason, which reaches callers here alone: a status of gRPC, and a code before the words."""
+    return refuse_with_status(error_text(reason, message), _status(STATUS[reason]))
 
 
-def failed_with(text: str, status: Any) -> Any:
-    """An error in the words and with the status of another model."""
+def refuse_with_status(text: str, status: Any) -> Any:
+    """Answer with an error in the words and with the status of another model."""
     return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(text, status))
 
 

@@ -14,13 +14,14 @@ import pytest
 from auralsam2 import AuralSAM2
 from auralsam2_client.contract import STAGE_NAMES
 from export.gates.sample_clip import sample_audio, sample_frames
-from export.gates.stage_gate import Passed
+from export.gates.stage_gate import GateResult
 from export.graphs.stages import Stage, build_stages
 from export.settings import ExportSettings, load_model
 from tests.builds import COMPACT, SMALL, TINY, exported_once, graph_of
 from tests.export.graphs_on_gpu import OnGpu, stages_of
 
 Array = npt.NDArray[Any]
+Gate = Callable[..., GateResult]
 
 
 @pytest.fixture(scope="session")
@@ -140,9 +141,12 @@ def perturbed(protos: dict[str, onnx.ModelProto], tmp_path: Path) -> Callable[[s
 
 
 @pytest.fixture
-def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: AuralSAM2) -> None:
-    """Let `build_repository` take graphs, network and gate's figures from the small build: seconds become moments."""
-    from export.builds import repository
+def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: AuralSAM2) -> Gate:
+    """Let `build_repository` take graphs, network and gate's figures from the small build: seconds become moments.
+
+    Returns: what stands for the gate of stages, so that a test can put its own before it.
+    """
+    from export.builds import repository, served_precision
 
     def copy_graphs(settings: ExportSettings, models: Path, report: object) -> dict[str, float]:
         for name in STAGE_NAMES:
@@ -153,15 +157,16 @@ def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: 
                     shutil.copy2(path, models / name / "1")
         return dict.fromkeys(STAGE_NAMES, 0.0)
 
-    def remembered_gate(*arguments: object) -> Passed:
+    def remembered_gate(*arguments: object) -> GateResult:
         with np.load(small_build / "golden.npz") as golden:
             answer = {name: golden[name] for name in ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")}
-        return Passed([], answer, answer)
+        return GateResult([], answer, answer)
 
-    monkeypatch.setattr(repository, "pass_prompt_gate", lambda *arguments: [])
-    monkeypatch.setattr(repository, "_export_graphs", copy_graphs)
-    monkeypatch.setattr(repository, "pass_gate", remembered_gate)
+    monkeypatch.setattr(served_precision, "pass_prompt_gate", lambda *arguments: [])
+    monkeypatch.setattr(repository, "export_graphs", copy_graphs)
+    monkeypatch.setattr(served_precision, "pass_gate", remembered_gate)
     monkeypatch.setattr(repository, "load_model", lambda settings: small_model)
+    return remembered_gate
 
 
 @pytest.fixture

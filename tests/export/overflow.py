@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from export.precision.half_precision import LARGEST
+from export.precision.type_rules import LARGEST
 
 OVERFLOW_MARGIN = 4
 

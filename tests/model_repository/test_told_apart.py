@@ -86,7 +86,7 @@ def crossed(adapter: ModuleType, reason: Reason, folder: Path) -> AuralServeErro
         with pytest.raises(Refusal) as refusal:
             happens(folder)
         assert refusal.value.reason is reason
-    error = adapter.failed(reason, "what nobody reads").error
+    error = adapter.refuse_request(reason, "what nobody reads").error
     status = {"INVALID_ARG": "INVALID_ARGUMENT"}.get(error.code, error.code)
     said: Any = InferenceServerException(f"in ensemble 'auralsam2', {error.message}", status=f"StatusCode.{status}")
     return wire.translate(said, url="here", timeout_s=1)
@@ -120,7 +120,7 @@ def test_the_supervisor_restarts_a_server_that_is_broken_and_leaves_a_busy_one(
 
 
 def test_people_read_the_words_alone(adapter: ModuleType) -> None:
-    error: Any = adapter.failed(Reason.QUEUE_FULL, "vggish: the queue is full: 8 clips are in flight.").error
+    error: Any = adapter.refuse_request(Reason.QUEUE_FULL, "vggish: the queue is full: 8 clips are in flight.").error
     said: Any = InferenceServerException(error.message, status="StatusCode.UNAVAILABLE")
     found = str(wire.translate(said, url="here", timeout_s=1))
     assert found.startswith("The server at here has no room for this call: vggish: the queue is full: 8 clips")

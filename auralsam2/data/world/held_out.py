@@ -13,6 +13,6 @@ NUM_CLIPS = 200
 def read_split(
     split: scenes.Split, count: int = NUM_CLIPS, seed: int = SEED, size: int = 256, num_frames: int = 5
 ) -> Iterator[Sample]:
-    """The first `count` held-out clips of a split. Raises NetworkError for an unknown split."""
+    """Read the first `count` held-out clips of a split. Raises NetworkError for an unknown split."""
     for clip in scenes.clips(split, "held_out", seed, count, size, num_frames):
         yield Sample(clip.name, clip.frames, windows(clip.sound, len(clip.frames)), clip.masks)

@@ -61,7 +61,7 @@ class Thing:
     voice: Voice
 
     def centre(self, time_s: float) -> tuple[float, float]:
-        """Where it is, x to the right and y down."""
+        """Locate it, x to the right and y down."""
         x, y = (
             home + sway * np.sin(2 * np.pi * hz * time_s + phase)
             for home, sway, hz, phase in zip(self.home, self.sway, self.sway_hz, self.sway_phase, strict=True)
@@ -210,7 +210,7 @@ class Painter:
         self._grain = np.random.default_rng([*scene.seed, 1]).normal(0, 0.012, (size, size, 1)).astype(np.float32)
 
     def draw(self, time_s: float) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
-        """The picture [S, S, 3] RGB, and for each pixel [S, S] the number of the thing seen there, -1 for none."""
+        """Draw the picture [S, S, 3] RGB, and for each pixel [S, S] the number of the thing seen there, -1 for none."""
         picture = self._backdrop.copy()
         owners = np.full((self.size, self.size), NOBODY, np.int8)
         for number, thing in enumerate(self.scene.things):
@@ -229,13 +229,13 @@ class Painter:
 
 
 def mask_of(owners: NDArray[np.int8], sounding: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixels [S, S] of the things marked in `sounding` [things]."""
+    """Select the pixels [S, S] of the things marked in `sounding` [things]."""
     # NOBODY is the last entry, counted from the end.
     return np.append(sounding, False)[owners]
 
 
 def play(scene: Scene) -> NDArray[np.float32]:
-    """The sound of a scene, [T * 16000, 2] float32: each source panned to where it is, over a faint noise floor."""
+    """Play the sound of a scene, [T * 16000, 2] float32: sources panned to where they are, over a faint noise floor."""
     rng = np.random.default_rng([*scene.seed, 2])
     num_samples = scene.num_frames * SAMPLE_RATE
     sound = rng.standard_normal((num_samples, 2), dtype=np.float32) * np.float32(scene.noise_floor)
@@ -253,7 +253,7 @@ def play(scene: Scene) -> NDArray[np.float32]:
 
 
 def render(scene: Scene, size: int, name: str = "") -> Clip:
-    """The clip of a scene: one frame a second, `size` x `size` pixels, with its sound and its ground truth."""
+    """Render the clip of a scene: one frame a second, `size` x `size` pixels, with its sound and its ground truth."""
     painter = Painter(scene, size)
     drawn = [painter.draw(second + 0.5) for second in range(scene.num_frames)]
     masks = [mask_of(owners, row) for (_, owners), row in zip(drawn, scene.sounding, strict=True)]
@@ -266,6 +266,6 @@ def clip(split: Split, part: Part, seed: int, index: int, size: int = 256, num_f
 
 
 def clips(split: Split, part: Part, seed: int, count: int, size: int = 256, num_frames: int = 5) -> Iterator[Clip]:
-    """The first `count` clips of a split, one after the other."""
+    """Yield the first `count` clips of a split, one after the other."""
     for index in range(count):
         yield clip(split, part, seed, index, size, num_frames)

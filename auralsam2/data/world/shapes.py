@@ -38,7 +38,7 @@ class Build:
 
 
 def draw_build(rng: np.random.Generator) -> Build:
-    """A member of the class, uniformly."""
+    """Draw a member of the class, uniformly."""
     return Build(float(np.exp(rng.uniform(-0.22, 0.22))), float(rng.uniform()), int(rng.integers(5, 8)))
 
 

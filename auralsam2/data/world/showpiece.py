@@ -50,7 +50,7 @@ def _thing(
 
 
 def scene() -> scenes.Scene:
-    """The scene itself, always the same."""
+    """Build the scene itself, always the same."""
     night, dusk = np.array([0.16, 0.19, 0.29], np.float32), np.array([0.33, 0.36, 0.48], np.float32)
     things = (
         _thing("disc", (0.25, 0.27), ("ff8a3d", "ffd08a"), "gradient", 0.3),
@@ -63,7 +63,7 @@ def scene() -> scenes.Scene:
 
 
 def showpiece() -> Showpiece:
-    """The clip of `scene`, five seconds."""
+    """Render the clip of `scene`, five seconds."""
     made = scene()
     painter = scenes.Painter(made, SIZE_PX)
     num_pictures = made.num_frames * FRAMES_PER_SECOND

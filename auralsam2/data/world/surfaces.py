@@ -43,7 +43,7 @@ def _hsv(hue: float, saturation: float, value: float) -> Colour:
 
 
 def draw_backdrop(rng: np.random.Generator, kinds: tuple[str, ...]) -> Backdrop:
-    """Two muted neighbours in colour, and a way to spread them over the picture."""
+    """Draw two muted neighbours in colour, and a way to spread them over the picture."""
     hue, value = rng.uniform(), rng.uniform(0.15, 0.85)
     near = _hsv(hue, rng.uniform(0, 0.5), value)
     far = _hsv((hue + rng.uniform(-0.1, 0.1)) % 1, rng.uniform(0, 0.5), np.clip(value + rng.uniform(-0.25, 0.25), 0, 1))
@@ -51,7 +51,7 @@ def draw_backdrop(rng: np.random.Generator, kinds: tuple[str, ...]) -> Backdrop:
 
 
 def draw_texture(rng: np.random.Generator, kinds: tuple[str, ...], behind: Backdrop) -> Texture:
-    """Two colours, any hue, both well apart from the backdrop's."""
+    """Draw two colours, any hue, both well apart from the backdrop's."""
     while True:
         hue = rng.uniform()
         first = _hsv(hue, rng.uniform(0.4, 1), rng.uniform(0.3, 1))
@@ -99,7 +99,7 @@ _SHARES: dict[str, Callable[[Plane, Plane, Texture], Plane]] = {
 
 
 def paint(texture: Texture, x: Plane, y: Plane) -> NDArray[np.float32]:
-    """[h, w, 3] RGB of an object at points in its own frame, in radii."""
+    """Paint [h, w, 3] RGB of an object at points in its own frame, in radii."""
     cos, sin = np.float32(np.cos(texture.angle)), np.float32(np.sin(texture.angle))
     share = _SHARES[texture.kind](x * cos + y * sin, y * cos - x * sin, texture)[..., None]
     first, second = texture.colours
@@ -112,7 +112,7 @@ def _noise(rng: np.random.Generator, cells: int, size: int) -> Plane:
 
 
 def paint_backdrop(backdrop: Backdrop, size: int) -> NDArray[np.float32]:
-    """[size, size, 3] RGB in [0, 1]."""
+    """Paint [size, size, 3] RGB in [0, 1]."""
     rng = np.random.default_rng(backdrop.seed)
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     x, y = axis[None, :], axis[:, None]

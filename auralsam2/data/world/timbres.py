@@ -19,7 +19,7 @@ _FADE_S = 0.012
 
 
 def draw_pitch(rng: np.random.Generator, ranges: tuple[tuple[float, float], ...]) -> float:
-    """A pitch factor, log-uniform within one of the ranges."""
+    """Draw a pitch factor, log-uniform within one of the ranges."""
     low, high = ranges[int(rng.integers(len(ranges)))]
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
@@ -101,7 +101,7 @@ TIMBRES: dict[Shape, Callable[[Wave, float, np.random.Generator], Wave]] = {
 
 
 def note(shape: Shape, pitch: float, duration_s: float, rng: np.random.Generator) -> Wave:
-    """One note of the class.
+    """Play one note of the class.
 
     Args:
         shape: whose timbre.

@@ -48,7 +48,7 @@ class Features(NamedTuple):
 
 
 def clip_features(model: AuralSAM2, log_mel: LogMel, index: int, seed: int) -> list[Features]:
-    """The frames of training clip `index`: two of three clips of split "multi"."""
+    """Compute the frames of training clip `index`: two of three clips of split "multi"."""
     scene = world.draw_scene("single" if index % 3 == 2 else "multi", "train", seed, index)
     painter = world.Painter(scene, model.image_size)
     drawn = [painter.draw(second + 0.5) for second in range(scene.num_frames)]
@@ -92,7 +92,7 @@ class Drawn(NamedTuple):
 
 
 def draw_prompt(owners: NDArray[np.int8], rng: np.random.Generator) -> Drawn | None:
-    """A prompt for one to three things of a frame; None where nothing is seen."""
+    """Draw a prompt for one to three things of a frame; None where nothing is seen."""
     seen = [n for n in range(int(owners.max()) + 1) if (owners == n).sum() >= MIN_PIXELS]
     if not seen:
         return None
@@ -121,7 +121,7 @@ def draw_prompt(owners: NDArray[np.int8], rng: np.random.Generator) -> Drawn | N
 
 
 def cache(model: AuralSAM2, clips: int, seed: int, report: Callable[[str], None]) -> list[Features]:
-    """The features of training clips 0 to `clips` - 1, about 3 MB each."""
+    """Compute the features of training clips 0 to `clips` - 1, about 3 MB each."""
     log_mel, found = LogMel(), list[Features]()
     started = time.monotonic()
     with torch.no_grad():

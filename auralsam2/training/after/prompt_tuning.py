@@ -84,7 +84,7 @@ class Tuner:
         self.step = 0
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs."""
+        """Collect all that a resumed run needs."""
         sam = self.model.v_model.state_dict()
         return {"step": self.step, "sam": sam, "optimiser": self.optimiser.state_dict()}
 
@@ -95,7 +95,7 @@ class Tuner:
         self.step = int(state["step"])
 
     def advance(self) -> dict[str, float]:
-        """One step. Everything drawn is a function of seed and step."""
+        """Take one step. Everything drawn is a function of seed and step."""
         rng = np.random.default_rng([self.settings.seed, 11, self.step])
         done = self.step / self.settings.steps
         rate = self.settings.learning_rate * min(1, (self.step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * done))
@@ -202,7 +202,7 @@ def _chosen(masks: PromptedMasks, asked: list[Drawn]) -> Tensor:
 
 
 def prompt_losses(masks: PromptedMasks, asked: list[Drawn]) -> dict[str, Tensor]:
-    """The paper's four losses, of mask 0 and of the best of the three candidates."""
+    """Compute the paper's four losses, of mask 0 and of the best of the three candidates."""
     truth = torch.stack([torch.from_numpy(d.truth) for d in asked]).float()
     # At half the frame's size: a quarter of the arithmetic, and thin arms are still seen.
     target = F.avg_pool2d(truth[:, None], 2).round().flatten(2)
@@ -258,7 +258,7 @@ def _about(model: AuralSAM2, settings: Settings) -> dict[str, str]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m auralsam2.training.after.prompt_tuning", description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--checkpoint", help="weights of `compact` to start from; default: those that are shipped")

@@ -36,13 +36,13 @@ class Moments:
         self._count = 0
 
     def add(self, x: Tensor) -> None:
-        """x: [N, C, ...]."""
+        """Add the values of x, [N, C, ...]."""
         rows = x.transpose(0, 1).flatten(1).double()
         self._sums += torch.stack([rows.sum(1), (rows * rows).sum(1)])
         self._count += rows.shape[1]
 
     def mean_and_variance(self) -> tuple[Tensor, Tensor]:
-        """[C] float32 each. Raises TrainingError when fewer than two values passed."""
+        """Compute mean and variance, [C] float32 each. Raises TrainingError when fewer than two values passed."""
         if self._count < 2:
             raise TrainingError(f"{self._count} values reached the layer; a variance needs two. Give more clips.")
         mean, squares = self._sums / self._count
@@ -159,7 +159,7 @@ def _stage(layer: str) -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m auralsam2.training.after.statistics_repair", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="whole weights of `compact`, .safetensors")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")

@@ -29,12 +29,12 @@ Source = Callable[[int, int], Example]
 
 
 def of_clip(clip: world.Clip) -> Example:
-    """A clip of the procedural world as an example."""
+    """Make an example of a clip of the procedural world."""
     return Example(clip.frames, windows(clip.sound, len(clip.frames)), clip.masks)
 
 
 def procedural(seed: int, size: int, multi_share: float = 0.6) -> Source:
-    """The training part of the splits "single" and "multi", mixed."""
+    """Draw from the training part of the splits "single" and "multi", mixed."""
 
     def source(number: int, num_frames: int) -> Example:
         multi = np.random.default_rng([seed, 7, number]).uniform() < multi_share
@@ -44,7 +44,7 @@ def procedural(seed: int, size: int, multi_share: float = 0.6) -> Source:
 
 
 def without_sound(source: Source) -> Source:
-    """The same clips, silent: what a network can learn that cannot hear."""
+    """Silence the clips: what a network can learn that cannot hear."""
 
     def silent(number: int, num_frames: int) -> Example:
         example = source(number, num_frames)

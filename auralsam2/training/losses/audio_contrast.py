@@ -43,14 +43,14 @@ def choose(hard: Tensor, easy: Tensor, limit: int, generator: torch.Generator) -
 
 
 def info_nce(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-    """[A, D] anchors against [P, D] positives and [N, D] negatives, all of unit length -> [A] losses."""
+    """Contrast [A, D] anchors with [P, D] positives and [N, D] negatives, all of unit length -> [A] losses."""
     near = anchors @ positives.T / TEMPERATURE  # [A, P]
     far = torch.logsumexp(anchors @ negatives.T / TEMPERATURE, dim=1, keepdim=True)  # [A, 1]
     return F.softplus(far - near).mean(1)
 
 
 def targets(side: int, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """What each cell of the features is, and whether the prediction misses it; both [T, side * side] bool.
+    """Tell what each cell of the features is, and whether the prediction misses it; both [T, side * side] bool.
 
     Args:
         logits: [T, h, w], the prediction.

@@ -24,8 +24,8 @@ MAX_ANCHORS = 15240
 
 
 def project(head: nn.Module, rows: Tensor) -> Tensor:
-    """What a projection head, of 1x1 convolutions or of linear layers, makes of each row. [..., C] -> [..., D], unit
-    length. Its batch norm sees all rows of one call.
+    """Compute what a projection head, of 1x1 convolutions or of linear layers, makes of each row. [..., C] -> [..., D],
+    unit length. Its batch norm sees all rows of one call.
     """
     layers = head.get_submodule("proj")
     assert isinstance(layers, nn.Sequential)
@@ -58,7 +58,7 @@ def draw_balanced(inside: Tensor, missed: Tensor, samples: int, generator: torch
 
 
 def clip_info_nce(anchors: Tensor, inside: Tensor, sounds: Tensor, sounding: Tensor) -> Tensor:
-    """The loss of one clip, a scalar.
+    """Compute the loss of one clip, a scalar.
 
     Args:
         anchors: [A, D] pixels, unit length; inside: [A] bool, their labels.
@@ -91,7 +91,7 @@ class ClipContrast(nn.Module):
         generator: torch.Generator,
         labelled: Tensor | None = None,
     ) -> Tensor:
-        """The arguments of `AudioContrast`. Heads see all frames; of those without label nothing is drawn."""
+        """Take the arguments of `AudioContrast`. Heads see all frames; of those without label nothing is drawn."""
         inside, missed = targets(aural.visual[0].shape[-1], logits, masks)
         visual = [project(self._heads[0], v.flatten(2).transpose(1, 2)) for v in aural.visual]  # each [T, P, D]
         audio = [project(self._heads[1], a) for a in aural.audio]  # each [M, D]

@@ -48,13 +48,15 @@ def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """1 - (2 overlap + 1) / (sizes + 1) over the last axis. logits, target (0 or 1): [..., P] -> [...]."""
+    """Compute 1 - (2 overlap + 1) / (sizes + 1) over the last axis. logits, target (0 or 1): [..., P] -> [...]."""
     share = logits.sigmoid()
     return 1 - (2 * (share * target).sum(-1) + 1) / (share.sum(-1) + target.sum(-1) + 1)
 
 
 def intersection_over_union(logits: Tensor, target: Tensor) -> Tensor:
-    """IoU of logits > 0 with a target of 0 and 1 over the last axis; 0 where both are empty. [..., P] -> [...]."""
+    """Compute IoU over the last axis, of logits > 0 with a target of 0 and 1; 0 where both are empty. [..., P] ->
+    [...].
+    """
     mask, truth = logits > 0, target > 0.5
     return (mask & truth).sum(-1) / (mask | truth).sum(-1).clamp(min=1)
 
@@ -62,7 +64,7 @@ def intersection_over_union(logits: Tensor, target: Tensor) -> Tensor:
 def segmentation_loss(
     output: ClipOutput, masks: Tensor, iou_error: IouError = "squared", frame_losses: FrameLosses = "mean"
 ) -> SegmentationLoss:
-    """The four losses of one clip.
+    """Compute the four losses of one clip.
 
     Args:
         output: of the network, T frames.

@@ -31,7 +31,7 @@ LOSSES = ("total", "focal", "dice", "iou", "occlusion", "audio_contrast")
 
 
 def source_of(settings: TrainSettings) -> Source:
-    """The clips that the settings ask for, with their sound."""
+    """Open the clips that the settings ask for, with their sound."""
     if settings.data is not None:
         from auralsam2.training.examples.folder_source import folder_source
 
@@ -64,7 +64,7 @@ class Learner:
         self.step = 0
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs."""
+        """Collect all that a resumed run needs."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -80,7 +80,7 @@ class Learner:
         self.step = int(state["step"])
 
     def clip_losses(self, example: Example, number: int) -> dict[str, Tensor]:
-        """The losses of one augmented clip, by the names of LOSSES."""
+        """Compute the losses of one augmented clip, by the names of LOSSES."""
         settings = self.settings
         frames = normalise(torch.from_numpy(example.frames))
         masks = torch.from_numpy(example.masks).float()
@@ -131,7 +131,7 @@ class Learner:
         return sums / len(numbers)
 
     def update(self) -> float:
-        """One optimiser step with the gradients at hand; their norm before clipping."""
+        """Take one optimiser step with the gradients at hand; return their norm before clipping."""
         limit = self.settings.max_gradient_norm
         if limit is None:
             norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])

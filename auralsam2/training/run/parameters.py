@@ -12,7 +12,8 @@ _NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 def parameter_groups(model: AuralSAM2, contrast: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
-    """The optimiser's groups: `share` is of the learning rate. Pretrained encoders are slow, where they learn at all.
+    """Build the optimiser's groups: `share` is of the learning rate. Pretrained encoders are slow, where they learn at
+    all.
 
     Released, weights and biases of norms do not decay, and all others do, biases too.
     """

@@ -14,7 +14,7 @@ from auralsam2.training.settings import TrainSettings
 
 
 def clip_numbers(settings: TrainSettings, step: int, rank: int) -> list[int]:
-    """The clips of one worker in one step. No number comes twice."""
+    """List the clips of one worker in one step. No number comes twice."""
     mine = settings.clips_of(step) // settings.workers
     first = step * settings.clips_per_step * settings.num_frames + rank * mine
     return list(range(first, first + mine))

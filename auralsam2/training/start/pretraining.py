@@ -54,7 +54,7 @@ Report = Callable[[str, int, int, float], None]
 
 
 def names_of(scene: world.Scene, owners: NDArray[np.int8]) -> NDArray[np.int64]:
-    """The class of the thing at each pixel; the last class is the backdrop."""
+    """Find the class of the thing at each pixel; the last class is the backdrop."""
     classes = [SHAPES.index(thing.shape) for thing in scene.things]
     return np.array([*classes, NUM_NAMES - 1], np.int64)[owners]
 
@@ -147,7 +147,7 @@ def learn_sounds(model: AuralSAM2, head: nn.Linear, seed: int, schedule: Schedul
 
 
 def pretrain(model: AuralSAM2, seed: int, schedule: Schedule, report: Report) -> None:
-    """Both, in place. The same seed and schedule, the same weights."""
+    """Train both, in place. The same seed and schedule, the same weights."""
     torch.manual_seed(seed)
     head = nn.Linear(model.preset.width, NUM_NAMES)
     learn_sounds(model, head, seed, schedule, report)

@@ -29,7 +29,7 @@ _HEAD = np.dtype([("service_s", "<f8"), ("last_end", "<f8")])
 
 
 def table_path(mark: str, server_pid: int) -> Path:
-    """Where the stages of one server meet; what begins with the mark is removed by the launcher that made it."""
+    """Tell where the stages of one server meet; what begins with the mark is removed by the launcher that made it."""
     return Path("/dev/shm") / f"{mark or 'auralsam2_'}clips_{server_pid}"
 
 
@@ -79,24 +79,24 @@ class ClipTable:
             return num_ahead + 1
 
     def holds(self, request_id: str) -> bool:
-        """Whether a clip of this id is in flight."""
+        """Tell whether a clip of this id is in flight."""
         with self._locked():
             return self._find(request_id) is not None
 
-    def waited(self, request_id: str) -> float | None:
-        """Seconds since the stage before was done with the clip, or since it was admitted; None when unknown."""
+    def waiting_s(self, request_id: str) -> float | None:
+        """Count seconds since the stage before was done with the clip, or since it was admitted; None when unknown."""
         with self._locked():
             row = self._find(request_id)
             return None if row is None else time.monotonic() - float(self._rows["passed"][row])
 
-    def expired(self, request_id: str) -> bool:
-        """Whether the caller has stopped waiting."""
+    def is_expired(self, request_id: str) -> bool:
+        """Tell whether the caller has stopped waiting."""
         with self._locked():
             row = self._find(request_id)
             return row is not None and time.monotonic() > float(self._rows["deadline"][row])
 
-    def passed(self, request_id: str) -> None:
-        """A stage is done with the clip, and the next may have it."""
+    def hand_on(self, request_id: str) -> None:
+        """Note that a stage is done with the clip, and the next may have it."""
         with self._locked():
             row = self._find(request_id)
             if row is not None:

@@ -32,7 +32,7 @@ class Role:
 
     @classmethod
     def from_parameters(cls, stage: str, parameters: Mapping[str, str]) -> "Role":
-        """Raises: EngineError when a number cannot be read or is out of range."""
+        """Read a stage's parameters. Raises: EngineError when a number cannot be read or is out of range."""
         limit = None
         if Parameter.MAX_CLIPS_IN_FLIGHT in parameters:
             text = os.environ.get(LIMIT_VARIABLE) or parameters[Parameter.MAX_CLIPS_IN_FLIGHT]
@@ -61,7 +61,7 @@ class Passage:
             telemetry.set("auralsam2_clips_in_flight", 0)
 
     def enter(self, request_id: str, timeout_us: int) -> None:
-        """Raises: NotAdmitted where clips are let in and this one is not, or when nobody waits for it any more."""
+        """Let a clip in. Raises: NotAdmitted where clips enter and this one may not, or when nobody waits for it."""
         role = self._role
         if role.max_clips_in_flight is not None and not self._table.holds(request_id):
             timeout_s = timeout_us / 1e6 if timeout_us else role.clip_timeout_s
@@ -71,25 +71,25 @@ class Passage:
                 self._telemetry.count("auralsam2_rejected_total", stage=role.stage, reason=refused.reason.value)
                 raise
             self._telemetry.set("auralsam2_clips_in_flight", num_clips)
-        elif self._table.expired(request_id):
+        elif self._table.is_expired(request_id):
             self.fail(request_id, Reason.EXPIRED)
             raise NotAdmitted(
                 Reason.EXPIRED, "the queue was too long: the caller's time was over before this stage began."
             )
-        waited_s = self._table.waited(request_id)
+        waited_s = self._table.waiting_s(request_id)
         if waited_s is not None:
             self._telemetry.observe("auralsam2_queue_duration_seconds", waited_s, stage=role.stage)
         self._began = time.monotonic()
 
     def leave(self, request_id: str, inputs: Mapping[str, Array], prompts: str) -> None:
-        """The stage has an answer."""
+        """Note that the stage has an answer."""
         role, telemetry, golden = self._role, self._telemetry, request_id.startswith(GOLDEN_PREFIX)
         telemetry.observe("auralsam2_stage_duration_seconds", time.monotonic() - self._began, stage=role.stage)
         if "AUDIO" in inputs and not golden:
             num_silent = int(np.count_nonzero(~inputs["AUDIO"].any(axis=(1, 2))))
             telemetry.count("auralsam2_silent_windows_total", num_silent)
         if not role.ends_clip:
-            self._table.passed(request_id)
+            self._table.hand_on(request_id)
             return
         duration_s = self._end(request_id, answered=True)
         if golden:
@@ -102,7 +102,7 @@ class Passage:
             telemetry.observe("auralsam2_clip_duration_seconds", duration_s, prompts=prompts)
 
     def fail(self, request_id: str, reason: Reason) -> None:
-        """The clip goes no further."""
+        """Note that the clip goes no further."""
         self._end(request_id, answered=False)
         self._telemetry.count("auralsam2_rejected_total", stage=self._role.stage, reason=reason.value)
 

@@ -84,14 +84,14 @@ class OnnxRuntimeEngine:
 
 
 def openvino_capabilities() -> list[str]:
-    """What OpenVINO says that this CPU computes in: FP32 everywhere, BF16 with AVX512_BF16 or AMX."""
+    """Ask OpenVINO what this CPU computes in: FP32 everywhere, BF16 with AVX512_BF16 or AMX."""
     import openvino
 
     return list(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 def check_precision(kind: str, precision: str) -> None:
-    """Raises EngineError when the engine `kind` does not compute in `precision` on this CPU.
+    """Raise EngineError when the engine `kind` does not compute in `precision` on this CPU.
 
     OpenVINO itself would say nothing and compute in float32.
     """
@@ -109,7 +109,7 @@ def check_precision(kind: str, precision: str) -> None:
 
 
 def resolve_precision(kind: str, precision: str) -> str:
-    """The floating-point type that "auto" and "int8" stand for on this CPU, any other as it is."""
+    """Resolve "auto" and "int8" to the floating-point type that they stand for on this CPU; any other stays."""
     if precision not in (AUTO, INT8):
         return precision
     return "bfloat16" if kind == "openvino" and "BF16" in openvino_capabilities() else "float32"
@@ -123,7 +123,7 @@ def load_engine(
     cache_dir: Path | None = None,
     keep_memory: bool = True,
 ) -> Engine:
-    """The engine `kind` with the graph at `path` loaded.
+    """Load the graph at `path` with the engine `kind`.
 
     Args:
         kind: "openvino" | "onnxruntime".
@@ -145,7 +145,7 @@ def load_engine(
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, hexadecimal."""
+    """Compute the SHA-256 of a file, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(HASH_BLOCK_BYTES):
@@ -154,7 +154,7 @@ def file_sha256(path: Path) -> str:
 
 
 def check_hash(path: Path, wanted: str) -> None:
-    """Raises EngineError when the file at `path` is missing or is not the one that was exported."""
+    """Raise EngineError when the file at `path` is missing or is not the one that was exported."""
     if not path.is_file():
         raise EngineError(f"{path.name}: no such model file. Write it again with: auralsam2 export")
     found = file_sha256(path)
@@ -166,13 +166,13 @@ def check_hash(path: Path, wanted: str) -> None:
 
 
 def cache_dir_from_environment() -> Path | None:
-    """The folder that the launcher names in AURALSAM2_CACHE_DIR; None outside a launched server."""
+    """Read AURALSAM2_CACHE_DIR, the folder that the launcher names; None outside a launched server."""
     value = os.environ.get(CACHE_VARIABLE)
     return Path(value) if value else None
 
 
 def first_non_finite(values: Array) -> tuple[int, ...] | None:
-    """The index of the first NaN or Inf, None where all are finite."""
+    """Find the index of the first NaN or Inf, None where all are finite."""
     if np.isfinite(values).all():
         return None
     return tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])

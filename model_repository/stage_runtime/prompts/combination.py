@@ -14,7 +14,7 @@ LOGIT_LIMIT = 32.0
 
 
 def combine(audio: Mapping[str, Array], prompted: Mapping[str, Array], rule: str) -> dict[str, Array]:
-    """One answer from two of the same clip, in logit space.
+    """Combine two answers to the same clip into one, in logit space.
 
     Args:
         audio, prompted: CANDIDATE_LOGITS [T, 3, S/4, S/4], IOU [T, 3], OBJECT_SCORE [T], MASK_LOGITS [T, S/4, S/4].

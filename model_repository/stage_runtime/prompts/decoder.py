@@ -40,7 +40,7 @@ class PromptedDecoder:
 
     @classmethod
     def load(cls, folder: Path, kind: str, precision: str, cache_dir: Path | None) -> "PromptedDecoder":
-        """The decoder in `folder`, each file checked against its hash.
+        """Load the decoder in `folder`, each file checked against its hash.
 
         Raises: EngineError when a file is missing or altered, or the engine refuses.
         """
@@ -59,7 +59,7 @@ class PromptedDecoder:
             return cls(engines, index["memory_sizes"], dict(constants))
 
     def keep(self) -> Kept:
-        """A store for the calls on one clip's features."""
+        """Make a store for the calls on one clip's features."""
         if not self._sizes:
             return Kept(0)
         shapes = [self.engines[PREPARE].output_shapes["TOKENS"], self.engines[WRITE].output_shapes["MEMORY"]]
@@ -93,7 +93,7 @@ class PromptedDecoder:
         return stack_answers([answers[frame] for frame in range(self._num_frames)])
 
     def alone(self, features: Mapping[str, Array], prompt: Prompt) -> dict[str, Array]:
-        """The prompted frame as `__call__` answers it, and no other: nothing is tracked. Outputs have a leading 1."""
+        """Decode the prompted frame as `__call__` does, and no other: nothing is tracked. Outputs have a leading 1."""
         return stack_answers([self._prompted(features, prompt)])
 
     def _prompted(self, features: Mapping[str, Array], prompt: Prompt) -> Answer:

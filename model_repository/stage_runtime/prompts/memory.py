@@ -21,7 +21,7 @@ class Kept:
         self._memories = dict[int, tuple[Answer, Array]]()
 
     def memory(self, frame: int, answer: Answer, remember: Callable[[], Array]) -> Array:
-        """[N, C_mem]: what `frame` leaves behind, computed by `remember` where its answer is not the last call's."""
+        """Give [N, C_mem], what `frame` leaves behind: by `remember` where its answer is not the last call's."""
         known = self._memories.get(frame)
         if known is None or known[0].prompted != answer.prompted or not np.array_equal(known[0].mask, answer.mask):
             known = self._memories[frame] = answer, remember()
@@ -31,8 +31,8 @@ class Kept:
 def reach(
     decoded: Container[int], frame: int, conditioning: Sequence[int], reverse: bool
 ) -> tuple[list[tuple[int, int]], list[int]]:
-    """What `frame` reads: the prompted frames and up to six before it, each with its row of the temporal encoding; then
-    the frames whose pointers are read, which lie in the past only. Backwards, "before" is later in time.
+    """List what `frame` reads: the prompted frames and up to six before it, each with its row of the temporal encoding;
+    then the frames whose pointers are read, which lie in the past only. Backwards, "before" is later in time.
     """
     step = 1 if reverse else -1
 

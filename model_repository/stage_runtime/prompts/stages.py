@@ -17,7 +17,7 @@ Decoder = Callable[[Mapping[str, Array], Sequence[Prompt]], dict[str, Array]]
 
 
 def mode_tensor(mode: str) -> Array:
-    """PROMPT_MODE, as the server takes a text."""
+    """Encode PROMPT_MODE as the server takes a text."""
     return np.array([mode.encode()], dtype=np.object_)
 
 

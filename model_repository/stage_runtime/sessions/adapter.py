@@ -29,7 +29,7 @@ from auralsam2_client.contract import (
     read_error,
 )
 
-from ..adapter import CANCELLED, FAULT, answered, failed, failed_with, optional_inputs, prompts_of
+from ..adapter import CANCELLED, FAULT, answer_request, optional_inputs, prompts_of, refuse_request, refuse_with_status
 from ..admission.clip_table import ClipTable, table_path
 from ..admission.telemetry import Telemetry
 from ..engine import Array, cache_dir_from_environment
@@ -89,18 +89,18 @@ class SessionModel:
 
     def _answer(self, request: Any) -> Any:
         if request.is_cancelled():
-            return failed(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
+            return refuse_request(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
         try:
             answer = self._round(request)
             self._telemetry.count("auralsam2_session_rounds_total", prompts=prompts_of(answer))
-            return answered(answer, request)
+            return answer_request(answer, request)
         except Refusal as refusal:
-            return failed(refusal.reason, str(refusal))
+            return refuse_request(refusal.reason, str(refusal))
         except StageFailed as error:
-            return failed_with(str(error), error.status)
+            return refuse_with_status(str(error), error.status)
         except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
             pb_utils.Logger.log_error(f"{self._name}: request {request.request_id()!r} failed: {error!r}")
-            return failed(Reason.FAULT, f"{self._name}: {FAULT}")
+            return refuse_request(Reason.FAULT, f"{self._name}: {FAULT}")
         finally:
             self._tell()
 
@@ -142,7 +142,7 @@ class SessionModel:
 
 
 def limits_from_environment(parameters: Mapping[str, str]) -> Limits:
-    """The caps of the build, each overruled by a variable that the launcher sets."""
+    """Read the caps of the build, each overruled by a variable that the launcher sets."""
 
     def value(name: Parameter) -> float:
         return float(os.environ.get(name.variable) or parameters[name])

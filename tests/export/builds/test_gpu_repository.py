@@ -22,8 +22,7 @@ from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import load_engine
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
-
-SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision="float32")
+from tests.builds import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def gpu_settings() -> ExportSettings:
 
 
 @pytest.fixture
-def gpu_build(gpu_settings: ExportSettings, ready_made: None, tmp_path: Path) -> Path:
+def gpu_build(gpu_settings: ExportSettings, ready_made: object, tmp_path: Path) -> Path:
     return build_repository(gpu_settings, tmp_path / gpu_settings.name)
 
 

@@ -12,12 +12,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from export.engines.cuda_driver import OUT_OF_MEMORY, Card
 from export.engines.tensorrt_builder import Built
 from export.errors import ExportError
 
 ADA = Card("NVIDIA RTX 4090", 89)
+L4 = Card("NVIDIA L4", 89)
 
 
 @dataclasses.dataclass
@@ -200,3 +203,24 @@ def fake_package(runtime: type[FakeRuntime] = FakeRuntime) -> Any:
         Runtime=runtime,
         TensorIOMode=SimpleNamespace(INPUT="input", OUTPUT="output"),
     )
+
+
+def write_graph(path: Path, op_type: str = "MatMul", element: int = TensorProto.FLOAT) -> Path:
+    """Write Y = X W, or another operator of both; X [2, 8], W [8, 8]."""
+    weights = np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)
+    initializer = numpy_helper.from_array(weights.astype(helper.tensor_dtype_to_np_dtype(element)), "W")
+    value = [helper.make_tensor_value_info(name, element, [2, 8]) for name in "XY"]
+    node = helper.make_node(op_type, ["X", "W"], ["Y"], name="the_only_node")
+    graph = helper.make_graph([node], "graph", value[:1], value[1:], [initializer])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    """List what is in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def verbs(lines: list[str]) -> list[list[str]]:
+    """Take the first two words of each line of progress: what was done, and to what."""
+    return [line.split()[:2] for line in lines]

@@ -1,19 +1,14 @@
-"""Engines: what is written, what is refused, and, where TensorRT-RTX is installed, that every stage builds."""
+"""Engines and their manifests: what is written, and what is refused."""
 
 import dataclasses
 import functools
 import json
 import resource
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
-from auralsam2_client.contract import STAGE_NAMES
 from export.engines.cuda_driver import Card
 from export.engines.tensorrt import (
     build_engine,
@@ -24,11 +19,11 @@ from export.engines.tensorrt import (
     record_path,
     write_record,
 )
-from export.engines.tensorrt_builder import Built, EngineBuilder, load_builder
+from export.engines.tensorrt_builder import EngineBuilder
 from export.errors import ExportError
 from model_repository.stage_runtime.engine import file_sha256
 from tests.export.engines import engine_stand_ins as stand_ins
-from tests.export.engines.engine_stand_ins import ADA, fake_tensorrt
+from tests.export.engines.engine_stand_ins import ADA, fake_tensorrt, names, write_graph
 
 ENGINE_BYTES = 1 << 20
 
@@ -37,31 +32,11 @@ FakeBuilder = functools.partial(stand_ins.FakeBuilder, least_bytes=ENGINE_BYTES)
 
 
 @pytest.fixture
-def graph(tmp_path: Path) -> Path:
-    """Y = X W in float32, X [2, 8]."""
-    return write_graph(tmp_path / "graph.onnx")
-
-
-def write_graph(path: Path, op_type: str = "MatMul", element: int = TensorProto.FLOAT) -> Path:
-    weights = np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)
-    initializer = numpy_helper.from_array(weights.astype(helper.tensor_dtype_to_np_dtype(element)), "W")
-    value = [helper.make_tensor_value_info(name, element, [2, 8]) for name in "XY"]
-    node = helper.make_node(op_type, ["X", "W"], ["Y"], name="the_only_node")
-    graph = helper.make_graph([node], "graph", value[:1], value[1:], [initializer])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
-    return path
-
-
-@pytest.fixture
 def engine(graph: Path, tmp_path: Path) -> Path:
     """An engine of the fake builder for capability 89."""
     path = tmp_path / "engines" / "model.plan"
     build_engine(graph, path, FakeBuilder(), (89,))
     return path
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture
@@ -86,14 +61,6 @@ def test_an_engine_and_its_manifest(graph: Path, tmp_path: Path) -> None:
     assert record.engine_bytes == out.stat().st_size == ENGINE_BYTES
     assert warnings == ["warning    graph.onnx: a weight is subnormal"]
     assert check_engine(out, FakeBuilder(), (89,), onnx=graph) == record
-
-
-@pytest.mark.parametrize(
-    ("types", "precision"),
-    [({"float32"}, "float32"), ({"float32", "float16"}, "float16"), ({"float32", "bfloat16"}, "bfloat16")],
-)
-def test_the_precision_is_the_narrowest_type(types: set[str], precision: str) -> None:
-    assert Built(memoryview(b""), frozenset(types)).precision == precision
 
 
 def test_parity_can_be_added_to_the_manifest(engine: Path) -> None:
@@ -179,7 +146,7 @@ def test_a_build_stopped_between_engine_and_manifest_is_refused(graph: Path, eng
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', '{"format": 1, "capabilities": 3, "parity": []}', "\x00"])
 def test_a_manifest_that_is_none(engine: Path, text: str) -> None:
     record_path(engine).write_text(text)
-    with pytest.raises(ExportError, match=r"model\.plan\.json is no engine manifest"):
+    with pytest.raises(ExportError, match=r"model\.plan\.json is not an engine manifest"):
         read_record(engine)
 
 
@@ -264,93 +231,3 @@ def test_a_card_that_is_too_small(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"not enough GPU memory to build graph: at least .* GB are needed"):
         build_engine(graph, tmp_path / "other.plan", fake_tensorrt(ADA, memory=(639, 10_000)))
     assert not (tmp_path / "other.plan").exists()
-
-
-def test_a_flavour_that_is_unknown() -> None:
-    with pytest.raises(ExportError, match="engine package 'trt' is unknown; choose one of tensorrt, tensorrt_rtx"):
-        load_builder("trt")
-
-
-@pytest.mark.parametrize(("flavour", "package"), [("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")])
-def test_a_package_that_is_not_installed_is_named(flavour: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, flavour, None)
-    with pytest.raises(ExportError, match=f"{flavour} is not installed .*pip install {package}$"):
-        load_builder(flavour)
-
-
-@pytest.fixture
-def rtx() -> EngineBuilder:
-    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx")
-    return load_builder("tensorrt_rtx")
-
-
-@pytest.mark.parametrize("name", STAGE_NAMES)
-def test_every_stage_builds_for_ada_and_blackwell(
-    name: str, rtx: EngineBuilder, gpu_graphs: dict[str, Path], tmp_path: Path
-) -> None:
-    lines: list[str] = []
-    out = tmp_path / "model.plan"
-    record = build_engine(gpu_graphs[name], out, rtx, (89, 120), report=lines.append)
-    assert check_engine(out, rtx, (120,), onnx=gpu_graphs[name]) == record
-    assert (record.precision, record.capabilities, record.gpu) == ("float32", (89, 120), None)
-    # The weights are inside.
-    assert record.engine_bytes > 0.9 * gpu_graphs[name].stat().st_size
-    assert lines == []
-
-
-def test_one_graph_makes_one_engine_and_another_card_another(rtx: EngineBuilder, graph: Path, tmp_path: Path) -> None:
-    first, second, other = (
-        build_engine(graph, tmp_path / f"{index}.plan", rtx, (capability,)).engine_sha256
-        for index, capability in enumerate((89, 89, 120))
-    )
-    assert first == second != other
-
-
-def test_the_precision_stands_in_the_graph(rtx: EngineBuilder, tmp_path: Path) -> None:
-    for element, precision in ((TensorProto.FLOAT16, "float16"), (TensorProto.BFLOAT16, "bfloat16")):
-        graph = write_graph(tmp_path / f"{precision}.onnx", element=element)
-        assert build_engine(graph, tmp_path / "model.plan", rtx, (89,)).precision == precision
-
-
-def test_float32_is_not_tf32(rtx: EngineBuilder, graph: Path, tmp_path: Path) -> None:
-    """The engine is the one that the package makes with TF32 off, which is not what it makes unasked."""
-    trt = pytest.importorskip("tensorrt_rtx")
-
-    def plainly(tf32: bool) -> bytes:
-        builder = trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
-        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        assert trt.OnnxParser(network, trt.Logger(trt.Logger.INTERNAL_ERROR)).parse_from_file(str(graph))
-        config = builder.create_builder_config()
-        config.num_compute_capabilities = 1
-        assert config.set_compute_capability(trt.ComputeCapability.SM89, 0)
-        if not tf32:
-            config.clear_flag(trt.BuilderFlag.TF32)
-        return bytes(builder.build_serialized_network(network, config))
-
-    build_engine(graph, tmp_path / "model.plan", rtx, (89,))
-    assert plainly(tf32=True) != plainly(tf32=False) == (tmp_path / "model.plan").read_bytes()
-
-
-def test_a_node_that_is_not_supported_is_named(rtx: EngineBuilder, tmp_path: Path) -> None:
-    graph = write_graph(tmp_path / "graph.onnx", "NoSuchOperator")
-    with pytest.raises(ExportError, match=r"cannot read it\. NoSuchOperator the_only_node: "):
-        build_engine(graph, tmp_path / "model.plan", rtx, (89,))
-
-
-def test_a_card_that_cannot_compute_the_graph(rtx: EngineBuilder, graph: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"cannot build it for 75.*the_only_node.*FP32 GEMM is not supported"):
-        build_engine(graph, tmp_path / "model.plan", rtx, (75,))
-
-
-@pytest.mark.parametrize("content", [b"", b"no protobuf message at all " * 9])
-def test_a_file_that_is_no_onnx(rtx: EngineBuilder, tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "graph.onnx").write_bytes(content)
-    with pytest.raises(ExportError, match=r"graph\.onnx(: .* cannot read it| holds no graph)"):
-        build_engine(tmp_path / "graph.onnx", tmp_path / "model.plan", rtx, (89,))
-    assert names(tmp_path) == ["graph.onnx"]
-
-
-def test_the_package_says_what_it_builds_for(rtx: EngineBuilder) -> None:
-    assert rtx.targets is not None
-    assert {86, 89, 120} <= set(rtx.targets)
-    assert rtx.cuda.isdigit()

@@ -11,7 +11,7 @@ from auralsam2 import AuralSAM2
 from auralsam2.model.parity_weights import parity_state
 from export.errors import ParityError
 from export.gates.parity import Array
-from export.gates.stage_gate import Passed, pass_gate
+from export.gates.stage_gate import GateResult, pass_gate
 from export.graphs.stages import Stage
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import Engine, load_engine
@@ -24,7 +24,7 @@ def gate(
     small_stages: tuple[Stage, ...],
     small_graphs: dict[str, Path],
     small_clip: dict[str, Array],
-) -> Callable[..., Passed]:
+) -> Callable[..., GateResult]:
     def run(model: AuralSAM2 = small_model, report: Callable[[str], None] = print, **graphs: Path):  # type: ignore[no-untyped-def]
         files = small_graphs | graphs
 

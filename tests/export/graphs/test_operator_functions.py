@@ -1,8 +1,6 @@
 """Calls of fused operators become nodes with bodies; the file runs in both engines and agrees with PyTorch."""
 
 import dataclasses
-import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ from onnx_ir import Model
 from torch import Tensor, nn
 
 from export.errors import ExportError
-from export.graphs.onnx_graph import OPSET, _tidy
-from export.graphs.operator_functions import FusedOperator, add_functions, inline, translations
+from export.graphs.onnx_graph import OPSET, _tidy, to_onnx
+from export.graphs.operator_functions import FusedOperator, add_functions, inline
 from model_repository.stage_runtime.engine import Engine, EngineError, load_engine
 
 NAMESPACE = "test_operator_functions"
@@ -56,17 +54,7 @@ def project_in_torch(
     return (F.gelu(y) if activation == "gelu" else y), y.sum(-1)
 
 
-@torch.library.custom_op(f"{NAMESPACE}::project", mutates_args=())
-def project(
-    x: Tensor,
-    bias: Tensor | None,
-    weight: Tensor,
-    scale: float = 0.5,
-    activation: str = "gelu",
-    reverse: bool = False,
-    shift: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    return project_in_torch(x, bias, weight, scale, activation, reverse, shift)
+project = torch.library.custom_op(f"{NAMESPACE}::project", project_in_torch, mutates_args=())
 
 
 @project.register_fake
@@ -119,24 +107,7 @@ def arguments() -> tuple[Tensor, ...]:
 def export_module(
     module: nn.Module, arguments: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]
 ) -> Model:
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        for noisy in ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "onnx_ir"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            module.eval().requires_grad_(False),
-            arguments,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=inputs,
-            output_names=outputs,
-            optimize=False,
-            verbose=False,
-            custom_translation_table=translations(OPERATORS),
-        )
-    assert program is not None
-    _tidy(program.model)
-    return program.model
+    return to_onnx(module.eval().requires_grad_(False), arguments, inputs, outputs, OPERATORS)
 
 
 def export_toy(arguments: tuple[Tensor, ...]) -> Model:

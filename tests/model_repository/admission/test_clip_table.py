@@ -76,15 +76,15 @@ def test_waiting_counts_from_the_stage_before_and_ends_with_the_callers_patience
 ) -> None:
     admit(table, "a", timeout_s=4)
     clock[0] += 2
-    assert table.waited("a") == 2
-    table.passed("a")
+    assert table.waiting_s("a") == 2
+    table.hand_on("a")
     clock[0] += 1
-    assert table.waited("a") == 1
-    assert not table.expired("a")
+    assert table.waiting_s("a") == 1
+    assert not table.is_expired("a")
     clock[0] += 2
-    assert table.expired("a")
-    assert table.waited("nobody") is None
-    assert not table.expired("nobody")
+    assert table.is_expired("a")
+    assert table.waiting_s("nobody") is None
+    assert not table.is_expired("nobody")
 
 
 def test_a_clip_whose_end_nobody_saw_gives_its_place_back(table: ClipTable, clock: list[float]) -> None:

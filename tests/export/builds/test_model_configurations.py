@@ -1,0 +1,227 @@
+"""What the server is told about each model is the contract, and what the graph on disk has; the ensemble is a chain."""
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from auralsam2.presets import PRESETS
+from auralsam2_client import contract
+from auralsam2_client.contract import STAGE_NAMES, TensorSpec
+from export.builds import triton_config
+from export.builds.triton_config import parse, render, tensors
+from export.settings import ExportSettings
+from tests.export.builds.configurations import ENSEMBLES, MODELS, PARAMETERS
+
+# What SAM2's own prompts add for S = 224, all of it optional.
+PROMPTS = {
+    TensorSpec("POINT_COORDS", "FP32", (16, 2)),
+    TensorSpec("POINT_LABELS", "INT32", (16,)),
+    TensorSpec("MASK_INPUT", "FP32", (56, 56)),
+    TensorSpec("PROMPT_FRAME", "INT32", (1,)),
+    TensorSpec("USE_AUDIO", "BOOL", (1,)),
+    TensorSpec("COMBINATION", "INT32", (1,)),
+}
+MODE = TensorSpec("PROMPT_MODE", "STRING", (1,))
+OPTIONAL = {
+    "vggish": PROMPTS,
+    "hiera": set(),
+    "aural_fuser": {TensorSpec("USE_AUDIO", "BOOL", (1,))},
+    "sam2_decoder": PROMPTS,
+    "auralsam2": PROMPTS,
+    "auralsam2_features": {TensorSpec("USE_AUDIO", "BOOL", (1,))},
+}
+ELEMENTS = {onnx.TensorProto.FLOAT: "FP32", onnx.TensorProto.UINT8: "UINT8"}
+HANDED_ON = {"hiera": {"AUDIO_TOKENS"}}
+
+
+@pytest.fixture(scope="module")
+def configs(small_build: Path) -> dict[str, Any]:
+    return {name: parse((small_build / "models" / name / "config.pbtxt").read_text()) for name in MODELS}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_shape_is_fixed_and_no_batch_is_made(name: str, configs: dict[str, Any]) -> None:
+    config = configs[name]
+    assert config.name == name
+    assert config.max_batch_size == 0
+    for spec in (*tensors(config.input), *tensors(config.output)):
+        assert spec.shape, spec.name
+        assert all(dim > 0 for dim in spec.shape), spec
+        assert spec.dtype in ("FP32", "UINT8", "INT32", "BOOL", "STRING")
+    assert not config.HasField("dynamic_batching")
+
+
+@pytest.mark.parametrize("name", STAGE_NAMES)
+def test_a_configuration_names_the_tensors_of_the_graph_on_disk(
+    name: str, configs: dict[str, Any], protos: dict[str, onnx.ModelProto]
+) -> None:
+    config, graph = configs[name], protos[name].graph
+    frames_per_call = int(config.parameters["frames_per_call"].string_value)
+    for entries, values in ((config.input, graph.input), (config.output, graph.output)):
+        configured = {
+            (spec.name, spec.dtype, (frames_per_call, *spec.shape[1:]))
+            for spec in graph_tensors(entries)
+            if spec.name not in HANDED_ON.get(name, ())
+        }
+        assert configured == {
+            (
+                value.name,
+                ELEMENTS[value.type.tensor_type.elem_type],
+                tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim),
+            )
+            for value in values
+        }
+        assert {spec.shape[0] for spec in graph_tensors(entries)} == {2}
+
+
+def graph_tensors(entries: Any) -> list[TensorSpec]:
+    """Those that a clip by sound alone has."""
+    optional = {entry.name for entry in entries if getattr(entry, "optional", False)}
+    return [spec for spec in tensors(entries) if spec.name not in optional and spec != MODE]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_configuration_is_the_contracts_and_the_contract_is_a_configuration(
+    name: str, configs: dict[str, Any]
+) -> None:
+    """Both ways: neither has a tensor, a parameter or a model that the other lacks."""
+    config, model, sizes = configs[name], contract.MODELS[name], contract.Sizes(2, 224, 128)
+    assert tensors(config.input) == list(contract.tensors((*model.inputs, *model.optional), sizes))
+    assert tensors(config.output) == list(contract.tensors(model.outputs, sizes))
+    assert [entry.name for entry in config.input if entry.optional] == list(model.optional)
+    assert set(config.parameters) == set(model.parameters)
+
+
+def test_the_contract_has_every_model_and_no_other() -> None:
+    folders = {path.parent.name for path in triton_config.TEMPLATES.glob("*/config.pbtxt")}
+    assert folders == set(contract.MODELS) == set(MODELS)
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_prompts_are_optional_and_nothing_else_is(name: str, configs: dict[str, Any]) -> None:
+    config = configs[name]
+    optional = [entry for entry in config.input if entry.optional]
+    assert set(tensors(optional)) == OPTIONAL[name]
+
+
+def test_a_session_takes_clip_prompts_and_step_and_answers_as_the_ensemble(configs: dict[str, Any]) -> None:
+    session, ensemble = configs["auralsam2_session"], configs["auralsam2"]
+    assert all(entry.optional for entry in session.input)
+    assert set(tensors(session.input)) == set(tensors(ensemble.input)) | {
+        TensorSpec(name, "INT32", (1,)) for name in ("STEP", "PROPAGATE")
+    }
+    assert tensors(session.output) == tensors(ensemble.output)
+    batching = session.sequence_batching
+    assert batching.WhichOneof("strategy_choice") == "oldest"
+    controls = {entry.name: entry.control[0].kind for entry in batching.control_input}
+    kinds = type(batching.control_input[0].control[0])
+    assert controls == {
+        "START": kinds.CONTROL_SEQUENCE_START,
+        "END": kinds.CONTROL_SEQUENCE_END,
+        "CORRID": kinds.CONTROL_SEQUENCE_CORRID,
+    }
+    # The model's clock has to be the first to end an idle session; more sequences than it keeps may be open.
+    idle_s = float(session.parameters["session_idle_timeout_s"].string_value)
+    assert idle_s < batching.max_sequence_idle_microseconds / 1e6
+    assert int(session.parameters["max_sessions"].string_value) < batching.oldest.max_candidate_sequences
+
+
+@pytest.mark.parametrize("name", STAGE_NAMES)
+def test_a_stage_is_one_python_model_on_the_cpu(name: str, configs: dict[str, Any]) -> None:
+    config = configs[name]
+    assert config.backend == "python"
+    (group,) = config.instance_group
+    assert group.count == 1
+    assert group.kind == group.KIND_CPU
+    parameters = {key: value.string_value for key, value in config.parameters.items()}
+    added = {"conditioning_frame"} if "MASK_INPUT" in {entry.name for entry in config.input} else set()
+    # Where clips enter and leave.
+    added |= {"vggish": {"max_clips_in_flight", "clip_timeout_s"}, "sam2_decoder": {"ends_clip"}}.get(name, set())
+    assert set(parameters) == {"engine", "precision", "preset", "frames_per_call", "sha256"} | added
+    assert (parameters["engine"], parameters["precision"]) == ("openvino", "float32")
+    assert parameters["frames_per_call"] == ("1" if name == "hiera" else "2")
+
+
+def steps(config: Any) -> list[tuple[str, dict[str, str], dict[str, str]]]:
+    return [(step.model_name, dict(step.input_map), dict(step.output_map)) for step in config.ensemble_scheduling.step]
+
+
+def check_chain(configs: dict[str, Any], name: str = "auralsam2") -> None:
+    """The ensemble's tensors have a source and one meaning, and each step waits for the one just before it."""
+    ensemble = configs[name]
+    known = {spec.name: spec for spec in tensors(ensemble.input)}
+    previous: set[str] = set()
+    for index, (model, input_map, output_map) in enumerate(steps(ensemble)):
+        takes = {spec.name: spec for spec in tensors(configs[model].input)}
+        gives = {spec.name: spec for spec in tensors(configs[model].output)}
+        passed = {spec.name for spec in OPTIONAL[model] if spec.name in {other.name for other in OPTIONAL[name]}}
+        required = {entry.name for entry in configs[model].input if not entry.optional}
+        assert set(input_map) == required | passed, model
+        assert set(output_map) == set(gives), model
+        for key, value in input_map.items():
+            assert value in known, f"{model}: nothing gives {value} before it"
+            assert (known[value].dtype, known[value].shape) == (takes[key].dtype, takes[key].shape), f"{model} {key}"
+        if index:  # a prompt comes from outside, so that it makes no step wait
+            assert previous & set(input_map.values()), f"{model} may run beside the step before it"
+        for key, value in output_map.items():
+            assert value not in known, f"{value} is given twice"
+            known[value] = gives[key]
+        previous = set(output_map.values())
+    for spec in tensors(ensemble.output):
+        assert known[spec.name] == spec
+
+
+def test_the_ensemble_is_a_chain_in_the_order_of_the_stages(configs: dict[str, Any]) -> None:
+    assert configs["auralsam2"].platform == "ensemble"
+    assert [model for model, *_ in steps(configs["auralsam2"])] == list(STAGE_NAMES)
+    check_chain(configs)
+    assert [model for model, *_ in steps(configs["auralsam2_features"])] == list(STAGE_NAMES[:-1])
+    check_chain(configs, "auralsam2_features")
+
+
+def test_what_the_client_sees_is_the_contract(configs: dict[str, Any]) -> None:
+    ensemble = configs["auralsam2"]
+    assert (
+        set(tensors(ensemble.input))
+        == {
+            TensorSpec("FRAMES", "UINT8", (2, 224, 224, 3)),
+            TensorSpec("AUDIO", "FP32", (2, 15600, 2)),
+        }
+        | PROMPTS
+    )
+    assert set(tensors(ensemble.output)) == {
+        TensorSpec("MASK_LOGITS", "FP32", (2, 56, 56)),
+        TensorSpec("CANDIDATE_LOGITS", "FP32", (2, 3, 56, 56)),
+        TensorSpec("IOU", "FP32", (2, 3)),
+        TensorSpec("OBJECT_SCORE", "FP32", (2,)),
+        MODE,
+    }
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("num_frames", [1, 10])
+def test_every_preset_renders_to_a_chain(preset: str, num_frames: int) -> None:
+    settings = ExportSettings(preset=preset, num_frames=num_frames)
+    configs = {name: parse(render(settings, name, **PARAMETERS)) for name in MODELS}
+    for ensemble in ENSEMBLES:
+        check_chain(configs, ensemble)
+    (frames,) = [spec for spec in tensors(configs["hiera"].input) if spec.name == "FRAMES"]
+    assert frames.shape == (num_frames, settings.size, settings.size, 3)
+    (embedding,) = [spec for spec in tensors(configs["hiera"].output) if spec.name == "IMAGE_EMBEDDING"]
+    assert embedding.shape == (num_frames, PRESETS[preset].width, settings.size // 16, settings.size // 16)
+
+
+def test_a_chain_that_could_run_side_by_side_would_be_seen(configs: dict[str, Any]) -> None:
+    """The check of the chain above, on the ensemble as it must not be: hiera beside vggish."""
+    copies = {name: type(config).FromString(config.SerializeToString()) for name, config in configs.items()}
+    for entries in (copies["hiera"].input, copies["hiera"].output):
+        (index,) = [i for i, entry in enumerate(entries) if entry.name == "AUDIO_TOKENS"]
+        del entries[index]
+    _, hiera, fuser, _ = copies["auralsam2"].ensemble_scheduling.step
+    del hiera.input_map["AUDIO_TOKENS"]
+    del hiera.output_map["AUDIO_TOKENS"]
+    fuser.input_map["AUDIO_TOKENS"] = "AUDIO_TOKENS"
+    with pytest.raises(AssertionError, match="hiera may run beside"):
+        check_chain(copies)
