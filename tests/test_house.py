@@ -69,8 +69,6 @@ KNOWN_CROWDED = {
 KNOWN_LONG = {
     # Ends when starting, checking and stopping a server are modules of their own.
     "service/server/launcher.py",
-    # Ends when the client for asyncio is a module of its own.
-    "auralsam2_client/calls/client.py",
     # Ends when each group of commands is a module of its own.
     "service/commands/cli.py",
     # Ends when deciding on types and casting a graph to them are modules of their own.

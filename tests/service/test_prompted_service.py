@@ -19,7 +19,8 @@ from auralsam2.data.world.showpiece import showpiece
 from auralsam2.prompted_tracker import track_prompts
 from auralsam2.prompts import FramePrompt
 from auralsam2.tracker import ImageFeatures
-from auralsam2_client.calls.client import AsyncClient, Client
+from auralsam2_client.calls.async_client import AsyncClient
+from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.calls.wire import translate
 from auralsam2_client.contract import RESULTS, Reason, point_tensors, prompt_tensors, read_error

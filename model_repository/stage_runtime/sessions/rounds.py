@@ -117,7 +117,7 @@ class Session:
         return replace(prompt, previous=previous)
 
     def _with_frame(self, frame: int, alone: Mapping[str, Array]) -> dict[str, Array]:
-        """What prompts made of all frames, `frame` anew. One that nothing reached yet shows no object."""
+        """Put the answer for `frame` alone into that for all frames. One that nothing reached yet shows no object."""
         if self._prompted is None:
             num_frames = self._clip.num_frames
             merged = {name: np.zeros((num_frames, *value.shape[1:]), np.float32) for name, value in alone.items()}
@@ -146,14 +146,14 @@ class Session:
 
 
 def _merged(earlier: Prompt | None, prompt: Prompt) -> Prompt:
-    """As SAM2's predictor: clicks are added; a box, or a mask, starts the frame anew, and so do clicks after a mask."""
+    """Merge as SAM2's predictor does: add clicks; start the frame again for a box, a mask, or clicks after a mask."""
     if earlier is None or earlier.mask is not None or prompt.mask is not None or has_box(prompt):
         return prompt
     num_earlier, num_more = len(earlier.labels), len(prompt.labels)
     if num_earlier + num_more > MAX_POINTS:
         raise BadRequest(
             f"Frame {prompt.frame} has {num_earlier} entries of earlier rounds, and {num_more} more would make"
-            f" {num_earlier + num_more}; {CAP}. Open a new session, or send a box, which starts the frame anew."
+            f" {num_earlier + num_more}; {CAP}. Open a new session, or send a box, which starts the frame again."
         )
     return replace(
         earlier,

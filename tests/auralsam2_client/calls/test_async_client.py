@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from auralsam2_client.calls.client import AsyncClient, Client
+from auralsam2_client.calls.async_client import AsyncClient
+from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.wire import ClipShape
 from auralsam2_client.contract import WINDOW_SAMPLES
 
