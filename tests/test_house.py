@@ -67,8 +67,6 @@ KNOWN_CROWDED = {
     "loadtests",
 }
 KNOWN_LONG = {
-    # Ends when starting, checking and stopping a server are modules of their own.
-    "service/server/launcher.py",
     # Ends when each group of commands is a module of its own.
     "service/commands/cli.py",
     # Ends when deciding on types and casting a graph to them are modules of their own.
