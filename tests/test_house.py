@@ -67,8 +67,6 @@ KNOWN_CROWDED = {
     "loadtests",
 }
 KNOWN_LONG = {
-    # Ends when each group of commands is a module of its own.
-    "service/commands/cli.py",
     # Ends when deciding on types and casting a graph to them are modules of their own.
     "export/precision/half_precision.py",
     # Ends when a build's graphs, its models and its manifest are modules of their own.
