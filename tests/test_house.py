@@ -77,8 +77,6 @@ KNOWN_LONG = {
     # Tests follow what they test.
     "tests/auralsam2/test_checkpoints.py",
     "tests/auralsam2/test_parity_mutations.py",
-    "tests/auralsam2_client/calls/test_client.py",
-    "tests/auralsam2_client/media/test_reader.py",
     "tests/export/builds/test_repository.py",
     "tests/export/builds/test_triton_config.py",
     "tests/export/engines/test_filling.py",
