@@ -23,7 +23,9 @@ def test_a_folder_needs_one_sound(clips: ModuleType, tmp_path: Path) -> None:
         soundfile.write(folder / name, clips.tone(2.0), 16_000)
     with pytest.raises(BadInput, match=r"2 WAV files \(a\.wav, b\.wav\)"):
         read_media(folder)
-    assert len(read_media(folder, sound_path=folder / "b.wav").sound) == 32_000
+    chosen = read_media(folder, sound_path=folder / "b.wav").sound
+    assert chosen is not None
+    assert len(chosen) == 32_000
 
 
 def test_folders_that_are_wrong(clips: ModuleType, tmp_path: Path) -> None:
