@@ -86,7 +86,6 @@ KNOWN_LONG = {
     "tests/export/precision/test_half_precision.py",
     "tests/export/precision/test_stage_casts.py",
     "tests/kernels/test_tensorrt_plugins.py",
-    "tests/service/test_prompted_service.py",
 }
 
 
