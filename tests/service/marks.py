@@ -15,7 +15,10 @@ from service.server.config import ServerConfig
 FRAME = 1
 LOUD, SILENT = 1, 0
 
-CLIP = {"FRAMES": np.zeros((5, 256, 256, 3), np.uint8), "AUDIO": np.zeros((5, 15600, 2), np.float32)}
+CLIP: dict[str, NDArray[Any]] = {
+    "FRAMES": np.zeros((5, 256, 256, 3), np.uint8),
+    "AUDIO": np.zeros((5, 15600, 2), np.float32),
+}
 GOOD = prompt_tensors(frame_prompt(Prompts(points=[(5, 6, "+")], frame=0), 5, 256, 256, 256))
 
 

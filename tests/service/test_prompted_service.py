@@ -94,7 +94,7 @@ def placed(*points: tuple[float, float, int]) -> dict[str, NDArray[Any]]:
     return point_tensors(coords, np.array([label for *_, label in points], np.int32))
 
 
-BAD_PROMPTS = {
+BAD_PROMPTS: dict[str, tuple[dict[str, NDArray[Any]], str]] = {
     "outside": (placed((257, 5, 1)), "(257, 5)"),
     "label": (placed((5, 5, 7)), "POINT_LABELS is 7"),
     "empty box": (placed((5, 5, 2), (5, 9, 3)), "empty"),

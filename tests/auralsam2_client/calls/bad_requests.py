@@ -1,5 +1,6 @@
 """What a server or its client must refuse: changed clips, and requests that only another client would send."""
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -30,6 +31,11 @@ def change(frames: NDArray[Any], audio: NDArray[Any], how: str) -> tuple[Any, An
         "audio inf": (frames, late),
     }
     return changes[how]
+
+
+def unfit_frames(frames: NDArray[np.uint8]) -> list[Any]:
+    """Too many, none, of one channel, of another dtype."""
+    return [np.concatenate([frames, frames[:1]]), frames[:0], frames[..., :1], frames.astype(np.int64)]
 
 
 def good_request(outputs: list[str] | None = None) -> service_pb2.ModelInferRequest:
@@ -71,7 +77,7 @@ def for_a_stage(shape: list[int]) -> service_pb2.ModelInferRequest:
     return request
 
 
-BAD_REQUESTS = {
+BAD_REQUESTS: dict[str, Callable[[], service_pb2.ModelInferRequest]] = {
     "wrong dtype": lambda: with_frames([T, S, S, 3], dtype="FP32"),
     "wrong rank": lambda: with_frames([T, S, S * 3]),
     "wrong T": lambda: with_frames([1, S, S, 3], bytes(S * S * 3)),

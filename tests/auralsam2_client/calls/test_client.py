@@ -22,7 +22,7 @@ from auralsam2_client.prompts import Prompts
 from service.monitoring.metrics import fetch, in_flight, stage_times
 from service.server.launcher import Launcher
 from service.server.serving import free_ports
-from tests.auralsam2_client.calls.bad_requests import BAD_REQUESTS, change, good_request, raw_call
+from tests.auralsam2_client.calls.bad_requests import BAD_REQUESTS, change, good_request, raw_call, unfit_frames
 from tests.service.toy import build_folder as toy
 from tests.service.toy.running import eventually, settled_counters, toy_config
 
@@ -147,7 +147,7 @@ def test_a_bad_clip_is_refused_before_it_is_sent(running: Launcher, client: Clie
 
 def test_segment_refuses_what_it_cannot_fill_up(client: Client) -> None:
     frames, audio = toy.clip()
-    for bad in (np.concatenate([frames, frames[:1]]), frames[:0], frames[..., :1], frames.astype(np.int64)):
+    for bad in unfit_frames(frames):
         with pytest.raises(BadInput):
             client.segment(bad, audio)
     with pytest.raises(BadInput, match=r"audio has shape \[3, 15600, 2\]"):

@@ -36,7 +36,7 @@ class Server:
         if self.failure is not None:
             raise self.failure
         answer = dict(toy.expected(FRAMES, AUDIO)) | {"PROMPT_MODE": np.array([b"audio+points"], np.object_)}
-        return {name: answer[name] for name in self.calls[-1].outputs}  # type: ignore[misc]
+        return {name: answer[name] for name in self.calls[-1].outputs}
 
     async def later(self, make: Callable[[ClipShape], Call], timeout_s: float | None) -> Arrays:
         return self(make, timeout_s)
