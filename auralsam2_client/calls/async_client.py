@@ -10,7 +10,7 @@ import numpy as np
 import tritonclient.grpc.aio as asynchronous
 from numpy.typing import NDArray
 
-from auralsam2_client.calls.deadline import budget, pauses, time_left
+from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
 from auralsam2_client.calls.endpoint import QUESTION_TIMEOUT_S, Endpoint, MakeCall, plan_infer, plan_segment
 from auralsam2_client.calls.segmentation import Segmentation, read_segmentation
 from auralsam2_client.calls.session import AsyncSession, Rounds
@@ -112,7 +112,7 @@ class AsyncClient(Endpoint):
 
     async def _call(self, model: str, make: MakeCall, timeout_s: float | None) -> Arrays:
         """Send what `make` makes for the served shape, again while it met ServerUnavailable and there are retries."""
-        budget_s = budget(self.timeout_s, timeout_s)
+        budget_s = choose_budget(self.timeout_s, timeout_s)
         deadline = time.monotonic() + budget_s
         for pause_s in pauses(self.retries):
             try:
