@@ -117,7 +117,7 @@ class Session:
         return replace(prompt, previous=previous)
 
     def _with_frame(self, frame: int, alone: Mapping[str, Array]) -> dict[str, Array]:
-        """Put the answer for `frame` alone into that for all frames. One that nothing reached yet shows no object."""
+        """Put a new answer for `frame` into those of all frames. One that nothing reached yet shows no object."""
         if self._prompted is None:
             num_frames = self._clip.num_frames
             merged = {name: np.zeros((num_frames, *value.shape[1:]), np.float32) for name, value in alone.items()}
@@ -146,7 +146,7 @@ class Session:
 
 
 def _merged(earlier: Prompt | None, prompt: Prompt) -> Prompt:
-    """Merge as SAM2's predictor does: add clicks; start the frame again for a box, a mask, or clicks after a mask."""
+    """Merge as SAM2's predictor: clicks are added; a box or mask starts the frame again, as do clicks after a mask."""
     if earlier is None or earlier.mask is not None or prompt.mask is not None or has_box(prompt):
         return prompt
     num_earlier, num_more = len(earlier.labels), len(prompt.labels)
