@@ -39,7 +39,7 @@ $(SERVER_VENV)/.ready: requirements/locked/server.txt requirements/tritonserver.
 # Versions stay as they are unless a requirement or UPGRADE=1 asks for others. An image holds what the checkout holds.
 UV := out/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
-lock: ## write requirements/locked anew from requirements/*.txt; UPGRADE=1 takes the newest versions
+lock: ## rewrite requirements/locked from requirements/*.txt; UPGRADE=1 takes the newest versions
 	$(PYTHON) -m venv out/lock
 	out/lock/bin/$(PIP) uv==0.13.9
 	$(UV) $(GROUPS:%=requirements/%.txt) -o requirements/locked/checkout.txt
@@ -96,7 +96,7 @@ results: setup ## keep what bench, bench-sessions, loadtest and soak wrote, and 
 monitoring: setup ## Prometheus for a server of this machine (auralsam2 serve --exporter-port 8003)
 	$(BIN)/python -m service.monitoring.local
 
-dashboard: setup ## write the Grafana dashboard anew from service/monitoring/dashboard.py
+dashboard: setup ## rewrite the Grafana dashboard from service/monitoring/dashboard.py
 	$(BIN)/python -m service.monitoring.dashboard
 
 bench-kernels: setup ## fused operators beside what they replace; on a GPU the kernels, on a CPU the low-rank form

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from auralsam2_client.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from auralsam2_client.calls.client import AsyncClient as AsyncClient
+    from auralsam2_client.calls.async_client import AsyncClient as AsyncClient
     from auralsam2_client.calls.client import Client as Client
-    from auralsam2_client.calls.client import check_health as check_health
+    from auralsam2_client.calls.health import check_health as check_health
     from auralsam2_client.calls.segmentation import Segmentation as Segmentation
     from auralsam2_client.calls.segmenting import SegmentedMedia as SegmentedMedia
     from auralsam2_client.calls.segmenting import segment_media as segment_media
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from auralsam2_client.prompts import Prompts as Prompts
 
 _PUBLIC = {
-    "calls.client": ("AsyncClient", "Client", "check_health"),
+    "calls.async_client": ("AsyncClient",),
+    "calls.client": ("Client",),
+    "calls.health": ("check_health",),
     "calls.segmentation": ("Segmentation",),
     "calls.segmenting": ("SegmentedMedia", "segment_media"),
     "calls.session": ("AsyncSession", "Session"),

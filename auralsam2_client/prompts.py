@@ -65,7 +65,7 @@ def frame_prompt(
     corners = [] if prompts.box is None else [(*prompts.box[:2], TOP_LEFT), (*prompts.box[2:], BOTTOM_RIGHT)]
     entries = [*corners, *((x, y, LABELS[label]) for x, y, label in prompts.points)]
     coords = np.array([(x * image_size / width, y * image_size / height) for x, y, _ in entries], np.float32)
-    mask = None if prompts.mask is None else _small(np.asarray(prompts.mask), image_size // MASK_STRIDE)
+    mask = None if prompts.mask is None else _shrink_mask(np.asarray(prompts.mask), image_size // MASK_STRIDE)
     return FramePrompt(
         DEFAULT_FRAME if prompts.frame is None else int(prompts.frame),
         coords.reshape(-1, 2),
@@ -75,7 +75,7 @@ def frame_prompt(
 
 
 def setting_tensors(use_audio: bool, combination: str) -> Tensors:
-    """USE_AUDIO and COMBINATION, each left out where it is what the model does by itself. Raises: BadInput."""
+    """Make USE_AUDIO and COMBINATION; each is left out where the model does the same by itself. Raises: BadInput."""
     if combination not in COMBINATIONS:
         raise BadInput(f"combination = {combination!r}; must be one of {', '.join(COMBINATIONS)}.")
     tensors: Tensors = {} if use_audio else {"USE_AUDIO": np.array([False])}
@@ -85,7 +85,7 @@ def setting_tensors(use_audio: bool, combination: str) -> Tensors:
 
 
 def check_prompts(prompts: Prompts, num_frames: int, height: int, width: int) -> None:
-    """Raises: BadInput when the prompts do not fit a clip of `num_frames` frames of height x width."""
+    """Check that the prompts fit a clip of `num_frames` frames of height x width. Raises: BadInput."""
     if prompts.frame is not None and not (
         isinstance(prompts.frame, int | np.integer) and 0 <= prompts.frame < num_frames
     ):
@@ -153,8 +153,8 @@ def _check_box(box: Box, height: int, width: int) -> None:
         )
 
 
-def _small(mask: NDArray[Any], side: int) -> NDArray[np.float32]:
-    """[side, side]: the share of each cell that is inside, from -1 (none) to 1 (all)."""
+def _shrink_mask(mask: NDArray[Any], side: int) -> NDArray[np.float32]:
+    """Shrink a mask to [side, side]: the share of each cell that is inside, from -1 (none) to 1 (all)."""
     inside = Image.fromarray(np.where(mask != 0, 1, 0).astype(np.float32))
     share = np.asarray(inside.resize((side, side), Image.Resampling.BOX), np.float32)
     logits = 2 * share - 1

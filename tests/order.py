@@ -17,6 +17,7 @@ LONGEST = (
     "loadtests/test_monitored.py",
     "export/graphs/test_tensorrt_support.py",
     "service/test_prompted_service.py",
+    "service/test_served_sessions.py",
     "kernels/test_report.py",
     "export/engines/test_filling.py",
     "export/engines/test_builds_with_engines.py",

@@ -11,12 +11,12 @@ RETRY_BASE_S, RETRY_CAP_S = 0.1, 2.0
 
 def check_settings(timeout_s: float, retries: int) -> None:
     """Check what a client is made with. Raises: BadInput that names the value and its limits."""
-    budget(timeout_s, None)
+    choose_budget(timeout_s, None)
     if not 0 <= retries <= 10:
         raise BadInput(f"retries = {retries}; must be 0 to 10. More would only add load to a server in trouble.")
 
 
-def budget(default_s: float, timeout_s: float | None) -> float:
+def choose_budget(default_s: float, timeout_s: float | None) -> float:
     """Choose the seconds that a call has: its own, or the client's. Raises: BadInput outside (0, 86400]."""
     budget_s = default_s if timeout_s is None else timeout_s
     if not 0 < budget_s <= 86400:

@@ -39,12 +39,12 @@ class PromptedClip:
     prompts: Tensors
     outputs: Sequence[str]
 
-    def call(self) -> Call:
-        """The request for it. What it is made of was checked, and is not checked again."""
+    def to_call(self) -> Call:
+        """Put it as a request. What it is made of was checked, and is not checked again."""
         return Call(clip_tensors(self.frames, self.audio, self.prompts), self.outputs)
 
 
-def clip_with_prompts(
+def prepare_clip(
     frames: NDArray[np.uint8],
     audio: NDArray[np.float32] | None,
     shape: ClipShape,
@@ -73,7 +73,7 @@ def clip_with_prompts(
     return PromptedClip(wire_frames, wire_audio, tensors | settings, (*USUAL_RESULTS, PROMPT_MODE))
 
 
-def segmentation(answer: Arrays, input_shape: Sequence[int]) -> Segmentation:
+def read_segmentation(answer: Arrays, input_shape: Sequence[int]) -> Segmentation:
     """Read the model's answer. `input_shape` is that of the given frames, [N, H, W, 3]."""
     N, height, width = input_shape[:3]
     mode = bytes(answer[PROMPT_MODE][0]).decode() if PROMPT_MODE in answer else BY_SOUND

@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from auralsam2_client.calls.segmentation import Segmentation, clip_with_prompts, segmentation
+from auralsam2_client.calls.segmentation import Segmentation, prepare_clip, read_segmentation
 from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts, clip_tensors
 from auralsam2_client.contract import PROMPT_MODE, USUAL_RESULTS, prompt_tensors
 from auralsam2_client.errors import AuralServeError, SessionEnded
@@ -21,7 +21,7 @@ END_TIMEOUT_S = 5.0
 
 
 class Rounds:
-    """What the next request of a session is. Knows no wire; both kinds of session use it.
+    """What the next request of a session is. Sends nothing; both kinds of session use it.
 
     The number of a round goes with it, so that a round which is sent again, because its answer was lost, counts once.
     """
@@ -40,11 +40,16 @@ class Rounds:
 
     @property
     def at_the_server(self) -> bool:
-        """Whether the server keeps anything of it, as far as is known here."""
+        """Tell whether the server keeps anything of it, as far as is known here."""
         return self._clip is None and not self._closed
 
-    def next(self, shape: ClipShape, prompts: Prompts | None, combination: str | None, propagate: bool = True) -> Call:
-        """Raises: BadInput, SessionEnded, ConfigError. Nothing changes before `answered`."""
+    def make_next(
+        self, shape: ClipShape, prompts: Prompts | None, combination: str | None, propagate: bool = True
+    ) -> Call:
+        """Make the request of the next round. Nothing changes here before `note_answer`.
+
+        Raises: BadInput, SessionEnded, ConfigError.
+        """
         if self._closed:
             raise SessionEnded("This session has ended. Open a new one with client.session(frames, audio).")
         check_takes_prompts(shape)
@@ -54,7 +59,7 @@ class Rounds:
         if not propagate:
             tensors["PROPAGATE"] = np.array([0], np.int32)
         if self._clip is not None:
-            clip = clip_with_prompts(*self._clip, shape, prompts, self._use_audio, chosen)
+            clip = prepare_clip(*self._clip, shape, prompts, self._use_audio, chosen)
             tensors |= clip_tensors(clip.frames, clip.audio, clip.prompts | settings)
             return Call(tensors, OUTPUTS, {"sequence_id": self._key, "sequence_start": True})
         if prompts is not None:
@@ -62,12 +67,13 @@ class Rounds:
             tensors |= prompt_tensors(frame_prompt(prompts, N, height, width, shape.image_size))
         return Call(tensors | settings, OUTPUTS, {"sequence_id": self._key})
 
-    def answered(self) -> None:
-        """The request that `next` gave was answered: the server has the clip now."""
+    def note_answer(self) -> None:
+        """Note that the request of `make_next` was answered: the server has the clip now."""
         self._clip = None
         self._step += 1
 
     def end(self) -> Call:
+        """Close the session here, and make the request that closes it at the server."""
         self._closed = True
         return Call({}, (PROMPT_MODE,), {"sequence_id": self._key, "sequence_end": True})
 
@@ -75,7 +81,7 @@ class Rounds:
 class Session:
     """Made by `Client.session`. A context manager; use it from one thread at a time.
 
-    Marks stay: a click adds to those of earlier rounds on its frame, a box or a mask starts its frame anew.
+    Marks stay: a click adds to those of earlier rounds on its frame, a box or a mask starts its frame again.
     """
 
     def __init__(
@@ -112,11 +118,11 @@ class Session:
         Raises: as `Client.infer`, and SessionEnded. A round that raised counts for nothing and may be repeated.
         """
         answer = self._call(
-            lambda shape: self._rounds.next(shape, prompts, combination, propagate),
+            lambda shape: self._rounds.make_next(shape, prompts, combination, propagate),
             self._timeout_s if timeout_s is None else timeout_s,
         )
-        self._rounds.answered()
-        return segmentation(answer, self._rounds.input_shape)
+        self._rounds.note_answer()
+        return read_segmentation(answer, self._rounds.input_shape)
 
     def click(
         self,
@@ -128,7 +134,7 @@ class Session:
         propagate: bool = True,
         timeout_s: float | None = None,
     ) -> Segmentation:
-        """One more point, in pixels of the input: "+" on the object, "-" beside it. As `segment` otherwise."""
+        """Add one point, in pixels of the input: "+" on the object, "-" beside it. Otherwise as `segment`."""
         return self.segment(Prompts(points=[(x, y, label)], frame=frame), propagate=propagate, timeout_s=timeout_s)
 
     def propagate(self, *, timeout_s: float | None = None) -> Segmentation:
@@ -145,7 +151,7 @@ class Session:
 
 
 class AsyncSession:
-    """The same for asyncio, made by `AsyncClient.session`."""
+    """Made by `AsyncClient.session`: a `Session` for asyncio."""
 
     def __init__(
         self,
@@ -171,13 +177,13 @@ class AsyncSession:
         propagate: bool = True,
         timeout_s: float | None = None,
     ) -> Segmentation:
-        """As `Session.segment`."""
+        """Answer for all frames, as `Session.segment` does."""
         answer = await self._call(
-            lambda shape: self._rounds.next(shape, prompts, combination, propagate),
+            lambda shape: self._rounds.make_next(shape, prompts, combination, propagate),
             self._timeout_s if timeout_s is None else timeout_s,
         )
-        self._rounds.answered()
-        return segmentation(answer, self._rounds.input_shape)
+        self._rounds.note_answer()
+        return read_segmentation(answer, self._rounds.input_shape)
 
     async def click(
         self,
@@ -189,23 +195,23 @@ class AsyncSession:
         propagate: bool = True,
         timeout_s: float | None = None,
     ) -> Segmentation:
-        """As `Session.click`."""
+        """Add one point, as `Session.click` does."""
         return await self.segment(
             Prompts(points=[(x, y, label)], frame=frame), propagate=propagate, timeout_s=timeout_s
         )
 
     async def propagate(self, *, timeout_s: float | None = None) -> Segmentation:
-        """As `Session.propagate`."""
+        """Track the marks to all frames, as `Session.propagate` does."""
         return await self.segment(timeout_s=timeout_s)
 
     async def close(self) -> None:
-        """As `Session.close`."""
+        """Give back what the server keeps, as `Session.close` does."""
         known = self._rounds.at_the_server
         call = self._rounds.end()
         if known:
             with contextlib.suppress(AuralServeError):
-                await asyncio.shield(asyncio.ensure_future(_awaited(self._call(lambda shape: call, END_TIMEOUT_S))))
+                await asyncio.shield(asyncio.ensure_future(_wait_for(self._call(lambda shape: call, END_TIMEOUT_S))))
 
 
-async def _awaited(answer: Awaitable[Arrays]) -> Arrays:
+async def _wait_for(answer: Awaitable[Arrays]) -> Arrays:
     return await answer

@@ -57,6 +57,7 @@ class Call:
 
 
 def read_clip_shape(model: str, metadata: Any) -> ClipShape:
+    """Read what a model takes from its metadata. Raises: ConfigError when it is not the ensemble."""
     shapes = {item.name: list(item.shape) for item in metadata.inputs}
     frames = shapes.get("FRAMES", [])
     if len(frames) != 4 or frames[1] != frames[2] or shapes.get("AUDIO", [])[1:] != [WINDOW_SAMPLES, 2]:
@@ -68,6 +69,7 @@ def read_clip_shape(model: str, metadata: Any) -> ClipShape:
 
 
 def check_takes_prompts(shape: ClipShape) -> None:
+    """Check that the served model takes prompts. Raises: ConfigError."""
     if not shape.takes_prompts:
         raise ConfigError(
             "The served build takes no prompts and has no sessions: it is one for GPUs, or of an earlier version. Serve"
@@ -76,6 +78,10 @@ def check_takes_prompts(shape: ClipShape) -> None:
 
 
 def check_clip(frames: NDArray[np.uint8], audio: NDArray[np.float32], shape: ClipShape) -> None:
+    """Check that a clip is exactly as the model takes it: [T, S, S, 3] uint8 and [T, 15600, 2] float32, finite.
+
+    Raises: BadInput.
+    """
     size = shape.image_size
     _check_array("frames", frames, np.uint8, (shape.num_frames, size, size, 3))
     _check_audio(audio, (shape.num_frames,))
@@ -109,7 +115,7 @@ def _check_array(name: str, value: Any, dtype: type[np.generic], expected: tuple
 def fit_clip(
     frames: NDArray[np.uint8], audio: NDArray[np.float32], shape: ClipShape
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Bring a clip of any size to what the model takes: checked once, resized, filled up with its last frame.
+    """Bring a clip of any size to what the model takes: check it once, resize it, fill it up with its last frame.
 
     Args:
         frames: [N, H, W, 3] uint8 RGB, 1 <= N <= T.
@@ -126,10 +132,10 @@ def fit_clip(
         raise BadInput(f"The clip has {N} frames; this model takes 1 to {T}. Cut it into clips of at most {T}.")
     _check_audio(audio, (T, N))
     resized = np.asarray(resize_frames(frames, shape.image_size))
-    return _filled_up(resized, T), _filled_up(audio, T)
+    return _fill_up(resized, T), _fill_up(audio, T)
 
 
-def _filled_up(values: NDArray[Any], length: int) -> NDArray[Any]:
+def _fill_up(values: NDArray[Any], length: int) -> NDArray[Any]:
     if len(values) == length:
         return np.ascontiguousarray(values)
     return np.concatenate([values, np.repeat(values[-1:], length - len(values), axis=0)])
@@ -138,6 +144,7 @@ def _filled_up(values: NDArray[Any], length: int) -> NDArray[Any]:
 def clip_tensors(
     frames: NDArray[np.uint8], audio: NDArray[np.float32], prompts: Mapping[str, NDArray[Any]] | None = None
 ) -> Arrays:
+    """Name the tensors of a clip, and of its prompts, as they go on the wire."""
     return {"FRAMES": frames, "AUDIO": audio, **(prompts or {})}
 
 
@@ -160,6 +167,7 @@ def encode_request(module: Any, call: Call) -> tuple[list[Any], list[Any]]:
 
 
 def read_answer(result: Any, outputs: Sequence[str]) -> Arrays:
+    """Read the outputs that were asked for. Raises: ServerFault when one is missing."""
     arrays: Arrays = {}
     for name in outputs:
         value = result.as_numpy(name)
@@ -202,20 +210,20 @@ _NO_ROOM = {*BUSY, Reason.SESSION_LIMIT}
 def translate(error: Exception, *, url: str, timeout_s: float) -> AuralServeError:
     """Make the service's own error of one of the gRPC libraries: the one place where that is done.
 
-    The kind is that of the reason before the words, where a stage gave one; else that of the status.
+    Its type follows from the reason before the words, where a stage gave one; else from the status.
     """
-    status, words = _status_and_words(error)
+    status, words = _read_status(error)
     reason, words = read_error(words)
     reason = reason or reason_of(status, words)
     text = scrub(words)
     if status == "" and reason is None and isinstance(error, ValueError):
         return BadInput(f"The request cannot be written: {text}. Check the arrays.")
     kind = _OF_STATUS.get(status, ServerFault) if reason is None else _OF_REASON[reason]
-    return kind(_sentence(kind, status, reason, text, url, timeout_s), code=reason)
+    return kind(_phrase(kind, status, reason, text, url, timeout_s), code=reason)
 
 
-def _status_and_words(error: Exception) -> tuple[str, str]:
-    """gRPC's name of the status, "" where the library itself refused, and the words."""
+def _read_status(error: Exception) -> tuple[str, str]:
+    """Read gRPC's name of the status, "" where the library itself refused, and the words."""
     if isinstance(error, InferenceServerException):
         # "StatusCode.INVALID_ARGUMENT"; the library's own checks carry no status.
         return str(error.status() or "").rpartition(".")[2], str(error.message() or "")
@@ -224,7 +232,7 @@ def _status_and_words(error: Exception) -> tuple[str, str]:
     return "", str(error)
 
 
-def _sentence(
+def _phrase(
     kind: type[AuralServeError], status: str, reason: Reason | None, text: str, url: str, timeout_s: float
 ) -> str:
     if kind is SessionEnded:
@@ -250,6 +258,6 @@ _REGION = re.compile(r"\bauralsam2_\d+_[\w-]+")
 
 
 def scrub(text: str) -> str:
-    """One line without the server's file paths, stack traces and names of shared memory."""
+    """Cut a text to one line without the server's file paths, stack traces and names of shared memory."""
     text = _REGION.sub("<region>", _PATH.sub("<path>", _STACK.sub("", text)))
     return " ".join(text.split()).rstrip(".")[:400]

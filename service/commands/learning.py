@@ -10,13 +10,12 @@ import typer
 from rich.table import Table
 
 from auralsam2_client.errors import AuralServeError, BadInput, ConfigError
+from service.commands.options import DEFAULT_BUILD
 from service.commands.terminal import console, fail, progress_bar
 
 if TYPE_CHECKING:
     from auralsam2.evaluation.predictions import Predictor
     from auralsam2.evaluation.protocol import Protocol
-
-DEFAULT_BUILD = Path("build") / "compact-256-t5"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from service.server.launcher import Launcher
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` ports of loopback that nobody uses now."""
+    """Find `count` ports of loopback that nobody uses now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -11,7 +11,9 @@ import tritonclient.grpc as triton
 
 from auralsam2.network import image_encoder
 from auralsam2.network.log_mel import LogMel
-from auralsam2_client.calls.client import AsyncClient, Client, check_health
+from auralsam2_client.calls.async_client import AsyncClient
+from auralsam2_client.calls.client import Client
+from auralsam2_client.calls.health import check_health
 from auralsam2_client.contract import RESULTS, STAGE_NAMES
 from auralsam2_client.errors import BadInput
 from export.gates.sample_clip import sample_audio, sample_frames

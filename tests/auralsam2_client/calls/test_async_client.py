@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from auralsam2_client.calls.client import AsyncClient, Client
+from auralsam2_client.calls.async_client import AsyncClient
+from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.wire import ClipShape
 from auralsam2_client.contract import WINDOW_SAMPLES
 
@@ -37,7 +38,7 @@ def test_the_caller_begins_the_id_of_each_request(caller: str | None, begins: st
         raise asyncio.CancelledError
 
     async def main() -> None:
-        settings = {} if caller is None else {"caller": caller}
+        settings: dict[str, Any] = {} if caller is None else {"caller": caller}
         async with AsyncClient("127.0.0.1:1", timeout_s=5, **settings) as client:
             client._shape = ClipShape(T, S)
             client._wire.infer = infer

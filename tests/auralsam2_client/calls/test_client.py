@@ -1,8 +1,6 @@
 """Both clients against the real server and a toy build: answers, checks, and what a bad request on the wire does."""
 
 import asyncio
-import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,18 +9,20 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as wire
-from numpy.typing import NDArray
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from auralsam2_client.calls.client import AsyncClient, Client, check_health
-from auralsam2_client.calls.wire import ClipShape, scrub, translate
+from auralsam2_client.calls.async_client import AsyncClient
+from auralsam2_client.calls.client import Client
+from auralsam2_client.calls.health import check_health
+from auralsam2_client.calls.wire import ClipShape, translate
 from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from auralsam2_client.prompts import Prompts
 from service.monitoring.metrics import fetch, in_flight, stage_times
 from service.server.launcher import Launcher
 from service.server.serving import free_ports
+from tests.auralsam2_client.calls.bad_requests import BAD_REQUESTS, change, good_request, raw_call, unfit_frames
 from tests.service.toy import build_folder as toy
 from tests.service.toy.running import eventually, settled_counters, toy_config
 
@@ -120,26 +120,6 @@ def test_segment_resizes_fills_up_and_cuts_back(client: Client) -> None:
     assert wide.masks().all()
 
 
-def changed(frames: NDArray[Any], audio: NDArray[Any], how: str) -> tuple[Any, Any]:
-    bad = audio.copy()
-    bad[1, 77, 0] = np.nan
-    late = audio.copy()
-    late[1, 15599, 1] = -np.inf
-    changes: dict[str, tuple[Any, Any]] = {
-        "frames dtype": (frames.astype(np.float32), audio),
-        "frames rank": (frames[0], audio),
-        "frames count": (np.concatenate([frames, frames]), audio),
-        "frames size": (frames[:, :16], audio),
-        "frames kind": (frames.tolist(), audio),
-        "audio dtype": (frames, audio.astype(np.float64)),
-        "audio rank": (frames, audio[..., 0]),
-        "audio length": (frames, audio[:, :100]),
-        "audio nan": (frames, bad),
-        "audio inf": (frames, late),
-    }
-    return changes[how]
-
-
 @pytest.mark.parametrize(
     ("how", "words"),
     [
@@ -159,7 +139,7 @@ def test_a_bad_clip_is_refused_before_it_is_sent(running: Launcher, client: Clie
     client.clip_shape()
     before = settled_counters(running.config.metrics_url)
     with pytest.raises(BadInput) as caught:
-        client.infer(*changed(*toy.clip(), how))
+        client.infer(*change(*toy.clip(), how))
     for word in words:
         assert word in str(caught.value)
     assert settled_counters(running.config.metrics_url) == before
@@ -167,7 +147,7 @@ def test_a_bad_clip_is_refused_before_it_is_sent(running: Launcher, client: Clie
 
 def test_segment_refuses_what_it_cannot_fill_up(client: Client) -> None:
     frames, audio = toy.clip()
-    for bad in (np.concatenate([frames, frames[:1]]), frames[:0], frames[..., :1], frames.astype(np.int64)):
+    for bad in unfit_frames(frames):
         with pytest.raises(BadInput):
             client.segment(bad, audio)
     with pytest.raises(BadInput, match=r"audio has shape \[3, 15600, 2\]"):
@@ -194,68 +174,7 @@ def test_unknown_outputs_are_refused(client: Client, outputs: Any) -> None:
         client.infer(*toy.clip(), outputs=outputs)
 
 
-@pytest.mark.parametrize("settings", [{"timeout_s": 0}, {"timeout_s": float("nan")}, {"retries": -1}, {"retries": 11}])
-def test_a_client_has_a_deadline_and_few_retries(settings: dict[str, Any]) -> None:
-    with pytest.raises(BadInput):
-        Client(**settings)
-
-
-# What another client may send. The server must refuse it and go on as before.
-
-
-def good_request(outputs: list[str] | None = None) -> service_pb2.ModelInferRequest:
-    frames, audio = toy.clip()
-    request = service_pb2.ModelInferRequest(model_name="auralsam2")
-    for name, dtype, value in (("FRAMES", "UINT8", frames), ("AUDIO", "FP32", audio)):
-        request.inputs.add(name=name, datatype=dtype, shape=value.shape)
-        request.raw_input_contents.append(value.tobytes())
-    for name in outputs or []:
-        request.outputs.add(name=name)
-    return request
-
-
-def raw_call(url: str, request: service_pb2.ModelInferRequest) -> service_pb2.ModelInferResponse:
-    with grpc.insecure_channel(url) as channel:
-        return service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=5)
-
-
-def with_frames(shape: list[int], data: bytes | None = None, dtype: str = "UINT8") -> service_pb2.ModelInferRequest:
-    request = good_request()
-    request.inputs[0].shape[:] = shape
-    request.inputs[0].datatype = dtype
-    if data is not None:
-        request.raw_input_contents[0] = data
-    return request
-
-
-def without_audio() -> service_pb2.ModelInferRequest:
-    request = good_request()
-    del request.inputs[1]
-    del request.raw_input_contents[1]
-    return request
-
-
-def for_a_stage(shape: list[int]) -> service_pb2.ModelInferRequest:
-    request = service_pb2.ModelInferRequest(model_name="vggish")
-    request.inputs.add(name="AUDIO", datatype="FP32", shape=shape)
-    request.raw_input_contents.append(b"")
-    return request
-
-
-BAD_REQUESTS = {
-    "wrong dtype": lambda: with_frames([T, S, S, 3], dtype="FP32"),
-    "wrong rank": lambda: with_frames([T, S, S * 3]),
-    "wrong T": lambda: with_frames([1, S, S, 3], bytes(S * S * 3)),
-    "one byte short": lambda: with_frames([T, S, S, 3], bytes(T * S * S * 3 - 1)),
-    "no data": lambda: with_frames([T, S, S, 3], b""),
-    "negative": lambda: with_frames([T, -1, S, 3]),
-    "huge and empty": lambda: with_frames([1, 2**62], b""),
-    "huge of the right rank": lambda: with_frames([2**62, 4, 1, 1], b""),
-    "a stage, huge and empty": lambda: for_a_stage([1, 2**62]),
-    "a stage, huge, right rank": lambda: for_a_stage([2**61, 4, 2]),
-    "missing input": without_audio,
-    "unknown output": lambda: good_request(["MASKS"]),
-}
+# What another client may send: the server must refuse it and go on as before.
 
 
 @pytest.mark.usefixtures("healthy")
@@ -341,18 +260,6 @@ def test_an_unknown_model_is_a_setting_to_correct(url: str) -> None:
         client.clip_shape()
 
 
-def test_no_server_is_unavailable_at_once_and_retries_stay_in_the_deadline() -> None:
-    url = f"127.0.0.1:{free_ports(1)[0]}"
-    with Client(url, timeout_s=3) as client:
-        assert not client.is_ready(timeout_s=2)
-        with pytest.raises(ServerUnavailable, match=url):
-            client.infer(*toy.clip())
-    started = time.monotonic()
-    with Client(url, timeout_s=1, retries=10) as client, pytest.raises((ServerUnavailable, ServerTimeout)):
-        client.infer(*toy.clip())
-    assert time.monotonic() - started < 5, "the pauses of ten tries are 13 s at most, 6 or 7 as a rule"
-
-
 def test_a_retry_finds_the_server_that_comes_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Client(url, timeout_s=5, retries=2) as client:
         send, tries = client._send, []
@@ -378,53 +285,12 @@ def test_a_retry_finds_the_server_that_comes_back(url: str, monkeypatch: pytest.
         assert len(tries) == 1
 
 
-def test_a_server_that_never_answers_is_a_timeout() -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        # That the call ends says that its deadline holds: nothing else would end it.
-        with (
-            Client(f"127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.5) as client,
-            pytest.raises((ServerTimeout, ServerUnavailable)),
-        ):
-            client.infer(*toy.clip())
-
-
 def test_a_closed_client_says_so(url: str) -> None:
     client = Client(url)
     client.close()
     client.close()
     with pytest.raises(ServerUnavailable):
         client.infer(*toy.clip())
-
-
-@pytest.mark.parametrize(
-    ("status", "text", "kind"),
-    [
-        ("INVALID_ARGUMENT", "bad", BadInput),
-        ("DEADLINE_EXCEEDED", "Deadline Exceeded", ServerTimeout),
-        ("UNAVAILABLE", "failed to connect", ServerUnavailable),
-        ("NOT_FOUND", "Request for unknown model: 'auralsam2' has no available versions", ServerUnavailable),
-        ("NOT_FOUND", "Request for unknown model: 'x' is not found", ConfigError),
-        ("CANCELLED", "Locally cancelled", ServerUnavailable),
-        ("RESOURCE_EXHAUSTED", "quota", ServerUnavailable),
-        ("UNIMPLEMENTED", "no such method", ConfigError),
-        ("INTERNAL", "stub died", ServerFault),
-        ("UNKNOWN", "?", ServerFault),
-    ],
-)
-def test_every_status_has_one_meaning(status: str, text: str, kind: type[Exception]) -> None:
-    error = InferenceServerException(text, status=f"StatusCode.{status}")
-    assert type(translate(error, url="somewhere", timeout_s=1)) is kind
-
-
-def test_scrubbed_text_keeps_no_path_stack_or_region() -> None:
-    text = "Failed: ValueError: no\n\nAt:\n  /srv/models/hiera/1/model.py(24): answer\n"
-    assert scrub(text) == "Failed: ValueError: no"
-    assert scrub("open /srv/data/x.onnx failed") == "open <path> failed"
-    assert scrub("Failed to grow 'auralsam2_77_ab12_0d4c89c3-0436' to 5") == "Failed to grow '<region>' to 5"
-    assert scrub("shape [2,32] expected 3/4") == "shape [2,32] expected 3/4"
-    assert len(scrub("x" * 5000)) == 400
 
 
 def test_a_view_with_strides_is_sent_as_its_values(client: Client) -> None:

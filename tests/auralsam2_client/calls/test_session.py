@@ -9,7 +9,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from auralsam2_client.calls.client import Client
-from auralsam2_client.calls.segmentation import clip_with_prompts
+from auralsam2_client.calls.segmentation import prepare_clip
 from auralsam2_client.calls.session import AsyncSession, Rounds, Session
 from auralsam2_client.calls.wire import Arrays, Call, ClipShape, translate
 from auralsam2_client.contract import RESULTS, USUAL_RESULTS
@@ -36,7 +36,7 @@ class Server:
         if self.failure is not None:
             raise self.failure
         answer = dict(toy.expected(FRAMES, AUDIO)) | {"PROMPT_MODE": np.array([b"audio+points"], np.object_)}
-        return {name: answer[name] for name in self.calls[-1].outputs}  # type: ignore[misc]
+        return {name: answer[name] for name in self.calls[-1].outputs}
 
     async def later(self, make: Callable[[ClipShape], Call], timeout_s: float | None) -> Arrays:
         return self(make, timeout_s)
@@ -177,15 +177,15 @@ def test_the_same_in_asyncio(server: Server) -> None:
 
 
 def test_sound_alone_is_sent_as_it_always_was() -> None:
-    clip = clip_with_prompts(FRAMES, AUDIO, SHAPE, None, True, "mean")
+    clip = prepare_clip(FRAMES, AUDIO, SHAPE, None, True, "mean")
     assert (clip.prompts, clip.outputs) == ({}, USUAL_RESULTS)
     assert "PROMPT_MODE" not in RESULTS
-    assert clip_with_prompts(FRAMES, AUDIO, SHAPE, None, True, "union").prompts == {}
+    assert prepare_clip(FRAMES, AUDIO, SHAPE, None, True, "union").prompts == {}
 
 
 def test_no_audio_needs_use_audio_false() -> None:
     with pytest.raises(BadInput, match="audio is None; give the windows"):
-        clip_with_prompts(FRAMES, None, SHAPE, CLICK, True, "mean")
+        prepare_clip(FRAMES, None, SHAPE, CLICK, True, "mean")
 
 
 @pytest.mark.parametrize(

@@ -16,3 +16,11 @@ def clips() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def clip(clips: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3 s at 10 frames a second with sound. Read only."""
+    path = tmp_path_factory.mktemp("media") / "clip.mp4"
+    written: Path = clips.write_clip(path, clips.grey_frames(30), sound=clips.tone(3.0))
+    return written

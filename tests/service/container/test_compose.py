@@ -12,7 +12,7 @@ from typer.main import get_command
 from export.settings import ExportSettings
 from service.commands.cli import app
 from service.server.config import ServerConfig
-from service.server.launcher import SHUTDOWN_S
+from service.server.stopping import SHUTDOWN_S
 from tests.service.container.dockerfile import read_dockerfile
 from tests.service.container.tools import tool
 

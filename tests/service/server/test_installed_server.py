@@ -11,16 +11,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
 from auralsam2_client.calls.client import Client
-from auralsam2_client.errors import ConfigError, ServerFault
 from service.monitoring.metrics import fetch, in_flight
-from service.server.config import ServerConfig
 from service.server.guardian import processes_of, shared_memory_of
 from service.server.installed_server import installed_program, installed_version
 from service.server.launcher import Launcher
@@ -35,35 +32,19 @@ from tests.service.toy.installed import (
     on_path,
     program,
     variables,
-    without_smi,
-    write_engine,
     write_gpu_build,
-    write_home,
     write_smi,
 )
 from tests.service.toy.running import alive, eventually, kill_process, toy_config
 
 MIB = 1 << 20
 
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_home(tmp_path_factory.mktemp("installed") / "tritonserver", "onnxruntime", "tensorrt")
-
-
-@pytest.fixture(autouse=True)
-def one_l4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", on_path(write_smi(tmp_path / "smi", card())))
+pytestmark = pytest.mark.usefixtures("one_l4")
 
 
 @pytest.fixture
 def lines() -> list[str]:
     return []
-
-
-def config_of(build: Path, home: Path | None, **changed: Any) -> ServerConfig:
-    return toy_config(build, tritonserver=home, **changed)
 
 
 def assert_answers(launcher: Launcher) -> None:
@@ -73,16 +54,6 @@ def assert_answers(launcher: Launcher) -> None:
     assert np.array_equal(answer["MASK_LOGITS"], toy.expected(frames, audio)["MASK_LOGITS"])
 
 
-def refused(config: ServerConfig, words: str) -> None:
-    launcher = Launcher(config, sink=lambda line: None)
-    with pytest.raises(ConfigError, match=words):
-        launcher.start()
-    assert processes_of(launcher.mark) == []
-
-
-# Served for real.
-
-
 def test_a_cpu_build_is_served_by_an_installed_server(
     monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path, lines: list[str]
 ) -> None:
@@ -90,7 +61,7 @@ def test_a_cpu_build_is_served_by_an_installed_server(
     monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "all")
     monkeypatch.setenv("AIP_MODE", "PREDICTION")
     build = toy.write(tmp_path / "build")
-    with Launcher(config_of(build, home), sink=lines.append) as launcher:
+    with Launcher(toy_config(build, tritonserver=home), sink=lines.append) as launcher:
         assert launcher.pid is not None
         assert_answers(launcher)
         assert len(launcher.stage_pids) == 4
@@ -145,7 +116,7 @@ def test_a_gpu_build_gets_pools_and_no_python_settings(
     home: Path, tmp_path: Path, lines: list[str], target: str
 ) -> None:
     build = write_gpu_build(tmp_path / "build", target)
-    with Launcher(config_of(build, home), sink=lines.append) as launcher:
+    with Launcher(toy_config(build, tritonserver=home), sink=lines.append) as launcher:
         assert_answers(launcher)
         given, found = arguments(home), variables(home)
         # Its stages are threads of the server; there is nothing else to watch.
@@ -163,7 +134,7 @@ def test_a_gpu_build_gets_pools_and_no_python_settings(
 
 def test_a_gpu_server_is_restored_without_stages_to_watch(home: Path, tmp_path: Path, lines: list[str]) -> None:
     build = write_gpu_build(tmp_path / "build", "onnx-gpu")
-    supervisor = Supervisor(config_of(build, home), sink=lines.append)
+    supervisor = Supervisor(toy_config(build, tritonserver=home), sink=lines.append)
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(supervisor.run)
         try:
@@ -191,98 +162,9 @@ def test_a_gpu_server_is_restored_without_stages_to_watch(home: Path, tmp_path: 
 def test_every_card_gets_a_pool(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", on_path(write_smi(tmp_path / "two", card(), card(1))))
     build = write_gpu_build(tmp_path / "build", "tensorrt")
-    with Launcher(config_of(build, home), sink=lambda line: None):
+    with Launcher(toy_config(build, tritonserver=home), sink=lambda line: None):
         pools = [flag for flag in arguments(home) if flag.startswith("--cuda-memory-pool-byte-size=")]
     assert pools == [f"--cuda-memory-pool-byte-size={index}:{64 * MIB}" for index in (0, 1)]
-
-
-# Not started.
-
-
-@pytest.mark.parametrize("target", ["onnx-gpu", "tensorrt"])
-def test_a_gpu_build_needs_an_installed_server(tmp_path: Path, target: str) -> None:
-    build = write_gpu_build(tmp_path / "build", target)
-    words = rf"exported for {target}: a GPU build needs .* --tritonserver or AURALSAM2_TRITONSERVER \(/opt/tritonserver"
-    refused(config_of(build, None), words + ".*--target cpu")
-
-
-def test_a_target_that_no_server_loads(home: Path, tmp_path: Path) -> None:
-    build = write_gpu_build(tmp_path / "build", "tensorrt-rtx")
-    refused(config_of(build, home), "toy-32-t2 was exported for tensorrt-rtx, which .* no backend .*onnx-gpu, tensorrt")
-
-
-def test_a_home_without_a_server_is_named(tmp_path: Path) -> None:
-    build = toy.write(tmp_path / "build")
-    binary = tmp_path / "home" / "bin" / "tritonserver"
-    refused(config_of(build, tmp_path / "home"), rf"{binary} is missing or not executable; --tritonserver")
-    binary.parent.mkdir(parents=True)
-    binary.touch()
-    refused(config_of(build, tmp_path / "home"), rf"{binary} is missing or not executable")
-
-
-@pytest.mark.parametrize(
-    ("target", "backend"), [("cpu", "python"), ("onnx-gpu", "onnxruntime"), ("tensorrt", "tensorrt")]
-)
-def test_a_missing_backend_is_named(tmp_path: Path, target: str, backend: str) -> None:
-    home = tmp_path / "home"
-    program(home / "bin" / "tritonserver", "#!/bin/sh\n")
-    (home / "backends" / "fil").mkdir(parents=True)
-    build = write_gpu_build(tmp_path / "build", target)
-    words = rf"{home / 'backends' / backend} is missing, .*; the server has fil\. "
-    refused(config_of(build, home), words)
-
-
-def test_a_gpu_build_without_a_gpu(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", without_smi())
-    build = write_gpu_build(tmp_path / "build", "onnx-gpu")
-    refused(config_of(build, home), "target onnx-gpu needs an NVIDIA GPU and none is seen")
-
-
-def test_a_card_that_is_too_small(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", on_path(write_smi(tmp_path / "small", card(mebibytes=64))))
-    build = write_gpu_build(tmp_path / "build", "onnx-gpu")
-    refused(config_of(build, home), r"GPU 0, NVIDIA L4, has 64 MiB, and at least 65 MiB are needed")
-
-
-def test_engines_of_another_card(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", on_path(write_smi(tmp_path / "h200", card(name="NVIDIA H200", capability="9.0"))))
-    build = write_gpu_build(tmp_path / "build", "tensorrt")
-    words = r"was built for NVIDIA L4 .*, and GPU 0 is NVIDIA H200 .*auralsam2 engines --build"
-    refused(config_of(build, home), words)
-
-
-def test_an_engine_that_was_altered_is_told_by_its_hash(home: Path, tmp_path: Path) -> None:
-    build = write_gpu_build(tmp_path / "build", "tensorrt")
-    engine = build / "models" / "hiera" / "1" / "model.plan"
-    engine.write_bytes(b"ENGINE")
-    refused(config_of(build, home), rf"hiera/1/model\.plan is not the file .*auralsam2 engines --build {build}")
-    write_engine(engine, build_seconds=2.0)
-    refused(config_of(build, home), rf"hiera/1/model\.plan\.json is not the file .*auralsam2 engines --build {build}")
-
-
-def test_nothing_about_cuda_is_hidden_where_a_gpu_is_needed(tmp_path: Path) -> None:
-    """The embedded server says such things on every start without a GPU; on a GPU they are the cause."""
-    home = tmp_path / "home"
-    (home / "backends" / "onnxruntime").mkdir(parents=True)
-    (home / "backends" / "python").mkdir()
-    said = "E0101 10:00:00.000000 1 model.cc:1] CUDA driver version is insufficient for CUDA runtime version"
-    program(
-        home / "bin" / "tritonserver",
-        f"#!/bin/sh\n[ \"$1\" = --help ] && echo '  --model-repository <string>' && exit 1\n"
-        f"echo '{said}'\necho 'E0101 10:00:00.000000 1 main.cc:1] failed'\nexit 1\n",
-    )
-    found = {}
-    for target in ("onnx-gpu", "cpu"):
-        build = write_gpu_build(tmp_path / target, target)
-        with pytest.raises(ServerFault) as caught:
-            Launcher(config_of(build, home), sink=lambda line: None).start()
-        found[target] = str(caught.value)
-    assert said in found["onnx-gpu"]
-    assert said not in found["cpu"]
-    assert all("main.cc:1] failed" in words for words in found.values())
-
-
-# The cache of what engines compile.
 
 
 def test_the_cache_may_lie_outside_the_build(tmp_path: Path) -> None:
@@ -296,13 +178,6 @@ def test_the_cache_may_lie_outside_the_build(tmp_path: Path) -> None:
         with Client(launcher.config.grpc_url, timeout_s=20) as client:
             answer = client.infer(frames, audio)
     assert np.array_equal(answer["MASK_LOGITS"], toy.expected(frames, audio)["MASK_LOGITS"] + np.float32(2**-20))
-
-
-def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    build = toy.write(tmp_path / "build")
-    words = rf"{tmp_path / 'file' / 'cache'} cannot be made .*--cache-dir or AURALSAM2_CACHE_DIR"
-    refused(toy_config(build, cache_dir=tmp_path / "file" / "cache"), words)
 
 
 def test_version_and_libraries_of_a_bare_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_stopped_launcher_leaves_nothing_and_its_folder_stays_clean(build: Pat
     launcher = Launcher(toy_config(build), sink=lines.append)
     launcher.start()
     pids = [launcher.pid, *launcher.stage_pids]
-    folder = launcher._folder
+    folder = launcher._server.folder
     launcher.stop()
     launcher.stop()
     assert_nothing_left(launcher.mark)
@@ -237,7 +237,7 @@ from service.server.launcher import Launcher
 from service.builds.manifest import read_manifest, verify_files
 launcher = Launcher(ServerConfig(Path(sys.argv[1]), grpc_port=int(sys.argv[2]), metrics_port=int(sys.argv[3])))
 launcher.start()
-print(launcher.mark, launcher._folder, flush=True)
+print(launcher.mark, launcher._server.folder, flush=True)
 time.sleep(60)
 """
 

@@ -28,13 +28,13 @@ def clip(seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     return frames, audio
 
 
-def asking(frames: Array, trouble: str, amount: int = 0) -> Array:
+def asking(frames: NDArray[np.uint8], trouble: str, amount: int = 0) -> NDArray[np.uint8]:
     frames = frames.copy()
     frames[0, 0, 0] = (TROUBLE[trouble], 117, amount)
     return frames
 
 
-def expected(frames: Array, audio: Array) -> dict[str, Array]:
+def expected(frames: Array, audio: Array) -> dict[str, NDArray[np.float32]]:
     loudness = audio[:, 0, 0][:, None, None]
     logits = frames[:, ::4, ::4, 0].astype(np.float32) / np.float32(8) - np.float32(12) + loudness
     return {

@@ -1,0 +1,106 @@
+"""One served ensemble as both clients know it: its address, the shape of its clips, what a request to it is made of.
+
+Nothing here sends or waits, so that the blocking client and the asyncio client do the same, each in its own way.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auralsam2_client.calls.deadline import check_settings, time_left
+from auralsam2_client.calls.segmentation import prepare_clip
+from auralsam2_client.calls.wire import (
+    CHANNEL_OPTIONS,
+    Call,
+    ClipShape,
+    check_clip,
+    check_takes_prompts,
+    clip_tensors,
+    encode_request,
+    translate,
+)
+from auralsam2_client.contract import ENSEMBLE, request_id
+from auralsam2_client.errors import AuralServeError, ServerTimeout, ServerUnavailable
+from auralsam2_client.prompts import Prompts
+
+# The server answers cheap questions (metadata, health) while it computes, so these need not wait long.
+QUESTION_TIMEOUT_S = 10.0
+MakeCall = Callable[[ClipShape], Call]
+"""Makes the request once the shape that the model takes is known."""
+
+
+class Endpoint:
+    """What `Client` and `AsyncClient` share. Arguments as for `Client`."""
+
+    _library: ClassVar[Any]
+    """The blocking or the asyncio module of tritonclient."""
+
+    def __init__(
+        self,
+        url: str = "127.0.0.1:8001",
+        model: str = ENSEMBLE,
+        timeout_s: float = 60.0,
+        *,
+        retries: int = 0,
+        caller: str = "client",
+    ) -> None:
+        check_settings(timeout_s, retries)
+        self.caller = caller
+        self.url, self.model, self.timeout_s, self.retries = url, model, timeout_s, retries
+        self._wire = self._library.InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
+        self._shape: ClipShape | None = None
+
+    def _request(self, call: Call, deadline: float, budget_s: float) -> dict[str, Any]:
+        """Put a call as the arguments of the library's `infer`, all but the model."""
+        inputs, wanted = encode_request(self._library, call)
+        left_s = time_left(deadline, budget_s)
+        # What the server's stages know a clip by, and until when they need to work on it.
+        marks = {"request_id": request_id(self.caller, uuid.uuid4().hex), "timeout": max(1, int(1e6 * left_s))}
+        return {"inputs": inputs, "outputs": wanted, "client_timeout": left_s, **marks, **call.sequence}
+
+    def _translate(self, error: Exception, timeout_s: float) -> AuralServeError:
+        """Make our own error of the library's, and forget the shape of a server that went away."""
+        translated = translate(error, url=self.url, timeout_s=timeout_s)
+        if isinstance(translated, ServerUnavailable):
+            self._shape = None  # the server that comes back may serve another build
+        return translated
+
+    def _expect_absence(self, error: Exception, timeout_s: float) -> None:
+        """Let pass what says only that the server is not there (yet), and raise any other error."""
+        translated = self._translate(error, timeout_s)
+        if not isinstance(translated, ServerUnavailable | ServerTimeout):
+            raise translated from error
+
+
+def plan_infer(
+    frames: NDArray[np.uint8],
+    audio: NDArray[np.float32],
+    prompts: Mapping[str, NDArray[Any]] | None,
+    outputs: Sequence[str],
+) -> MakeCall:
+    """Plan the request for a clip that is exactly as the model takes it.
+
+    What is returned raises BadInput when it is not, and ConfigError when the model takes no prompts.
+    """
+
+    def make(shape: ClipShape) -> Call:
+        check_clip(frames, audio, shape)
+        if prompts:
+            check_takes_prompts(shape)
+        return Call(clip_tensors(frames, audio, prompts), outputs)
+
+    return make
+
+
+def plan_segment(
+    frames: NDArray[np.uint8],
+    audio: NDArray[np.float32] | None,
+    prompts: Prompts | None,
+    use_audio: bool,
+    combination: str,
+) -> MakeCall:
+    """Plan the request for a clip of any size and its prompts. What is returned raises as `prepare_clip` does."""
+    return lambda shape: prepare_clip(frames, audio, shape, prompts, use_audio, combination).to_call()

@@ -1,0 +1,66 @@
+"""The commands about the server of this machine: `serve` runs it, `doctor` says what it lacks."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from auralsam2_client.errors import AuralServeError
+from service.commands.options import DEFAULT_BUILD, BuildOption
+from service.commands.terminal import console, fail
+
+
+def serve(
+    build: Annotated[Path | None, typer.Option(help=f"Build folder; default: {DEFAULT_BUILD}.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address for gRPC; default: 127.0.0.1.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC, inference and health; default: 8001.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Prometheus metrics; default: 8002.")] = None,
+    exporter_port: Annotated[
+        int | None, typer.Option(help="The supervisor's own metrics (memory, restarts, build); default: nowhere.")
+    ] = None,
+    server_env: Annotated[Path | None, typer.Option(help="Environment that holds the server; see `doctor`.")] = None,
+    tritonserver: Annotated[
+        Path | None,
+        typer.Option(help="Home of NVIDIA's server, as /opt/tritonserver, which a GPU build needs; else the embedded."),
+    ] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Where engines keep what they compiled; default: in the build.")
+    ] = None,
+) -> None:
+    """Start the server and keep it alive, until Ctrl-C or SIGTERM.
+
+    Each setting of the server can also be given as a variable AURALSAM2_<NAME>; an option wins over it.
+    """
+    from service.server.config import PREFIX, ServerConfig
+    from service.server.supervisor import Supervisor
+
+    options = {
+        "build": build,
+        "host": host,
+        "grpc_port": grpc_port,
+        "metrics_port": metrics_port,
+        "exporter_port": exporter_port,
+        "server_env": server_env,
+        "tritonserver": tritonserver,
+        "cache_dir": cache_dir,
+    }
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if build is None and f"{PREFIX}BUILD" not in os.environ:
+        given["build"] = DEFAULT_BUILD
+    try:
+        code = Supervisor(ServerConfig.from_environment(**given)).serve()
+    except AuralServeError as error:
+        fail(error)
+    raise typer.Exit(code)
+
+
+def doctor(build: BuildOption = DEFAULT_BUILD) -> None:
+    """Say what is missing on this machine, and the fix."""
+    from service.commands.doctor import examine
+    from service.commands.tables import doctor_table
+
+    findings = examine(build)
+    console.print(doctor_table(findings))
+    if any(not finding.ok and not finding.needed_for for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,86 @@
+"""The command `segment`: a clip goes through a running server, files with its masks come out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auralsam2_client.contract import COMBINATIONS
+from auralsam2_client.errors import AuralServeError
+from service.commands.options import OutOption
+from service.commands.terminal import console, errors, fail, progress_bar
+
+
+def segment(
+    clip: Annotated[str, typer.Argument(help="A video file, or a folder of frames with a WAV.")],
+    out: OutOption = Path("out"),
+    url: Annotated[str, typer.Option(help="host:port of the server's gRPC.")] = "127.0.0.1:8001",
+    fps: Annotated[float, typer.Option(help="Frames a second to segment.")] = 1.0,
+    start: Annotated[float, typer.Option(help="Second to begin at.")] = 0.0,
+    max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
+    sound: Annotated[Path | None, typer.Option(help="A sound file in place of the clip's own track.")] = None,
+    silent: Annotated[bool, typer.Option("--silent", help="Treat the clip as silent.")] = False,
+    overlay: Annotated[bool, typer.Option(help="Write the overlay video and the contact sheet.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds for each clip of T frames.")] = 300.0,
+    points: Annotated[
+        str | None,
+        typer.Option(help='Clicks in pixels of the input: "120,200,+;30,40,-"; + on the object, - beside it.'),
+    ] = None,
+    box: Annotated[str | None, typer.Option(help="Box around the object, x0,y0,x1,y1 in pixels of the input.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Picture of the input's size, white on the object.")] = None,
+    frame: Annotated[
+        int | None, typer.Option(help="Frame of points, box or mask, from 0; default: the one that is decoded first.")
+    ] = None,
+    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Go by the sound too, beside the prompts.")] = True,
+    combine: Annotated[
+        str, typer.Option(help=f"Sound and prompts combine by: {' | '.join(COMBINATIONS)}")
+    ] = COMBINATIONS[0],
+) -> None:
+    """Segment the sounding objects of a clip, or what you mark in it, through a running server."""
+    from auralsam2_client.calls.client import Client
+    from auralsam2_client.calls.segmenting import segment_media
+    from auralsam2_client.media.reader import read_media
+    from auralsam2_client.prompt_options import read_prompts
+    from service.commands.outputs import write_outputs
+
+    try:
+        prompts = read_prompts(points, box, mask, frame)
+        with progress_bar("reading   ") as bar:
+            task = bar.add_task("", total=None)
+            media = read_media(
+                clip,
+                fps=fps,
+                start_s=start,
+                max_frames=max_frames,
+                silent=silent,
+                sound_path=sound,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        with Client(url, timeout_s=timeout, retries=2) as client, progress_bar("segmenting") as bar:
+            task = bar.add_task("", total=len(media.frames))
+            segmented = segment_media(
+                client,
+                media,
+                prompts=prompts,
+                use_audio=audio,
+                combination=combine,
+                timeout_s=timeout,
+                progress=lambda done, total: bar.update(task, completed=done),
+            )
+            model = f"{client.model}, {client.image_size} px, clips of {client.num_frames} frames"
+        paths = write_outputs(out, media, segmented, model=model, precision={}, overlay=overlay, prompts=prompts)
+    except AuralServeError as error:
+        fail(error)
+    if segmented.num_repeated_windows:
+        errors.print(
+            f"note: the sound ends before the video: {segmented.num_repeated_windows} of {len(media.frames)} frames"
+            " heard the last 0.975 s again.",
+            style="yellow",
+        )
+    for found in segmented.frames:
+        share = found.mask.mean()
+        made_by = "" if found.mode == "audio" else f"  by {found.mode}"
+        console.print(
+            f"{found.time_s:7.2f} s  mask {share:6.1%} of the frame  object score {found.object_score:+.2f}{made_by}"
+        )
+    console.print("wrote " + ", ".join(str(path) for path in paths))

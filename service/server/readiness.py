@@ -1,0 +1,88 @@
+"""Until a server is ready: its port opens, it says that it is ready, and its first answer is the build's own."""
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import GOLDEN_CALLER
+from auralsam2_client.errors import AuralServeError, ServerFault, ServerTimeout, ServerUnavailable
+from service.builds.golden import Golden, GoldenCall, digest
+from service.server.config import ServerConfig
+from service.server.server_process import ServerProcess, describe_exit
+
+
+@dataclass(frozen=True)
+class FirstAnswer:
+    """What the golden clip showed."""
+
+    duration_s: float
+    digest: str
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Waits for a server that was started.
+
+    Each wait ends with ServerUnavailable once `aborted` is true, with ServerFault when the server ends by itself, and
+    with ServerTimeout after `deadline`, which is on the clock of `time.monotonic`.
+    """
+
+    config: ServerConfig
+    server: ServerProcess
+    aborted: Callable[[], bool]
+    deadline: float
+
+    def wait_until_it_says_ready(self) -> None:
+        """Wait for the port, which the server opens only after every model is loaded, and then for its word."""
+        while True:
+            self._check_progress("its port is still closed")
+            if self._port_is_open():
+                break
+            time.sleep(0.05)
+        with self._client() as client:
+            while not client.is_ready(timeout_s=5):
+                self._check_progress("it says that it is not ready")
+                time.sleep(0.05)
+
+    def ask(self, golden: Golden) -> FirstAnswer:
+        """Send the golden clip and check its answer.
+
+        Raises: ConfigError when it is wrong; the error of the call when there is none, with the server's last words.
+        """
+        with self._client() as client:
+            call = GoldenCall(golden, client, max(1.0, self.deadline - time.monotonic()))
+            while not call.done(within_s=0.1):
+                self._check_progress("its first answer has not come")
+            try:
+                reply = call.reply()
+            except AuralServeError as error:
+                # The process may have died of this very request; that then is the better message.
+                time.sleep(0.2)
+                self._check_progress("its first answer did not come")
+                raise type(error)(f"The golden clip got no answer. {error} {self.server.quote_errors()}") from error
+        golden.check(reply)
+        return FirstAnswer(call.duration_s, digest(reply))
+
+    def _client(self) -> Client:
+        return Client(self.config.grpc_url, self.config.model, caller=GOLDEN_CALLER)
+
+    def _port_is_open(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((self.config.own_host, self.config.grpc_port)) == 0
+
+    def _check_progress(self, waiting_for: str) -> None:
+        if self.aborted():
+            raise ServerUnavailable("The start was broken off.")
+        code = self.server.exit_code
+        if code is not None:
+            raise ServerFault(
+                f"The server ended with {describe_exit(code)} before it was ready. {self.server.quote_errors()}"
+            )
+        if time.monotonic() > self.deadline:
+            raise ServerTimeout(
+                f"The server was not ready in {self.config.ready_timeout_s:g} s ({waiting_for}). "
+                f"Raise ready_timeout_s for a slow machine. {self.server.quote_errors()}"
+            )

@@ -1,0 +1,176 @@
+"""The processes of one run: the server, its stages, and the guardian that ends them should this process be killed.
+
+Its log is read here too: every line goes to the sink, the last ones are kept, so that a message can quote them.
+"""
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from service.server import guardian
+
+Sink = Callable[[str], None]
+
+# What a server says as an error on every machine without a GPU. Where one is needed, nothing of it is noise.
+_NOISE = re.compile(r"CUDA|Cuda|NVML|DCGM|pinned")
+_CAUSE = re.compile(r"^E\d{4} |^error: |^Traceback|Error: |terminate called")
+
+
+def to_stderr(line: str) -> None:
+    """Print a line of the log on stderr at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class ServerProcess:
+    """One server and what belongs to it. Starts once.
+
+    Args:
+        mark: names the run's shared memory and marks its processes.
+        sink: gets every line of the log, from a thread of its own.
+    """
+
+    def __init__(self, mark: str, sink: Sink) -> None:
+        self.mark, self.sink = mark, sink
+        self.folder: Path | None = None
+        self.stages: list[psutil.Process] = []
+        self._needs_gpu = False
+        self._process: subprocess.Popen[str] | None = None
+        self._guardian: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._tail: deque[str] = deque(maxlen=200)
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id; None before `start` and after `end`."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the server ended with, negative for a signal; None while it lives, before `start` and after `end`."""
+        return self._process.poll() if self._process is not None else None
+
+    def make_folder(self) -> Path:
+        """Make the folder of the run, which `end` removes."""
+        self.folder = Path(tempfile.mkdtemp(prefix="auralsam2-"))
+        # The stages look for modules in the server's working folder first, so that is an empty one.
+        (self.folder / "work").mkdir()
+        return self.folder
+
+    def start(self, command: Sequence[str], variables: Mapping[str, str], *, needs_gpu: bool) -> None:
+        """Start the guardian, the server and the reading of its log. `make_folder` comes first."""
+        assert self._process is None, "a server process starts once"
+        assert self.folder is not None
+        self._needs_gpu = needs_gpu
+        self._guardian = subprocess.Popen(
+            [sys.executable, "-I", "-S", guardian.__file__, self.mark, str(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._process = subprocess.Popen(
+            command,
+            env=variables,
+            cwd=self.folder / "work",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            # A session of its own: Ctrl-C at the terminal reaches only the launcher, which then drains.
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self._reader = threading.Thread(target=self._read_log, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
+
+    def find_stages(self) -> None:
+        """Take the server's children that live now as its stages, which `fault` watches from now on."""
+        assert self._process is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(self._process.pid).children()
+            self.stages = [child for child in children if child.is_running()]
+
+    def fault(self) -> str | None:
+        """Say what is wrong with the processes: ended, gone, or stopped; None when all of them live."""
+        process = self._process
+        if process is None:
+            return "the server was not started"
+        code = process.poll()
+        if code is not None:
+            return f"the server ended with {describe_exit(code)}"
+        for what, child in [("the server", psutil.Process(process.pid)), *(("a stage", c) for c in self.stages)]:
+            try:
+                # A pid that was given to another process counts as gone.
+                status = child.status() if child.is_running() else psutil.STATUS_DEAD
+            except psutil.NoSuchProcess:
+                status = psutil.STATUS_DEAD
+            if status in (psutil.STATUS_DEAD, psutil.STATUS_ZOMBIE):
+                return f"{what} (process {child.pid}) is gone"
+            if status == psutil.STATUS_STOPPED:
+                return f"{what} (process {child.pid}) is stopped"
+        return None
+
+    def quote_errors(self) -> str:
+        """Quote the last errors that the server logged, for a message."""
+        if self.exit_code is not None and self._reader is not None:
+            self._reader.join(2)  # what it said last may still lie in the pipe
+        lines = [line for line in self._tail if _CAUSE.search(line) and (self._needs_gpu or not _NOISE.search(line))]
+        lines = lines or [line for line in self._tail if line.strip()]
+        return "\n  ".join(["The server's last words:", *(line[:600] for line in lines[-4:])])
+
+    def terminate(self, patience_s: float) -> None:
+        """Send SIGTERM and wait up to `patience_s` for the server to end."""
+        process = self._process
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(patience_s)
+
+    def end(self) -> None:
+        """Kill what is left. Nothing stays: no process, no shared memory, no folder. May be called twice."""
+        left = guardian.reap(self.mark, self.folder)
+        if left:
+            self.sink(f"Processes {left} of the server could not be ended. Look at them by hand.")
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            if self._reader is not None:
+                self._reader.join(5)
+            if process.stdout is not None:
+                process.stdout.close()
+        self._process = None
+        self._release_guardian()
+
+    def _read_log(self, stream: IO[str]) -> None:
+        # The server stops when nobody empties its pipe, so a sink that fails must not end the reading.
+        for line in stream:
+            self._tail.append(line.rstrip("\n"))
+            with contextlib.suppress(OSError, ValueError):
+                self.sink(line.rstrip("\n"))
+
+    def _release_guardian(self) -> None:
+        watcher, self._guardian = self._guardian, None
+        if watcher is None:
+            return
+        assert watcher.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            watcher.stdin.write(b"done")
+            watcher.stdin.close()
+        watcher.wait(10)
+
+
+def describe_exit(code: int) -> str:
+    """Describe how a process ended, by its exit code as `subprocess` gives it."""
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,42 @@
+"""A client without a server: every call has a deadline, and says what is missing."""
+
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from auralsam2_client.calls.client import Client
+from auralsam2_client.errors import BadInput, ServerTimeout, ServerUnavailable
+from service.server.serving import free_ports
+from tests.service.toy import build_folder as toy
+
+
+@pytest.mark.parametrize("settings", [{"timeout_s": 0}, {"timeout_s": float("nan")}, {"retries": -1}, {"retries": 11}])
+def test_a_client_has_a_deadline_and_few_retries(settings: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        Client(**settings)
+
+
+def test_no_server_is_unavailable_at_once_and_retries_stay_in_the_deadline() -> None:
+    url = f"127.0.0.1:{free_ports(1)[0]}"
+    with Client(url, timeout_s=3) as client:
+        assert not client.is_ready(timeout_s=2)
+        with pytest.raises(ServerUnavailable, match=url):
+            client.infer(*toy.clip())
+    started = time.monotonic()
+    with Client(url, timeout_s=1, retries=10) as client, pytest.raises((ServerUnavailable, ServerTimeout)):
+        client.infer(*toy.clip())
+    assert time.monotonic() - started < 5, "the pauses of ten tries are 13 s at most, 6 or 7 as a rule"
+
+
+def test_a_server_that_never_answers_is_a_timeout() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        # That the call ends says that its deadline holds: nothing else would end it.
+        with (
+            Client(f"127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.5) as client,
+            pytest.raises((ServerTimeout, ServerUnavailable)),
+        ):
+            client.infer(*toy.clip())
