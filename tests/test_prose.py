@@ -25,15 +25,6 @@ BANNED = (r"ane[w]\b", r"is no progra[m]\b", r"of which wha[t]\b", r"\bthereo[f]
 TEXTS = {".py", ".md", ".sh", ".toml", ".yml", ".yaml", ".pbtxt", ".txt"}
 # The record of ideas that failed stays as it was written, each entry on its day.
 RECORD = {"EXPERIMENTS.md"}
-# End when the front page is a tour, and when prompts, sessions and the wire follow from one contract.
-PENDING_WORDS = {
-    "Makefile",
-    "README.md",
-    "auralsam2_client/calls/session.py",
-    "auralsam2_client/calls/wire.py",
-    "model_repository/auralsam2_session/config.pbtxt",
-    "model_repository/tensorrt.pbtxt",
-}
 FOLDERS = (
     "auralsam2",
     "auralsam2_client",
