@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from auralsam2_client.media.frames import resize_frames as resize_frames
     from auralsam2_client.media.reader import Media as Media
     from auralsam2_client.media.reader import read_media as read_media
-    from auralsam2_client.media.sound import Windows as Windows
     from auralsam2_client.media.sound import to_stereo_16k as to_stereo_16k
-    from auralsam2_client.media.sound import windows as windows
+    from auralsam2_client.media.sound_windows import Windows as Windows
+    from auralsam2_client.media.sound_windows import windows as windows
     from auralsam2_client.prompt_options import read_prompts as read_prompts
     from auralsam2_client.prompts import Prompts as Prompts
 
@@ -72,7 +72,8 @@ _PUBLIC = {
     ),
     "media.frames": ("resize_frames",),
     "media.reader": ("Media", "read_media"),
-    "media.sound": ("Windows", "to_stereo_16k", "windows"),
+    "media.sound": ("to_stereo_16k",),
+    "media.sound_windows": ("Windows", "windows"),
     "prompt_options": ("read_prompts",),
     "prompts": ("Prompts",),
 }

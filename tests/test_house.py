@@ -22,7 +22,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # Media and the errors that reading them raises: what is judged is read as what is sent.
     "auralsam2": ("kernels", CONTRACT, "auralsam2_client.media", "auralsam2_client.errors"),
     "model_repository": (CONTRACT,),
-    "export": ("kernels", "auralsam2", "model_repository", CONTRACT),
+    "export": ("kernels", "auralsam2", "model_repository", CONTRACT, "auralsam2_client.media"),
     "service": ("auralsam2_client",),
     "loadtests": ("kernels", "auralsam2", "auralsam2_client", "model_repository", "export", "service"),
     "tests": ("kernels", "auralsam2", "auralsam2_client", "model_repository", "export", "service", "loadtests"),

@@ -16,7 +16,7 @@ from auralsam2.data import files
 from auralsam2.data.resampling import Resampler
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
-from auralsam2.network.log_mel import windows
+from auralsam2_client.media.sound_windows import clip_windows
 
 SUBSETS = ("v1s", "v1m", "v2")
 _TABLES = ("metadata.csv", "avss_index/metadata.csv")
@@ -65,7 +65,7 @@ def read_clip(folder: Path, resampler: Resampler = "soxr", first_label: bool = F
         )
     frames, masks = files.read_frames(frame_paths), files.read_masks(label_paths)
     sound = files.read_sound(folder / "audio.wav", len(frames), resampler)
-    return Sample(f"{folder.parent.name}/{folder.name}", frames, windows(sound, len(frames)), masks)
+    return Sample(f"{folder.parent.name}/{folder.name}", frames, clip_windows(sound, len(frames)), masks)
 
 
 def read_split(

@@ -9,8 +9,10 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
-from auralsam2.data.resampling import Resampler, to_16_khz
+from auralsam2.data.resampling import Resampler, to_stereo_16_khz
 from auralsam2.errors import DataError
+from auralsam2_client.errors import BadInput
+from auralsam2_client.media import frames
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_LENGTH_ERROR_S = 1.0
@@ -50,10 +52,10 @@ def numbered_images(folder: Path, what: str) -> list[Path]:
     return sorted(paths, key=numbers.__getitem__)
 
 
-def _read_image(path: Path, mode: str) -> NDArray[np.uint8]:
+def _read_label(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
-            return np.asarray(image.convert(mode), np.uint8)
+            return np.asarray(image.convert("RGB"), np.uint8)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not a readable PNG or JPEG ({error}). Fetch it again, or drop the clip.") from error
 
@@ -68,22 +70,25 @@ def _same_size(paths: list[Path], images: list[NDArray[np.uint8]]) -> None:
 
 
 def read_frames(paths: list[Path]) -> NDArray[np.uint8]:
-    """Read [T, H, W, 3] RGB. Raises DataError for a corrupt image, or sizes that differ."""
-    images = [_read_image(path, "RGB") for path in paths]
-    _same_size(paths, images)
-    return np.stack(images)
+    """Read [T, H, W, 3] uint8 RGB as the client does. Raises DataError for a corrupt image, or sizes that differ."""
+    try:
+        return frames.read_frames(paths)
+    except BadInput as error:
+        raise DataError(f"{paths[0].parent}: {error} Or drop the clip.") from error
 
 
 def read_masks(paths: list[Path]) -> NDArray[np.bool_]:
     """Read [T, H, W]: every pixel that is not black is of the object. Raises DataError as `read_frames` does."""
-    images = [_read_image(path, "RGB") for path in paths]
+    images = [_read_label(path) for path in paths]
     _same_size(paths, images)
     return np.stack([image.any(-1) for image in images])
 
 
 def read_sound(path: Path, num_frames: int, resampler: Resampler = "soxr") -> NDArray[np.float32]:
-    """Read [samples, 2] float32 at 16 kHz; mono is doubled, further channels are dropped.
+    """Read [samples, 2] float32 at 16 kHz.
 
+    Args:
+        resampler: see `to_stereo_16_khz`.
     Raises: DataError for an unreadable file, one that is not about as many seconds long as the clip has frames, or one
     of another rate where the package of `resampler` is not installed.
     """
@@ -99,8 +104,7 @@ def read_sound(path: Path, num_frames: int, resampler: Resampler = "soxr") -> ND
         )
     if not np.isfinite(sound).all():
         raise DataError(f"{path}: holds samples that are not finite. Write it again, as 16-bit PCM.")
-    stereo = np.repeat(sound, 2, axis=1) if sound.shape[1] == 1 else sound[:, :2]
     try:
-        return np.ascontiguousarray(to_16_khz(stereo, rate, resampler))
+        return to_stereo_16_khz(sound, rate, resampler)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error

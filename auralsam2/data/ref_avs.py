@@ -21,7 +21,7 @@ from auralsam2.data import files
 from auralsam2.data.resampling import Resampler
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
-from auralsam2.network.log_mel import num_windows, windows
+from auralsam2_client.media.sound_windows import clip_windows, num_windows
 
 SPLITS = {"seen": "test_s", "unseen": "test_u", "null": "test_n"}
 _COLUMNS = ("uid", "vid", "split", "fid", "exp")
@@ -52,7 +52,7 @@ def _read(root: Path, row: dict[str, str], null: bool, resampler: Resampler, lea
         masks = files.read_masks(paths)
     sound = files.read_sound(media / "audio.wav", len(frames), resampler)
     count = len(frames) if least_examples is None else max(least_examples, num_windows(sound))
-    return Sample(row["uid"], frames, windows(sound, count), masks, row["exp"])
+    return Sample(row["uid"], frames, clip_windows(sound, count), masks, row["exp"])
 
 
 def read_split(

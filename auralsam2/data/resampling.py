@@ -7,11 +7,12 @@ log-mel examples differ by 5e-3 on average and by 0.42 at the 99th percentile of
 from typing import Literal, get_args
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from auralsam2.errors import DataError
 from auralsam2.network.log_mel import SAMPLE_RATE
+from auralsam2_client.errors import BadInput
+from auralsam2_client.media.sound import to_stereo_16k
 
 Resampler = Literal["resampy", "soxr"]
 RESAMPLERS: tuple[Resampler, ...] = get_args(Resampler)
@@ -19,21 +20,27 @@ RELEASED_FILTER = "kaiser_best"
 """What resampy takes where a caller names none, as the released scripts do not."""
 
 
-def to_16_khz(sound: NDArray[np.float32], rate: int, resampler: Resampler) -> NDArray[np.float32]:
-    """Bring sound to 16 kHz; sound that is there already passes untouched, and asks for no package.
+def to_stereo_16_khz(sound: NDArray[np.float32], rate: int, resampler: Resampler) -> NDArray[np.float32]:
+    """Bring sound to stereo at 16 kHz. Stereo that is at 16 kHz keeps its samples, and asks for no package.
 
     Args:
-        sound: [samples, channels] float32.
+        sound: [samples, channels] float32 in [-1, 1].
         rate: in Hz.
-        resampler: "resampy", as released, in float64 | "soxr", as the served client hears it.
-    Raises: DataError for another name, or where resampy is needed and not installed.
+        resampler: "resampy", as released: mono is doubled, further channels are dropped, resampled in float64 | "soxr":
+            mixed down and resampled as the client does before it sends.
+    Returns: [S, 2] float32.
+    Raises: DataError for another name, where resampy is needed and not installed, or for sound that the client refuses.
     """
     if resampler not in RESAMPLERS:
         raise DataError(f"resampler {resampler!r} is unknown; choose one of {', '.join(RESAMPLERS)}.")
-    if rate == SAMPLE_RATE:
-        return sound
     if resampler == "soxr":
-        return np.asarray(soxr.resample(sound, rate, SAMPLE_RATE), np.float32)
+        try:
+            return to_stereo_16k(sound, rate, sound.shape[1])
+        except BadInput as error:
+            raise DataError(str(error)) from error
+    sound = np.repeat(sound, 2, axis=1) if sound.shape[1] == 1 else sound[:, :2]
+    if rate == SAMPLE_RATE:
+        return np.ascontiguousarray(sound)
     try:
         import resampy
     except ModuleNotFoundError as error:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 
-from auralsam2.data.pictures import resize
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.evaluation.predictions import Prediction, Predictor
@@ -12,6 +11,7 @@ from auralsam2.evaluation.protocol import Precision
 from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
+from auralsam2_client.media.frames import resize_frames
 
 TextEncoder = Callable[[str], torch.Tensor]
 """An expression -> [1, L, 768] float32 DistilRoBERTa states."""
@@ -37,7 +37,7 @@ def network_predictor(
     needs_text = model.aural_fuser.text_proj is not None
 
     def predict(sample: Sample) -> Prediction:
-        frames = normalise(torch.from_numpy(resize(sample.frames, model.image_size)))
+        frames = normalise(torch.from_numpy(resize_frames(sample.frames, model.image_size)))
         windows = sample.windows if needs_text else sample.windows_per_frame()
         examples = log_mel(torch.from_numpy(windows))
         middle = len(frames) // 2 if conditioning_frame is None else conditioning_frame

@@ -7,10 +7,8 @@ Shapes  one window of 15600 samples holds 96 hops: 95 * 160 + 400.
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auralsam2_client.contract import HOP_SAMPLES as HOP_SAMPLES
@@ -24,26 +22,6 @@ STFT_HOP = 160
 FFT_SIZE = 512
 LOWEST_HZ, HIGHEST_HZ = 125.0, 7500.0
 LOG_OFFSET = 0.01
-
-
-def num_windows(sound: NDArray[np.float32]) -> int:
-    """Count how many whole windows sound [samples, 2] at 16 kHz holds; at least one, which silence fills up."""
-    return max(1, (len(sound) - WINDOW_SAMPLES) // HOP_SAMPLES + 1)
-
-
-def windows(sound: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
-    """Cut AVSBench's windows: window i starts at sample 15360 i; a missing one repeats the last.
-
-    Args:
-        sound: [samples, 2] float32 at 16 kHz; shorter than one window is filled up with silence.
-        num_frames: T.
-    Returns: [T, 15600, 2] float32.
-    """
-    if len(sound) < WINDOW_SAMPLES:
-        sound = np.concatenate([sound, np.zeros((WINDOW_SAMPLES - len(sound), 2), np.float32)])
-    last = num_windows(sound) - 1
-    starts = [min(i, last) * HOP_SAMPLES for i in range(num_frames)]
-    return np.stack([sound[start : start + WINDOW_SAMPLES] for start in starts])
 
 
 def _mel(hz: Tensor) -> Tensor:

@@ -1,22 +1,19 @@
-"""Sound of any rate and channel count -> 16 kHz stereo -> the 0.975 s that each frame of a clip hears.
+"""Sound of any rate and channel count -> 16 kHz stereo.
 
 Down-mix  ITU-R BS.775: left = FL + (FC + BL + SL) / sqrt 2, right alike, one back channel at 1/2 on both sides, LFE
           left out; then divided by the larger sum of coefficients, so that samples in [-1, 1] cannot clip. Mono comes
           out doubled.
 Resample  soxr, quality HQ, piece by piece: an hour of 5.1 never lies in memory as a whole.
-Windows   15600 samples (96 hops of 10 ms under 25 ms windows). At one frame a second they are 15360 samples apart, as
-          the VGGish examples of AVSBench are; at any other rate each is centred on its frame.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from auralsam2_client.contract import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
+from auralsam2_client.contract import SAMPLE_RATE
 from auralsam2_client.errors import BadInput
 
 # Decoded AAC overshoots 1 a little and is clipped; integers stored as float reach thousands and would become noise.
@@ -149,69 +146,3 @@ def to_stereo_16k(samples: NDArray[np.float32], rate: int, layout: int | Sequenc
     stream = StereoStream(rate, layout)
     stream.add(samples)
     return stream.finish()
-
-
-@dataclass(frozen=True)
-class Windows:
-    """What the frames of one clip hear. `num_repeated` of the T windows stand in for sound that is not there."""
-
-    samples: NDArray[np.float32]  # [T, 15600, 2]
-    num_repeated: int
-
-
-def windows(sound: NDArray[np.float32] | None, num_frames: int, fps: float = 1.0, start_s: float = 0.0) -> Windows:
-    """Cut the windows of one clip out of the whole sound.
-
-    A long video is cut into consecutive clips by the caller; each call gets the same sound and its own start_s.
-    At fps 1, window i starts at sample 16000 start_s + 15360 i (so the hop of 0.96 s restarts in each clip), and one
-    not completely inside the sound repeats the last complete one before it in the clip; where the clip has none, the
-    last 0.975 s of the sound. At other rates, window i is centred on start_s + i / fps and moved inside the sound
-    where it sticks out; it counts as repeated when the sound ends before the frame's time.
-
-    Args:
-        sound: [S, 2] float32 at 16 kHz from the video's time 0, or None for silence.
-        num_frames: T, at least 1.
-        fps: frames a second of the clip.
-        start_s: time of the clip's first frame in seconds.
-    Returns: `Windows` of [T, 15600, 2] float32.
-    Raises: BadInput when sound is not [S, 2], is shorter than one window, or holds NaN or Inf where the clip hears it;
-        when num_frames, fps or start_s is out of range.
-    """
-    cut = cut_windows(sound, num_frames, fps, start_s)
-    if sound is not None and not np.isfinite(cut.samples).all():
-        index, channel = (int(i) for i in np.argwhere(~np.isfinite(sound))[0])
-        raise BadInput(
-            f"The sound is {sound[index, channel]} at sample {index} ({index / SAMPLE_RATE:.3f} s), channel {channel}; "
-            "every sample must be a finite number. Replace it, or use --silent."
-        )
-    return cut
-
-
-def cut_windows(sound: NDArray[np.float32] | None, num_frames: int, fps: float, start_s: float) -> Windows:
-    """Cut as `windows` does, of a sound whose samples are known to be finite, as `read_media` gives it."""
-    if num_frames < 1 or not (math.isfinite(fps) and fps > 0) or not (math.isfinite(start_s) and start_s >= 0):
-        raise BadInput(
-            f"num_frames = {num_frames}, fps = {fps}, start_s = {start_s}; must be at least 1, above 0 and at least 0."
-        )
-    if sound is None:
-        return Windows(np.zeros((num_frames, WINDOW_SAMPLES, 2), np.float32), 0)
-    if sound.ndim != 2 or sound.shape[1] != 2:
-        raise BadInput(f"sound has shape {list(sound.shape)}; must be [S, 2], left and right. See to_stereo_16k.")
-    last_start = len(sound) - WINDOW_SAMPLES
-    if last_start < 0:
-        raise BadInput(
-            f"The sound has {len(sound)} samples ({len(sound) / SAMPLE_RATE:.3f} s); one window needs {WINDOW_SAMPLES} "
-            f"({WINDOW_SAMPLES / SAMPLE_RATE:.3f} s). Use a longer sound, or --silent to go without."
-        )
-    frame_index = np.arange(num_frames)
-    if fps == 1:
-        starts = round(start_s * SAMPLE_RATE) + HOP_SAMPLES * frame_index
-        missing = starts > last_start
-        complete = starts[~missing]
-        starts = np.where(missing, complete[-1] if len(complete) else last_start, starts)
-    else:
-        centres = np.rint((start_s + frame_index / fps) * SAMPLE_RATE).astype(np.int64)
-        missing = centres >= len(sound)
-        starts = np.clip(centres - WINDOW_SAMPLES // 2, 0, last_start)
-    samples = np.stack([sound[start : start + WINDOW_SAMPLES] for start in starts]).astype(np.float32, copy=False)
-    return Windows(samples, int(missing.sum()))

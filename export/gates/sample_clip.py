@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from auralsam2.data import world
-from auralsam2.network.log_mel import windows
+from auralsam2_client.media.sound_windows import clip_windows
 
 
 def _scene(num_frames: int, seed: int) -> world.Scene:
@@ -32,4 +32,4 @@ def sample_frames(num_frames: int, image_size: int, seed: int = 0) -> npt.NDArra
 
 def sample_audio(num_frames: int, seed: int = 0) -> npt.NDArray[np.float32]:
     """Draw [T, 15600, 2] float32 in [-1, 1]: what each frame of the same seed's clip hears."""
-    return windows(world.play(_scene(num_frames, seed)), num_frames)
+    return clip_windows(world.play(_scene(num_frames, seed)), num_frames)

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from auralsam2 import AuralSAM2
 from auralsam2.data import world
-from auralsam2.data.pictures import resize
 from auralsam2.data.samples import Sample
 from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.predictions import Prediction
@@ -27,6 +26,7 @@ from auralsam2.evaluation.quality import mean_iou
 from auralsam2.evaluation.scoring import Score, evaluate
 from auralsam2.network.readout import NO_OBJECT_LOGIT
 from auralsam2_client.contract import HANDED_ON, STAGE_NAMES
+from auralsam2_client.media.frames import resize_frames
 from export.errors import ExportError
 from export.gates.parity import run_network
 from export.gates.sample_clip import sample_audio, sample_frames
@@ -217,7 +217,7 @@ def _score(settings: ExportSettings, engines: Mapping[str, Engine], clips: int, 
     """Score the chain of `engines`, and put the mask logits of each clip into `masks`."""
 
     def predict(sample: Sample) -> Prediction:
-        found = run_chain(engines, {"FRAMES": resize(sample.frames, settings.size), "AUDIO": sample.windows})
+        found = run_chain(engines, {"FRAMES": resize_frames(sample.frames, settings.size), "AUDIO": sample.windows})
         masks.append(found["MASK_LOGITS"])
         return Prediction(found["CANDIDATE_LOGITS"], found["IOU"], found["OBJECT_SCORE"])
 

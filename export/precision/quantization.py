@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from auralsam2.data.pictures import resize
 from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.quality import mean_iou
+from auralsam2_client.media.frames import resize_frames
 from export.errors import ExportError, ParityError
 from export.graphs.chain import run_clip, split_calls
 from export.graphs.stages import Stage
@@ -162,6 +162,6 @@ def check_mask_iou(found: float, scope: str) -> None:
 def _clips(which: slice, num_frames: int, image_size: int) -> list[dict[str, Array]]:
     samples = read_split("multi", which.stop, num_frames=num_frames)
     return [
-        {"FRAMES": resize(sample.frames, image_size), "AUDIO": sample.windows}
+        {"FRAMES": resize_frames(sample.frames, image_size), "AUDIO": sample.windows}
         for sample in itertools.islice(samples, which.start or 0, which.stop)
     ]

@@ -14,7 +14,7 @@ from auralsam2_client.calls.wire import ClipShape, fit_clip
 from auralsam2_client.contract import SAMPLE_RATE, WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.reader import read_media
-from auralsam2_client.media.sound import windows
+from auralsam2_client.media.sound_windows import windows
 
 NUM_PROCEDURAL = 8
 MAX_CLIPS = 64

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from auralsam2.data.world.showpiece import showpiece
 from auralsam2_client.calls.client import Client
 from auralsam2_client.media.reader import Media, read_media
-from auralsam2_client.media.sound import windows
+from auralsam2_client.media.sound_windows import windows
 
 
 @pytest.fixture(scope="module")

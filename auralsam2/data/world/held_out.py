@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from auralsam2.data.samples import Sample
 from auralsam2.data.world import scenes
-from auralsam2.network.log_mel import windows
+from auralsam2_client.media.sound_windows import clip_windows
 
 SEED = 0
 NUM_CLIPS = 200
@@ -15,4 +15,4 @@ def read_split(
 ) -> Iterator[Sample]:
     """Read the first `count` held-out clips of a split. Raises NetworkError for an unknown split."""
     for clip in scenes.clips(split, "held_out", seed, count, size, num_frames):
-        yield Sample(clip.name, clip.frames, windows(clip.sound, len(clip.frames)), clip.masks)
+        yield Sample(clip.name, clip.frames, clip_windows(clip.sound, len(clip.frames)), clip.masks)

@@ -17,7 +17,8 @@ from auralsam2.evaluation.clicks import box_of, corrective_click, points_in
 from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.network import memory
 from auralsam2.network.image_encoder import normalise
-from auralsam2.network.log_mel import LogMel, windows
+from auralsam2.network.log_mel import LogMel
+from auralsam2_client.media.sound_windows import clip_windows
 
 MIN_PIXELS = 60
 """Of the frame: a thing of which less is seen is not pointed at."""
@@ -53,7 +54,7 @@ def clip_features(model: AuralSAM2, log_mel: LogMel, index: int, seed: int) -> l
     painter = world.Painter(scene, model.image_size)
     drawn = [painter.draw(second + 0.5) for second in range(scene.num_frames)]
     frames = normalise(torch.from_numpy(np.stack([picture for picture, _ in drawn])))
-    heard = log_mel(torch.from_numpy(windows(world.play(scene), scene.num_frames)))
+    heard = log_mel(torch.from_numpy(clip_windows(world.play(scene), scene.num_frames)))
     conditioned: list[Tensor] = []
     out, aural = model.forward_with_features(frames, heard)
     image = model.image_features(frames)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2.data import world
-from auralsam2.network.log_mel import windows
+from auralsam2_client.media.sound_windows import clip_windows
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ Source = Callable[[int, int], Example]
 
 def of_clip(clip: world.Clip) -> Example:
     """Make an example of a clip of the procedural world."""
-    return Example(clip.frames, windows(clip.sound, len(clip.frames)), clip.masks)
+    return Example(clip.frames, clip_windows(clip.sound, len(clip.frames)), clip.masks)
 
 
 def procedural(seed: int, size: int, multi_share: float = 0.6) -> Source:

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from auralsam2.data import avsbench
-from auralsam2.data.pictures import resize, resize_masks
+from auralsam2.data.pictures import resize_masks
 from auralsam2.data.resampling import Resampler
 from auralsam2.errors import DataError
 from auralsam2.training.examples.clips import Example, Source
+from auralsam2_client.media.frames import resize_frames
 
 FIRST_FRAME_ONLY = "v1s"
 
@@ -43,6 +44,6 @@ def folder_source(root: Path, subset: str, size: int, seed: int, resampler: Resa
         if first_only:
             masks = np.concatenate([masks, np.zeros((num_frames - 1, size, size), bool)])
             labelled = np.arange(num_frames) == 0
-        return Example(resize(sample.frames[part], size), sample.windows[part], masks, labelled)
+        return Example(resize_frames(sample.frames[part], size), sample.windows[part], masks, labelled)
 
     return source

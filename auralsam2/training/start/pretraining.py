@@ -20,10 +20,11 @@ from auralsam2.data import world
 from auralsam2.data.world.shapes import SHAPES
 from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.network import image_encoder
-from auralsam2.network.log_mel import LogMel, windows
+from auralsam2.network.log_mel import LogMel
 from auralsam2.presets import STRIDE
 from auralsam2.training.examples.augmentation import Augmentation, augment
 from auralsam2.training.examples.clips import Example
+from auralsam2_client.media.sound_windows import clip_windows
 
 NUM_NAMES = len(SHAPES) + 1
 """The classes, and last the backdrop."""
@@ -88,7 +89,7 @@ def _sounds(seed: int, numbers: range) -> tuple[NDArray[np.float32], Tensor]:
     heard, labels = [], []
     for number in numbers:
         scene = world.draw_scene(_split(number), "train", seed, number)
-        heard.append(windows(world.play(scene), scene.num_frames))
+        heard.append(clip_windows(world.play(scene), scene.num_frames))
         label = np.zeros((scene.num_frames, len(SHAPES)), np.float32)
         for thing, on in zip(scene.things, scene.sounding.T, strict=True):
             label[:, SHAPES.index(thing.shape)] = on

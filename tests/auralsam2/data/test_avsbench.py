@@ -78,14 +78,14 @@ def test_the_first_label_alone_will_do_where_it_is_asked_for(folders: Any, tmp_p
 def test_a_corrupt_image(folders: Any, tmp_path: Path, content: bytes | None) -> None:
     path = folders.write_clip(tmp_path / "a") / "frames" / "2.jpg"
     path.write_bytes(path.read_bytes()[:200] if content is None else content)
-    with pytest.raises(DataError, match=r"2\.jpg: not a readable PNG or JPEG .*Fetch it again"):
+    with pytest.raises(DataError, match=r"2\.jpg cannot be read as an image: .*Replace the file.* Or drop the clip"):
         read_clip(tmp_path / "a")
 
 
 def test_an_image_of_another_size(folders: Any, tmp_path: Path) -> None:
     clip = folders.write_clip(tmp_path / "a")
     Image.new("RGB", (61, 40)).save(clip / "frames" / "3.jpg")
-    with pytest.raises(DataError, match=r"3\.jpg is 61 x 40 px, 0\.jpg 60 x 40 px;"):
+    with pytest.raises(DataError, match=r"0\.jpg is 60 x 40 px, but 3\.jpg is 61 x 40 px;"):
         read_clip(clip)
 
 
@@ -150,3 +150,16 @@ def test_released_v2_pools_the_three_subsets(folders: Any, tmp_path: Path) -> No
     assert [s.name for s in read_split(root, "v2")] == ["v2/d"]
     assert [s.name for s in read_split(root, "v2", pooled=True)] == ["v1s/a", "v1s/b", "v1m/c", "v2/d"]
     assert [s.name for s in read_split(root, "v1m", pooled=True)] == ["v1m/c"]
+
+
+def test_a_picture_is_turned_upright_as_the_client_turns_it(folders: Any, tmp_path: Path) -> None:
+    clip = folders.write_clip(tmp_path / "a")
+    upright = read_clip(clip).frames[2]
+    path = clip / "frames" / "2.jpg"
+    turned = Image.fromarray(upright).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    turned.save(path, exif=exif, quality=95, subsampling=0)
+    found = read_clip(clip).frames[2]
+    assert found.shape == upright.shape
+    assert np.abs(found.astype(int) - upright).mean() < 8

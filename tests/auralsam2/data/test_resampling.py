@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from auralsam2.data.avsbench import read_clip
-from auralsam2.data.resampling import Resampler, to_16_khz
+from auralsam2.data.resampling import Resampler, to_stereo_16_khz
 from auralsam2.errors import DataError
+from auralsam2_client.media.sound import to_stereo_16k
 
 Calls = list[dict[str, Any]]
 
@@ -39,7 +40,7 @@ def without_resampy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_released_scripts_resampler_is_asked(resampy_calls: Calls) -> None:
-    found = to_16_khz(np.zeros((44100, 2), np.float32), 44100, "resampy")
+    found = to_stereo_16_khz(np.zeros((44100, 2), np.float32), 44100, "resampy")
     assert resampy_calls == [
         {"dtype": np.float64, "sr_orig": 44100, "sr_new": 16000, "axis": 0, "filter": "kaiser_best"}
     ]
@@ -49,7 +50,7 @@ def test_the_released_scripts_resampler_is_asked(resampy_calls: Calls) -> None:
 
 
 def test_soxr_asks_nobody(resampy_calls: Calls) -> None:
-    found = to_16_khz(np.zeros((44100, 2), np.float32), 44100, "soxr")
+    found = to_stereo_16_khz(np.zeros((44100, 2), np.float32), 44100, "soxr")
     assert found.shape == (16000, 2)
     assert not found.any()
     assert resampy_calls == []
@@ -58,8 +59,14 @@ def test_soxr_asks_nobody(resampy_calls: Calls) -> None:
 @pytest.mark.usefixtures("without_resampy")
 @pytest.mark.parametrize("resampler", ["resampy", "soxr"])
 def test_sound_at_16_khz_needs_no_package(resampler: Resampler) -> None:
-    sound = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
-    assert to_16_khz(sound, 16000, resampler) is sound
+    sound = np.random.default_rng(0).uniform(-1, 1, size=(400, 2)).astype(np.float32)
+    np.testing.assert_array_equal(to_stereo_16_khz(sound, 16000, resampler), sound)
+
+
+def test_soxr_mixes_six_channels_as_the_client_does_and_the_release_drops_four() -> None:
+    sound = np.random.default_rng(0).uniform(-1, 1, size=(400, 6)).astype(np.float32)
+    np.testing.assert_array_equal(to_stereo_16_khz(sound, 16000, "soxr"), to_stereo_16k(sound, 16000, 6))
+    np.testing.assert_array_equal(to_stereo_16_khz(sound, 16000, "resampy"), sound[:, :2])
 
 
 @pytest.mark.usefixtures("without_resampy")
@@ -83,7 +90,7 @@ def test_a_clip_s_sound_goes_through_it(folders: Any, tmp_path: Path, resampy_ca
 
 def test_an_unknown_resampler_is_named() -> None:
     with pytest.raises(DataError, match="resampler 'sinc' is unknown; choose one of resampy, soxr"):
-        to_16_khz(np.zeros((4, 2), np.float32), 16000, "sinc")  # type: ignore[arg-type]
+        to_stereo_16_khz(np.zeros((4, 2), np.float32), 16000, "sinc")  # type: ignore[arg-type]
 
 
 def test_the_package_itself_keeps_a_tone(folders: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from auralsam2_client.contract import WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media import reader as media
 from auralsam2_client.media.reader import read_media
-from auralsam2_client.media.sound import windows
+from auralsam2_client.media.sound_windows import windows
 
 BIG_BUCK_BUNNY = Path(__file__).parents[3].parent / "shared" / "media" / "bigbuckbunny.mp4"
 

@@ -12,7 +12,7 @@ from PIL import Image
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media import reader as media
 from auralsam2_client.media.reader import read_media
-from auralsam2_client.media.sound import windows
+from auralsam2_client.media.sound_windows import windows
 
 
 def test_a_folder_needs_one_sound(clips: ModuleType, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from onnx_ir import DataType
 
-from auralsam2.data.pictures import resize
 from auralsam2.data.world.held_out import read_split
 from auralsam2.data.world.scenes import SPLITS
 from auralsam2_client.contract import STAGE_NAMES
+from auralsam2_client.media.frames import resize_frames
 from export.gates.parity import run_network
 from export.graphs.chain import run_clip, split_calls
 from export.graphs.onnx_graph import export_stage
@@ -30,7 +30,7 @@ from tests.export.precision.cast_graphs import Graph, every_stage, read
 def real_clips(settings: ExportSettings) -> list[dict[str, Array]]:
     samples = [sample for split in SPLITS for sample in read_split(split, 1, num_frames=settings.num_frames)]
     clips: list[dict[str, Array]] = [
-        {"FRAMES": resize(sample.frames, settings.size), "AUDIO": sample.windows} for sample in samples
+        {"FRAMES": resize_frames(sample.frames, settings.size), "AUDIO": sample.windows} for sample in samples
     ]
     return [*clips, {**clips[0], "AUDIO": np.zeros_like(clips[0]["AUDIO"])}]
 

@@ -10,7 +10,8 @@ from auralsam2.data import world
 from auralsam2.data.world import surfaces, timbres
 from auralsam2.data.world.shapes import LOOK_ALIKE, SHAPES
 from auralsam2.errors import NetworkError
-from auralsam2.network.log_mel import SAMPLE_RATE, windows
+from auralsam2.network.log_mel import SAMPLE_RATE
+from auralsam2_client.media.sound_windows import clip_windows
 
 SCENES = 150
 
@@ -146,7 +147,7 @@ def test_each_frames_window_holds_its_own_second_and_next_to_nothing_of_others()
     for second in range(5):
         sounding = np.zeros_like(scene.sounding)
         sounding[second, 0] = True
-        heard = windows(world.play(dataclasses.replace(base, sounding=sounding)), 5)
+        heard = clip_windows(world.play(dataclasses.replace(base, sounding=sounding)), 5)
         energy = (heard**2).sum((1, 2))
         assert energy.argmax() == second
         assert energy[second] > 0.9 * energy.sum()

@@ -6,7 +6,8 @@ import torch
 
 from auralsam2.data.world.shapes import SHAPES, Shape
 from auralsam2.data.world.timbres import SEEN_PITCHES, UNSEEN_PITCHES, draw_pitch, note
-from auralsam2.network.log_mel import SAMPLE_RATE, LogMel, windows
+from auralsam2.network.log_mel import SAMPLE_RATE, LogMel
+from auralsam2_client.media.sound_windows import clip_windows
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -27,7 +28,7 @@ def test_a_nearest_neighbour_on_mel_spectra_knows_the_class() -> None:
 
     def features(shape: Shape) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         wave = 0.1 * note(shape, draw_pitch(rng, SEEN_PITCHES), 0.8, rng)
-        mel = log_mel(torch.from_numpy(windows(np.stack([wave, wave], 1), 1)))[0, 0].numpy()
+        mel = log_mel(torch.from_numpy(clip_windows(np.stack([wave, wave], 1), 1)))[0, 0].numpy()
         return np.concatenate([mel.mean(0), mel.std(0)])
 
     known = {shape: [features(shape) for _ in range(10)] for shape in SHAPES}
