@@ -53,7 +53,7 @@ KILL_AT = 2
 RUN = """
 import sys
 from pathlib import Path
-from auralsam2.training import starting
+from auralsam2.training.start import starting
 from auralsam2.training.settings import TrainSettings
 from auralsam2.training.run.trainer import train
 if __name__ == "__main__":
