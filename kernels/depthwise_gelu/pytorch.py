@@ -1,4 +1,4 @@
-"""The plain form: what `auralsam2.pvt` computes between its two linear layers. Reference, and what a CPU runs."""
+"""The plain form: what `network.pvt` computes between its two linear layers. Reference, and what a CPU runs."""
 
 import torch.nn.functional as F
 from torch import Tensor
