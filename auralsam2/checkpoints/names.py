@@ -68,14 +68,14 @@ def sort_out(state: Mapping[str, Tensor]) -> Named:
     duplicate; a part that only the lists hold is taken from them.
 
     Raises: CheckpointError when a list that is needed is in no known order, two keys become one and differ, or names
-        carry a prefix that is no known wrapper's.
+        have a prefix that is no known wrapper's.
     """
     bare = without_wrappers(state)
     foreign = {match[1] for match in map(_FOREIGN.match, bare) if match is not None}
     if foreign:
         raise CheckpointError(
-            f"the checkpoint's names carry a prefix that is not known: {listed(map(repr, foreign))}. Known are module., _orig_mod."
-            " and model.; take any other off the names in the file."
+            f"the checkpoint's names carry a prefix that is not known: {listed(map(repr, foreign))}. Known are module.,"
+            " _orig_mod. and model.; take any other off the names in the file."
         )
     text_model = {key.removeprefix(TEXT_MODEL): value for key, value in bare.items() if key.startswith(TEXT_MODEL)}
     sam2 = {key: value for key, value in bare.items() if key.startswith(SAM2)}
