@@ -55,8 +55,8 @@ def starting_point(
         state = checkpoints.read(weights.checkpoint)
         if checkpoints.reads_text(state):
             raise TrainingError(
-                f"{weights.checkpoint} is a checkpoint of the Ref-AVS form, which reads text beside sound; training clips"
-                " have no text. Start from one of the auralsam2_avs_* checkpoints."
+                f"{weights.checkpoint} is a checkpoint of the Ref-AVS form, which reads text beside sound; training"
+                " clips have no text. Start from one of the auralsam2_avs_* checkpoints."
             )
         whole = checkpoints.is_whole(state)
         model.load_released(state)
