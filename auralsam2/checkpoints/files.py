@@ -11,6 +11,8 @@ from auralsam2.errors import CheckpointError
 HUB_SCHEME = "hf://"
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 SUFFIXES = (".pth", ".pt", ".safetensors")
+# The first line of the text that stands in for a large file in a clone made without Git LFS.
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def fetch(reference: str) -> Path:
@@ -45,15 +47,21 @@ def fetch(reference: str) -> Path:
 def read(reference: str) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint file, under the names in the file.
 
-    Raises: CheckpointError when the file is of another kind, is damaged, or holds anything but tensors, or values that
-        are not finite.
+    Raises: CheckpointError when the file is of another kind, a Git LFS pointer or damaged, or holds anything but
+        tensors, or values that are not finite.
     """
     path = fetch(reference)
-    if path.suffix not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise CheckpointError(
             f"{path.name}: cannot read {path.suffix or 'no suffix'}; it must be {', '.join(SUFFIXES)}."
         )
-    if path.suffix == ".safetensors":
+    if _is_lfs_pointer(path):
+        raise CheckpointError(
+            f"{path.name}: a Git LFS pointer, the text that stands in for the file of weights. Fetch the file itself:"
+            " git lfs pull, in the repository that it comes from."
+        )
+    if suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -80,3 +88,11 @@ def read(reference: str) -> dict[str, Tensor]:
     tensors = {str(key): value for key, value in content.items()}
     check_finite(tensors, path.name)
     return tensors
+
+
+def _is_lfs_pointer(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError:
+        return False  # whoever reads it says why it cannot be read

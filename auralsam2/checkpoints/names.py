@@ -16,6 +16,9 @@ SAM2, FUSER, TEXT_MODEL = "v_model.", "aural_fuser.", "t_model."
 # Of DistributedDataParallel, torch.compile and Lightning, around the whole, and of the first two inside it as well.
 _AROUND = re.compile(r"^(?:(?:module|_orig_mod|model)\.)+")
 _INSIDE = re.compile(r"(?<=\.)(?:(?:module|_orig_mod)\.)+")
+# What one of the owners' names stands behind, where that is no wrapper that is known.
+_OWNERS = r"(?:v_model|aural_fuser|audio_prompter|t_model)\."
+_FOREIGN = re.compile(rf"^(?!{_OWNERS})(.+?\.){_OWNERS}")
 # Released now : named by older files, where the number counts from 1.
 _OLD_NAMES = {
     "train_f_patch_embed": "patch_embeds",
@@ -64,16 +67,23 @@ def sort_out(state: Mapping[str, Tensor]) -> Named:
     A part of the fuser that has its own name is taken from there, and what the lists of older files hold of it is a
     duplicate; a part that only the lists hold is taken from them.
 
-    Raises: CheckpointError when a list that is needed is in no known order, or two keys become one and differ.
+    Raises: CheckpointError when a list that is needed is in no known order, two keys become one and differ, or names
+        have a prefix that is no known wrapper's.
     """
     bare = without_wrappers(state)
+    foreign = {match[1] for match in map(_FOREIGN.match, bare) if match is not None}
+    if foreign:
+        raise CheckpointError(
+            f"the checkpoint's names carry a prefix that is not known: {listed(map(repr, foreign))}. Known are module.,"
+            " _orig_mod. and model.; take any other off the names in the file."
+        )
     text_model = {key.removeprefix(TEXT_MODEL): value for key, value in bare.items() if key.startswith(TEXT_MODEL)}
     sam2 = {key: value for key, value in bare.items() if key.startswith(SAM2)}
     rest = {key: value for key, value in bare.items() if not key.startswith((SAM2, TEXT_MODEL))}
     everything = _renamed(rest, _in_the_fuser)
-    listed = {key: value for key, value in everything.items() if LISTED.match(key)}
-    fuser = _renamed({key: value for key, value in everything.items() if key not in listed}, _current_fuser_name)
-    filled, differing = _with_listed(fuser, listed)
+    in_lists = {key: value for key, value in everything.items() if LISTED.match(key)}
+    fuser = _renamed({key: value for key, value in everything.items() if key not in in_lists}, _current_fuser_name)
+    filled, differing = _with_listed(fuser, in_lists)
     return Named(sam2 | {FUSER + key: value for key, value in filled.items()}, text_model, differing)
 
 

@@ -46,7 +46,8 @@ def to_stereo_16_khz(sound: NDArray[np.float32], rate: int, resampler: Resampler
     except ModuleNotFoundError as error:
         raise DataError(
             f"sound at {rate} Hz; as released, the package 'resampy' brings it to {SAMPLE_RATE} Hz, which is not"
-            " installed. Install it with: pip install resampy==0.4.3; or take soxr, with: --protocol project"
+            " installed. Install it with: pip install resampy==0.4.3; or take soxr: evaluate with --protocol project,"
+            " train with --recipe project"
         ) from error
     found = resampy.resample(sound.astype(np.float64), rate, SAMPLE_RATE, axis=0, filter=RELEASED_FILTER)
     return np.asarray(found, np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2.data.samples import Sample
-from auralsam2.errors import DataError
+from auralsam2.errors import DataError, NetworkError
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,22 @@ class Prediction:
     """[T, 3]."""
     object_score: NDArray[np.float32]
     """[T] logits."""
+
+    def check_finite(self, clip: str) -> None:
+        """Refuse an answer that no figure can be made of.
+
+        Args:
+            clip: its name, for the message.
+        Raises: NetworkError when a value is NaN or Inf. A mask of NaN counts as empty, and would be scored as one.
+        """
+        for name, values in vars(self).items():
+            num_lost = int((~np.isfinite(values)).sum())
+            if num_lost:
+                raise NetworkError(
+                    f"{clip}: {num_lost} of {values.size} predicted values ({name}) are not finite, so there are no"
+                    " figures. The weights have diverged in training, or a build computes them in too narrow a type:"
+                    " give other weights, or a build of a wider type."
+                )
 
 
 Predictor = Callable[[Sample], Prediction]

@@ -144,7 +144,7 @@ def main() -> None:
     given = parser.parse_args()
     split: Split = given.split
     model, about = load_network("compact", checkpoint=given.checkpoint)
-    print(f"{about}, split {split}, the first {given.clips} held-out clips, M_J:")
+    print(f"{about}, split {split}, the first {given.clips} held-out clips, protocol project, float32, M_J:")
     for name, value in score_prompts(read_split(split, given.clips), model).items():
         print(f"  {name:28} {value:.3f}")
 

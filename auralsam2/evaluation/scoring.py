@@ -135,12 +135,14 @@ def evaluate(
         progress: called with the number of clips done.
         protocol: what is compared where, and averaged over what. The default goes with `network_predictor`'s float32;
             the command's is the released one.
-    Raises: DataError when there is no sample, and what reading samples raises.
+    Raises: DataError when there is no sample, and what reading samples raises; NetworkError for a prediction that is
+        not finite.
     """
     tallies = {read_out: _Tally(protocol) for read_out in READ_OUTS}
     num_clips = num_frames = num_without = 0
     for sample in samples:
         prediction = predict(sample)
+        prediction.check_finite(sample.name)
         rows, columns = sample.masks.shape[1:]
         if protocol.compared_at == "network":
             rows, columns = (SCALE * side for side in prediction.candidates.shape[2:])

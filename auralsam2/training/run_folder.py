@@ -33,7 +33,13 @@ def _replace(path: Path, write: Any) -> Path:
 
 
 def save_checkpoint(folder: Path, settings: TrainSettings, state: dict[str, Any]) -> Path:
-    """Write `state` and the settings as the folder's checkpoint."""
+    """Write `state` and the settings as the folder's checkpoint.
+
+    Raises: CheckpointError when a value of the network is not finite; the checkpoint that was there stays, since a step
+        that makes such values has a finite loss, and only the next one tells.
+    """
+    remedy = "What stood in its place, if anything, is the last good one. Start again with a lower --learning-rate."
+    check_finite(state.get("model", {}), f"{folder / CHECKPOINT} is not written", remedy)
     content = {"settings": asdict(settings), **state}
     return _replace(folder / CHECKPOINT, lambda path: torch.save(content, path))
 

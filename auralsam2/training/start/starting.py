@@ -38,7 +38,8 @@ def starting_point(
 ) -> tuple[AuralSAM2, AudioContrast | ClipContrast]:
     """Network and contrastive loss as they are before the first step.
 
-    Raises: CheckpointError when a file does not fit the preset; TrainingError for a Hiera preset that lacks weights.
+    Raises: CheckpointError when a file does not fit the preset; TrainingError for a Hiera preset that lacks weights,
+        or weights that read text.
     """
     torch.manual_seed(settings.seed)
     model = AuralSAM2.from_preset(settings.preset, settings.size)
@@ -52,6 +53,11 @@ def starting_point(
         initialise_fuser_as_released(model.aural_fuser)
     if weights.checkpoint is not None:
         state = checkpoints.read(weights.checkpoint)
+        if checkpoints.reads_text(state):
+            raise TrainingError(
+                f"{weights.checkpoint} is a checkpoint of the Ref-AVS form, which reads text beside sound; training"
+                " clips have no text. Start from one of the auralsam2_avs_* checkpoints."
+            )
         whole = checkpoints.is_whole(state)
         model.load_released(state)
     if weights.sam2_checkpoint is not None:

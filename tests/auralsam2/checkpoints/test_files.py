@@ -20,15 +20,16 @@ from tests.auralsam2.checkpoints.forms import (
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s, "epoch": 3}])
-@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".PTH"])
 def test_files_of_torch(filled: State, tmp_path: Path, suffix: str, wrap: Callable[[State], Any]) -> None:
     path = tmp_path / f"released{suffix}"
     torch.save(wrap(filled), path)
     assert_same(checkpoints.read(str(path)), filled)
 
 
-def test_files_of_safetensors(filled: State, tmp_path: Path) -> None:
-    path = tmp_path / "released.safetensors"
+@pytest.mark.parametrize("suffix", [".safetensors", ".SafeTensors"])
+def test_files_of_safetensors(filled: State, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"released{suffix}"
     save_file(filled, path)
     assert_same(checkpoints.read(str(path)), filled)
 
@@ -91,11 +92,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (
-            "text.pth",
-            b"version https://git-lfs.github.com/spec/v1\n",
-            "text.pth: not a readable weights-only checkpoint",
-        ),
+        ("text.pth", b"version of 2026\n", "text.pth: not a readable weights-only checkpoint"),
         ("empty.pth", b"", "empty.pth: not a readable weights-only checkpoint"),
         ("text.safetensors", b"hello", "text.safetensors: not a readable safetensors file"),
         ("weights.ckpt", b"hello", r"weights.ckpt: cannot read .ckpt; it must be .pth, .pt, .safetensors"),
@@ -105,6 +102,14 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path: Path) -> None
 def test_files_that_are_no_checkpoint(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
+        checkpoints.read(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.PT", "weights.safetensors"])
+def test_a_git_lfs_pointer(tmp_path: Path, name: str) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "4d" * 32 + "\nsize 142345678\n"
+    (tmp_path / name).write_text(pointer)
+    with pytest.raises(CheckpointError, match=rf"^{name}: a Git LFS pointer, .* git lfs pull"):
         checkpoints.read(str(tmp_path / name))
 
 

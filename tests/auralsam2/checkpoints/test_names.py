@@ -1,6 +1,7 @@
 """Whatever names a released checkpoint gives its tensors, they are told apart and brought to one set."""
 
 import logging
+import re
 from collections.abc import Callable
 
 import pytest
@@ -101,3 +102,15 @@ def test_two_keys_that_become_one_and_differ(model: AuralSAM2, filled: State) ->
     key = "v_model.no_mem_embed"
     with pytest.raises(CheckpointError, match=rf"holds {key} twice, as {key} and as module\.{key}, and they differ"):
         model.load_released(filled | {f"module.{key}": filled[key] + 1})
+
+
+@pytest.mark.parametrize("prefix", ["network.", "module.net.0."])
+@pytest.mark.parametrize("form", [dict, older, lambda state: {k: v for k, v in state.items() if k.startswith(FUSER)}])
+def test_a_prefix_that_nobody_knows_is_named(
+    model: AuralSAM2, filled: State, form: Callable[[State], State], prefix: str
+) -> None:
+    named = re.escape(prefix.removeprefix("module."))
+    for ask in (model.load_released, checkpoints.reads_text):
+        with pytest.raises(CheckpointError, match=rf"a prefix that is not known: '{named}'\. Known are module\."):
+            ask(wrapped(prefix)(form(filled)))
+    assert all(not value.any() for value in model.state_dict().values())

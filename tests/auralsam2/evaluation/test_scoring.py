@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from auralsam2.data.samples import Sample
-from auralsam2.errors import DataError
+from auralsam2.errors import DataError, NetworkError
 from auralsam2.evaluation.predictions import Prediction
 from auralsam2.evaluation.protocol import (
     PROJECT_AVSBENCH,
@@ -74,6 +74,19 @@ def test_progress_and_json(sample: Sample) -> None:
     assert (record["protocol"], record["headline"]) == ("released", "iou")
     assert set(record["scores"]) == {"first", "iou", "iou_occlusion"}
     assert set(record["scores"]["first"]) >= {"mean_jaccard", "mean_f_score", "null_score"}
+
+
+@pytest.mark.parametrize("field", ["candidates", "iou", "object_score"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_prediction_that_is_not_finite_has_no_figures(sample: Sample, field: str, value: float) -> None:
+    """A mask of NaN is empty by its logits, and would score as one."""
+    broken = prediction(best=2)
+    getattr(broken, field).flat[0] = value
+    size = getattr(broken, field).size
+    with pytest.raises(
+        NetworkError, match=rf"^a: 1 of {size} predicted values \({field}\) are not finite.* other weights"
+    ):
+        evaluate("x", [sample], lambda _sample: broken)
 
 
 def test_no_clip_is_an_error() -> None:

@@ -1,6 +1,7 @@
 """Every number in the weight files that come with the project is finite, and far from the end of its type."""
 
 from collections.abc import Callable
+from importlib import resources
 
 import pytest
 import torch
@@ -21,6 +22,12 @@ def state(request: pytest.FixtureRequest) -> dict[str, Tensor]:
     path = shipped_weights(request.param)
     assert path is not None
     return checkpoints.read(str(path))
+
+
+def test_every_file_of_weights_in_the_package_is_walked() -> None:
+    folder = resources.files("auralsam2") / "weights"
+    held = {file.name for file in folder.iterdir() if file.name.endswith(checkpoints.files.SUFFIXES)}
+    assert held == {path.name for path in map(shipped_weights, PRESETS) if path is not None}
 
 
 def test_every_value_is_finite_and_far_from_overflow(state: dict[str, Tensor]) -> None:

@@ -32,6 +32,17 @@ def test_a_write_that_fails_leaves_the_last_good_one(tmp_path: Path) -> None:
     assert state["step"] == 3
 
 
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_a_network_that_is_not_finite_leaves_the_last_good_one(tmp_path: Path, value: float) -> None:
+    settings = TrainSettings()
+    run_folder.save_checkpoint(tmp_path, settings, {"step": 3, "model": {"a": torch.ones(2)}})
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt is not written: a: 1 of 2 values .* --learning-rate"):
+        run_folder.save_checkpoint(tmp_path, settings, {"step": 4, "model": {"a": torch.tensor([1.0, value])}})
+    state = run_folder.load_checkpoint(tmp_path, settings)
+    assert state is not None
+    assert state["step"] == 3
+
+
 def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(2)}, tmp_path / run_folder.CHECKPOINT)
     with pytest.raises(TrainingError, match="not a readable training checkpoint"):

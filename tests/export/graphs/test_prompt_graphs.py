@@ -8,15 +8,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 
 from auralsam2 import AuralSAM2
 from auralsam2.network.image_encoder import normalise
-from auralsam2.network.memory import reach
+from auralsam2.network.memory import reach, remember_mask
 from export.errors import ParityError
 from export.gates.parity import Array, run_network
 from export.gates.prompt_gate import pass_prompt_gate
 from export.graphs.prompt_graphs import memory_sizes, prompt_stages
 from export.settings import ExportSettings
+from model_repository.stage_runtime.prompts.decoder import WRITE
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,26 @@ def test_empty_places_are_not_read(small_model: AuralSAM2) -> None:
         exact |= {name: inputs[name][:, :2] for name in ("POINTERS", "POINTED")}
         (wanted,) = read.module(*(exact.get(spec.name, inputs[spec.name]) for spec in read.inputs))
     torch.testing.assert_close(filled, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("prompted", [True, False])
+def test_a_prompted_frames_mask_is_remembered_as_yes_or_no_and_a_tracked_frames_as_it_is(
+    small_model: AuralSAM2, prompted: bool
+) -> None:
+    (write,) = (stage for stage in prompt_stages(small_model, 5) if stage.name == WRITE)
+    draw = torch.Generator().manual_seed(0)
+    inputs = {spec.name: torch.randn(spec.shape, generator=draw) for spec in write.inputs}
+    inputs["PROMPTED"] = torch.full((1,), float(prompted))
+    embedding, mask_logits, _ = inputs.values()
+    larger = F.interpolate(mask_logits[:, None], scale_factor=4.0, mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        (found,) = run_network(write, inputs).values()
+        hard, soft = (
+            remember_mask(small_model.v_model, embedding, mask) for mask in ((larger > 0).float(), larger.sigmoid())
+        )
+    wanted, other = (hard, soft) if prompted else (soft, hard)
+    torch.testing.assert_close(found[0], wanted, rtol=0, atol=1e-5)
+    assert (found[0] - other).abs().max() > 1e-3
 
 
 def test_the_index_names_what_is_there(folder: Path) -> None:

@@ -269,6 +269,13 @@ def test_released_the_fuser_and_its_heads_learn_and_nothing_else(tmp_path: Path)
     assert any(name.startswith("v_model.image_encoder.") for name in by_project)
 
 
+def test_weights_that_read_text_are_refused_by_their_form(tmp_path: Path) -> None:
+    path = tmp_path / "refavs.pth"
+    torch.save(parity_state(AuralSAM2.from_preset("compact", 224, text=True), 51), path)
+    with pytest.raises(TrainingError, match=r"refavs\.pth is a checkpoint of the Ref-AVS form.*auralsam2_avs_"):
+        Learner(TINY, Weights(checkpoint=str(path)))
+
+
 def test_a_vggish_is_asked_for_too(tmp_path: Path) -> None:
     model = AuralSAM2.from_preset("hiera_tiny", 224)
     path = tmp_path / "sam2.pt"
