@@ -95,7 +95,7 @@ def crossed(adapter: ModuleType, reason: Reason, folder: Path) -> AuralServeErro
 @pytest.fixture
 def other_words(adapter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(adapter, "error_text", lambda reason, message: contract.error_text(reason, OTHER_WORDS))
-    monkeypatch.setattr(wire, "_sentence", lambda *arguments: OTHER_WORDS)
+    monkeypatch.setattr(wire, "_phrase", lambda *arguments: OTHER_WORDS)
     return adapter
 
 
