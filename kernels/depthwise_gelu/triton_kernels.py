@@ -1,7 +1,7 @@
 """Depth-wise 3 x 3 + bias + GELU on tokens, in one pass.
 
 Maths   out[t, y, x, f] = GELU(bias[f] + sum over dy, dx of weight[f, dy, dx] hidden[t, y + dy - 1, x + dx - 1, f])
-Source  auralsam2.pvt.DepthWise and the GELU after it; pixels outside the map are zeros.
+Source  auralsam2.network.pvt.DepthWise and the GELU after it; pixels outside the map are zeros.
 Dtypes  float32 | float16 | bfloat16 in and out; float32 arithmetic.
 Cost    2 * 9 FLOP and a GELU for each element, which is read once from device memory and written once. For 5 frames of
         64 x 64 with 1024 features in float16: 84 MB, floor 25 us at 3.35 TB/s.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SPEAKING_ROOMS = ("kernels", "auralsam2_client", "auralsam2", "model_repository", "export", "service", "loadtests")
 DOCUMENTED_ROOMS = ("auralsam2_client", "service")
 NO_VERBS = {
