@@ -93,6 +93,20 @@ def test_docstrings_of_functions_begin_with_a_verb() -> None:
     assert wrong == []
 
 
+# Ways to compute a clip, by the names that the tables of the load tests give them.
+PARTICIPLES = {"compiled", "published"}
+
+
+def test_functions_are_not_named_by_participles_alone() -> None:
+    found = {
+        name.rpartition(".")[2]
+        for _, name, node in public_of(SPEAKING_ROOMS)
+        if isinstance(node, Function) and "property" not in decorators(node)
+        if re.fullmatch(r"[a-z]+[^e]ed|written|left|kept|made|given|drawn|sent", name.rpartition(".")[2])
+    }
+    assert found == PARTICIPLES
+
+
 @pytest.mark.parametrize(
     ("docstring", "verb"),
     [
