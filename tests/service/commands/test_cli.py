@@ -211,11 +211,9 @@ def test_serve_survives_a_killed_stage_and_leaves_nothing_behind(compact_build: 
             tree = psutil.Process(server.pid).children(recursive=True)
             stage = max((p for p in tree if "python_backend_stub" in p.name()), key=lambda p: p.memory_info().rss)
             stage.kill()
-            killed = time.monotonic()
             with pytest.raises(AuralServeError):
                 client.infer(golden.frames, golden.audio)
             wait_for_answer(client, golden, RESTORED_WITHIN_S)
-            assert time.monotonic() - killed < RESTORED_WITHIN_S
         tree = psutil.Process(server.pid).children(recursive=True)
         assert tree
         server.send_signal(signal.SIGTERM)
