@@ -1,6 +1,5 @@
 """Builds and servers that several rooms' tests share. A build is exported once a session, by our own export."""
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from service.commands.overlay import write_video
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
 from service.server.serving import serve_build
+from tests.auralsam2.data import folders as data_set_folders
 from tests.builds import COMPACT, SMALL, TINY, built_once, served_once
 from tests.order import longest_first
 
@@ -93,13 +93,7 @@ def demo_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def folders() -> ModuleType:
     """Helpers that write small data sets, from auralsam2/data/folders.py."""
-    path = Path(__file__).parent / "auralsam2" / "data" / "folders.py"
-    spec = importlib.util.spec_from_file_location("data_set_folders", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return data_set_folders
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,15 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from auralsam2_client.contract import BUILD_FORMAT, Reason
+from service.commands.cli import app
 from tests.conftest import REPOSITORY
 from tests.pages import blocks, check_shell, links, table_rows
 from tests.test_house import LATE
@@ -19,7 +23,11 @@ A_PATH = re.compile(rf"`((?:{ROOMS}|docs)/[\w./-]*)`")
 SPEED = re.compile(r"frames (?:per|a) second|frames/s|FPS", re.IGNORECASE)
 FIGURE = re.compile(r"\d+(?:\.\d+)?(?= (?:frames (?:per|a) second|frames/s|FPS))", re.IGNORECASE)
 
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+# Pages of one room, which lie beside what they describe.
+CARDS = tuple(REPOSITORY / room / "README.md" for room in ("auralsam2/weights", "kernels"))
+COMMAND = re.compile(r"^(?:auralsam2|make|python|pip|docker) ", re.MULTILINE)
+
+pages = pytest.mark.parametrize("page", [*PAGES, *CARDS], ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 
 
 @pages
@@ -28,6 +36,7 @@ def test_every_command_exists(page: Path) -> None:
         # A picture has no language; examples in Python are run by tests/test_readme.py, which has a server.
         assert language in ("", "bash", "python"), f"{page.name} has a block of {language!r} that no test runs"
         assert language != "python" or page.name == "README.md"
+        assert language != "" or not COMMAND.search(code), f"{page.name} has commands in a block without a language"
         if language == "bash":
             check_shell(code, REPOSITORY)
 
@@ -70,6 +79,25 @@ def test_another_speed_of_compact_would_be_found() -> None:
     row = "| network | frames/s |\n|---|---:|\n| `compact`, 256, 5 | 23.3 |\n"
     assert speeds_of_compact(row) == ["23.3"]
     assert speeds_of_compact("| network | frames/s |\n|---|---:|\n| `hiera_tiny` | 9.9 |\n") == []
+
+
+def test_the_changelog_names_what_breaks() -> None:
+    unreleased = (REPOSITORY / "CHANGELOG.md").read_text().partition("## [Unreleased]")[2].partition("\n## ")[0]
+    changed = unreleased.partition("### Changed")[2].partition("\n### ")[0]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    defaults = {
+        option: next(each.default for each in commands[command].params if option in each.opts)
+        for command, option in (("evaluate", "--protocol"), ("train", "--recipe"))
+    }
+    breaking = (
+        f"format {BUILD_FORMAT}",
+        f"[{Reason.QUEUE_FULL}]",
+        f"`{project['name']}`",
+        "`auralsam2_client`",
+        *(f"{option} {default}`" for option, default in defaults.items()),
+    )
+    assert [name for name in breaking if name not in changed] == []
 
 
 def test_the_navigation_names_every_page() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from auralsam2.checkpoints.names import listed
+from auralsam2.checkpoints.names import join_keys
 from auralsam2.errors import CheckpointError
 
 REMEDY = "Fetch the file again, or store the weights in a wider type (float16 ends at 65504)."
@@ -25,7 +25,7 @@ def check_finite(state: Mapping[str, Tensor], what: str, remedy: str = REMEDY) -
     """
     found = [_told(key, value) for key, value in state.items() if not _is_finite(value)]
     if found:
-        raise CheckpointError(f"{what}: {listed(found, '; ')}. {remedy}")
+        raise CheckpointError(f"{what}: {join_keys(found, '; ')}. {remedy}")
 
 
 def _is_finite(value: Tensor) -> bool:

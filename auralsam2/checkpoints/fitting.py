@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from auralsam2.checkpoints.finite import check_finite
-from auralsam2.checkpoints.names import FUSER, SAM2, listed, sort_out, without_wrappers
+from auralsam2.checkpoints.names import FUSER, SAM2, join_keys, sort_out, without_wrappers
 from auralsam2.errors import CheckpointError
 from auralsam2.network.aural_fuser import AuralFuser, HeadForm
 from auralsam2.presets import Preset
@@ -52,7 +52,7 @@ def load_strictly(module: Module, state: Mapping[str, Tensor], what: str) -> Non
         if k in state and state[k].shape != wanted[k].shape
     ]
     problems = [
-        f"{len(keys)} {kind}: {listed(keys)}"
+        f"{len(keys)} {kind}: {join_keys(keys)}"
         for kind, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
         if keys
     ]
@@ -83,7 +83,7 @@ def load_into(model: Network, state: Mapping[str, Tensor]) -> None:
             "%d of the tensors that the checkpoint lists a second time (training_layers, finetuning_layers) differ from"
             " those under the layer's own name, or cannot be matched with them; the latter were loaded: %s",
             len(named.differing),
-            listed(named.differing),
+            join_keys(named.differing),
         )
     if named.text_model:
         _LOG.info(

@@ -44,21 +44,21 @@ class Named:
     """Keys of listed layers that are not what stands under the layer's own name, or whose layer is not known."""
 
 
-def listed(keys: Iterable[str], separator: str = ", ") -> str:
+def join_keys(keys: Iterable[str], separator: str = ", ") -> str:
     """Name the first of `keys` in one line, and how many more there are."""
     names = sorted(keys)
     more = f" and {len(names) - MAX_KEYS_NAMED} more" if len(names) > MAX_KEYS_NAMED else ""
     return separator.join(names[:MAX_KEYS_NAMED]) + more
 
 
-def unwrapped(key: str) -> str:
+def strip_wrappers(key: str) -> str:
     """Strip from `key` the names that wrappers of modules put around it: `module.`, `_orig_mod.`, `model.`."""
     return _INSIDE.sub("", _AROUND.sub("", key))
 
 
 def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Strip wrappers from the keys of `state`. Raises: CheckpointError when two keys become one and differ."""
-    return _renamed(state, unwrapped)
+    return _renamed(state, strip_wrappers)
 
 
 def sort_out(state: Mapping[str, Tensor]) -> Named:
@@ -99,7 +99,7 @@ def text_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def is_whole(state: Mapping[str, Tensor]) -> bool:
     """Tell whether `state` holds SAM2's part as well as the fuser's."""
-    return any(unwrapped(key).startswith(SAM2) for key in state)
+    return any(strip_wrappers(key).startswith(SAM2) for key in state)
 
 
 def reads_text(state: Mapping[str, Tensor]) -> bool:

@@ -92,7 +92,7 @@ def remembering(model: AuralSAM2, masks: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def nudged(out: ClipOutput) -> Tensor:
+def nudge(out: ClipOutput) -> Tensor:
     """Flip in each of a clip's memory masks [T, 1, S, S] the pixel whose logit is nearest to zero."""
     masks = memory_masks(out).flatten(1)
     nearest = enlarge(best(out.low_res_logits, out.iou)[:, None]).flatten(1).abs().argmin(1)
@@ -101,7 +101,7 @@ def nudged(out: ClipOutput) -> Tensor:
     return masks.view(-1, 1, 4 * out.low_res_logits.shape[-2], 4 * out.low_res_logits.shape[-1])
 
 
-def rounded(model: AuralSAM2, dtype: torch.dtype) -> AuralSAM2:
+def round_to(model: AuralSAM2, dtype: torch.dtype) -> AuralSAM2:
     """Copy `model`, its SAM2 part with weights, and activations between layers, rounded to `dtype`; all is float32."""
     twin = copy.deepcopy(model)
 
@@ -116,7 +116,7 @@ def rounded(model: AuralSAM2, dtype: torch.dtype) -> AuralSAM2:
     return twin
 
 
-def doubled(model: AuralSAM2) -> AuralSAM2:
+def in_float64(model: AuralSAM2) -> AuralSAM2:
     """Copy `model` in float64, but for the position constants of the decoder: sam2 makes those in float32."""
     twin = copy.deepcopy(model).double()
 
@@ -133,9 +133,9 @@ class Bench:
     def __init__(self, model: AuralSAM2) -> None:
         self.model, self.log_mel = model, LogMel()
         self.others = {
-            "float64": doubled(model),
-            "float16": rounded(model, torch.float16),
-            "bfloat16": rounded(model, torch.bfloat16),
+            "float64": in_float64(model),
+            "float16": round_to(model, torch.float16),
+            "bfloat16": round_to(model, torch.bfloat16),
         }
 
     @torch.inference_mode()
@@ -156,7 +156,7 @@ class Bench:
             dtype = next(model.parameters()).dtype
             own = model(frames.to(dtype), heard.to(dtype))
             found[name] = difference(plain, own, memory_masks(own)), again(model, masks)
-        found["one pixel"] = again(self.model, nudged(plain)), again(self.model, masks)
+        found["one pixel"] = again(self.model, nudge(plain)), again(self.model, masks)
         return found
 
 

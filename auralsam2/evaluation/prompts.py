@@ -51,7 +51,7 @@ def combine(audio: Found, prompted: Found, rule: str) -> Tensor:
     return 0.5 * (limited[0] + limited[1])
 
 
-def enlarged(logits: Tensor, size: int) -> NDArray[np.bool_]:
+def enlarge(logits: Tensor, size: int) -> NDArray[np.bool_]:
     """Enlarge logits [T, S/4, S/4] to masks [T, size, size]."""
     full = F.interpolate(logits[None], size=(size, size), mode="bilinear", align_corners=False)[0]
     return np.asarray((full > 0).numpy())
@@ -70,7 +70,7 @@ class _Clip:
 
     def score(self, logits: Tensor) -> list[float]:
         """The Jaccard index of each frame."""
-        return list(jaccard(enlarged(logits, self.size), self.truth))
+        return list(jaccard(enlarge(logits, self.size), self.truth))
 
     def prompted(self, prompts: Sequence[FramePrompt]) -> Found:
         found = self.model.track_prompts(self.image, prompts)
@@ -91,7 +91,7 @@ class _Clip:
         clicks: dict[int, list[Click]] = {frame: [] for frame in self.shown}
         found: list[Found] = []
         for _ in range(NUM_ROUNDS):
-            masks = enlarged(found[-1].masks, self.size) if found else None
+            masks = enlarge(found[-1].masks, self.size) if found else None
             for frame in self.shown:
                 click = corrective_click(nothing if masks is None else masks[frame], self.truth[frame])
                 if click is not None:

@@ -41,7 +41,7 @@ class Positions:
     exchange: Tensor | None = None
     """Of `pair_exchange`, for graphs that rotate by a product; None: pairs are taken apart."""
 
-    def rotated(self, x: Tensor) -> Tensor:
+    def rotate(self, x: Tensor) -> Tensor:
         """Turn features [..., N, C] by their rotary positions."""
         return rotate(x, self.cos, self.sin, self.exchange)
 
@@ -96,15 +96,15 @@ def reach(decoded: Container[int], frame: int, conditioning: Sequence[int], reve
     """
     step = 1 if reverse else -1
 
-    def remembered(distance: int) -> bool:
+    def is_remembered(distance: int) -> bool:
         return frame + step * distance in decoded and frame + step * distance not in conditioning
 
     frames = [(index, NUM_MEMORY_FRAMES - 1) for index in conditioning]
     for distance in range(NUM_MEMORY_FRAMES - 1, 0, -1):
-        if remembered(distance):
+        if is_remembered(distance):
             frames.append((frame + step * distance, distance - 1))
     pointers = [index for index in conditioning if step * (index - frame) >= 0]
-    pointers += [frame + step * distance for distance in range(1, MAX_OBJECT_POINTERS) if remembered(distance)]
+    pointers += [frame + step * distance for distance in range(1, MAX_OBJECT_POINTERS) if is_remembered(distance)]
     return Reach(frames, pointers)
 
 
@@ -147,7 +147,7 @@ def gather(
 
 
 def _self_attention(attention: RoPEAttention, x: Tensor, positions: Positions) -> Tensor:
-    q, k = positions.rotated(attention.q_proj(x)), positions.rotated(attention.k_proj(x))
+    q, k = positions.rotate(attention.q_proj(x)), positions.rotate(attention.k_proj(x))
     mixed = F.scaled_dot_product_attention(q[None, None], k[None, None], attention.v_proj(x)[None, None])
     out: Tensor = attention.out_proj(mixed[0, 0])
     return out
@@ -156,9 +156,9 @@ def _self_attention(attention: RoPEAttention, x: Tensor, positions: Positions) -
 def _cross_attention(
     attention: RoPEAttention, x: Tensor, k: Tensor, memory: MemoryReading, positions: Positions
 ) -> Tensor:
-    q = positions.rotated(attention.q_proj(x))
+    q = positions.rotate(attention.q_proj(x))
     num_spatial = k.shape[0] - memory.num_pointer_tokens
-    spatial = positions.rotated(k[:num_spatial].unflatten(0, (-1, x.shape[0]))).flatten(0, 1)
+    spatial = positions.rotate(k[:num_spatial].unflatten(0, (-1, x.shape[0]))).flatten(0, 1)
     k = torch.cat([spatial, k[num_spatial:]])
     bias = None if memory.absent is None else torch.where(memory.absent, -torch.inf, torch.zeros(()))[None, None, None]
     read = F.scaled_dot_product_attention(q[None, None], k[None, None], memory.tokens[None, None], attn_mask=bias)

@@ -37,7 +37,7 @@ class Group:
     def tokens(self) -> int:
         return self.height * self.width
 
-    def pooled(self) -> "Group":
+    def pool(self) -> "Group":
         """After queries were pooled 2 x 2."""
         assert self.height % 2 == self.width % 2 == 0
         return Group(self.count, self.height // 2, self.width // 2, self.padding // 4)
@@ -119,7 +119,7 @@ def _attention(block: MultiScaleBlock, x: Tensor, groups: tuple[Group, ...]) -> 
     queries = groups
     if attention.q_pool:
         q = _pool(q, groups)
-        queries = tuple(group.pooled() for group in groups)
+        queries = tuple(group.pool() for group in groups)
     sizes = [group.count * group.tokens for group in groups]
     parts = zip(
         groups,

@@ -23,7 +23,7 @@ from auralsam2.prompted.prompts import (
     check_prompts,
     given_mask,
     mask_embedding,
-    padded,
+    pad_points,
     sparse_tokens,
 )
 
@@ -97,7 +97,7 @@ class _Frames:
     def decode(self, frame: int, tokens: Tensor, coords: Tensor, labels: Tensor, dense: Tensor | None) -> PromptedMasks:
         """`tokens`: what of the frame is decoded, [N, C]; `dense`: mask logits [1, 1, S/4, S/4]."""
         sam, image = self.sam, self.image
-        coords, labels = padded(coords, labels)
+        coords, labels = pad_points(coords, labels)
         sparse, _ = sparse_tokens(sam, coords[None], labels[None])
         embedded = sam.sam_prompt_encoder.no_mask_embed.weight if dense is None else mask_embedding(sam, dense)
         high_res = image.high_res_s4[frame : frame + 1], image.high_res_s8[frame : frame + 1]

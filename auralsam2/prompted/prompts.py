@@ -51,7 +51,7 @@ def check_prompts(prompts: list[FramePrompt], num_frames: int, image_size: int) 
             raise NetworkError(f"{where} has a mask and previous logits; a mask stands for itself, leave one out.")
 
 
-def padded(coords: Tensor, labels: Tensor, num_slots: int | None = None) -> tuple[Tensor, Tensor]:
+def pad_points(coords: Tensor, labels: Tensor, num_slots: int | None = None) -> tuple[Tensor, Tensor]:
     """Pad points [P, 2] and labels [P] as SAM2 does: one padding point after them, two where there are none.
 
     Args:

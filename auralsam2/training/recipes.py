@@ -83,7 +83,7 @@ def changes(settings: TrainSettings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name, value in said.items() if getattr(settings, name) != value}
 
 
-def described(settings: TrainSettings) -> dict[str, str]:
+def describe_recipe(settings: TrainSettings) -> dict[str, str]:
     """Describe for a file of weights how they are made: `recipe` and, where values differ, `recipe_changes`."""
     changed = ", ".join(f"{name} {value}" for name, value in changes(settings).items())
     return {"recipe": settings.recipe, **({"recipe_changes": changed} if changed else {})}

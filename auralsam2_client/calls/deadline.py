@@ -36,7 +36,7 @@ def time_left(deadline: float, budget_s: float) -> float:
 
 
 def pauses(retries: int) -> Iterator[float | None]:
-    """Draw the pause after each try that fails: any length up to twice the last bound; None after the last try."""
+    """Draw the pause after each try that fails, from 0 to a bound that doubles; None after the last try."""
     for attempt in range(retries):
         yield random.uniform(0, min(RETRY_CAP_S, RETRY_BASE_S * 2**attempt))  # spreads callers out, hides nothing
     yield None

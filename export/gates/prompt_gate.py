@@ -11,7 +11,7 @@ from auralsam2 import AuralSAM2
 from auralsam2.network import mask_decoder
 from auralsam2.network.tracker import ImageFeatures
 from auralsam2.prompted.prompted_tracker import track_prompts
-from auralsam2.prompted.prompts import NUM_SLOTS, padded
+from auralsam2.prompted.prompts import NUM_SLOTS, pad_points
 from auralsam2_client.contract import IMAGE_FEATURES, FramePrompt
 from export.gates.parity import OutputParity, check, compare, run_network
 from export.graphs.chain import run_clip
@@ -68,7 +68,7 @@ def _calls(
     decode, *memory = prompt_stages(model, settings.num_frames)
     wire = {name: torch.from_numpy(value) for name, value in features.items()}
     embedding, s4 = wire["IMAGE_EMBEDDING"], wire["HIGH_RES_S4"]
-    coords, labels = padded(torch.tensor(COORDS) * settings.size, torch.tensor(LABELS), NUM_SLOTS)
+    coords, labels = pad_points(torch.tensor(COORDS) * settings.size, torch.tensor(LABELS), NUM_SLOTS)
     given = {
         "IMAGE": embedding[:1] + model.v_model.no_mem_embed.detach()[0, 0][:, None, None],
         "HIGH_RES_S4": s4[:1],

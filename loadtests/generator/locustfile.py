@@ -27,7 +27,7 @@ from grpc.experimental import gevent as grpc_gevent
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import AuralServeError
 from loadtests.generator.clips import load_clips
-from loadtests.generator.modes import mode_named
+from loadtests.generator.modes import find_mode
 from loadtests.generator.scenarios import SCENARIOS, arrivals, share_at
 from loadtests.generator.sender import Outcome, Sender
 
@@ -57,7 +57,7 @@ def add_options(parser: Any) -> None:
 def prepare(environment: Any, **others: Any) -> None:
     """Read and prepare the clips once, for all users."""
     options = environment.parsed_options
-    mode = mode_named(options.mode)
+    mode = find_mode(options.mode)
     environment.asking = Client(environment.host, mode.model)
     clips = load_clips(options.source, environment.asking.clip_shape())
     environment.clip_mode = mode

@@ -60,7 +60,7 @@ class Mode:
 MODES = {prompts: Mode(prompts) for prompts in ("audio", "points", "box", "mask", "points+box", "audio+points+box")}
 
 
-def mode_named(prompts: str) -> Mode:
+def find_mode(prompts: str) -> Mode:
     """Find a mode by its name. Raises: BadInput for a mode that is unknown."""
     if prompts not in MODES:
         raise BadInput(f"mode = {prompts!r}; must be one of {', '.join(MODES)}.")

@@ -85,7 +85,7 @@ def train(
     }
     try:
         with _network_room(), progress_bar("training") as bar:
-            from auralsam2.training.recipes import described, settings_for
+            from auralsam2.training.recipes import describe_recipe, settings_for
             from auralsam2.training.run.loop import Progress
             from auralsam2.training.run.trainer import train as run
             from auralsam2.training.start.starting import Weights
@@ -101,7 +101,7 @@ def train(
                 subset=subset,
                 **{name: value for name, value in given.items() if value is not None},
             )
-            console.print(", ".join(f"{name} {value}" for name, value in described(settings).items()))
+            console.print(", ".join(f"{name} {value}" for name, value in describe_recipe(settings).items()))
             if settings.from_scratch and checkpoint is None and recipe != "project":
                 console.print(f"{preset} starts from nothing pretrained: --recipe project is made for that.")
             end = settings.steps if stop_at is None else min(stop_at, settings.steps)

@@ -26,7 +26,7 @@ from auralsam2.model.loading import load_network
 from auralsam2.network import mask_decoder
 from auralsam2.network.mask_decoder import FrameMasks
 from auralsam2.prompted.prompted_masks import PromptedMasks, decode_prompted
-from auralsam2.prompted.prompts import ABSENT, NUM_SLOTS, PREVIOUS_LIMIT, mask_embedding, padded, sparse_tokens
+from auralsam2.prompted.prompts import ABSENT, NUM_SLOTS, PREVIOUS_LIMIT, mask_embedding, pad_points, sparse_tokens
 from auralsam2.training.after.prompt_examples import Drawn, Features, cache, draw_prompt
 from auralsam2.training.losses.segmentation import (
     DICE_WEIGHT,
@@ -181,7 +181,7 @@ class _Batch:
     def decode(self, asked: list[Drawn], previous: Tensor) -> PromptedMasks:
         """`previous` [B, S/4, S/4], all zero where there is none."""
         sam = self.sam
-        slots = [padded(torch.from_numpy(d.coords), torch.from_numpy(d.labels), NUM_SLOTS) for d in asked]
+        slots = [pad_points(torch.from_numpy(d.coords), torch.from_numpy(d.labels), NUM_SLOTS) for d in asked]
         coords, labels = (torch.stack(parts) for parts in zip(*slots, strict=True))
         used = int((labels != ABSENT).sum(1).max())
         sparse, absent = sparse_tokens(sam, coords[:, :used], labels[:, :used])

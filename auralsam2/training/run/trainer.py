@@ -16,12 +16,12 @@ from torch.multiprocessing.spawn import spawn
 
 from auralsam2.errors import TrainingError
 from auralsam2.training import run_folder
-from auralsam2.training.recipes import described
+from auralsam2.training.recipes import describe_recipe
 from auralsam2.training.run.learner import Learner
 from auralsam2.training.run.loop import Progress, take_steps
 from auralsam2.training.run.workers import join, share
 from auralsam2.training.settings import TrainSettings
-from auralsam2.training.start.starting import Weights, pretrained
+from auralsam2.training.start.starting import Weights, pretrain_or_load
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -50,7 +50,7 @@ def _follow(index: int, settings: TrainSettings, weights: Weights, folder: Path,
     if state is not None:
         learner.restore(state)
     else:
-        pretrained(learner.model, settings, weights, folder, _unheard)
+        pretrain_or_load(learner.model, settings, weights, folder, _unheard)
     share(learner)
     try:
         take_steps(learner, index + 1, stop_at, lambda progress: None, lambda: "")
@@ -94,7 +94,7 @@ def train(
         if state is not None:
             learner.restore(state)
         else:
-            pretrained(learner.model, settings, weights, folder, report_pretraining)
+            pretrain_or_load(learner.model, settings, weights, folder, report_pretraining)
         _run(learner, weights, folder, end, report, checkpoint_every_s)
     finally:
         torch.set_num_threads(threads)
@@ -102,7 +102,7 @@ def train(
         "preset": settings.preset,
         "image_size": str(settings.size),
         "step": str(learner.step),
-        **described(settings),
+        **describe_recipe(settings),
     }
     run_folder.save_weights(folder / run_folder.HALF_WEIGHTS, learner.model.state_dict(), about, half=True)
     return run_folder.save_weights(folder / run_folder.WEIGHTS, learner.model.state_dict(), about)
@@ -155,7 +155,7 @@ def _lead(
         return f"{folder / run_folder.CHECKPOINT} (step {saved_step})"
 
     with _log_writer()(str(folder / run_folder.LOG), purge_step=learner.step) as log:
-        for name, value in described(settings).items():
+        for name, value in describe_recipe(settings).items():
             log.add_text(name, value, learner.step)
 
         def after(progress: Progress) -> None:

@@ -85,7 +85,7 @@ def starting_point(
     return model, contrast
 
 
-def pretrained(
+def pretrain_or_load(
     model: AuralSAM2,
     settings: TrainSettings,
     weights: Weights,

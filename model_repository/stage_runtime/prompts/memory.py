@@ -36,13 +36,13 @@ def reach(
     """
     step = 1 if reverse else -1
 
-    def remembered(distance: int) -> bool:
+    def is_remembered(distance: int) -> bool:
         return frame + step * distance in decoded and frame + step * distance not in conditioning
 
     frames = [(index, MEMORY_FRAMES) for index in conditioning]
-    frames += [(frame + step * d, d - 1) for d in range(MEMORY_FRAMES, 0, -1) if remembered(d)]
+    frames += [(frame + step * d, d - 1) for d in range(MEMORY_FRAMES, 0, -1) if is_remembered(d)]
     pointers = [index for index in conditioning if step * (index - frame) >= 0]
-    pointers += [frame + step * d for d in range(1, MAX_POINTERS) if remembered(d)]
+    pointers += [frame + step * d for d in range(1, MAX_POINTERS) if is_remembered(d)]
     return frames, pointers
 
 

@@ -13,9 +13,9 @@ from auralsam2.evaluation.hysteresis import (
     Difference,
     difference,
     memory_masks,
-    nudged,
+    nudge,
     remembering,
-    rounded,
+    round_to,
     table,
 )
 from auralsam2.model.aural_sam2 import AuralSAM2, ClipOutput
@@ -92,14 +92,14 @@ def test_one_pixel_of_each_mask_is_flipped_the_one_nearest_to_zero(
     model: AuralSAM2, clip: tuple[Tensor, Tensor]
 ) -> None:
     plain = model(*clip)
-    flipped = (nudged(plain) != memory_masks(plain)).flatten(1)
+    flipped = (nudge(plain) != memory_masks(plain)).flatten(1)
     assert flipped.sum(1).tolist() == [1, 1, 1]
     nearest = hysteresis.enlarge(hysteresis.best(plain.low_res_logits, plain.iou)[:, None]).flatten(1).abs()
     assert torch.equal(nearest[flipped], nearest.amin(1))
 
 
 def test_a_rounded_network_holds_what_its_type_holds_and_leaves_the_fuser(model: AuralSAM2) -> None:
-    twin = rounded(model, torch.float16)
+    twin = round_to(model, torch.float16)
     for (name, own), value in zip(model.named_parameters(), twin.parameters(), strict=True):
         want = own.half().float() if name.startswith("v_model.") else own
         assert torch.equal(value, want), name

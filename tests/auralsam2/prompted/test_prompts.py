@@ -10,7 +10,7 @@ from auralsam2.model.loading import load_network
 from auralsam2.network import mask_decoder
 from auralsam2.network.tracker import ImageFeatures
 from auralsam2.prompted.prompted_masks import decode_prompted
-from auralsam2.prompted.prompts import NUM_SLOTS, FramePrompt, mask_embedding, padded, sparse_tokens
+from auralsam2.prompted.prompts import NUM_SLOTS, FramePrompt, mask_embedding, pad_points, sparse_tokens
 from auralsam2_client.contract import MAX_POINTS
 
 
@@ -29,7 +29,7 @@ def test_absent_slots_change_nothing(model: AuralSAM2, num_points: int) -> None:
     coords, labels = 256 * random(num_points, 2).sigmoid(), torch.arange(num_points) % 2
     answers = []
     for num_slots in (None, NUM_SLOTS):
-        slots, names = padded(coords, labels, num_slots)
+        slots, names = pad_points(coords, labels, num_slots)
         sparse, absent = sparse_tokens(sam, slots[None], names[None])
         assert int((~absent).sum()) == (num_points + 1 if num_points else 2)
         answers.append(
@@ -49,7 +49,7 @@ def test_absent_slots_change_nothing(model: AuralSAM2, num_points: int) -> None:
 
 def test_what_lies_in_an_absent_slot_is_not_read(model: AuralSAM2) -> None:
     sam = model.v_model
-    slots, names = padded(torch.tensor([[10.0, 20.0]]), torch.tensor([1]), 5)
+    slots, names = pad_points(torch.tensor([[10.0, 20.0]]), torch.tensor([1]), 5)
     rest = (
         random(1, 256, 128),
         (random(1, 16, 64, 64), random(1, 32, 32, 32)),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from auralsam2.errors import TrainingError
-from auralsam2.training.recipes import RECIPES, changes, described, settings_for, values_of
+from auralsam2.training.recipes import RECIPES, changes, describe_recipe, settings_for, values_of
 from auralsam2.training.settings import TrainSettings
 
 # Released, paper, project.
@@ -87,8 +87,8 @@ def test_a_single_option_goes_before_the_recipe_and_is_told() -> None:
     assert settings.weight_decay == 0.2
     assert settings.dropout == 0.1
     assert changes(settings) == {"weight_decay": 0.2}
-    assert described(settings) == {"recipe": "released", "recipe_changes": "weight_decay 0.2"}
-    assert described(settings_for("paper")) == {"recipe": "paper"}
+    assert describe_recipe(settings) == {"recipe": "released", "recipe_changes": "weight_decay 0.2"}
+    assert describe_recipe(settings_for("paper")) == {"recipe": "paper"}
 
 
 def test_an_unknown_recipe_is_named() -> None:

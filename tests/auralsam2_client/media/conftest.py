@@ -1,21 +1,16 @@
 """Fixtures of the media tests. Helpers that make clips live in clips.py; tests reach them as the fixture `clips`."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.auralsam2_client.media import clips as helpers
+
 
 @pytest.fixture(scope="session")
 def clips() -> ModuleType:
-    # Under --import-mode=importlib a test cannot import its neighbour by name.
-    spec = importlib.util.spec_from_file_location("service_test_clips", Path(__file__).with_name("clips.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return helpers
 
 
 @pytest.fixture(scope="session")

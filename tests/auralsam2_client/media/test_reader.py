@@ -1,18 +1,14 @@
 """Reading clips: which frame is taken when, and how the sound is laid beside it."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
 
-from auralsam2_client.contract import WINDOW_SAMPLES
+from auralsam2_client.contract import SAMPLE_RATE, WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media import reader as media
 from auralsam2_client.media.reader import read_media
 from auralsam2_client.media.sound_windows import windows
-
-BIG_BUCK_BUNNY = Path(__file__).parents[3].parent / "shared" / "media" / "bigbuckbunny.mp4"
 
 
 def onset_s(sound: np.ndarray) -> float:
@@ -130,11 +126,10 @@ def test_five_one_sound_becomes_stereo(clips, tmp_path):
     assert np.abs(found[:, 0]).max() > 10 * np.abs(found[:, 1]).max()
 
 
-@pytest.mark.skipif(not BIG_BUCK_BUNNY.is_file(), reason="shared/media/bigbuckbunny.mp4 is not beside this checkout")
-def test_a_real_film():
-    found = read_media(BIG_BUCK_BUNNY)
+def test_a_film(clips, tmp_path):
+    found = read_media(clips.write_film(tmp_path / "film.mp4"))
     assert found.frames.shape == (6, 720, 1280, 3)
-    assert found.sound.shape == (84_992, 2)
+    assert found.sound.shape == (round(clips.FILM_S * SAMPLE_RATE), 2)
     assert np.abs(found.sound).max() > 0.05
     heard = windows(found.sound, 5)
     assert (heard.samples.shape, heard.num_repeated) == ((5, WINDOW_SAMPLES, 2), 0)

@@ -10,7 +10,7 @@ import pytest
 from auralsam2_client.calls.wire import ClipShape, check_clip
 from auralsam2_client.errors import BadInput
 from loadtests.generator.clips import load_clips, procedural
-from loadtests.generator.modes import MODES, mode_named
+from loadtests.generator.modes import MODES, find_mode
 from loadtests.generator.scenarios import SCENARIOS, arrivals, share_at
 from loadtests.generator.sender import Outcome
 
@@ -45,7 +45,7 @@ def test_modes_ask_with_what_they_are_named_by() -> None:
         assert (labels.count(1), labels.count(2)) == (4 * ("points" in mode.kinds), int("box" in mode.kinds))
         assert {tensor.name() for tensor in mode.prepare(clip)[0]} == {"FRAMES", "AUDIO", *tensors}, name
     with pytest.raises(BadInput, match="must be one of audio"):
-        mode_named("smell")
+        find_mode("smell")
 
 
 @pytest.mark.parametrize("name", list(SCENARIOS))

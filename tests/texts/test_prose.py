@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SPEAKING_ROOMS = ("kernels", "auralsam2_client", "auralsam2", "model_repository", "export", "service", "loadtests")
 DOCUMENTED_ROOMS = ("auralsam2_client", "service")
 NO_VERBS = {
@@ -91,6 +91,20 @@ def test_docstrings_of_functions_begin_with_a_verb() -> None:
         if (docstring := ast.get_docstring(node)) and not begins_with_a_verb(docstring)
     ]
     assert wrong == []
+
+
+# Ways to compute a clip, by the names that the tables of the load tests give them.
+PARTICIPLES = {"compiled", "published"}
+
+
+def test_functions_are_not_named_by_participles_alone() -> None:
+    found = {
+        name.rpartition(".")[2]
+        for _, name, node in public_of(SPEAKING_ROOMS)
+        if isinstance(node, Function) and "property" not in decorators(node)
+        if re.fullmatch(r"[a-z]+[^e]ed|written|left|kept|made|given|drawn|sent", name.rpartition(".")[2])
+    }
+    assert found == PARTICIPLES
 
 
 @pytest.mark.parametrize(
