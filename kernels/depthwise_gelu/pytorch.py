@@ -1,4 +1,4 @@
-"""The plain form: what `network.pvt` computes between its two linear layers. Reference, and what a CPU runs."""
+"""The reference in PyTorch: what `auralsam2.network.pvt` computes between its two linear layers. A CPU runs it."""
 
 import torch.nn.functional as F
 from torch import Tensor

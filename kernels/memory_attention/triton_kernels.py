@@ -2,8 +2,8 @@
 
 Maths   O = softmax(R(Q) R(K)^T / sqrt(C)) M     Q [Nq, C]   K [Nk, C]   M [Nk, Dv]   O [Nq, Dv]
         R rotates each pair (x[2i], x[2i+1]) of row n by row n mod Nq of a table of angles; the last keys do not rotate.
-Source  SAM2's memory attention, with its values projected after the attention (network/memory.py says why that is
-        exact); the softmax is computed in one pass as in FlashAttention, and slices of the keys run at the same time.
+Source  SAM2's memory attention, with its values projected after the attention (auralsam2/network/memory.py says why
+        it is exact); the softmax is computed in one pass as in FlashAttention, and slices of keys run at the same time.
 Dtypes  float32, float16 or bfloat16 in and out; rotation, logits and sums in float32.
 Cost    2 Nq Nk (C + Dv) FLOP. For Nq = 4096, Nk = 28736, C = 256, Dv = 64: 75 GFLOP.
 """
