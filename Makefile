@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 BUILD := build/compact-256-t5
 SESSION_BUILD := build/hiera_tiny-512-t5
 
-.PHONY: help setup lock demo test check format docs train evaluate bench bench-serving bench-sessions loadtest soak results monitoring dashboard bench-kernels kernels-report clean
+QUICK := $(addprefix tests/,auralsam2_client model_repository/admission model_repository/prompts model_repository/sessions auralsam2/data service/monitoring)
+
+.PHONY: help setup lock demo test coverage check format docs train evaluate bench bench-serving bench-sessions loadtest soak results monitoring dashboard bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,8 +52,12 @@ lock: ## rewrite requirements/locked from requirements/*.txt; UPGRADE=1 takes th
 demo: setup ## export compact, serve it, segment a clip, write overlay, masks and JSON to out/
 	$(BIN)/auralsam2 demo --out out
 
-test: setup ## every test; prints the slowest, and why some were left out; COVERAGE=1: lines that none has reached
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(COVERAGE),--cov --cov-report=term:skip-covered -W ignore::coverage.exceptions.CoverageWarning -W ignore::pytest_cov.PytestCovWarning) -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -rs --durations=15
+test: setup ## every test; prints the slowest, and why some were left out
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -rs --durations=15
+
+# Not of all tests: counting lines makes tracing, exports and interpreted kernels two to three times slower.
+coverage: setup ## lines that the quick tests reach: client, contract, stage runtime, data, monitoring
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(QUICK)
 
 docs: setup ## the pages and the reference of all modules, into site/; strict
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
