@@ -13,7 +13,7 @@ from auralsam2.data.pictures import resize_masks
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.evaluation.predictions import Prediction, Predictor
-from auralsam2.evaluation.protocol import PROJECT_AVSBENCH, Protocol
+from auralsam2.evaluation.protocol import Protocol
 from auralsam2.evaluation.quality import Masks, f_curves, f_score, jaccard, null_score
 from auralsam2.network.readout import READ_OUTS, ReadOut, select
 
@@ -124,7 +124,7 @@ def evaluate(
     predict: Predictor,
     progress: Callable[[int], None] = lambda done: None,
     *,
-    protocol: Protocol = PROJECT_AVSBENCH,
+    protocol: Protocol,
 ) -> SplitReport:
     """Score a model on the samples of one split.
 

@@ -22,6 +22,7 @@ from auralsam2.data import world
 from auralsam2.data.samples import Sample
 from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.predictions import Prediction
+from auralsam2.evaluation.protocol import PROJECT_AVSBENCH
 from auralsam2.evaluation.quality import mean_iou
 from auralsam2.evaluation.scoring import Score, evaluate
 from auralsam2.network.readout import NO_OBJECT_LOGIT
@@ -222,4 +223,4 @@ def _score(settings: ExportSettings, engines: Mapping[str, Engine], clips: int, 
         return Prediction(found["CANDIDATE_LOGITS"], found["IOU"], found["OBJECT_SCORE"])
 
     samples = read_split(SPLIT, clips, num_frames=settings.num_frames)
-    return evaluate(SPLIT, samples, predict).scores[settings.read_out]
+    return evaluate(SPLIT, samples, predict, protocol=PROJECT_AVSBENCH).scores[settings.read_out]

@@ -10,6 +10,7 @@ from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.evaluation.clip_figures import CASES, READ_OUT, ClipFigures, Figures, score_clips
 from auralsam2.evaluation.predictions import Prediction
+from auralsam2.evaluation.protocol import PROJECT_AVSBENCH
 from auralsam2.evaluation.scoring import evaluate
 
 CASE = CASES[0]
@@ -40,7 +41,7 @@ def figures() -> Figures:
 
 
 def test_means_are_those_of_an_evaluation_of_all_clips(figures: Figures) -> None:
-    wanted = evaluate("single", SAMPLES, predict).scores[READ_OUT]
+    wanted = evaluate("single", SAMPLES, predict, protocol=PROJECT_AVSBENCH).scores[READ_OUT]
     assert figures.means(CASE) == pytest.approx(
         {
             "M_J": wanted.mean_jaccard,

@@ -86,12 +86,12 @@ def test_a_prediction_that_is_not_finite_has_no_figures(sample: Sample, field: s
     with pytest.raises(
         NetworkError, match=rf"^a: 1 of {size} predicted values \({field}\) are not finite.* other weights"
     ):
-        evaluate("x", [sample], lambda _sample: broken)
+        evaluate("x", [sample], lambda _sample: broken, protocol=PROJECT_AVSBENCH)
 
 
 def test_no_clip_is_an_error() -> None:
     with pytest.raises(DataError, match="'v1s' holds no clip"):
-        evaluate("v1s", [], lambda s: prediction(0))
+        evaluate("v1s", [], lambda s: prediction(0), protocol=PROJECT_AVSBENCH)
 
 
 # A frame in rows of a picture of 32 x 32 px: which of them the prediction lights, and which the object fills.
@@ -211,4 +211,3 @@ def test_the_report_names_its_protocol_and_its_read_out(sample: Sample) -> None:
     ):
         report = evaluate("a", [sample], lambda s: prediction(2), protocol=protocol)
         assert (report.protocol, report.headline) == (name, headline)
-    assert evaluate("a", [sample], lambda s: prediction(2)).protocol == "project", "as network_predictor's float32"
