@@ -133,8 +133,7 @@ def evaluate(
         samples: at least one, read as the protocol says.
         predict: of one sample; its precision and conditioning frame are whoever made it's to choose.
         progress: called with the number of clips done.
-        protocol: what is compared where, and averaged over what. The default goes with `network_predictor`'s float32;
-            the command's is the released one.
+        protocol: what is compared where, and averaged over what. The command's default is the released one.
     Raises: DataError when there is no sample, and what reading samples raises; NetworkError for a prediction that is
         not finite.
     """
