@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.contract import GOLDEN_CALLER
@@ -35,12 +36,21 @@ class Readiness:
     deadline: float
 
     def wait_until_it_says_ready(self) -> None:
-        """Wait for the port, which the server opens only after every model is loaded, and then for its word."""
-        while True:
-            self._check_progress("its port is still closed")
-            if self._port_is_open():
-                break
-            time.sleep(0.05)
+        """Wait for its ports, which the server opens only after every model is loaded, and then for its word.
+
+        The port of the metrics opens last: whoever is told "ready" may read them at once.
+        """
+        metrics = urlsplit(self.config.metrics_url)
+        ports = {
+            "its port is still closed": (self.config.own_host, self.config.grpc_port),
+            "its port of metrics is still closed": (metrics.hostname or "", self.config.metrics_port),
+        }
+        for still, (host, port) in ports.items():
+            while True:
+                self._check_progress(still)
+                if _is_open(host, port):
+                    break
+                time.sleep(0.05)
         with self._client() as client:
             while not client.is_ready(timeout_s=5):
                 self._check_progress("it says that it is not ready")
@@ -68,11 +78,6 @@ class Readiness:
     def _client(self) -> Client:
         return Client(self.config.grpc_url, self.config.model, caller=GOLDEN_CALLER)
 
-    def _port_is_open(self) -> bool:
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            return probe.connect_ex((self.config.own_host, self.config.grpc_port)) == 0
-
     def _check_progress(self, waiting_for: str) -> None:
         if self.aborted():
             raise ServerUnavailable("The start was broken off.")
@@ -86,3 +91,11 @@ class Readiness:
                 f"The server was not ready in {self.config.ready_timeout_s:g} s ({waiting_for}). "
                 f"Raise ready_timeout_s for a slow machine. {self.server.quote_errors()}"
             )
+
+
+def _is_open(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False

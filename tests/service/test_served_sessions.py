@@ -24,7 +24,13 @@ from auralsam2_client.prompts import Prompts
 from service.monitoring.metrics import in_flight
 from service.server.serving import serve_build
 from tests.service.marks import FRAME, GOOD, LOUD, SILENT, box_of, middle_of, raw, same
-from tests.service.toy.running import eventually, settled_counters
+from tests.service.toy.running import (
+    continue_process,
+    eventually,
+    settled_counters,
+    stage_processes,
+    stop_process,
+)
 
 
 def test_a_session_answers_as_clips_sent_whole_and_encodes_once(
@@ -120,11 +126,18 @@ def test_sessions_at_once_do_not_mix(
 
 
 def test_a_round_that_was_too_late_may_be_sent_again_and_counts_once(
-    client: Client, media: Media, heard: NDArray[np.float32]
+    served_compact: Any, client: Client, media: Media, heard: NDArray[np.float32]
 ) -> None:
+    """The decoder's process is held while the caller waits, so that it is too late on any machine."""
+    (decoder,) = stage_processes(served_compact.launcher, "sam2_decoder")
+
     def given_up(ask: Callable[..., Segmentation]) -> None:
-        with pytest.raises(ServerTimeout):
-            ask(timeout_s=0.03)
+        stop_process(decoder)
+        try:
+            with pytest.raises(ServerTimeout):
+                ask(timeout_s=1.0)
+        finally:
+            continue_process(decoder)
 
     with client.session(media.frames, heard) as usual, client.session(media.frames, heard) as hurried:
         usual.segment()

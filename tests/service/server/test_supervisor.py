@@ -24,7 +24,7 @@ from service.server.launcher import Launcher
 from service.server.serving import free_ports
 from service.server.supervisor import GAVE_UP, Supervisor
 from tests.service.toy import build_folder as toy
-from tests.service.toy.running import alive, eventually, kill_process, stop_process, toy_config
+from tests.service.toy.running import alive, eventually, kill_process, stage_processes, stop_process, toy_config
 
 
 class Supervised:
@@ -53,10 +53,7 @@ class Supervised:
         return len(self.supervisor.restarts)
 
     def stage(self, name: str) -> int:
-        pids: list[int] = [
-            pid for pid in self.launcher.stage_pids if f"/{name}/1/model.py" in " ".join(psutil.Process(pid).cmdline())
-        ]
-        return pids[0]
+        return stage_processes(self.launcher, name)[0]
 
     def stop(self) -> int | None:
         self.supervisor.request_stop()

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from service.monitoring.metrics import ModelCounters, fetch
 from service.server.config import ServerConfig
+from service.server.launcher import Launcher
 from service.server.serving import free_ports
 
 
@@ -52,8 +55,17 @@ def settled_counters(metrics_url: str) -> dict[str, ModelCounters]:
     return found
 
 
+def stage_processes(launcher: Launcher, name: str) -> list[int]:
+    """The processes that serve a Python stage."""
+    return [pid for pid in launcher.stage_pids if f"/{name}/1/model.py" in " ".join(psutil.Process(pid).cmdline())]
+
+
 def stop_process(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
+
+
+def continue_process(pid: int) -> None:
+    os.kill(pid, signal.SIGCONT)
 
 
 def kill_process(pid: int) -> None:
