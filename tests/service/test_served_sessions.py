@@ -128,16 +128,21 @@ def test_sessions_at_once_do_not_mix(
 def test_a_round_that_was_too_late_may_be_sent_again_and_counts_once(
     served_compact: Any, client: Client, media: Media, heard: NDArray[np.float32]
 ) -> None:
-    """The decoder's process is held while the caller waits, so that it is too late on any machine."""
-    (decoder,) = stage_processes(served_compact.launcher, "sam2_decoder")
+    """What decodes is held while the caller waits, so that it is too late on any machine."""
+    held = [
+        pid for name in ("sam2_decoder", "auralsam2_session") for pid in stage_processes(served_compact.launcher, name)
+    ]
+    assert len(held) == 2
 
     def given_up(ask: Callable[..., Segmentation]) -> None:
-        stop_process(decoder)
+        for pid in held:
+            stop_process(pid)
         try:
             with pytest.raises(ServerTimeout):
                 ask(timeout_s=1.0)
         finally:
-            continue_process(decoder)
+            for pid in held:
+                continue_process(pid)
 
     with client.session(media.frames, heard) as usual, client.session(media.frames, heard) as hurried:
         usual.segment()
