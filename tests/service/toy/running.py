@@ -64,10 +64,6 @@ def stop_process(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
 
 
-def continue_process(pid: int) -> None:
-    os.kill(pid, signal.SIGCONT)
-
-
 def kill_process(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
