@@ -30,6 +30,8 @@ SESSION = ENSEMBLE + SESSION_SUFFIX
 FEATURES_ENSEMBLE = "auralsam2_features"
 """The first three stages, which a session runs once."""
 ENCODERS, DECODER = STAGE_NAMES[:-1], STAGE_NAMES[-1]
+DECODE, WRITE, PREPARE, READ = "prompt_decode", "memory_write", "memory_prepare", "memory_read_{}"
+"""The decoder's parts that track prompts; of the last there is one for each number of remembered frames."""
 HANDED_ON = "AUDIO_TOKENS_AFTER_HIERA"
 """AUDIO_TOKENS, in an ensemble, once hiera has handed them on."""
 

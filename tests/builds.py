@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from auralsam2.stages.clip_stages import Stage
 from export.builds.manifest import VERSIONED_PACKAGES
 from export.builds.repository import build_repository
 from export.graphs.onnx_graph import export_stage
-from export.graphs.stages import Stage
 from export.settings import ExportSettings
 
 REPOSITORY = Path(__file__).resolve().parent.parent

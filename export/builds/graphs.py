@@ -11,10 +11,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from auralsam2 import AuralSAM2
+from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import DECODER, STAGE_NAMES
 from export.graphs.onnx_graph import export_stage
 from export.graphs.prompt_graphs import export_prompt_graphs
-from export.graphs.stages import Stage, build_stages
 from export.reports import Report
 from export.settings import ExportSettings, load_model
 from model_repository.stage_runtime.prompts.decoder import WEIGHTS

@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import auralsam2_client.contract
+from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import ENSEMBLE, FEATURES_ENSEMBLE, SESSION
 from export.builds.graphs import graph_file
 from export.builds.triton_config import TEMPLATES, check_stage, render, render_gpu
 from export.engines.engine_graphs import graph_path
-from export.graphs.stages import Stage
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import file_sha256
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy.typing as npt
 
 from auralsam2 import AuralSAM2
+from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import DECODER
 from export.engines.engine_graphs import load_on_cpu, write_engine_graphs
 from export.errors import ParityError
 from export.gates.prompt_gate import pass_prompt_gate
 from export.gates.stage_gate import GateResult, pass_gate
-from export.graphs.stages import Stage
 from export.precision.quantization import (
     QUANTISED,
     SCOPES,

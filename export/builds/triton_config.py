@@ -11,6 +11,7 @@ from tritonclient.grpc import model_config_pb2
 
 import model_repository
 from auralsam2.presets import preset
+from auralsam2.stages.clip_stages import Stage
 from auralsam2_client import contract
 from auralsam2_client.contract import (
     ENCODERS,
@@ -25,7 +26,6 @@ from auralsam2_client.contract import (
     TensorSpec,
 )
 from export.errors import ExportError
-from export.graphs.stages import Stage
 from export.settings import ExportSettings
 
 TEMPLATES = Path(model_repository.__file__).parent

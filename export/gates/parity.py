@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from auralsam2.stages.clip_stages import Stage
 from export.errors import ParityError
-from export.graphs.stages import Stage
 from model_repository.stage_runtime.engine import Array
 
 # Relative RMS error: float32 graphs differ by the order of their sums; bfloat16 has 8 bits of mantissa (2^-9 = 2e-3 a

@@ -12,11 +12,11 @@ from auralsam2.network import mask_decoder
 from auralsam2.network.tracker import ImageFeatures
 from auralsam2.prompted.prompted_tracker import track_prompts
 from auralsam2.prompted.prompts import NUM_SLOTS, pad_points
-from auralsam2_client.contract import IMAGE_FEATURES, FramePrompt
+from auralsam2.stages.clip_stages import Stage
+from auralsam2.stages.prompt_stages import prompt_stages
+from auralsam2_client.contract import DECODE, IMAGE_FEATURES, FramePrompt
 from export.gates.parity import OutputParity, check, compare, run_network
 from export.graphs.chain import run_clip
-from export.graphs.prompt_graphs import prompt_stages
-from export.graphs.stages import Stage
 from export.reports import Report
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import Array
@@ -51,7 +51,7 @@ def pass_prompt_gate(
         found = run_clip(decoder.engines[stage.name], {name: value.numpy() for name, value in inputs.items()})
         own = [compare(stage.name, name, found[name], value.numpy()) for name, value in wanted.items()]
         for parity in own:
-            check(parity, precision, last_stage=stage.name == prompted.DECODE)
+            check(parity, precision, last_stage=stage.name == DECODE)
         measured += own
     whole = _whole_clip(model, decoder, settings, features)
     for parity in whole:

@@ -12,10 +12,10 @@ from torch import Tensor
 from auralsam2 import AuralSAM2
 from auralsam2.network import image_encoder
 from auralsam2.network.log_mel import LogMel
+from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import ENSEMBLE, IMAGE_FEATURES
 from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare, run_network
 from export.graphs.chain import run_clip
-from export.graphs.stages import Stage
 from export.reports import Report
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import Engine

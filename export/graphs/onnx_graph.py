@@ -14,11 +14,11 @@ from onnx_ir import Model
 from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
+from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import TensorSpec
 from export.errors import ExportError
 from export.graphs.fused_operators import OPERATORS
 from export.graphs.operator_functions import FusedOperator, add_functions, inline, translations
-from export.graphs.stages import Stage
 
 OPSET = 18
 DTYPES = {"FP32": torch.float32, "UINT8": torch.uint8}

@@ -26,13 +26,13 @@ from auralsam2.evaluation.protocol import PROJECT_AVSBENCH
 from auralsam2.evaluation.quality import mean_iou
 from auralsam2.evaluation.scoring import Score, evaluate
 from auralsam2.network.readout import NO_OBJECT_LOGIT
+from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import HANDED_ON, STAGE_NAMES
 from auralsam2_client.media.frames import resize_frames
 from export.errors import ExportError
 from export.gates.parity import run_network
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.graphs.chain import run_chain, run_clip
-from export.graphs.stages import Stage, build_stages
 from export.precision.emulation import emulate
 from export.precision.half_precision import CastRecord
 from export.precision.precision_table import markdown

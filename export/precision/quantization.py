@@ -19,10 +19,10 @@ import onnx
 
 from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.quality import mean_iou
+from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.media.frames import resize_frames
 from export.errors import ExportError, ParityError
 from export.graphs.chain import run_clip, split_calls
-from export.graphs.stages import Stage
 from export.reports import Report
 from model_repository.stage_runtime.engine import INT8, Array, Engine, load_engine
 

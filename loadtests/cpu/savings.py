@@ -27,7 +27,7 @@ from auralsam2.network.positions import sine_2d
 from auralsam2.network.segment_anything import SegmentAnything
 from auralsam2.network.windowed_trunk import windowed_features
 from auralsam2.presets import IMAGE_SIZES, STRIDE
-from export.graphs.stages import HieraStage
+from auralsam2.stages.clip_stages import HieraStage
 from kernels.bench import in_turns
 from kernels.counting import Counted, count_operators
 from kernels.fusion.pytorch import fuse
@@ -70,7 +70,7 @@ def savings(model: AuralSAM2, num_frames: int) -> Iterator[Saving]:
     maps = [noise(1, count, size // stride, size // stride) for count, stride in zip(channels, (4, 8), strict=True)]
     yield Saving(
         "FPN levels 0 and 1 folded into their four readers",
-        "export/graphs/test_stages.py",
+        "auralsam2/stages/test_clip_stages.py",
         lambda: _unfolded(model, maps),
         lambda: [
             read(given)
@@ -134,7 +134,7 @@ def savings(model: AuralSAM2, num_frames: int) -> Iterator[Saving]:
     )
     yield Saving(
         "Position encodings as constants",
-        "export/graphs/test_stages.py",
+        "auralsam2/stages/test_clip_stages.py",
         lambda: (
             image_encoder.position_embedding(hiera.trunk, size),
             mask_decoder.dense_positions(sam),

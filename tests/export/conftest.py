@@ -12,10 +12,10 @@ import onnx
 import pytest
 
 from auralsam2 import AuralSAM2
+from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import STAGE_NAMES
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.gates.stage_gate import GateResult
-from export.graphs.stages import Stage, build_stages
 from export.settings import ExportSettings, load_model
 from tests.builds import COMPACT, SMALL, TINY, exported_once, graph_of
 from tests.export.graphs_on_gpu import OnGpu, stages_of

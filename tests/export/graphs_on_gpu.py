@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.graphs.stages import Stage, build_stages
+from auralsam2.stages.clip_stages import Stage, build_stages
 from export.settings import ExportSettings, load_model
 
 

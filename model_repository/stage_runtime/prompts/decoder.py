@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from auralsam2_client.contract import MAX_POINTS
+from auralsam2_client.contract import DECODE, MAX_POINTS, PREPARE, READ, WRITE
 
 from ..engine import Array, Engine, EngineError, check_hash, load_engine
 from .answers import Answer, choose, stack_answers
@@ -21,7 +21,6 @@ from .given_mask import given_mask
 from .memory import Kept, as_bfloat16, reach
 from .reading import Prompt
 
-DECODE, WRITE, PREPARE, READ = "prompt_decode", "memory_write", "memory_prepare", "memory_read_{}"
 INDEX, CONSTANTS, WEIGHTS = "prompted.json", "prompted.npz", "prompted.weights"
 NUM_SLOTS = MAX_POINTS + 1
 # Labels of a slot that holds no point: SAM2's own padding token, and a slot that nobody reads.

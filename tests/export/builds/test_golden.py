@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from auralsam2.network.readout import NO_OBJECT_LOGIT
+from auralsam2.stages.clip_stages import Stage
 from export.builds.golden import golden_tolerance
 from export.gates.stage_gate import GateResult
-from export.graphs.stages import Stage
 from model_repository.stage_runtime.engine import Array
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import HANDED_ON, STAGE_NAMES
 from auralsam2_client.errors import ConfigError
 from export.builds.repository import build_repository
 from export.builds.triton_config import check_stage, parse, render, render_gpu, tensors
 from export.errors import ExportError
-from export.graphs.stages import Stage
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import load_engine
 from service.server.config import ServerConfig

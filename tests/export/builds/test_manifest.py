@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from auralsam2 import AuralSAM2
+from auralsam2.stages.clip_stages import Stage
+from auralsam2.stages.prompt_stages import prompt_stages
 from auralsam2_client.contract import BUILD_FORMAT, STAGE_NAMES
 from export.builds.repository import build_repository
 from export.graphs.onnx_graph import OPSET
-from export.graphs.prompt_graphs import prompt_stages
-from export.graphs.stages import Stage
 from export.settings import ExportSettings
 from tests.export.builds.contents import contents
 

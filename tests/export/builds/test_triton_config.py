@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import STAGE_NAMES
 from export.builds import triton_config
 from export.builds.triton_config import check_stage, parse, render
 from export.errors import ExportError
-from export.graphs.stages import Stage
 from export.settings import ExportSettings
 from tests.export.builds.configurations import MODELS, PARAMETERS
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from auralsam2.network import image_encoder
+from auralsam2.stages.clip_stages import Stage, TensorSpec, VggishStage, build_stages
 from export.gates.parity import Array
 from export.graphs.chain import run_clip
 from export.graphs.onnx_graph import export_stage
-from export.graphs.stages import Stage, TensorSpec, VggishStage, build_stages
 from model_repository.stage_runtime.engine import ENGINES, load_engine
 from tests.auralsam2.golden import FILES, Golden
 

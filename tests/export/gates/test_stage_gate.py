@@ -9,10 +9,10 @@ import pytest
 
 from auralsam2 import AuralSAM2
 from auralsam2.model.parity_weights import parity_state
+from auralsam2.stages.clip_stages import Stage
 from export.errors import ParityError
 from export.gates.parity import Array
 from export.gates.stage_gate import GateResult, pass_gate
-from export.graphs.stages import Stage
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import Engine, load_engine
 

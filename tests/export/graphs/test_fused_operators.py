@@ -7,8 +7,8 @@ import onnx
 import pytest
 import torch
 
+from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import STAGE_NAMES
-from export.graphs.stages import Stage
 from model_repository.stage_runtime.engine import load_engine
 
 FUSED_STAGES = ("aural_fuser", "sam2_decoder")

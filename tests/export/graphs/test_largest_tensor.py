@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from auralsam2 import AuralSAM2
+from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import STAGE_NAMES
 from export.graphs.onnx_graph import DTYPES
-from export.graphs.stages import Stage, build_stages
 
 LARGEST = 256**3
 NUM_FRAMES = 5
@@ -54,7 +54,7 @@ def largest(stage: Stage) -> tuple[int, str, tuple[int, ...]]:
 @pytest.fixture(scope="module")
 def stages() -> dict[str, Stage]:
     model = AuralSAM2.from_preset("hiera_base_plus", 1024)
-    return {stage.name: stage for stage in build_stages(model, NUM_FRAMES, 0, "iou_occlusion", 1)}
+    return {stage.name: stage for stage in build_stages(model, NUM_FRAMES, 0, "iou_occlusion", 1, for_cpu=True)}
 
 
 @pytest.mark.parametrize("name", STAGE_NAMES)

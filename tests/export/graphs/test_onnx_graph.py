@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from auralsam2 import AuralSAM2
 from auralsam2.network import image_encoder
 from auralsam2.network.log_mel import LogMel
+from auralsam2.stages.clip_stages import HieraStage, Stage
 from auralsam2_client.contract import STAGE_NAMES, TensorSpec
 from export.errors import ExportError
 from export.gates.parity import Array
 from export.graphs import onnx_graph
 from export.graphs.onnx_graph import export_stage
-from export.graphs.stages import HieraStage, Stage
 from model_repository.stage_runtime.engine import file_sha256, load_engine
 
 # Positions and the Fourier transform are constants; what is complex does not export to every engine.

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import STAGE_NAMES
 from export.graphs.onnx_graph import DTYPES
-from export.graphs.stages import Stage
 from tests.builds import graph_of
 from tests.export.graphs.tensorrt_rules import faults, infer, not_floats
 from tests.export.graphs_on_gpu import OnGpu, stages_of

@@ -9,12 +9,12 @@ import onnx
 import pytest
 from onnx import helper
 
+from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import STAGE_NAMES
 from export.engines.tensorrt import build_engine
 from export.engines.tensorrt_builder import load_builder
 from export.errors import ExportError
 from export.graphs.chain import run_clip
-from export.graphs.stages import Stage
 from export.precision.emulation import emulate
 from export.precision.half_precision import cast_graph
 from export.precision.stage_casts import cast_stage

@@ -11,12 +11,12 @@ from onnx_ir import DataType
 
 from auralsam2.data.world.held_out import read_split
 from auralsam2.data.world.scenes import SPLITS
+from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.media.frames import resize_frames
 from export.gates.parity import run_network
 from export.graphs.chain import run_clip, split_calls
 from export.graphs.onnx_graph import export_stage
-from export.graphs.stages import Stage, build_stages
 from export.precision.half_precision import cast_graph
 from export.precision.largest_values import largest_values
 from export.precision.stage_casts import NEAR_OVERFLOW, cast_stage

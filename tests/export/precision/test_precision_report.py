@@ -15,10 +15,10 @@ from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.evaluation.protocol import PROJECT_AVSBENCH
 from auralsam2.evaluation.scoring import evaluate
 from auralsam2.network.readout import NO_OBJECT_LOGIT
+from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import STAGE_NAMES
 from export.errors import ExportError
 from export.gates.parity import run_network
-from export.graphs.stages import Stage
 from export.precision import precision_report as module
 from export.precision.precision_report import (
     PRECISIONS,

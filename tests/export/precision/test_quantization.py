@@ -8,10 +8,10 @@ import onnx
 import pytest
 
 from auralsam2 import AuralSAM2
+from auralsam2.stages.clip_stages import Stage
 from export.errors import ExportError, ParityError
 from export.gates.parity import Array, compare
 from export.graphs.chain import run_clip
-from export.graphs.stages import Stage
 from export.precision.quantization import SCOPES, check_mask_iou, linear_layers, mask_iou, quantise
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import engines, load_engine

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auralsam2.stages.clip_stages import build_stages
 from auralsam2_client.contract import STAGE_NAMES
 from export.graphs.chain import run_clip
-from export.graphs.stages import build_stages
 from export.settings import load_model
 from model_repository import stage_runtime
 from model_repository.stage_runtime.engine import (

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from auralsam2 import AuralSAM2
+from auralsam2.stages.clip_stages import build_stages
 from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.errors import ConfigError
 from export.builds.triton_config import parse, render, render_gpu, tensors
-from export.graphs.stages import build_stages
 from export.settings import ExportSettings, load_model
 from service.builds import gpu_memory
 from service.builds.gpu_memory import POOL_STEP_BYTES, GpuMemory, plan_memory, read_configs

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from auralsam2 import AuralSAM2
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.memory import reach, remember_mask
+from auralsam2.stages.prompt_stages import memory_sizes, prompt_stages
+from auralsam2_client.contract import WRITE
 from export.errors import ParityError
 from export.gates.parity import Array, run_network
 from export.gates.prompt_gate import pass_prompt_gate
-from export.graphs.prompt_graphs import memory_sizes, prompt_stages
 from export.settings import ExportSettings
-from model_repository.stage_runtime.prompts.decoder import WRITE
 
 
 @pytest.fixture(scope="module")

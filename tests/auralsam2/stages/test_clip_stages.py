@@ -9,8 +9,7 @@ from auralsam2.model.parity_weights import parity_state
 from auralsam2.network import image_encoder, mask_decoder
 from auralsam2.network.log_mel import LogMel
 from auralsam2.network.pvt import Mlp
-from export.gates.parity import Array, run_network
-from export.graphs.stages import (
+from auralsam2.stages.clip_stages import (
     STAGE_NAMES,
     AuralFuserStage,
     HieraStage,
@@ -19,6 +18,7 @@ from export.graphs.stages import (
     build_stages,
     fold_lateral,
 )
+from export.gates.parity import Array, run_network
 from export.settings import ExportSettings
 
 CLIENT = {"FRAMES", "AUDIO"}
@@ -199,11 +199,11 @@ def test_mlps_of_large_maps_take_frames_one_by_one_with_the_same_result() -> Non
         mlp.by_frame = True
         torch.testing.assert_close(mlp(x, 8), at_once)
     model = AuralSAM2.from_preset("hiera_tiny", 512)
-    for frames_per_call, hands_on_tokens in ((1, False), (5, True)):
+    for frames_per_call, for_cpu in ((1, True), (5, False)):
         (fuser,) = (
             stage.module
-            for stage in build_stages(model, 5, 0, "iou_occlusion", frames_per_call, hands_on_tokens)
+            for stage in build_stages(model, 5, 0, "iou_occlusion", frames_per_call, not for_cpu, for_cpu)
             if stage.name == "aural_fuser"
         )
         by_frame = {part.by_frame for part in fuser.modules() if isinstance(part, Mlp)}
-        assert by_frame == {not hands_on_tokens}
+        assert by_frame == {for_cpu}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
-from auralsam2 import AuralSAM2
+from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.network import image_encoder, mask_decoder
 from auralsam2.network.aural_fuser import AuralFeatures
 from auralsam2.network.log_mel import LogMel
@@ -223,7 +223,7 @@ def build_stages(
     hidden = MLP_RATIO * model.preset.width * (model.image_size // STRIDE) ** 2
     for part in fused.aural_fuser.modules():
         if isinstance(part, Mlp):
-            part.by_frame = not hands_on_tokens and num_frames * hidden * BYTES_OF_FLOAT32 > STRIP_BYTES
+            part.by_frame = for_cpu and num_frames * hidden * BYTES_OF_FLOAT32 > STRIP_BYTES
     sizes = Sizes(num_frames, model.image_size, model.preset.width)
     # What a stage's own runtime reads, writes or hands on is not the graph's.
     takes = {name: tensors(MODELS[name].inputs, sizes) for name in STAGE_NAMES}
@@ -231,7 +231,7 @@ def build_stages(
     tokens = tensor("AUDIO_TOKENS", sizes)
     takes["hiera"], gives["hiera"] = (tuple(s for s in specs["hiera"] if s != tokens) for specs in (takes, gives))
     # A GPU has no use for strips: they are launches more, of less work each.
-    hiera = HieraStage(model, 1 if hands_on_tokens else strips_for(model))
+    hiera = HieraStage(model, strips_for(model) if for_cpu else 1)
     hiera_module: nn.Module = hiera
     if hands_on_tokens:
         hiera_module = HandsOnTokens(hiera)
