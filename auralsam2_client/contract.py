@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -32,6 +33,8 @@ FEATURES_ENSEMBLE = "auralsam2_features"
 ENCODERS, DECODER = STAGE_NAMES[:-1], STAGE_NAMES[-1]
 DECODE, WRITE, PREPARE, READ = "prompt_decode", "memory_write", "memory_prepare", "memory_read_{}"
 """The decoder's parts that track prompts; of the last there is one for each number of remembered frames."""
+NETWORK = "auralsam2_network"
+"""All four stages in one process, behind the ensembles: a layout of builds that compute in PyTorch."""
 HANDED_ON = "AUDIO_TOKENS_AFTER_HIERA"
 """AUDIO_TOKENS, in an ensemble, once hiera has handed them on."""
 
@@ -82,6 +85,8 @@ class Parameter(StrEnum):
     PRESET = "preset"
     FRAMES_PER_CALL = "frames_per_call"
     SHA256 = "sha256"
+    NETWORK = "network"
+    """The model beside which the network's weights lie, in builds that compute in PyTorch."""
     CONDITIONING_FRAME = "conditioning_frame"
     MAX_CLIPS_IN_FLIGHT = "max_clips_in_flight"
     CLIP_TIMEOUT_S = "clip_timeout_s"
@@ -101,6 +106,13 @@ class Parameter(StrEnum):
 LAUNCH_VARIABLE = VARIABLE_PREFIX + "LAUNCH"
 """What the run's shared memory is named by."""
 CACHE_VARIABLE = VARIABLE_PREFIX + "CACHE_DIR"
+TORCH_VARIABLE = VARIABLE_PREFIX + "TORCH_PATH"
+"""Folders in which the server's Python finds PyTorch, after its own."""
+
+
+def failed_cards_path(mark: str) -> Path:
+    """Tell where the stages of a launch note a card that failed: a line of JSON each, with uuid, name and words."""
+    return Path("/dev/shm") / f"{mark}failed_cards"
 
 
 @dataclass(frozen=True)
@@ -200,6 +212,13 @@ MODELS: Mapping[str, Model] = {
         (*RESULTS, PROMPT_MODE),
         PROMPTS,
         (*_OF_STAGES, Parameter.CONDITIONING_FRAME, Parameter.ENDS_CLIP),
+    ),
+    NETWORK: Model(
+        CLIP,
+        # A session goes on with the features.
+        (*RESULTS, PROMPT_MODE, *IMAGE_FEATURES),
+        PROMPTS,
+        (*_OF_STAGES, Parameter.MAX_CLIPS_IN_FLIGHT, Parameter.CLIP_TIMEOUT_S, Parameter.ENDS_CLIP, Parameter.NETWORK),
     ),
     ENSEMBLE: Model(CLIP, (*RESULTS, PROMPT_MODE), PROMPTS),
     FEATURES_ENSEMBLE: Model(CLIP, (*IMAGE_FEATURES, *SOUND_FEATURES), ("USE_AUDIO",)),

@@ -14,7 +14,12 @@ from auralsam2_client.contract import MAX_FRAMES
 from export.errors import ExportError
 from model_repository.stage_runtime.engine import AUTO, ENGINES, INT8, OPENVINO_PRECISION
 
-TARGETS = ("cpu", "onnx-gpu", "tensorrt", "tensorrt-rtx")
+TARGETS = ("cpu", "cuda", "onnx-gpu", "tensorrt", "tensorrt-rtx")
+# Whose stages run in Python: they know prompts and sessions.
+IN_PYTHON = ("cpu", "cuda")
+PYTORCH = "pytorch"
+DEVICES = ("cuda", "cpu")
+ONE_PROCESS, ENSEMBLE_LAYOUT = LAYOUTS = ("one-process", "ensemble")
 # What builds the engines of a target, by the name of its package.
 ENGINE_FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 ENGINE_PRECISIONS = ("float16", "bfloat16", "float32")
@@ -39,8 +44,9 @@ class ExportSettings:
     conditioning_frame: int = 0
     read_out: ReadOut = "iou_occlusion"
     target: str = "cpu"
-    """cpu: the embedded server | onnx-gpu: a GPU server's ONNX Runtime backend, with TensorRT, then CUDA | tensorrt:
-    engines for the GPU of this machine | tensorrt-rtx: engines for named cards, made without a GPU."""
+    """cpu: the embedded server | cuda: PyTorch on this machine's card | onnx-gpu: a GPU server's ONNX Runtime backend,
+    with TensorRT, then CUDA | tensorrt: engines for the GPU of this machine | tensorrt-rtx: engines for named cards,
+    made without a GPU."""
     engine: str = "openvino"
     """On a CPU; what goes to a GPU is compared on ONNX Runtime."""
     precision: str = "auto"
@@ -49,6 +55,10 @@ class ExportSettings:
     """The audio-visual fusion of an engine: native operators, or plugin: the fused kernels (tensorrt only)."""
     capabilities: tuple[int, ...] = ()
     """Compute capabilities of tensorrt-rtx, e.g. (89, 120); empty: this machine's card."""
+    device: str = "cuda"
+    """Of target cuda: where its stages compute. cpu: the same modules without a card, in float32."""
+    layout: str = ONE_PROCESS
+    """Of target cuda. one-process: one model has all four stages | ensemble: each stage is a model of its own."""
     report: bool = False
     """Write how float16 and bfloat16 compare with float32 into the build: precision_report.md and .json."""
 
@@ -68,10 +78,18 @@ class ExportSettings:
             raise ExportError(f"read_out {self.read_out!r} is unknown; choose one of {', '.join(READ_OUTS)}.")
         if self.target not in TARGETS:
             raise ExportError(f"target {self.target!r} is unknown; choose one of {', '.join(TARGETS)}.")
-        if self.target != "cpu":
+        if self.target == "cuda":
+            object.__setattr__(self, "engine", PYTORCH)
+        elif self.target != "cpu":
             object.__setattr__(self, "engine", "onnxruntime")
-        if self.engine not in ENGINES:
+        if self.engine not in ENGINES and self.target != "cuda":
             raise ExportError(f"engine {self.engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
+        for name, known in (("device", DEVICES), ("layout", LAYOUTS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise ExportError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}.")
+            if self.target != "cuda" and value != known[0]:
+                raise ExportError(f"{name} {value!r} is for target cuda, not {self.target}.")
         self._check_precision()
         if self.fusion not in FUSIONS:
             raise ExportError(f"fusion {self.fusion!r} is unknown; choose one of {', '.join(FUSIONS)}.")
@@ -84,11 +102,14 @@ class ExportSettings:
 
     def _check_precision(self) -> None:
         if self.precision == AUTO and self.engine != "openvino":
-            object.__setattr__(self, "precision", "float32" if self.flavour is None else ENGINE_PRECISIONS[0])
+            narrow = self.flavour is not None or self.on_card
+            object.__setattr__(self, "precision", ENGINE_PRECISIONS[0] if narrow else "float32")
         allowed: tuple[str, ...] = (AUTO, *OPENVINO_PRECISION, INT8) if self.engine == "openvino" else ("float32",)
         what = self.engine
-        if self.flavour is not None:
+        if self.flavour is not None or self.on_card:
             allowed, what = ENGINE_PRECISIONS, self.target
+        elif self.target == "cuda":
+            what = "target cuda on device cpu"
         if self.precision not in allowed:
             raise ExportError(f"precision {self.precision!r}; {what} computes in {', '.join(allowed)}.")
 
@@ -96,6 +117,16 @@ class ExportSettings:
     def flavour(self) -> str | None:
         """The package that builds this target's engines; None where graphs are served as they are."""
         return ENGINE_FLAVOURS.get(self.target)
+
+    @property
+    def on_card(self) -> bool:
+        """Whether PyTorch computes on a card of this machine."""
+        return self.target == "cuda" and self.device == "cuda"
+
+    @property
+    def in_python(self) -> bool:
+        """Whether the stages run in Python, and so know prompts and sessions."""
+        return self.target in IN_PYTHON
 
     @property
     def size(self) -> int:
@@ -112,8 +143,9 @@ class ExportSettings:
         if self.read_out != "iou_occlusion":
             parts.append(self.read_out.replace("_", "-"))
         engine = self.engine if self.target == "cpu" else self.target
-        usual = AUTO if engine == "openvino" else "float32"
+        usual = AUTO if engine == "openvino" else "float16" if self.on_card else "float32"
         choices = (engine, "openvino"), (self.precision, usual), (self.fusion, "native")
+        choices += (self.device, DEVICES[0]), (self.layout, LAYOUTS[0])
         parts += [value for value, usual in choices if value != usual]
         parts += [f"sm{capability}" for capability in self.capabilities]
         return "-".join(parts)

@@ -26,16 +26,16 @@ HIERA_FRAMES_PER_CALL = 1
 
 def stages_of(settings: ExportSettings, model: AuralSAM2) -> tuple[Stage, ...]:
     """Divide the network into stages for the build's target: hiera takes one frame a call on a CPU, else the clip."""
-    whole_clips = settings.target != "cpu"
-    frames_per_call = settings.num_frames if whole_clips else HIERA_FRAMES_PER_CALL
+    on_cpu = settings.target == "cpu"
+    frames_per_call = HIERA_FRAMES_PER_CALL if on_cpu else settings.num_frames
     return build_stages(
         model,
         settings.num_frames,
         settings.conditioning_frame,
         settings.read_out,
         frames_per_call,
-        hands_on_tokens=whole_clips,
-        for_cpu=not whole_clips,
+        hands_on_tokens=not settings.in_python,
+        for_cpu=on_cpu,
     )
 
 

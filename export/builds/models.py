@@ -3,16 +3,22 @@
 import shutil
 from pathlib import Path
 
+import auralsam2
 import auralsam2_client.contract
+import kernels
 from auralsam2.stages.clip_stages import Stage
-from auralsam2_client.contract import ENSEMBLE, FEATURES_ENSEMBLE, SESSION
+from auralsam2_client.contract import ENSEMBLE, FEATURES_ENSEMBLE, NETWORK, SESSION
 from export.builds.graphs import graph_file
 from export.builds.triton_config import TEMPLATES, check_stage, render, render_gpu
 from export.engines.engine_graphs import graph_path
-from export.settings import ExportSettings
+from export.settings import ONE_PROCESS, ExportSettings
 from model_repository.stage_runtime.engine import file_sha256
 
 RUNTIME = "stage_runtime"
+# Of the runtime, what computes in PyTorch; and of the house, what that imports: the network and its kernels.
+IN_PYTORCH = "pytorch"
+MODEL_FILES = {"cpu": "model.py", "cuda": "pytorch_model.py"}
+NOT_SERVED = ("__pycache__", "weights", "data", "evaluation", "training", "compiled.json", "*.md")
 
 
 def write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: Path, precision: str) -> None:
@@ -29,7 +35,7 @@ def write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: Pa
         )
         sha256 = file_sha256(graph)
         if settings.target == "cpu":
-            _write_code(stage.name, folder)
+            _write_code(settings, stage.name, folder)
             text = render(
                 settings, stage.name, frames_per_call=stage.frames_per_call, sha256=sha256, precision=precision
             )
@@ -42,13 +48,41 @@ def write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: Pa
         (models / name / "1").mkdir(parents=True)
         (models / name / "config.pbtxt").write_text(render(settings, name, precision=precision))
     if SESSION in without_graph:
-        _write_code(SESSION, models / SESSION)
+        _write_code(settings, SESSION, models / SESSION)
 
 
-def _write_code(name: str, folder: Path) -> None:
-    """Write a Python model's model.py, and beside it the runtime and the contract, by the names that it imports."""
-    shutil.copy2(TEMPLATES / name / "1" / "model.py", folder / "1" / "model.py")
-    shutil.copytree(TEMPLATES / RUNTIME, folder / "1" / RUNTIME, ignore=shutil.ignore_patterns("__pycache__"))
+def write_pytorch_models(settings: ExportSettings, stages: tuple[Stage, ...], models: Path, sha256: str) -> None:
+    """Write configurations and code of a build for target cuda below `models`, where the weights are already.
+
+    Args:
+        sha256: of the file of weights.
+    Raises: ExportError for a configuration that does not fit its stage.
+    """
+    parameters = {"frames_per_call": settings.num_frames, "sha256": sha256, "precision": settings.precision}
+    by_name = {stage.name: stage for stage in stages}
+    computing = [NETWORK] if settings.layout == ONE_PROCESS else [*by_name]
+    for name in (*computing, ENSEMBLE, FEATURES_ENSEMBLE, SESSION):
+        (models / name / "1").mkdir(parents=True, exist_ok=True)
+        text = render(settings, name, **parameters)
+        if name in by_name:
+            check_stage(text, by_name[name])
+        (models / name / "config.pbtxt").write_text(text)
+    for name in (*computing, SESSION):
+        _write_code(settings, name, models / name)
+
+
+def _write_code(settings: ExportSettings, name: str, folder: Path) -> None:
+    """Write a Python model's model.py, and beside it the runtime and the contract, by the names that it imports.
+
+    What computes in PyTorch brings the network's own code too: what is served is what was compared.
+    """
+    shutil.copy2(TEMPLATES / name / "1" / MODEL_FILES[settings.target], folder / "1" / "model.py")
+    without = NOT_SERVED if settings.target == "cuda" else (*NOT_SERVED, IN_PYTORCH)
+    shutil.copytree(TEMPLATES / RUNTIME, folder / "1" / RUNTIME, ignore=shutil.ignore_patterns(*without))
+    if settings.target == "cuda":
+        for package in (auralsam2, kernels):
+            source = Path(package.__file__ or "").parent
+            shutil.copytree(source, folder / "1" / source.name, ignore=shutil.ignore_patterns(*NOT_SERVED))
     # A package of one module: what else the client has is not there.
     source = Path(auralsam2_client.contract.__file__)
     package = folder / "1" / source.parent.name

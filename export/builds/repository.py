@@ -6,6 +6,7 @@ The folder appears whole or not at all: everything is written beside it first, t
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from export.builds.golden import write_golden
 from export.builds.graphs import export_graphs, graph_file, stages_of
 from export.builds.manifest import manifest
 from export.builds.models import write_models
+from export.builds.pytorch_build import choose_device, fill_pytorch
 from export.builds.served_precision import pass_engine_graphs, pass_in_some_precision
 from export.engines.engine_graphs import FUSER, fused_graph_path
 from export.engines.filling import MANIFEST, add_engines, engine_entries
@@ -84,6 +86,9 @@ def _replace(partial: Path, out: Path) -> None:
 
 
 def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
+    if settings.target == "cuda":
+        _fill_in_pytorch(settings, build, report)
+        return
     models = build / "models"
     wanted = settings.precision if settings.flavour is None else "float32"
     check_precision(settings.engine, resolve_precision(settings.engine, wanted))
@@ -97,11 +102,7 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     root = models if builder is None else build / "exported"
     seconds = export_graphs(settings, root, report)
     stages, graphs = stages_of(settings, model), {name: graph_file(root, name) for name in STAGE_NAMES}
-    clip: dict[str, npt.NDArray[Any]] = {
-        "FRAMES": sample_frames(settings.num_frames, settings.size),
-        "AUDIO": sample_audio(settings.num_frames),
-    }
-
+    clip = _sample_clip(settings)
     result, served_precision = pass_in_some_precision(settings, model, stages, graphs, clip, report)
     if settings.report:
         _write_report(settings, build, graphs, model, report)
@@ -129,6 +130,29 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
         record["precision"] = served_precision
     (build / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")
     (build / "cache").mkdir(exist_ok=True)
+
+
+def _fill_in_pytorch(settings: ExportSettings, build: Path, report: Report) -> None:
+    # Before the long work: without a card there is nothing to compare on.
+    choose_device(settings)
+    report(f"export     {settings.name}: {settings.weights_sentence}")
+    model, clip = load_model(settings), _sample_clip(settings)
+    result, card = fill_pytorch(settings, build, model, stages_of(settings, model), clip, report)
+    write_golden(build / "golden.npz", clip, result)
+    record = manifest(settings, build, result.parity, {}) | {
+        "device": settings.device,
+        "layout": settings.layout,
+        "card": None if card is None else asdict(card),
+    }
+    (build / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")
+    (build / "cache").mkdir(exist_ok=True)
+
+
+def _sample_clip(settings: ExportSettings) -> dict[str, npt.NDArray[Any]]:
+    return {
+        "FRAMES": sample_frames(settings.num_frames, settings.size),
+        "AUDIO": sample_audio(settings.num_frames),
+    }
 
 
 def _write_report(

@@ -25,6 +25,7 @@ from export.precision.quantization import (
 from export.reports import Report
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import AUTO, INT8, Engine, load_engine, resolve_precision
+from model_repository.stage_runtime.prompts.decoder import PromptedDecoder
 
 
 def pass_in_some_precision(
@@ -74,8 +75,8 @@ def _pass_prompts(
 ) -> None:
     """Add to `result` what the graphs of prompts, which builds for a CPU have beside the decoder's, are measured at."""
     if settings.target == "cpu":
-        folder = graphs[DECODER].parent
-        result.parity.extend(pass_prompt_gate(settings, model, folder, precision, result.features, report))
+        decoder = PromptedDecoder.load(graphs[DECODER].parent, settings.engine, precision, None)
+        result.parity.extend(pass_prompt_gate(settings, model, decoder, precision, result.features, report))
 
 
 def pass_engine_graphs(

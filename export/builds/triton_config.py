@@ -14,19 +14,24 @@ from auralsam2.presets import preset
 from auralsam2.stages.clip_stages import Stage
 from auralsam2_client import contract
 from auralsam2_client.contract import (
+    DECODER,
     ENCODERS,
     ENSEMBLE,
     FEATURES_ENSEMBLE,
     HANDED_ON,
+    IMAGE_FEATURES,
     MODELS,
+    NETWORK,
     PROMPT_MODE,
+    RESULTS,
     STAGE_NAMES,
     Model,
+    Parameter,
     Sizes,
     TensorSpec,
 )
 from export.errors import ExportError
-from export.settings import ExportSettings
+from export.settings import ONE_PROCESS, ExportSettings
 
 TEMPLATES = Path(model_repository.__file__).parent
 GPU_TEMPLATES = {"onnx-gpu": "onnx_gpu.pbtxt", "tensorrt": "tensorrt.pbtxt"}
@@ -49,18 +54,20 @@ def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
         parameters: what the template asks for beside the settings: frames_per_call and sha256 of a stage.
     Raises: ExportError when a placeholder is unknown or the text is not a ModelConfig of that name.
     """
-    on_cpu = settings.target == "cpu"
+    in_python = settings.in_python
     values: dict[str, Any] = {
         "tensors": _tensors_text(settings, name),
         "engine": settings.engine,
         "preset": settings.preset,
         "precision": settings.precision,
         "conditioning_frame": settings.conditioning_frame,
-        "clips_between_stages": "" if on_cpu else CLIPS_BETWEEN_STAGES,
+        "instances": f"[ {{ count: 1 kind: {'KIND_GPU' if settings.on_card else 'KIND_CPU'} }} ]",
+        "pytorch": _pytorch_text(settings),
+        "clips_between_stages": "" if in_python else CLIPS_BETWEEN_STAGES,
         **parameters,
     }
     if name in CHAINS:
-        values["steps"] = _steps_text(name, on_cpu)
+        values["steps"] = _steps_text(settings, name)
     return _fill_template(settings, name, f"{name}/config.pbtxt", values)
 
 
@@ -69,17 +76,48 @@ def sizes(settings: ExportSettings) -> Sizes:
     return Sizes(settings.num_frames, settings.size, preset(settings.preset).width)
 
 
-def _model(name: str, on_cpu: bool) -> Model:
-    """A model of the contract. On a GPU without prompts: its clips are those of the sound alone."""
+def _model(settings: ExportSettings, name: str) -> Model:
+    """A model of the contract. Without Python no prompts: its clips are those of the sound alone.
+
+    Where one process has all stages, a session gets features and answer by sound from one call.
+    """
     model = MODELS[name]
-    if on_cpu:
-        return model
+    if settings.in_python:
+        alone = name == FEATURES_ENSEMBLE and _in_one_process(settings)
+        return replace(model, outputs=(*IMAGE_FEATURES, *RESULTS)) if alone else model
     return replace(model, optional=(), outputs=tuple(output for output in model.outputs if output != PROMPT_MODE))
+
+
+def _in_one_process(settings: ExportSettings) -> bool:
+    return settings.target == "cuda" and settings.layout == ONE_PROCESS
+
+
+def network_model(settings: ExportSettings) -> str:
+    """Name the model beside which the weights of a build for target cuda lie."""
+    return NETWORK if _in_one_process(settings) else DECODER
+
+
+def _chain(settings: ExportSettings, name: str) -> tuple[str, ...]:
+    """The models that an ensemble runs one after the other."""
+    return (NETWORK,) if _in_one_process(settings) else CHAINS[name]
+
+
+def _pytorch_text(settings: ExportSettings) -> str:
+    """Parameters of a Python model that computes in PyTorch."""
+    if settings.target != "cuda":
+        return ""
+    values = {Parameter.NETWORK.value: network_model(settings)}
+    if settings.on_card:
+        # What a stage gives stays on the card until the next one has read it.
+        values["FORCE_CPU_ONLY_INPUT_TENSORS"] = "no"
+    return "\n".join(
+        f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}' for key, value in values.items()
+    )
 
 
 def _tensors_text(settings: ExportSettings, name: str) -> str:
     """The `input` and `output` lists of a model."""
-    model, config = _model(name, settings.target == "cpu"), model_config_pb2.ModelConfig()
+    model, config = _model(settings, name), model_config_pb2.ModelConfig()
     for names, entries in (((*model.inputs, *model.optional), config.input), (model.outputs, config.output)):
         for spec in contract.tensors(names, sizes(settings)):
             entry = entries.add(name=spec.name, dims=spec.shape)
@@ -91,22 +129,24 @@ def _tensors_text(settings: ExportSettings, name: str) -> str:
     return "input [\n" + ",\n".join(lines) + "\n]\noutput [\n" + ",\n".join(given) + "\n]"
 
 
-def _steps_text(name: str, on_cpu: bool) -> str:
+def _steps_text(settings: ExportSettings, name: str) -> str:
     """The steps of an ensemble: each stage takes and gives tensors under their own names.
 
     But for the audio tokens: once hiera has handed them on they have another name in the ensemble, so that the fuser
     waits for it. A graph on a GPU gives them under that name by itself.
     """
-    ensemble, handed_on, steps = _model(name, on_cpu), False, []
-    for stage in CHAINS[name]:
-        model, lines = _model(stage, on_cpu), [f'      model_name: "{stage}"', "      model_version: -1"]
+    ensemble, handed_on, steps = _model(settings, name), False, []
+    for stage in _chain(settings, name):
+        model, lines = _model(settings, stage), [f'      model_name: "{stage}"', "      model_version: -1"]
         for key in (*model.inputs, *(each for each in model.optional if each in ensemble.optional)):
             value = HANDED_ON if handed_on and key == TOKENS else key
             lines.append(f'      input_map {{ key: "{key}" value: "{value}" }}')
         hands_on = TOKENS in model.inputs and TOKENS in model.outputs
-        for key in model.outputs:
+        # One model for all has outputs that this ensemble does not give.
+        alone = stage == NETWORK
+        for key in (key for key in model.outputs if key in ensemble.outputs or not alone):
             passing = hands_on and key == TOKENS
-            value, key = HANDED_ON if passing else key, HANDED_ON if passing and not on_cpu else key
+            value, key = HANDED_ON if passing else key, HANDED_ON if passing and not settings.in_python else key
             lines.append(f'      output_map {{ key: "{key}" value: "{value}" }}')
         handed_on = handed_on or hands_on
         steps.append("    {\n" + "\n".join(lines) + "\n    }")

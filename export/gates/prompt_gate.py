@@ -1,7 +1,6 @@
 """The gate of the prompt graphs: each, read back from disk, against the network; then the loop around them."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,12 +29,12 @@ LABELS = (2, 3, 1, 0)
 def pass_prompt_gate(
     settings: ExportSettings,
     model: AuralSAM2,
-    folder: Path,
+    decoder: prompted.PromptedDecoder,
     precision: str,
     features: dict[str, Array],
     report: Report,
 ) -> list[OutputParity]:
-    """Compare the files in `folder` with PyTorch on a clip.
+    """Compare the decoder of a build, read back from disk, with PyTorch on a clip.
 
     Each graph gets the network's own inputs; then the whole loop is compared with `track_prompts`.
 
@@ -44,7 +43,6 @@ def pass_prompt_gate(
         features: HIGH_RES_S4, HIGH_RES_S8 and IMAGE_EMBEDDING of the clip, from the network.
     Raises: ParityError when a budget is not met.
     """
-    decoder = prompted.PromptedDecoder.load(folder, settings.engine, precision, None)
     measured: list[OutputParity] = []
     for stage, inputs in _calls(model, settings, features):
         wanted = run_network(stage, inputs)

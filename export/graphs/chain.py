@@ -4,6 +4,7 @@ Needs no torch, so that what a bench measures of a process is the graphs' own.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +30,13 @@ def run_clip(engine: Engine, wire: Mapping[str, Array]) -> dict[str, Array]:
         wire: as for `split_calls`.
     Returns: the graph's outputs for the whole clip, by name, newly allocated.
     """
-    # An engine's answer lies in memory that its next call writes.
-    answers = [{name: value.copy() for name, value in engine(inputs).items()} for inputs in split_calls(engine, wire)]
+    answers = [{name: _own(value) for name, value in engine(inputs).items()} for inputs in split_calls(engine, wire)]
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _own(value: Any) -> Array:
+    """Copy an answer, which lies in memory that the engine's next call writes: numpy's, or a tensor of some device."""
+    return np.array(value if isinstance(value, np.ndarray) else value.cpu())
 
 
 def run_chain(engines: Mapping[str, Engine], clip: Mapping[str, Array]) -> dict[str, Array]:

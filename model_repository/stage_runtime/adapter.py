@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from .admission.passage import Passage, Role
 from .admission.telemetry import Telemetry
 from .engine import Array, cache_dir_from_environment, check_hash, load_engine, resolve_precision
 from .engine.refusals import NotAdmitted, Refusal
-from .engine.stage import Stage, TensorShape
+from .engine.stage import ClipStage, Stage, TensorShape
 from .prompts.decoder import PromptedDecoder
 from .prompts.reading import ClipSize
 from .prompts.stages import DecoderStage, SoundStage
@@ -43,7 +43,7 @@ Logic = Callable[[Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]
 class Parts(NamedTuple):
     """What a stage's logic is made of."""
 
-    stage: Stage
+    stage: ClipStage
     outputs: list[TensorShape]
     shapes: Mapping[str, TensorShape]
     """Of all inputs and outputs, by name; the clip's own tensor first."""
@@ -52,7 +52,8 @@ class Parts(NamedTuple):
     """Where the graphs lie."""
 
 
-def _tensors(entries: list[dict[str, Any]]) -> list[TensorShape]:
+def tensor_shapes(entries: list[dict[str, Any]]) -> list[TensorShape]:
+    """Read the tensors of a model's configuration."""
     return [
         TensorShape(
             entry["name"],
@@ -75,24 +76,43 @@ class StageModel:
         """Check the graph's hash, load it, compare it with config.pbtxt. Any failure stops the server's start."""
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
-        path = Path(args["model_repository"]) / args["model_version"] / MODEL_FILE
-        check_hash(path, parameters[Parameter.SHA256])
-        self._name, kind = args["model_name"], parameters[Parameter.ENGINE]
-        precision = resolve_precision(kind, parameters[Parameter.PRECISION])
-        pb_utils.Logger.log_info(f"{self._name}: {kind} computes in {precision}")
-        engine = load_engine(kind, path, precision=precision, cache_dir=cache_dir_from_environment())
+        self._name, folder = args["model_name"], Path(args["model_repository"]) / args["model_version"]
         self._optional = optional_inputs(config)
         self._input_names = [entry["name"] for entry in config["input"] if entry["name"] not in self._optional]
-        shapes = {tensor.name: tensor for tensor in (*_tensors(config["input"]), *_tensors(config["output"]))}
+        shapes = {tensor.name: tensor for tensor in (*tensor_shapes(config["input"]), *tensor_shapes(config["output"]))}
         outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] != PROMPT_MODE]
         inputs = [shapes[name] for name in self._input_names]
-        self._stage = Stage(engine, inputs, outputs, int(parameters[Parameter.FRAMES_PER_CALL]))
-        self._logic = self.logic(Parts(self._stage, outputs, shapes, parameters, path.parent))
+        stage, precision = self.load_stage(args, parameters, inputs, outputs)
+        pb_utils.Logger.log_info(f"{self._name}: {parameters[Parameter.ENGINE]} computes in {precision}")
+        self._logic = self.logic(Parts(stage, outputs, shapes, parameters, folder))
         labels = {"model": parameters.get(Parameter.PRESET, ""), "precision": precision}
         # Every stage of a server is a child of the same process.
         table = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
         role = Role.from_parameters(self._name, parameters)
         self._passage = Passage(role, table, Telemetry(pb_utils, labels), int(config["input"][0]["dims"][0]))
+
+    def load_stage(
+        self,
+        args: Mapping[str, str],
+        parameters: Mapping[str, str],
+        inputs: list[TensorShape],
+        outputs: list[TensorShape],
+    ) -> tuple[ClipStage, str]:
+        """Load what computes, and tell in which precision. Here: a graph in the engine of a CPU."""
+        path = Path(args["model_repository"]) / args["model_version"] / MODEL_FILE
+        check_hash(path, parameters[Parameter.SHA256])
+        kind = parameters[Parameter.ENGINE]
+        precision = resolve_precision(kind, parameters[Parameter.PRECISION])
+        engine = load_engine(kind, path, precision=precision, cache_dir=cache_dir_from_environment())
+        return Stage(engine, inputs, outputs, int(parameters[Parameter.FRAMES_PER_CALL])), precision
+
+    def read(self, tensor: Any) -> Any:
+        """Read a request's tensor. Here: as numpy has it."""
+        return tensor.as_numpy()
+
+    def write(self, name: str, value: Any) -> Any:
+        """Write an answer's tensor."""
+        return pb_utils.Tensor(name, value)
 
     def logic(self, parts: Parts) -> Logic:
         """Choose what answers a request. Here: the stage, which knows no optional tensors."""
@@ -112,16 +132,11 @@ class StageModel:
             passage.fail(clip, Reason.CANCELLED)
             return refuse_request(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
         try:
-            passage.enter(clip, request.timeout())
-            inputs = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._input_names}
-            optional = {
-                name: tensor.as_numpy()
-                for name in self._optional
-                if (tensor := pb_utils.get_input_tensor_by_name(request, name)) is not None
-            }
-            answer = self._logic(inputs, optional)
-            response = answer_request(answer, request, keep=keep)
-            passage.leave(clip, inputs, prompts_of(answer))
+            began_s = passage.enter(clip, request.timeout())
+            inputs = {name: self.read(pb_utils.get_input_tensor_by_name(request, name)) for name in self._input_names}
+            answer = self._logic(inputs, read_optional(request, self._optional))
+            response = answer_request(answer, request, keep=keep, write=self.write)
+            passage.leave(clip, began_s, inputs, prompts_of(answer))
             return response
         except NotAdmitted as refusal:
             return refuse_request(refusal.reason, f"{self._name}: {refusal}")
@@ -163,12 +178,27 @@ def prompts_of(answer: Mapping[str, Array]) -> str:
     return answer[PROMPT_MODE].item().decode() if PROMPT_MODE in answer else BY_SOUND
 
 
-def answer_request(answer: Mapping[str, Array], request: Any, *, keep: bool = False) -> Any:
-    """Answer with the outputs that were asked for. `keep`: as copies, for another answer comes before they are read."""
+def read_optional(request: Any, names: Iterable[str]) -> dict[str, Array]:
+    """Read those of a request's optional tensors that came, by name."""
+    tensors = ((name, pb_utils.get_input_tensor_by_name(request, name)) for name in names)
+    return {name: tensor.as_numpy() for name, tensor in tensors if tensor is not None}
+
+
+def answer_request(
+    answer: Mapping[str, Any],
+    request: Any,
+    *,
+    keep: bool = False,
+    write: Callable[[str, Any], Any] = lambda name, value: pb_utils.Tensor(name, value),
+) -> Any:
+    """Answer with the outputs that were asked for.
+
+    Args:
+        keep: as copies, for another answer comes before they are read.
+        write: makes the server's tensor of a name and a value.
+    """
     wanted = set(request.requested_output_names())
-    tensors = [
-        pb_utils.Tensor(name, value.copy() if keep else value) for name, value in answer.items() if name in wanted
-    ]
+    tensors = [write(name, value.copy() if keep else value) for name, value in answer.items() if name in wanted]
     return pb_utils.InferenceResponse(output_tensors=tensors)
 
 

@@ -15,7 +15,7 @@ ENGINE_REMEDY = "Build the engines again: auralsam2 engines --build {build}"
 # Builds whose memory held soft masks.
 EARLIER_FORMATS = (1,)
 # What a build is for, and the backend of the server that loads its stages.
-BACKENDS = {"cpu": "python", "onnx-gpu": "onnxruntime", "tensorrt": "tensorrt"}
+BACKENDS = {"cpu": "python", "cuda": "python", "onnx-gpu": "onnxruntime", "tensorrt": "tensorrt"}
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,18 @@ class Manifest:
     weights: str
     files: dict[str, str]  # path below the build folder -> sha256
     target: str = "cpu"
+    device: str = ""
+    """Of target cuda: cuda, or cpu, where the same stages run without a card. Empty for other targets."""
 
     @property
     def needs_gpu(self) -> bool:
         """True when the build was made for a server with a card."""
-        return self.target != "cpu"
+        return self.target != "cpu" and self.device != "cpu"
+
+    @property
+    def in_pytorch(self) -> bool:
+        """True when its stages compute in PyTorch."""
+        return self.target == "cuda"
 
     @property
     def backend(self) -> str:
@@ -67,8 +74,9 @@ def read_manifest(build: Path) -> Manifest:
         raise ConfigError(f"{path}: format = {found!r}; this version reads {BUILD_FORMAT}. {REMEDY}")
     kinds = {"image_size": int, "num_frames": int, "files": dict}
     values: dict[str, Any] = {}
+    absent = {"target": "cpu", "device": ""}
     for name in Manifest.__dataclass_fields__:
-        value, kind = record.get(name, "cpu" if name == "target" else None), kinds.get(name, str)
+        value, kind = record.get(name, absent.get(name)), kinds.get(name, str)
         if not isinstance(value, kind):
             raise ConfigError(f"{path}: {name} = {value!r}; must be {kind.__name__}. {REMEDY}")
         values[name] = value

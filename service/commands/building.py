@@ -31,7 +31,8 @@ def export(
     target: Annotated[
         str,
         typer.Option(
-            help="cpu: the embedded server | onnx-gpu, tensorrt: a GPU server | tensorrt-rtx: engines for --capability"
+            help="cpu: the embedded server | cuda: PyTorch on this machine's card | onnx-gpu, tensorrt: a GPU server"
+            " | tensorrt-rtx: engines for --capability"
         ),
     ] = "cpu",
     engine: Annotated[str, typer.Option(help="Engine on a CPU: openvino | onnxruntime")] = "openvino",
@@ -45,6 +46,10 @@ def export(
     capability: Annotated[
         list[str] | None, typer.Option(help="Card of a tensorrt-rtx engine, e.g. 8.9; several by comma or repeated.")
     ] = None,
+    device: Annotated[str, typer.Option(help="Of target cuda: cuda | cpu, the same stages without a card.")] = "cuda",
+    layout: Annotated[
+        str, typer.Option(help="Of target cuda: one-process | ensemble, a process for each stage.")
+    ] = "one-process",
     report: Annotated[
         bool, typer.Option("--report", help="Compare float32, float16 and bfloat16; writes precision_report.md.")
     ] = False,
@@ -64,6 +69,8 @@ def export(
             target=target,
             engine=engine,
             precision=precision,
+            device=device,
+            layout=layout,
             fusion=fusion,
             capability=capability or [],
             report=report,

@@ -14,7 +14,7 @@ from service.builds.manifest import Manifest, read_manifest, verify_files
 from service.server.config import PREFIX, ServerConfig
 from service.server.flags import command_line, known_flags
 from service.server.installed_server import installed_home, installed_program, installed_version
-from service.server.runtime import embedded_program, environment, find_runtime
+from service.server.runtime import embedded_program, environment, find_runtime, torch_path
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,12 @@ class LaunchPlan:
         """
         config = self.config
         if config.tritonserver is None:
-            program = embedded_program(find_runtime(config.server_env), folder)
+            runtime = find_runtime(config.server_env)
+            program = embedded_program(runtime, folder)
         else:
+            runtime = None
             program = installed_program(config.tritonserver, self.manifest.backend, config.server_env)
-        variables = environment(program, config, mark)
+        variables = environment(program, config, mark, torch_path(runtime) if self.manifest.in_pytorch else "")
         known = known_flags(program, variables)
         flags = command_line(
             program, config, mark, known, python_stages=self.python_stages, memory_flags=self.memory_flags

@@ -6,11 +6,13 @@ PYTHONPATH and its like, and needs libpython as a shared library. Tried on the 2
 
 import json
 import os
+import platform
 import subprocess
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from auralsam2_client.contract import CACHE_VARIABLE, LAUNCH_VARIABLE
+from auralsam2_client.contract import CACHE_VARIABLE, LAUNCH_VARIABLE, TORCH_VARIABLE
 from auralsam2_client.errors import ConfigError
 from service.server.config import SESSION_LIMITS, ServerConfig
 
@@ -126,8 +128,29 @@ def embedded_program(runtime: ServerRuntime, folder: Path) -> Program:
     )
 
 
-def environment(program: Program, config: ServerConfig, mark: str) -> dict[str, str]:
-    """Build the variables of the server and its stages. Every process that it starts inherits `mark`."""
+def torch_path(runtime: ServerRuntime | None) -> str:
+    """Tell in which folder the embedded server's Python finds PyTorch: that of this Python, after its own packages.
+
+    Nothing for an installed server (None), whose Python has its own.
+
+    Raises: ConfigError when the two Pythons are not of one version.
+    """
+    if runtime is None:
+        return ""
+    own = platform.python_version_tuple()[:2]
+    if tuple(runtime.python_version.split(".")[:2]) != own:
+        raise ConfigError(
+            f"The server's Python is {runtime.python_version}, this one {platform.python_version()}; a build that"
+            " computes in PyTorch takes it from here, so that both must be of one version. Make both again: make setup."
+        )
+    return sysconfig.get_path("purelib")
+
+
+def environment(program: Program, config: ServerConfig, mark: str, torch_folder: str = "") -> dict[str, str]:
+    """Build the variables of the server and its stages. Every process that it starts inherits `mark`.
+
+    `torch_folder`: of `torch_path`, for a build that computes in PyTorch.
+    """
     kept = {k: v for k, v in os.environ.items() if k in KEPT_VARIABLES or k.startswith(KEPT_PREFIXES)}
     threads = str(config.num_threads)
     return {
@@ -142,6 +165,7 @@ def environment(program: Program, config: ServerConfig, mark: str) -> dict[str, 
         "AURALSAM2_NUM_THREADS": threads,
         CACHE_VARIABLE: str(config.cache),
         LAUNCH_VARIABLE: mark,
+        **({TORCH_VARIABLE: torch_folder} if torch_folder else {}),
         **{
             name.variable: str(getattr(config, name))
             for name, _, _ in SESSION_LIMITS

@@ -51,17 +51,19 @@ class Role:
 
 
 class Passage:
-    """The clips of one stage, one after the other: `enter`, then `leave` or `fail`."""
+    """The clips of one stage: each enters, then leaves or fails. One thread at a time."""
 
     def __init__(self, role: Role, table: ClipTable, telemetry: Telemetry, num_frames: int) -> None:
         self._role, self._table, self._telemetry, self._num_frames = role, table, telemetry, num_frames
-        self._began = 0.0
         if role.max_clips_in_flight is not None:
             telemetry.set("auralsam2_clips_in_flight_limit", role.max_clips_in_flight)
             telemetry.set("auralsam2_clips_in_flight", 0)
 
-    def enter(self, request_id: str, timeout_us: int) -> None:
-        """Let a clip in. Raises: NotAdmitted where clips enter and this one may not, or when nobody waits for it."""
+    def enter(self, request_id: str, timeout_us: int) -> float:
+        """Let a clip in, and tell when, by `time.monotonic`.
+
+        Raises: NotAdmitted where clips enter and this one may not, or when nobody waits for it.
+        """
         role = self._role
         if role.max_clips_in_flight is not None and not self._table.holds(request_id):
             timeout_s = timeout_us / 1e6 if timeout_us else role.clip_timeout_s
@@ -79,16 +81,24 @@ class Passage:
         waited_s = self._table.waiting_s(request_id)
         if waited_s is not None:
             self._telemetry.observe("auralsam2_queue_duration_seconds", waited_s, stage=role.stage)
-        self._began = time.monotonic()
+        return time.monotonic()
 
-    def leave(self, request_id: str, inputs: Mapping[str, Array], prompts: str) -> None:
-        """Note that the stage has an answer."""
+    def leave(
+        self, request_id: str, began_s: float, inputs: Mapping[str, Array], prompts: str, *, goes_on: bool = False
+    ) -> None:
+        """Note that the stage has an answer.
+
+        Args:
+            began_s: of `enter`.
+            prompts: what the answer was made from.
+            goes_on: another model has the clip after this stage, whatever its role.
+        """
         role, telemetry, golden = self._role, self._telemetry, request_id.startswith(GOLDEN_PREFIX)
-        telemetry.observe("auralsam2_stage_duration_seconds", time.monotonic() - self._began, stage=role.stage)
+        telemetry.observe("auralsam2_stage_duration_seconds", time.monotonic() - began_s, stage=role.stage)
         if "AUDIO" in inputs and not golden:
             num_silent = int(np.count_nonzero(~inputs["AUDIO"].any(axis=(1, 2))))
             telemetry.count("auralsam2_silent_windows_total", num_silent)
-        if not role.ends_clip:
+        if goes_on or not role.ends_clip:
             self._table.hand_on(request_id)
             return
         duration_s = self._end(request_id, answered=True)

@@ -35,7 +35,7 @@ class Engine(Protocol):
     input_shapes: dict[str, tuple[int, ...]]
     output_shapes: dict[str, tuple[int, ...]]
 
-    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]: ...
 
 
 class OpenVinoEngine:

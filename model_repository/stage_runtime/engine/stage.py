@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,6 +17,12 @@ class TensorShape:
     name: str
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
+
+
+class ClipStage(Protocol):
+    """Answers one clip from its tensors, by name. What it answers with is valid until the next call."""
+
+    def __call__(self, inputs: Mapping[str, Any], /) -> dict[str, Any]: ...
 
 
 class Stage:
@@ -53,7 +60,7 @@ class Stage:
         Raises: BadRequest for NaN or Inf in a float input, or another shape or type than configured.
         """
         for wanted in self._inputs:
-            _check(wanted, inputs[wanted.name])
+            check_tensor(wanted, inputs[wanted.name])
         handed_on = {name: inputs[name] for name in self._handed_on}
         graph_inputs = {name: inputs[name] for name in self._engine.input_shapes}
         num_frames = self._inputs[0].shape[0]
@@ -67,7 +74,8 @@ class Stage:
         return self._results | handed_on
 
 
-def _check(wanted: TensorShape, found: Array) -> None:
+def check_tensor(wanted: TensorShape, found: Array) -> None:
+    """Compare a caller's tensor with the configuration. Raises: BadRequest, also for NaN or Inf."""
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         raise BadRequest(
             f"{wanted.name}: {found.dtype} {list(found.shape)}; must be {wanted.dtype} {list(wanted.shape)}."

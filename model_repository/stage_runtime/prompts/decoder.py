@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,10 @@ from auralsam2_client.contract import DECODE, MAX_POINTS, PREPARE, READ, WRITE
 
 from ..engine import Array, Engine, EngineError, check_hash, load_engine
 from .answers import Answer, choose, stack_answers
+from .arrays import Arrays, HostArrays
 from .combination import LOGIT_LIMIT
 from .given_mask import given_mask
-from .memory import Kept, as_bfloat16, reach
+from .memory import Kept, reach
 from .reading import Prompt
 
 INDEX, CONSTANTS, WEIGHTS = "prompted.json", "prompted.npz", "prompted.weights"
@@ -28,10 +30,19 @@ PADDING, ABSENT = -1, -2
 
 
 class PromptedDecoder:
-    """Every call decodes the whole clip from its features. Calls are not re-entrant. `engines`: by graph."""
+    """Every call decodes the whole clip from its features. Calls are not re-entrant."""
 
-    def __init__(self, engines: Mapping[str, Engine], sizes: Sequence[int], constants: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        sizes: Sequence[int],
+        constants: Mapping[str, Array],
+        arrays: Arrays | None = None,
+    ) -> None:
+        """Build the loop around `engines`, by graph; `arrays`: of the memory in which they compute, numpy's if None."""
         self.engines, self._sizes, self._constants = engines, sorted(sizes), constants
+        self._arrays: Arrays = HostArrays() if arrays is None else arrays
+        self._no_memory = self._arrays.put(constants["no_mem_embed"][:, None, None])
         self._shapes = {name: shape[1:] for name, shape in engines[DECODE].input_shapes.items()}
         self._num_frames = 1
         if sizes:
@@ -66,12 +77,13 @@ class PromptedDecoder:
         return Kept(self._num_frames * sum(math.prod(shape) for shape in shapes) * np.float32().nbytes)
 
     def __call__(
-        self, features: Mapping[str, Array], prompts: Sequence[Prompt], kept: Kept | None = None
+        self, features: Mapping[str, Any], prompts: Sequence[Prompt], kept: Kept | None = None
     ) -> dict[str, Array]:
         """Segment what the prompts point at, in every frame of one clip.
 
         Args:
-            features: HIGH_RES_S4, HIGH_RES_S8 and IMAGE_EMBEDDING of the clip, float32, leading axis T.
+            features: HIGH_RES_S4, HIGH_RES_S8 and IMAGE_EMBEDDING of the clip, float32, leading axis T; what is not
+                in the memory of the engines is brought there.
             prompts: one or more as `read_prompts` lets them pass, each for a frame of its own. Beside a mask points
                 may stand, which refine it.
             kept: of `keep`, for `features` and no others; None: nothing is known of them yet.
@@ -80,6 +92,7 @@ class PromptedDecoder:
         """
         assert prompts, "without prompts there is nothing to decode"
         assert len({prompt.frame for prompt in prompts}) == len(prompts), "one prompt a frame"
+        features = self._held(features)
         answers = {prompt.frame: self._prompted(features, prompt) for prompt in prompts}
         kept = self.keep() if kept is None else kept
         conditioning = list(answers)
@@ -91,11 +104,14 @@ class PromptedDecoder:
                     answers[frame] = self._tracked(features, frame, image)
         return stack_answers([answers[frame] for frame in range(self._num_frames)])
 
-    def alone(self, features: Mapping[str, Array], prompt: Prompt) -> dict[str, Array]:
+    def alone(self, features: Mapping[str, Any], prompt: Prompt) -> dict[str, Array]:
         """Decode the prompted frame as `__call__` does, and no other: nothing is tracked. Outputs have a leading 1."""
-        return stack_answers([self._prompted(features, prompt)])
+        return stack_answers([self._prompted(self._held(features), prompt)])
 
-    def _prompted(self, features: Mapping[str, Array], prompt: Prompt) -> Answer:
+    def _held(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self._arrays.put(value) for name, value in features.items()}
+
+    def _prompted(self, features: Mapping[str, Any], prompt: Prompt) -> Answer:
         """A mask stands for itself; points after it refine it, as they refine the logits of an earlier round."""
         coords, labels = prompt.coords, prompt.labels
         previous, answer = prompt.previous, None
@@ -107,10 +123,10 @@ class PromptedDecoder:
             return answer
         if previous is not None:
             previous = np.clip(previous, -LOGIT_LIMIT, LOGIT_LIMIT)
-        own = features["IMAGE_EMBEDDING"][prompt.frame] + self._constants["no_mem_embed"][:, None, None]
+        own = features["IMAGE_EMBEDDING"][prompt.frame] + self._no_memory
         return choose(self._decode(features, prompt.frame, own, coords, labels, previous), len(labels), prompted=True)
 
-    def _masked(self, features: Mapping[str, Array], frame: int, mask: Array) -> Answer:
+    def _masked(self, features: Mapping[str, Any], frame: int, mask: Array) -> Answer:
         given = given_mask(mask, self._constants["mask_weight"], self._constants["mask_bias"])
         # The pointer alone is decoded, and by the rule for one mask. No embedding says that there is no memory.
         found = self._decode(features, frame, features["IMAGE_EMBEDDING"][frame], None, None, given.dense)
@@ -119,14 +135,14 @@ class PromptedDecoder:
         score = -10.0 if given.empty else 10.0
         return Answer(candidates, np.ones(3, np.float32), given.logits, score, pointer, prompted=True)
 
-    def _tracked(self, features: Mapping[str, Array], frame: int, image: Array) -> Answer:
+    def _tracked(self, features: Mapping[str, Any], frame: int, image: Any) -> Answer:
         return choose(self._decode(features, frame, image, None, None, None), 0, prompted=False)
 
     def _decode(
         self,
-        features: Mapping[str, Array],
+        features: Mapping[str, Any],
         frame: int,
-        image: Array,
+        image: Any,
         coords: Array | None,
         labels: Array | None,
         mask: Array | None,
@@ -151,9 +167,9 @@ class PromptedDecoder:
                 "MASK_GIVEN": np.full(1, mask is not None, np.float32),
             }
         )
-        return {name: value[0].copy() for name, value in found.items()}
+        return {name: self._arrays.to_host(value[0]) for name, value in found.items()}
 
-    def _remember(self, features: Mapping[str, Array], frame: int, answer: Answer) -> Array:
+    def _remember(self, features: Mapping[str, Any], frame: int, answer: Answer) -> Any:
         """[N, C_mem]: what a later frame reads. SAM2 keeps it in bfloat16."""
         found = self.engines[WRITE](
             {
@@ -162,17 +178,17 @@ class PromptedDecoder:
                 "PROMPTED": np.full(1, answer.prompted, np.float32),
             }
         )
-        return as_bfloat16(found["MEMORY"][0])
+        return self._arrays.as_bfloat16(found["MEMORY"][0])
 
     def _read(
         self,
-        features: Mapping[str, Array],
+        features: Mapping[str, Any],
         frame: int,
         answers: Mapping[int, Answer],
         kept: Kept,
         conditioning: Sequence[int],
         reverse: bool,
-    ) -> Array:
+    ) -> Any:
         """The frame's image tokens after it read what was decoded before it, [C, S/16, S/16].
 
         A frame that nobody reads runs no memory encoder.
@@ -180,10 +196,12 @@ class PromptedDecoder:
         reached, pointed = reach(answers, frame, conditioning, reverse)
         size = next(size for size in self._sizes if size >= len(reached))
         engine = self.engines[READ.format(size)]
-        inputs = {name: np.zeros(shape, np.float32) for name, shape in engine.input_shapes.items()}
+        shapes = dict(engine.input_shapes)
+        inputs: dict[str, Any] = {"MEMORY": self._arrays.zeros(shapes.pop("MEMORY"))}
+        inputs |= {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name != "TOKENS"}
         if frame not in kept.tokens:
             own = {"IMAGE_EMBEDDING": features["IMAGE_EMBEDDING"][frame : frame + 1]}
-            kept.tokens[frame] = self.engines[PREPARE](own)["TOKENS"][0].copy()
+            kept.tokens[frame] = self._arrays.own(self.engines[PREPARE](own)["TOKENS"][0])
         inputs["TOKENS"] = kept.tokens[frame][None]
         for place, (index, temporal) in enumerate(reached):
             answer = answers[index]
@@ -193,5 +211,4 @@ class PromptedDecoder:
         for place, index in enumerate(pointed):
             inputs["POINTERS"][0, place] = answers[index].pointer
         inputs["POINTED"][0, : len(pointed)] = 1
-        image: Array = engine(inputs)["IMAGE"][0].copy()
-        return image
+        return self._arrays.own(engine(inputs)["IMAGE"][0])

@@ -1,10 +1,10 @@
 """What a frame reads of those that were decoded before it, and what of a clip is kept from call to call."""
 
 from collections.abc import Callable, Container, Sequence
+from typing import Any
 
 import numpy as np
 
-from ..engine import Array
 from .answers import Answer
 
 MEMORY_FRAMES, MAX_POINTERS = 6, 16
@@ -16,11 +16,11 @@ class Kept:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         """What it holds once it is full."""
-        self.tokens = dict[int, Array]()
+        self.tokens = dict[int, Any]()
         """[N, C] by frame, before any memory is read."""
-        self._memories = dict[int, tuple[Answer, Array]]()
+        self._memories = dict[int, tuple[Answer, Any]]()
 
-    def memory(self, frame: int, answer: Answer, remember: Callable[[], Array]) -> Array:
+    def memory(self, frame: int, answer: Answer, remember: Callable[[], Any]) -> Any:
         """Give [N, C_mem], what `frame` leaves behind: by `remember` where its answer is not the last call's."""
         known = self._memories.get(frame)
         if known is None or known[0].prompted != answer.prompted or not np.array_equal(known[0].mask, answer.mask):
@@ -44,10 +44,3 @@ def reach(
     pointers = [index for index in conditioning if step * (index - frame) >= 0]
     pointers += [frame + step * d for d in range(1, MAX_POINTERS) if is_remembered(d)]
     return frames, pointers
-
-
-def as_bfloat16(values: Array) -> Array:
-    """Round to the nearest bfloat16, ties to even; float32 still."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (rounded & np.uint32(0xFFFF0000)).view(np.float32)

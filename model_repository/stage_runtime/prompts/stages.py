@@ -9,7 +9,7 @@ from auralsam2_client.contract import BY_SOUND, IMAGE_FEATURES, PROMPT_MODE
 
 from ..engine import Array
 from ..engine.refusals import BadRequest
-from ..engine.stage import Stage, TensorShape
+from ..engine.stage import ClipStage, TensorShape
 from .combination import combine
 from .reading import NOTHING_TO_GO_BY, ClipSize, Prompt, kinds, mode_of, read_prompts, use_audio
 
@@ -24,7 +24,7 @@ def mode_tensor(mode: str) -> Array:
 class SoundStage:
     """A stage of the sound. With USE_AUDIO false it does no arithmetic and hands on zeros, which nobody reads."""
 
-    def __init__(self, stage: Stage, outputs: Sequence[TensorShape], clip: ClipSize | None = None) -> None:
+    def __init__(self, stage: ClipStage, outputs: Sequence[TensorShape], clip: ClipSize | None = None) -> None:
         """`clip`: given to the first stage of the chain, which refuses bad prompts before any work is done."""
         self._stage = stage
         self._clip = clip
@@ -40,7 +40,7 @@ class SoundStage:
 class DecoderStage:
     """The masks: by sound, by prompts, or by both, from the same image features."""
 
-    def __init__(self, stage: Stage, decoder: Decoder, clip: ClipSize) -> None:
+    def __init__(self, stage: ClipStage, decoder: Decoder, clip: ClipSize) -> None:
         self._stage = stage
         self._decoder = decoder
         self._clip = clip

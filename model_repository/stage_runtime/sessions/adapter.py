@@ -38,7 +38,7 @@ from ..prompts.decoder import PromptedDecoder
 from ..prompts.reading import ClipSize
 from ..prompts.stages import mode_tensor
 from .rounds import SessionDecoder
-from .sessions import Limits, Sessions
+from .sessions import Encoded, Limits, Sessions
 
 # Idle sessions are looked for this often within their time-out.
 SWEEPS = 8
@@ -67,7 +67,7 @@ class SessionModel:
         self._optional = [name for name in optional_inputs(config) if name not in CLIP]
         limits = limits_from_environment(parameters)
         folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
-        self._sessions = Sessions(self.load_decoder(folder, parameters), clip, limits)
+        self._sessions = Sessions(self.load_decoder(args, parameters, folder), clip, limits)
         # The same as the stages' own: a clip that stops before the decoder has to be let go from here.
         self._clips = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
         self._telemetry = Telemetry(pb_utils, {name: parameters.get(key, "") for name, key in LABELS.items()})
@@ -76,7 +76,8 @@ class SessionModel:
         self._sweeper = threading.Thread(target=self._sweep, args=(limits.idle_timeout_s / SWEEPS,), daemon=True)
         self._sweeper.start()
 
-    def load_decoder(self, folder: Path, parameters: Mapping[str, str]) -> SessionDecoder:
+    def load_decoder(self, args: Mapping[str, str], parameters: Mapping[str, str], folder: Path) -> SessionDecoder:
+        """Load what decodes rounds. Here: the graphs in the decoder's `folder`, in the engine of a CPU."""
         kind, precision = parameters[Parameter.ENGINE], parameters[Parameter.PRECISION]
         return PromptedDecoder.load(folder, kind, precision, cache_dir_from_environment())
 
@@ -121,14 +122,41 @@ class SessionModel:
         finally:
             if end:
                 self._sessions.end(int(key))
-                _give_back()
+                self.give_back()
 
-    def _encode(self, request: Any, sound: bool) -> tuple[dict[str, Array], dict[str, Array] | None]:
-        clip = request.request_id() or f"session-{uuid.uuid4().hex}"
+    def _encode(self, request: Any, sound: bool) -> Encoded:
+        name = request.request_id() or f"session-{uuid.uuid4().hex}"
+        clip = [pb_utils.get_input_tensor_by_name(request, each) for each in CLIP]
         try:
-            return _encode(request, clip, sound)
+            return self.encode(request, clip, pb_utils.Tensor("USE_AUDIO", np.array([sound])), name)
         finally:
-            self._clips.end(clip, answered=False)
+            self._clips.end(name, answered=False)
+
+    def encode(self, request: Any, clip: list[Any], sound: Any, name: str) -> Encoded:
+        """Run the clip through the stages: the first three as an ensemble, then the decoder where sound is used.
+
+        Args:
+            clip: FRAMES and AUDIO, as they came; `sound`: USE_AUDIO.
+            name: what the stages know the clip by, on its way from one to the next.
+        """
+        timeout = request.timeout()
+        use_audio = bool(sound.as_numpy()[0])
+        wanted = (*IMAGE_FEATURES, *SOUND_FEATURES) if use_audio else IMAGE_FEATURES
+        found = call_model(FEATURES_ENSEMBLE, [*clip, sound], wanted, request_id=name, timeout=timeout)
+        heard = None
+        if use_audio:
+            by_sound = call_model(DECODER, list(found.values()), RESULTS, request_id=name, timeout=timeout)
+            heard = {each: tensor.as_numpy().copy() for each, tensor in by_sound.items()}
+        return {each: self.keep(found[each]) for each in IMAGE_FEATURES}, heard
+
+    def keep(self, tensor: Any) -> Any:
+        """Copy a feature out of shared memory, which goes back to the backend when the tensor is dropped."""
+        return tensor.as_numpy().copy()
+
+    def give_back(self) -> None:
+        """Return freed memory to the system: the allocator would keep maps of less than 32 MiB for itself."""
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
     def _tell(self) -> None:
         self._telemetry.set("auralsam2_sessions", len(self._sessions))
@@ -137,7 +165,7 @@ class SessionModel:
     def _sweep(self, period_s: float) -> None:
         while not self._closing.wait(period_s):
             if self._sessions.sweep():
-                _give_back()
+                self.give_back()
                 self._tell()
 
 
@@ -155,27 +183,8 @@ def limits_from_environment(parameters: Mapping[str, str]) -> Limits:
     )
 
 
-def _encode(request: Any, name: str, sound: bool) -> tuple[dict[str, Array], dict[str, Array] | None]:
-    """Run the clip through the stages: the first three as an ensemble, then the decoder where sound is used.
-
-    `name`: what the stages know the clip by, on its way from one to the next.
-    """
-
-    def call(model: str, inputs: list[Any], outputs: tuple[str, ...]) -> dict[str, Any]:
-        return _call(model, inputs, outputs, request_id=name, timeout=request.timeout())
-
-    clip = [pb_utils.get_input_tensor_by_name(request, name) for name in CLIP]
-    wanted = (*IMAGE_FEATURES, *SOUND_FEATURES) if sound else IMAGE_FEATURES
-    found = call(FEATURES_ENSEMBLE, [*clip, pb_utils.Tensor("USE_AUDIO", np.array([sound]))], wanted)
-    heard = None
-    if sound:
-        by_sound = call(DECODER, list(found.values()), RESULTS)
-        heard = {name: tensor.as_numpy().copy() for name, tensor in by_sound.items()}
-    # Copied out of shared memory, which goes back to the backend when the tensors are dropped.
-    return {name: found[name].as_numpy().copy() for name in IMAGE_FEATURES}, heard
-
-
-def _call(model: str, inputs: list[Any], outputs: tuple[str, ...], **marks: Any) -> dict[str, Any]:
+def call_model(model: str, inputs: list[Any], outputs: tuple[str, ...], **marks: Any) -> dict[str, Any]:
+    """Call another model of this server and return its outputs by name. Raises: StageFailed."""
     request = pb_utils.InferenceRequest(model_name=model, requested_output_names=list(outputs), inputs=inputs, **marks)
     response = request.exec()
     if response.has_error():
@@ -190,9 +199,3 @@ def _has(request: Any, name: str) -> bool:
 def _read(request: Any, name: str) -> Array:
     value: Array = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
     return value
-
-
-def _give_back() -> None:
-    """Freed memory to the system: the allocator would keep maps of less than 32 MiB for itself."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

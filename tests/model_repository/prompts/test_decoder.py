@@ -20,9 +20,10 @@ from auralsam2_client.contract import MAX_POINTS
 from export.gates.sample_clip import sample_frames
 from export.settings import ExportSettings, load_model
 from model_repository.stage_runtime.engine import Engine, EngineError
+from model_repository.stage_runtime.prompts.arrays import HostArrays
 from model_repository.stage_runtime.prompts.decoder import PromptedDecoder
 from model_repository.stage_runtime.prompts.given_mask import given_mask
-from model_repository.stage_runtime.prompts.memory import as_bfloat16, reach
+from model_repository.stage_runtime.prompts.memory import reach
 from model_repository.stage_runtime.prompts.reading import Prompt
 
 Array = npt.NDArray[np.float32]
@@ -238,7 +239,7 @@ def test_a_memory_is_rounded_as_pytorch_rounds_to_bfloat16() -> None:
         [np.random.default_rng(0).normal(size=1000), [1 + 2**-8, 1 + 3 * 2**-8, -(1 + 2**-8), 0.0, 3e38]]
     ).astype(np.float32)
     wanted = torch.from_numpy(values).bfloat16().float().numpy()
-    assert np.array_equal(as_bfloat16(values), wanted)
+    assert np.array_equal(HostArrays().as_bfloat16(values), wanted)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,169 @@
+"""The whole network in one process: the model behind the ensembles of a build in the layout "one-process"."""
+
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from auralsam2_client.contract import (
+    CLIP,
+    IMAGE_FEATURES,
+    LAUNCH_VARIABLE,
+    Reason,
+)
+
+from ..adapter import (
+    CANCELLED,
+    FAULT,
+    answer_request,
+    optional_inputs,
+    prompts_of,
+    read_optional,
+    refuse_request,
+    tensor_shapes,
+)
+from ..admission.clip_table import ClipTable, table_path
+from ..admission.passage import Passage, Role
+from ..admission.telemetry import Telemetry
+from ..engine import Array
+from ..engine.refusals import NotAdmitted, Refusal
+from ..engine.stage import check_tensor
+from ..prompts.reading import Asked, ClipSize, read_prompts
+from .answering import ClipAnswers
+from .flight import NUM_SLOTS, Flight, Slot, Worker
+from .loading import load_placed
+from .prompted import load_prompted_decoder
+from .tensors import write_tensor
+from .whole_clip import ClipGraphs
+
+
+@dataclass
+class Job:
+    """One request on its way."""
+
+    request: Any
+    sender: Any
+    clip: str
+    began_s: float
+    audio: Array
+    asked: Asked
+    slot: Slot
+    features: bool
+    """Asked for by a session, which goes on with them."""
+    answer: dict[str, Any]
+    coming: Sequence[str] = ()
+    """Of RESULTS, what is still on its way from the device."""
+
+
+class NetworkModel:
+    """Answers each request by itself, two of them in flight; see `flight`. Refusals are those of the stages."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the network, compile and capture it. Any failure stops the server's start."""
+        config = json.loads(args["model_config"])
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
+        self._name = args["model_name"]
+        self._optional = optional_inputs(config)
+        placed = load_placed(args, parameters, self._say)
+        self._card = placed.card
+        placed.compiled.read()
+        graphs = ClipGraphs(placed.network, placed.placing, self._say)
+        description = placed.network.description
+        flight = Flight(*graphs.clip_specs(), placed.placing.device, NUM_SLOTS)
+        self._flight = flight
+        self._answers = ClipAnswers(graphs, load_prompted_decoder(placed.network, placed.placing), flight)
+        placed.compiled.write()
+        self._inputs = [shape for shape in tensor_shapes(config["input"]) if shape.name in CLIP]
+        self._clip_size = ClipSize(description.num_frames, description.image_size, description.conditioning_frame)
+        self._say(f"{description.precision} on {self._card.name}")
+        labels = {"model": description.preset, "precision": description.precision}
+        table = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
+        role = Role.from_parameters(self._name, parameters)
+        self._telemetry = Telemetry(pb_utils, labels)
+        self._passage = Passage(role, table, self._telemetry, description.num_frames)
+        # Clips enter in one thread and leave in another.
+        self._lock = threading.Lock()
+        self._computing, self._finishing = Worker("compute", self._compute), Worker("answer", self._finish)
+
+    def execute(self, requests: list[Any]) -> None:
+        """Take requests in; each is answered by its own sender, so that the next comes in while one computes."""
+        for request in requests:
+            self._take(request)
+
+    def finalize(self) -> None:
+        self._computing.close()
+        self._finishing.close()
+        self._passage.close()
+
+    def _take(self, request: Any) -> None:
+        sender, clip = request.get_response_sender(), request.request_id()
+        if request.is_cancelled():
+            self._refuse(sender, clip, Reason.CANCELLED, f"{self._name}: {CANCELLED}")
+            return
+        try:
+            with self._lock:
+                began_s = self._passage.enter(clip, request.timeout())
+            given = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in CLIP}
+            for shape in self._inputs:
+                check_tensor(shape, given[shape.name])
+            asked = read_prompts(read_optional(request, self._optional), self._clip_size)
+            features = not set(IMAGE_FEATURES).isdisjoint(request.requested_output_names())
+            self._answers.check(asked, features)
+            slot = self._flight.upload(given)
+            # A view of the request's memory would end with it.
+            self._computing.give(Job(request, sender, clip, began_s, given["AUDIO"].copy(), asked, slot, features, {}))
+        except NotAdmitted as refusal:
+            _send(sender, refuse_request(refusal.reason, f"{self._name}: {refusal}"))
+        except Exception as error:  # noqa: BLE001  (sorted there)
+            self._fail(sender, clip, error)
+
+    def _compute(self, job: Job) -> None:
+        try:
+            job.answer, job.coming = self._answers.compute(job.slot, job.asked, job.features)
+            with self._lock:
+                for stage, seconds in self._answers.stage_seconds(job.asked).items():
+                    self._telemetry.observe("auralsam2_stage_duration_seconds", seconds, stage=stage)
+            self._finishing.give(job)
+        except Exception as error:  # noqa: BLE001  (sorted there)
+            self._flight.release(job.slot)
+            self._fail(job.sender, job.clip, error)
+
+    def _finish(self, job: Job) -> None:
+        try:
+            answer = self._answers.collect(job.slot, job.answer, job.coming)
+            response = answer_request(answer, job.request, write=write_tensor)
+            inputs: Mapping[str, Array] = {"AUDIO": job.audio}
+            with self._lock:
+                goes_on = job.features and not job.asked.use_audio
+                self._passage.leave(job.clip, job.began_s, inputs, prompts_of(answer), goes_on=goes_on)
+            _send(job.sender, response)
+        except Exception as error:  # noqa: BLE001  (sorted there)
+            self._fail(job.sender, job.clip, error)
+        finally:
+            self._flight.release(job.slot)
+
+    def _fail(self, sender: Any, clip: str, error: Exception) -> None:
+        """Answer with what went wrong: the caller's fault, the card's, or our own, whose words stay in the log."""
+        failed = error if isinstance(error, Refusal) else self._card.explain(error)
+        if failed is None or failed is not error:
+            pb_utils.Logger.log_error(f"{self._name}: request {clip!r} failed: {error!r}")
+        if failed is None:
+            self._refuse(sender, clip, Reason.FAULT, f"{self._name}: {FAULT}")
+        else:
+            self._refuse(sender, clip, failed.reason, str(failed))
+
+    def _refuse(self, sender: Any, clip: str, reason: Reason, message: str) -> None:
+        with self._lock:
+            self._passage.fail(clip, reason)
+        _send(sender, refuse_request(reason, message))
+
+    def _say(self, line: str) -> None:
+        pb_utils.Logger.log_info(f"{self._name}: {line}")
+
+
+def _send(sender: Any, response: Any) -> None:
+    sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

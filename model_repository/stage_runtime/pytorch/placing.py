@@ -1,0 +1,50 @@
+"""How a stage comes onto a device: cast, moved, compiled, captured."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from auralsam2.stages.clip_stages import Stage
+from auralsam2_client.contract import TensorSpec
+
+from .captured import Captured
+from .network import PRECISIONS, InPrecision, NetworkDescription
+
+# Takes samples of sound, which stay in float32.
+FIRST_STAGE = "vggish"
+
+
+class Placing:
+    """Puts the stages of one network onto one device. What it captures never runs side by side, and shares a pool."""
+
+    def __init__(self, description: NetworkDescription, device: torch.device) -> None:
+        self.device = device
+        self._dtype = PRECISIONS[description.precision]
+        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+
+    def module(self, stage: Stage) -> nn.Module:
+        """Cast and move a stage's module; on a card Inductor compiles it in its first call."""
+        module = stage.module
+        if self._dtype != torch.float32:
+            from auralsam2.model.precision import to_precision
+
+            module = to_precision(module, self._dtype)
+        module = module.to(self.device).eval()
+        if self.device.type == "cuda":
+            compiled: nn.Module = torch.compile(module, dynamic=False)
+            return compiled
+        return module
+
+    def capture(self, module: nn.Module, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Captured:
+        """Capture a module that is on the device."""
+        return Captured(module, inputs, outputs, self.device, self._pool)
+
+    def stage(self, stage: Stage) -> Captured:
+        """Place a stage and capture it by itself: float32 in and out, as the contract has its tensors."""
+        module = InPrecision(self.module(stage), self._dtype, keeps_input=stage.name == FIRST_STAGE)
+        inputs, outputs = (
+            tuple(replace(spec, shape=stage.graph_shape(spec)) for spec in specs)
+            for specs in (stage.inputs, stage.outputs)
+        )
+        return self.capture(module, inputs, outputs)

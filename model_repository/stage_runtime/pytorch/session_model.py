@@ -1,0 +1,53 @@
+"""Sessions of a build that computes in PyTorch: features stay on the device, and rounds are decoded there."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton_python_backend_utils as pb_utils
+
+from auralsam2_client.contract import FEATURES_ENSEMBLE, IMAGE_FEATURES, NETWORK, RESULTS, Parameter
+
+from ..engine import Array
+from ..sessions.adapter import Encoded, SessionModel, call_model
+from ..sessions.rounds import SessionDecoder
+from .loading import load_placed
+from .prompted import load_prompted_decoder
+from .tensors import take_tensor
+
+
+class CardSessionModel(SessionModel):
+    """Keeps features in the memory of its device, bounded as on a CPU."""
+
+    def load_decoder(self, args: Mapping[str, str], parameters: Mapping[str, str], folder: Path) -> SessionDecoder:
+        """Capture the stages that track prompts on the device of this instance."""
+        name = args["model_name"]
+        placed = load_placed(args, parameters, lambda line: pb_utils.Logger.log_info(f"{name}: {line}"))
+        self._device = placed.placing.device
+        self._in_one_process = parameters[Parameter.NETWORK] == NETWORK
+        return load_prompted_decoder(placed.network, placed.placing)
+
+    def keep(self, tensor: Any) -> Any:
+        """Copy a feature to the device of this instance, to be kept."""
+        return take_tensor(tensor, self._device)
+
+    def encode(self, request: Any, clip: list[Any], sound: Any, name: str) -> Encoded:
+        """Run the clip: where one process has all stages, features and answer by sound come from one call."""
+        if not self._in_one_process:
+            return super().encode(request, clip, sound, name)
+        found = call_model(
+            FEATURES_ENSEMBLE, [*clip, sound], (*IMAGE_FEATURES, *RESULTS), request_id=name, timeout=request.timeout()
+        )
+        features = {name: self.keep(found[name]) for name in IMAGE_FEATURES}
+        use_audio = bool(sound.as_numpy()[0])
+        heard: dict[str, Array] | None = (
+            {name: found[name].as_numpy().copy() for name in RESULTS} if use_audio else None
+        )
+        return features, heard
+
+    def give_back(self) -> None:
+        """Return freed memory to the card, and what was the host's to the system."""
+        super().give_back()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
