@@ -6,7 +6,7 @@ memory encoder runs on every frame, and the fusion multiplies its projections ou
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -35,23 +35,28 @@ def read_memory(sam: SegmentAnything, image: Tensor, memory: MemoryReading, posi
 
 @dataclass(frozen=True)
 class Published:
-    """One network, stage by stage. Raises NetworkError for a network that was fused already."""
+    """One network, stage by stage, on the device that it lies on when this is made.
+
+    Raises: NetworkError for a network that was fused already.
+    """
 
     model: AuralSAM2
+    log_mel: LogMel = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.model.fused:
             raise NetworkError("this network runs the fused operators; the published form needs it before fuse().")
+        object.__setattr__(self, "log_mel", LogMel().to(self.model.sine.device))
 
     def stages(self, frames: Tensor, audio: Tensor, conditioning_frame: int = 0) -> Iterator[ClipOutput | None]:
         """Run one clip, a step of the iterator for each of STAGE_NAMES; the last gives the answer. So each can be
         timed.
 
         Args:
-            frames: [T, S, S, 3] uint8 RGB; audio: [T, 15600, 2] float32 in [-1, 1].
+            frames: [T, S, S, 3] uint8 RGB; audio: [T, 15600, 2] float32 in [-1, 1]; both on the network's device.
         """
         model, sam, fuser = self.model, self.model.v_model, self.model.aural_fuser
-        tokens = fuser.tokens(LogMel()(audio))
+        tokens = fuser.tokens(self.log_mel(audio))
         yield None
         position = image_encoder.position_embedding(sam.image_encoder.trunk, model.image_size)
         fpn = image_encoder.pyramid(sam, image_encoder.normalise(frames), position)

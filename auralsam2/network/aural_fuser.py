@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from auralsam2.network.fusion import AudioVisualFusion, FusionForm
 from auralsam2.network.positions import first_position_1d, sine_2d
+from auralsam2.network.precision import cast
 from auralsam2.network.pvt import Block
 from auralsam2.network.vggish import VGGish
 from auralsam2.presets import STRIDE, Preset
@@ -91,7 +92,7 @@ class AuralFuser(nn.Module):
         sound: Tensor = self.vgg(log_mel)
         if text is None or self.text_proj is None:
             return sound
-        return torch.cat([sound, self.text_proj(text[0])])
+        return torch.cat([sound, self.text_proj(cast(text[0], sound.dtype))])
 
     def patches(self, level: int, fpn_map: Tensor) -> Tensor:
         """Embed FPN map `level` (0, 1, 2 at stride 4, 8, 16), [T, C, h, w] -> [T, C, S/16, S/16]."""

@@ -4,13 +4,14 @@ The interpolated position embedding depends on weights and size only. `position_
 graph can hold it as a constant: left as an operator, some engines fold it with slow reference code at every start.
 """
 
-import torch
 import torch.nn.functional as F
 from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import FpnNeck
 from torch import Tensor
 
+from auralsam2.network.precision import cast, filled
 from auralsam2.network.segment_anything import SegmentAnything
+from auralsam2.network.windowed_trunk import windowed_features
 
 # ImageNet statistics of RGB in [0, 1], as SAM2 was trained with.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -22,8 +23,7 @@ def normalise(frames: Tensor) -> Tensor:
     """Normalise [T, S, S, 3] uint8 RGB -> [T, 3, S, S] float32, ImageNet mean removed, divided by the standard
     deviation.
     """
-    mean = torch.tensor(IMAGE_MEAN, device=frames.device)
-    std = torch.tensor(IMAGE_STD, device=frames.device)
+    mean, std = filled(IMAGE_MEAN, frames.device), filled(IMAGE_STD, frames.device)
     return ((frames.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
@@ -34,8 +34,22 @@ def position_embedding(trunk: Hiera, image_size: int) -> Tensor:
     return embedding
 
 
-def trunk_features(trunk: Hiera, frames: Tensor, position: Tensor) -> list[Tensor]:
-    """Compute the outputs of Hiera's four stages, [T, C_i, h_i, w_i] at strides 4, 8, 16, 32."""
+def trunk_features(
+    trunk: Hiera, frames: Tensor, position: Tensor, *, windowed: bool = False, strips: int = 1
+) -> list[Tensor]:
+    """Compute the outputs of Hiera's four stages, [T, C_i, h_i, w_i] at strides 4, 8, 16, 32.
+
+    Args:
+        frames: [T, 3, S, S] float32, normalised.
+        position: [1, S/4, S/4, C] of `position_embedding`.
+        windowed: in `windowed_trunk`'s order of tokens, for CPUs: it saves the arithmetic of padding. False: as SAM2
+            does it, for GPUs, where more and smaller launches cost what they save.
+        strips: of the windowed form, the parts in which its leading blocks run.
+    """
+    dtype = trunk.patch_embed.proj.weight.dtype
+    frames, position = cast(frames, dtype), cast(position, dtype)
+    if windowed:
+        return windowed_features(trunk, frames, position, strips=strips)
     x = trunk.patch_embed(frames) + position
     outputs = []
     for index, block in enumerate(trunk.blocks):

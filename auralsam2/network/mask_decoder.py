@@ -5,6 +5,7 @@ in reverse order (stage 3 first), before each two-way block and once more before
 the dense prompt is `no_mask_embed`; three candidates always; candidates keep their logits whatever the object score.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.transformer import TwoWayAttentionBlock
 from torch import Tensor
 
+from auralsam2.network.precision import cast
 from auralsam2.network.segment_anything import SegmentAnything
 
 # Token order: object score, IoU, then four mask tokens. Sound is added to the mask tokens only.
@@ -32,7 +34,7 @@ class FrameMasks(NamedTuple):
 def dense_positions(sam: SegmentAnything) -> Tensor:
     """Compute [N, C] random-Fourier position of each image token; depends on weights and size only."""
     positions: Tensor = sam.sam_prompt_encoder.get_dense_pe()
-    return positions[0].flatten(1).T
+    return cast(positions[0].flatten(1).T, sam.no_mem_embed.dtype)
 
 
 def output_tokens(decoder: MaskDecoder) -> Tensor:
@@ -76,9 +78,18 @@ def upscale(decoder: MaskDecoder, image: Tensor, high_res_s4: Tensor, high_res_s
     maps.
     """
     deconv_1, norm, act_1, deconv_2, act_2 = decoder.output_upscaling
-    x = act_1(norm(deconv_1(image) + high_res_s8))
-    enlarged: Tensor = act_2(deconv_2(x) + high_res_s4)
+    dtype = deconv_1.weight.dtype
+    x = act_1(norm(deconv_1(cast(image, dtype)) + cast(high_res_s8, dtype)))
+    enlarged: Tensor = act_2(deconv_2(x) + cast(high_res_s4, dtype))
     return enlarged
+
+
+def masks_of(decoder: MaskDecoder, mask_tokens: Tensor, indices: Sequence[int], enlarged: Tensor) -> Tensor:
+    """Weigh the pixels of `upscale`, [B, C/8, h, w], by mask tokens [B, 4, C] at `indices` -> logits [B, n, h, w]."""
+    tokens, mlps = cast(mask_tokens, enlarged.dtype), decoder.output_hypernetworks_mlps
+    kernels = torch.stack([mlps[i](tokens[:, i]) for i in indices], dim=1)
+    logits: Tensor = (kernels @ enlarged.flatten(2)).unflatten(2, enlarged.shape[-2:])
+    return logits
 
 
 def decode(
@@ -98,13 +109,12 @@ def decode(
         image_pe: [N, C] from `dense_positions`.
     """
     decoder = sam.sam_mask_decoder
-    image = image + sam.sam_prompt_encoder.no_mask_embed.weight
+    image, image_pe = image + sam.sam_prompt_encoder.no_mask_embed.weight, cast(image_pe, image.dtype)
     tokens, keys = _attend(sam, image[None], visual, audio, image_pe)
     side = high_res[1].shape[-1] // 2
     enlarged = upscale(decoder, keys.transpose(1, 2).unflatten(2, (side, side)), *high_res)
     mask_tokens = tokens[:, NUM_TOKENS_BEFORE_MASKS:]
     # Candidate 0 of SAM2 serves single-mask prompts; sound always reads the three others.
-    kernels = torch.stack([decoder.output_hypernetworks_mlps[i](mask_tokens[:, i]) for i in (1, 2, 3)], dim=1)
-    logits = (kernels @ enlarged.flatten(2)).unflatten(2, enlarged.shape[-2:])
+    logits = masks_of(decoder, mask_tokens, (1, 2, 3), enlarged)
     iou = decoder.iou_prediction_head(tokens[:, 1])[:, 1:]
     return FrameMasks(logits, iou, decoder.pred_obj_score_head(tokens[:, 0]), mask_tokens[:, 1:])

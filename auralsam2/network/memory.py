@@ -18,6 +18,7 @@ from sam2.modeling.sam.transformer import RoPEAttention
 from torch import Tensor, nn
 
 from auralsam2.network.positions import rotate
+from auralsam2.network.precision import cast, filled
 from auralsam2.network.segment_anything import NUM_MEMORY_FRAMES, SegmentAnything
 from kernels import operators
 
@@ -125,7 +126,7 @@ def gather(
         features = bank[index].features
         assert features is not None, "a frame that is read later must run the memory encoder"
         tokens.append(features)
-        placed.append(features + (positions.memory + sam.maskmem_tpos_enc[temporal, 0]))
+        placed.append(features + (cast(positions.memory, features.dtype) + sam.maskmem_tpos_enc[temporal, 0]))
     num_pointer_tokens = 0
     if pointed:
         split = torch.cat([bank[index].pointer for index in pointed]).reshape(-1, positions.memory.shape[1])
@@ -139,7 +140,7 @@ def gather(
             kept, features = bank[index].keys, bank[index].features
             assert features is not None
             if layer not in kept:
-                kept[layer] = project(features + positions.memory)
+                kept[layer] = project(features + cast(positions.memory, features.dtype))
             parts.append(kept[layer] + F.linear(sam.maskmem_tpos_enc[temporal, 0], project.weight))
         return torch.cat(parts + [project(split) for split in pointers])
 
@@ -160,7 +161,9 @@ def _cross_attention(
     num_spatial = k.shape[0] - memory.num_pointer_tokens
     spatial = positions.rotate(k[:num_spatial].unflatten(0, (-1, x.shape[0]))).flatten(0, 1)
     k = torch.cat([spatial, k[num_spatial:]])
-    bias = None if memory.absent is None else torch.where(memory.absent, -torch.inf, torch.zeros(()))[None, None, None]
+    bias = None
+    if memory.absent is not None:
+        bias = torch.where(memory.absent, -torch.inf, filled([0.0], q.device, q.dtype))[None, None, None]
     read = F.scaled_dot_product_attention(q[None, None], k[None, None], memory.tokens[None, None], attn_mask=bias)
     out: Tensor = attention.out_proj(attention.v_proj(read[0, 0]))
     return out
@@ -210,7 +213,8 @@ def _look_back(
 
 def prepare(sam: SegmentAnything, image: Tensor, positions: Positions) -> Tensor:
     """Compute what `attend` makes of image tokens [N, C] before it reads any memory, whatever that is, [N, C]."""
-    return _look_around(sam.memory_attention.layers[0], image + INPUT_POSITION_WEIGHT * positions.image, positions)
+    placed = image + cast(INPUT_POSITION_WEIGHT * positions.image, image.dtype)
+    return _look_around(sam.memory_attention.layers[0], placed, positions)
 
 
 def attend_prepared(sam: SegmentAnything, x: Tensor, memory: MemoryReading, positions: Positions) -> Tensor:
@@ -255,9 +259,9 @@ def enlarge(mask_logits: Tensor) -> Tensor:
 
 
 def remember_mask(sam: SegmentAnything, embedding: Tensor, mask: Tensor) -> Tensor:
-    """Encode as `remember`, from a mask [1, 1, S, S] in [0, 1]."""
+    """Encode as `remember`, from a mask [1, 1, S, S] in [0, 1]; in the dtype of `embedding`."""
     encoder = sam.memory_encoder
-    mask = encoder.mask_downsampler(mask * MASK_SCALE + MASK_BIAS)
-    features = encoder.out_proj(encoder.fuser(encoder.pix_feat_proj(embedding) + mask))
-    tokens: Tensor = features[0].flatten(1).T
-    return tokens
+    dtype = encoder.pix_feat_proj.weight.dtype
+    mask = encoder.mask_downsampler(cast(mask, dtype) * MASK_SCALE + MASK_BIAS)
+    features = encoder.out_proj(encoder.fuser(encoder.pix_feat_proj(cast(embedding, dtype)) + mask))
+    return cast(features[0].flatten(1).T, embedding.dtype)

@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from auralsam2.network.precision import cast
+
 TEMPERATURE = 10000.0
 NORMALISE_EPS = 1e-6
 EXCHANGE_BLOCK = 16
@@ -59,14 +61,16 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, exchange: Tensor | None = None) 
     """Turn each pair (x[2i], x[2i+1]) of `x` [..., N, width] by the table's angle; equal to SAM2's complex product.
 
     Args:
+        cos, sin: float32 also where `x` is narrower; the product is then float32 too, and cast back.
         exchange: of `pair_exchange`: pairs are exchanged by a product with it and not taken apart, for engines whose
             splits and joins are slower than a small product.
+    Returns: in the dtype of `x`.
     """
     if exchange is None:
         even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
-    exchanged = (x.reshape(-1, exchange.shape[0]) @ exchange).reshape(x.shape)
-    return x * _for_both(cos) + exchanged * _for_both(sin)
+        return cast(torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2), x.dtype)
+    exchanged = (x.reshape(-1, exchange.shape[0]) @ cast(exchange, x.dtype)).reshape(x.shape)
+    return cast(x * _for_both(cos) + exchanged * _for_both(sin), x.dtype)
 
 
 def _for_both(table: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from auralsam2.network.aural_fuser import AuralFeatures
 from auralsam2.network.mask_decoder import FrameMasks, decode
 from auralsam2.network.memory import MemoryReading, Positions, Remembered, attend, gather, remember
+from auralsam2.network.precision import widen
 from auralsam2.network.readout import best
 from auralsam2.network.segment_anything import SegmentAnything
 
@@ -53,7 +54,7 @@ def track(
     read: Callable[[SegmentAnything, Tensor, MemoryReading, Positions], Tensor] = attend,
     remember_last: bool = False,
 ) -> Tracked:
-    """Decode every frame of one clip; outputs stacked along T, in order of time.
+    """Decode every frame of one clip; outputs stacked along T, in order of time, in float32 at least.
 
     Args:
         dense: [N, C] decoder positions.
@@ -86,8 +87,8 @@ def track(
         decoded[t] = masks
     frames = [decoded[t] for t in range(num_frames)]
     return Tracked(
-        torch.cat([f.low_res_logits for f in frames]),
-        torch.cat([f.iou for f in frames]),
-        torch.cat([f.object_score for f in frames]),
-        torch.cat([bank[t].pointer for t in range(num_frames)]),
+        widen(torch.cat([f.low_res_logits for f in frames])),
+        widen(torch.cat([f.iou for f in frames])),
+        widen(torch.cat([f.object_score for f in frames])),
+        widen(torch.cat([bank[t].pointer for t in range(num_frames)])),
     )

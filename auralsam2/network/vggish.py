@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from auralsam2.network.log_mel import NUM_BANDS, NUM_HOPS
+from auralsam2.network.precision import cast
 
 
 class VGGish(nn.Module):
@@ -28,8 +29,10 @@ class VGGish(nn.Module):
         )
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """Encode [T, 2, 96, 64] float32 log-mel examples, left and right -> [T, 2 * out] float32, left then right."""
-        examples = log_mel.reshape(-1, 1, NUM_HOPS, NUM_BANDS)
+        """Encode [T, 2, 96, 64] float32 log-mel examples, left and right -> [T, 2 * out], left then right, in the
+        weights' dtype.
+        """
+        examples = cast(log_mel, self.features.get_parameter("0.weight").dtype).reshape(-1, 1, NUM_HOPS, NUM_BANDS)
         # The released weights were trained on channels-last maps, so the flattening order is height, width, channel.
         flat = self.features(examples).permute(0, 2, 3, 1).flatten(1)
         embedding: Tensor = self.embeddings(flat)

@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
 from torch import Tensor
 
+from auralsam2.network.precision import filled
+
 
 @dataclass(frozen=True)
 class Group:
@@ -137,8 +139,8 @@ def _attention(block: MultiScaleBlock, x: Tensor, groups: tuple[Group, ...]) -> 
             padded = (keys.shape[0], num_heads, 1, keys.shape[3])
             keys = torch.cat([keys, biases[1].reshape(1, num_heads, 1, -1).expand(padded)], dim=2)
             values = torch.cat([values, biases[2].reshape(1, num_heads, 1, -1).expand(padded)], dim=2)
-            # Numbers, so that a graph holds the mask and does not make it.
-            mask = torch.tensor([[0.0] * group.tokens + [math.log(group.padding)]], dtype=x.dtype, device=x.device)
+            own = torch.full((1, group.tokens), 0.0, dtype=x.dtype, device=x.device)
+            mask = torch.cat([own, filled([math.log(group.padding)], x.device, x.dtype)[None]], dim=1)
         out = F.scaled_dot_product_attention(_heads(of_q, asked, num_heads), keys, values, attn_mask=mask)
         mixed.append(out.transpose(1, 2).reshape(x.shape[0], -1, width))
     projected: Tensor = attention.proj(_joined(mixed, dim=1))

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from sam2.modeling.sam.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor
 
-from auralsam2.network.mask_decoder import NUM_TOKENS_BEFORE_MASKS, output_tokens, upscale
+from auralsam2.network.mask_decoder import NUM_TOKENS_BEFORE_MASKS, masks_of, output_tokens, upscale
+from auralsam2.network.precision import cast, filled
 from auralsam2.network.segment_anything import SegmentAnything
 
 NUM_MASKS = 4
@@ -59,11 +60,11 @@ def _block(
     return queries, block.norm4(keys + read)
 
 
-def _bias(absent: Tensor) -> Tensor:
+def _bias(absent: Tensor, dtype: torch.dtype) -> Tensor:
     """[B, 1, 1, tokens] from [B, P]: minus infinity where a token is absent. The decoder's own are always there."""
     own = absent.new_zeros(absent.shape[0], NUM_TOKENS_BEFORE_MASKS + NUM_MASKS)
     missing = torch.cat([own, absent], dim=1)[:, None, None]
-    return torch.where(missing, -torch.inf, torch.zeros(()))
+    return torch.where(missing, -torch.inf, filled([0.0], absent.device, dtype))
 
 
 def decode_prompted(
@@ -87,8 +88,8 @@ def decode_prompted(
     decoder = sam.sam_mask_decoder
     own = output_tokens(decoder)[None].expand(sparse.shape[0], -1, -1)
     tokens = torch.cat([own, sparse], dim=1)
-    bias = None if absent is None else _bias(absent)
-    queries, keys = tokens, image + dense
+    bias = None if absent is None else _bias(absent, image.dtype)
+    queries, keys, image_pe = tokens, image + dense, cast(image_pe, image.dtype)
     for block in decoder.transformer.layers:
         queries, keys = _block(block, queries, keys, tokens, image_pe, bias)
     last = decoder.transformer.final_attn_token_to_image
@@ -97,8 +98,7 @@ def decode_prompted(
     side = high_res[1].shape[-1] // 2
     enlarged = upscale(decoder, keys.transpose(1, 2).unflatten(2, (side, side)), *high_res)
     mask_tokens = queries[:, NUM_TOKENS_BEFORE_MASKS : NUM_TOKENS_BEFORE_MASKS + NUM_MASKS]
-    kernels = torch.stack([decoder.output_hypernetworks_mlps[i](mask_tokens[:, i]) for i in range(NUM_MASKS)], dim=1)
-    logits = (kernels @ enlarged.flatten(2)).unflatten(2, enlarged.shape[-2:])
+    logits = masks_of(decoder, mask_tokens, range(NUM_MASKS), enlarged)
     return PromptedMasks(
         logits, decoder.iou_prediction_head(queries[:, 1]), decoder.pred_obj_score_head(queries[:, 0]), mask_tokens
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from auralsam2.network.memory import Positions, Remembered, attend, enlarge, gather, harden, remember_mask
+from auralsam2.network.precision import widen
 from auralsam2.network.readout import NO_OBJECT_LOGIT, best
 from auralsam2.network.segment_anything import SegmentAnything
 from auralsam2.network.tracker import ImageFeatures
@@ -30,6 +31,8 @@ from auralsam2.prompted.prompts import (
 MAX_POINTS_OF_THREE_MASKS = 1
 """Up to one point, SAM2 gives three candidates; with more, one mask. A box counts as two points."""
 STABILITY_DELTA, STABILITY_THRESHOLD = 0.05, 0.98
+MASK_SCORE = 10.0
+"""SAM2's object score of a frame whose mask was given; negative where that mask is empty."""
 
 
 class PromptedClip(NamedTuple):
@@ -121,19 +124,18 @@ class _Frames:
         sam, given = self.sam, given_mask(self.sam, mask)
         # The pointer alone is decoded, and by the rule for one mask. No embedding says that there is no memory.
         masks = self.decode(frame, own, mask.new_zeros(0, 2), mask.new_zeros(0), given.dense)
-        pointer = torch.where(masks.object_score > 0, sam.obj_ptr_proj(masks.tokens[:, 0]), sam.no_obj_ptr)
-        if given.empty:
-            pointer = sam.no_obj_ptr
-        score = torch.full((1, 1), -10.0 if given.empty else 10.0)
+        seen = (masks.object_score > 0) & ~given.empty
+        pointer = torch.where(seen, sam.obj_ptr_proj(masks.tokens[:, 0]), sam.no_obj_ptr)
+        score = torch.where(given.empty, -MASK_SCORE, MASK_SCORE)[None, None]
         candidates = given.logits.expand(-1, 3, -1, -1)
-        return Answer(candidates, torch.ones(1, 3), given.logits, score, pointer, prompted=True)
+        return Answer(candidates, given.logits.new_ones(1, 3), given.logits, score, pointer, prompted=True)
 
     def remember(self, frame: int, answer: Answer) -> Remembered:
         """What the frame leaves behind. SAM2 keeps it in bfloat16, and reads masks of prompted frames as yes or no."""
         enlarged = enlarge(answer.mask)
         mask = harden(enlarged) if answer.prompted else torch.sigmoid(enlarged)
         features = remember_mask(self.sam, self.image.embedding[frame : frame + 1], mask)
-        return Remembered(features.bfloat16().float(), answer.pointer)
+        return Remembered(features.bfloat16().to(features.dtype), answer.pointer)
 
 
 def track_prompts(
@@ -171,8 +173,8 @@ def track_prompts(
                 bank[frame] = frames.remember(frame, answers[frame])
     clip = [answers[frame] for frame in range(num_frames)]
     return PromptedClip(
-        torch.cat([answer.candidates for answer in clip]),
-        torch.cat([answer.iou for answer in clip]),
-        torch.cat([answer.object_score for answer in clip]),
-        torch.cat([answer.mask[:, 0] for answer in clip]),
+        torch.cat([widen(answer.candidates) for answer in clip]),
+        torch.cat([widen(answer.iou) for answer in clip]),
+        torch.cat([widen(answer.object_score) for answer in clip]),
+        torch.cat([widen(answer.mask[:, 0]) for answer in clip]),
     )

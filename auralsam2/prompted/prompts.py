@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auralsam2.errors import NetworkError
+from auralsam2.network.precision import cast
 from auralsam2.network.segment_anything import SegmentAnything
 from auralsam2.presets import STRIDE
 from auralsam2_client import contract
@@ -59,8 +60,9 @@ def pad_points(coords: Tensor, labels: Tensor, num_slots: int | None = None) -> 
     """
     padding = 1 if len(labels) else 2
     absent = 0 if num_slots is None else num_slots - len(labels) - padding
-    fill = torch.tensor([PADDING] * padding + [ABSENT] * absent, dtype=torch.float32)
-    return torch.cat([coords.float(), torch.zeros(len(fill), 2)]), torch.cat([labels.float(), fill])
+    coords, labels = coords.float(), labels.float()
+    fill = [labels.new_full((padding,), PADDING), labels.new_full((absent,), ABSENT)]
+    return torch.cat([coords, coords.new_zeros(padding + absent, 2)]), torch.cat([labels, *fill])
 
 
 def sparse_tokens(sam: SegmentAnything, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,6 +73,7 @@ def sparse_tokens(sam: SegmentAnything, coords: Tensor, labels: Tensor) -> tuple
     """
     encoder = sam.sam_prompt_encoder
     places = encoder.pe_layer.forward_with_coords(coords + 0.5, encoder.input_image_size)
+    places = cast(places, encoder.not_a_point_embed.weight.dtype)
     tokens = torch.where((labels == PADDING)[..., None], encoder.not_a_point_embed.weight, places)
     for label, embedding in enumerate(encoder.point_embeddings):
         tokens = torch.where((labels == label)[..., None], places + embedding.weight, tokens)
@@ -79,7 +82,8 @@ def sparse_tokens(sam: SegmentAnything, coords: Tensor, labels: Tensor) -> tuple
 
 def mask_embedding(sam: SegmentAnything, logits: Tensor) -> Tensor:
     """Embed mask logits [B, 1, S/4, S/4] as [B, N, C], in the place of `no_mask_embed` before the decoder."""
-    embedded: Tensor = sam.sam_prompt_encoder.mask_downscaling(logits)
+    downscaling = sam.sam_prompt_encoder.mask_downscaling
+    embedded: Tensor = downscaling(cast(logits, downscaling[0].weight.dtype))
     return embedded.flatten(2).transpose(1, 2)
 
 
@@ -88,7 +92,8 @@ class GivenMask(NamedTuple):
     """[1, 1, S/4, S/4]: the answer of this frame, -10 outside and 10 inside, blurred at the rim."""
     dense: Tensor
     """[1, 1, S/4, S/4]: the prompt from which the frame's object pointer is made."""
-    empty: bool
+    empty: Tensor
+    """[] bool."""
 
 
 def given_mask(sam: SegmentAnything, mask: Tensor) -> GivenMask:
@@ -100,4 +105,5 @@ def given_mask(sam: SegmentAnything, mask: Tensor) -> GivenMask:
     logits = F.interpolate(
         hard * MASK_SCALE + MASK_BIAS, size=mask.shape, mode="bilinear", align_corners=False, antialias=True
     )
-    return GivenMask(logits, sam.mask_downsample(hard), not bool(hard.any()))
+    dense = sam.mask_downsample(cast(hard, sam.mask_downsample.weight.dtype))
+    return GivenMask(logits, dense, ~hard.any())
