@@ -21,7 +21,6 @@ from auralsam2.network.positions import pair_exchange
 from auralsam2.network.pvt import MLP_RATIO, Mlp
 from auralsam2.network.readout import ReadOut, select
 from auralsam2.network.tracker import ImageFeatures, track
-from auralsam2.network.windowed_trunk import windowed_features
 from auralsam2.presets import STRIDE
 from auralsam2_client.contract import HANDED_ON, MODELS, PROMPT_MODE, STAGE_NAMES, Sizes, TensorSpec, tensor, tensors
 
@@ -62,15 +61,16 @@ def fold_lateral(lateral: nn.Conv2d, reader: nn.Conv2d) -> nn.Conv2d:
 
 
 class HieraStage(nn.Module):
-    """Frames to image features. Normalising is inside; the position embedding is a constant; laterals are folded; the
-    trunk's tokens lie window by window, and its leading blocks take the windows in `strips` parts.
+    """Frames to image features. Normalising is inside; the position embedding is a constant; laterals are folded.
+
+    For a CPU the trunk's tokens lie window by window (`windowed`), and its leading blocks take them in `strips` parts.
     """
 
     position: Tensor
 
-    def __init__(self, model: AuralSAM2, strips: int = 1) -> None:
+    def __init__(self, model: AuralSAM2, windowed: bool = True, strips: int = 1) -> None:
         super().__init__()
-        self.strips = strips
+        self.windowed, self.strips = windowed, strips
         sam, fuser = model.v_model, model.aural_fuser
         self.trunk, self.neck = sam.image_encoder.trunk, sam.image_encoder.neck
         self.register_buffer("position", image_encoder.position_embedding(self.trunk, model.image_size).detach())
@@ -86,7 +86,9 @@ class HieraStage(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Encode frames [T, S, S, 3] uint8 -> high_res_s4, high_res_s8, patches_1, patches_2, image_embedding."""
         normalised = image_encoder.normalise(frames)
-        features = windowed_features(self.trunk, normalised, self.position, strips=self.strips)
+        features = image_encoder.trunk_features(
+            self.trunk, normalised, self.position, windowed=self.windowed, strips=self.strips
+        )
         return (
             self.high_res_s4(features[0]),
             self.high_res_s8(features[1]),
@@ -214,7 +216,8 @@ def build_stages(
 
     Args:
         hands_on_tokens: the hiera graph takes the audio tokens too and gives them back; then it takes whole clips.
-        for_cpu: memory attention as a CPU runs it faster; see `PositionBuffers` and `fold_values`.
+        for_cpu: trunk and memory attention as a CPU runs them faster; see `HieraStage`, `PositionBuffers` and
+            `fold_values`.
     """
     assert not hands_on_tokens or hiera_frames_per_call == num_frames
     fused = copy.deepcopy(model).fuse()
@@ -231,7 +234,7 @@ def build_stages(
     tokens = tensor("AUDIO_TOKENS", sizes)
     takes["hiera"], gives["hiera"] = (tuple(s for s in specs["hiera"] if s != tokens) for specs in (takes, gives))
     # A GPU has no use for strips: they are launches more, of less work each.
-    hiera = HieraStage(model, strips_for(model) if for_cpu else 1)
+    hiera = HieraStage(model, windowed=for_cpu, strips=strips_for(model) if for_cpu else 1)
     hiera_module: nn.Module = hiera
     if hands_on_tokens:
         hiera_module = HandsOnTokens(hiera)

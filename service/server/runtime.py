@@ -165,7 +165,8 @@ def environment(program: Program, config: ServerConfig, mark: str, torch_folder:
         "AURALSAM2_NUM_THREADS": threads,
         CACHE_VARIABLE: str(config.cache),
         LAUNCH_VARIABLE: mark,
-        **({TORCH_VARIABLE: torch_folder} if torch_folder else {}),
+        # PyTorch's threads would spin while the process of another stage has the core.
+        **({TORCH_VARIABLE: torch_folder, "OMP_WAIT_POLICY": "PASSIVE"} if torch_folder else {}),
         **{
             name.variable: str(getattr(config, name))
             for name, _, _ in SESSION_LIMITS

@@ -1,5 +1,6 @@
 """The network of a build: its weights with their description beside a model, and the stages made from them."""
 
+import copy
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from auralsam2 import AuralSAM2
+from auralsam2.network.precision import PRECISIONS
 from auralsam2.network.readout import ReadOut
 from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2.stages.prompt_stages import memory_sizes, prompt_constants, prompt_stages
@@ -17,7 +19,6 @@ from auralsam2.stages.prompt_stages import memory_sizes, prompt_constants, promp
 from ..engine import Array, EngineError, check_hash, file_sha256
 
 DESCRIPTION, WEIGHTS = "network.json", "network.safetensors"
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DEVICES = ("cuda", "cpu")
 
 
@@ -80,8 +81,13 @@ class Network:
         """Make the four stages of a clip, by name, for whole clips, in float32 on the CPU."""
         one = self.description
         with torch.no_grad():
+            # A copy: what is cast to a narrow type stays so.
             made = build_stages(
-                self._model, one.num_frames, one.conditioning_frame, one.read_out, hiera_frames_per_call=one.num_frames
+                copy.deepcopy(self._model),
+                one.num_frames,
+                one.conditioning_frame,
+                one.read_out,
+                hiera_frames_per_call=one.num_frames,
             )
         return {stage.name: stage for stage in made}
 

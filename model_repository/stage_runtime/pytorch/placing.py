@@ -5,11 +5,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from auralsam2.network.precision import PRECISIONS, to_precision
 from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import TensorSpec
 
 from .captured import Captured
-from .network import PRECISIONS, InPrecision, NetworkDescription
+from .network import InPrecision, NetworkDescription
 
 # Takes samples of sound, which stay in float32.
 FIRST_STAGE = "vggish"
@@ -25,12 +26,7 @@ class Placing:
 
     def module(self, stage: Stage) -> nn.Module:
         """Cast and move a stage's module; on a card Inductor compiles it in its first call."""
-        module = stage.module
-        if self._dtype != torch.float32:
-            from auralsam2.model.precision import to_precision
-
-            module = to_precision(module, self._dtype)
-        module = module.to(self.device).eval()
+        module = to_precision(stage.module, self._dtype).to(self.device).eval()
         if self.device.type == "cuda":
             compiled: nn.Module = torch.compile(module, dynamic=False)
             return compiled

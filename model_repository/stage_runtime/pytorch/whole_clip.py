@@ -16,7 +16,7 @@ from .progress import COMPILING, Progress
 
 
 class WholeClip(nn.Module):
-    """vggish, hiera, aural_fuser, sam2_decoder one after the other: what is between them stays as it is made."""
+    """vggish, hiera, aural_fuser, sam2_decoder one after the other; between them tensors keep the stages' own type."""
 
     def __init__(self, stages: Sequence[Stage], modules: Sequence[nn.Module], marks: Sequence[Mark]) -> None:
         """`marks`: one before the first stage, and one after each."""
@@ -32,7 +32,8 @@ class WholeClip(nn.Module):
         self._marks[0].note()
         for part, inputs, outputs, mark in zip(self.parts, self._inputs, self._outputs, self._marks[1:], strict=True):
             answer = part(*(known[name] for name in inputs))
-            known |= zip(outputs, answer, strict=True)
+            # As between models of their own: an operator adds in another order where its input lies otherwise.
+            known |= zip(outputs, (value.contiguous() for value in answer), strict=True)
             mark.note()
         return (*(known[name].float() for name in RESULTS), *(known[name] for name in IMAGE_FEATURES))
 
@@ -49,7 +50,7 @@ class ImageFeatures(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Encode frames [T, S, S, 3] uint8 as IMAGE_FEATURES."""
         answer = self.part(frames)
-        return tuple(answer[place] for place in self._places)
+        return tuple(answer[place].contiguous() for place in self._places)
 
 
 class ClipGraphs:
