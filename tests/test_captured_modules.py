@@ -1,7 +1,7 @@
 """What is captured as a CUDA graph touches no host: read from the source, so that it holds on machines without a card.
 
-A captured clip is replayed without Python. A tensor that the host makes in a call is a copy from memory that may be gone
-by then, and a number that the host reads back waits for the card; CUDA refuses to capture either, or replays old
+A captured clip is replayed without Python. A tensor that the host makes in a call is a copy from memory that may be
+gone by then, and a number that the host reads back waits for the card; CUDA refuses to capture either, or replays old
 numbers. `tests.auralsam2.model.test_devices` runs the same code and sees what arrives from elsewhere.
 """
 
