@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kernels import tuning
-from kernels.catalogue import default_blocks
+from kernels.catalogue import default_blocks, plans
 from kernels.launching.errors import KernelError
 from kernels.launching.launch import ELEMENT_NAMES, Blocks
 from kernels.launching.occupancy import ARCHITECTURES
@@ -31,6 +31,20 @@ def test_a_table_that_no_card_measured_says_so(path: Path) -> None:
     assert source.startswith("measured on the card") or (
         path.stem.startswith("sm_") and source.endswith("no card has measured it")
     )
+
+
+@pytest.mark.parametrize("card", ["NVIDIA H200"])
+def test_a_measured_table_is_shipped_whole_and_serves_its_card(card: str) -> None:
+    """The name is the driver's own; another card of the same capability keeps the modelled table."""
+    tuning.table_of.cache_clear()
+    table = tuning.table_of(card, 90)
+    assert table.gpu == card
+    assert table.source.startswith("measured on the card")
+    assert tuning.table_of("NVIDIA H100 80GB HBM3", 90).gpu == "sm_90"
+    for dtype, name in ELEMENT_NAMES.items():
+        assert set(table.blocks[name]) == set(default_blocks(dtype, 90))
+        for made in plans(dtype, tuning.blocks_of(dtype, card, 90)).values():
+            assert all(size > 0 for launch in made.launches for size in launch.grid)
 
 
 def test_a_card_s_own_table_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
