@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from auralsam2_client.errors import ConfigError
-from service.cards.driver import Card, Seen, version_text
+from service.cards.driver import LEAST_DRIVER, Card, Seen, version_text
 from service.cards.torch_build import CUDA_BUILD, TorchBuild
 
-# A program built for a CUDA of one major number runs on the drivers of that number and on newer ones (NVIDIA's table of
-# minor version compatibility): by that number, the least driver.
-LEAST_DRIVER = {11: 450, 12: 525, 13: 580}
 AGAIN = "Export it again on this card with --target cuda"
 
 

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 from service.cards.visibility import VARIABLE, shown
 
 LIBRARY = "libnvidia-ml.so.1"
+# A program built for a CUDA of one major number runs on the drivers of that number and on newer ones (NVIDIA's table of
+# minor version compatibility): by that number, the least driver.
+LEAST_DRIVER = {11: 450, 12: 525, 13: 580}
 _SUCCESS = 0
 # The longest texts that the library writes: name, UUID, version.
 _TEXT_BYTES = 96
