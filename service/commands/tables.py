@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from service.commands.demo import DemoResult
-from service.commands.doctor import Finding
+from service.findings import Finding
 
 
 def demo_table(result: DemoResult) -> Table:
