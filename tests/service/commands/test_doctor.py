@@ -121,7 +121,7 @@ def test_an_installed_server_is_told_with_version_and_backends(monkeypatch: pyte
     monkeypatch.setenv("AURALSAM2_TRITONSERVER", str(home))
     finding = names(doctor.examine(tmp_path / "build", tmp_path / "env", ports=()))["NVIDIA's server"]
     assert not finding.ok
-    assert finding.found == f"2.72.0 in {home}; backends: onnxruntime, python; lacks tensorrt"
+    assert finding.found == f"2.75.0 in {home}; backends: onnxruntime, python; lacks tensorrt"
     (home / "backends" / "tensorrt").mkdir()
     finding = doctor.check_installed_server(home)
     assert finding.ok
