@@ -66,7 +66,7 @@ lock: ## rewrite requirements/locked from requirements/*.txt; UPGRADE=1 takes th
 	$(UV) $(patsubst %,requirements/%.txt,client service export) -c requirements/locked/checkout.txt -o requirements/locked/image.txt
 	$(UV) requirements/server.txt -o requirements/locked/server.txt
 
-demo: setup ## export compact, serve it, segment a clip, write overlay, masks and JSON to out/
+demo: setup ## export compact, serve it (on a card where there is one), segment a clip; overlay, masks and JSON in out/
 	$(BIN)/auralsam2 demo --out out
 
 test: setup ## every test; prints the slowest, and why some were left out
