@@ -1,6 +1,6 @@
 # Two images from one file:
 #
-#   docker build --target gpu -t auralsam2-service:gpu .     NVIDIA's Triton Inference Server, TensorRT and ONNX Runtime
+#   docker build --target gpu -t auralsam2-service:gpu .     NVIDIA's Triton Inference Server, TensorRT and PyTorch for CUDA
 #   docker build --target cpu -t auralsam2-service:cpu .     the embedded server of requirements/, runs anywhere
 #
 # Each has a builder, which makes the virtual environments, and a runtime, which copies them. Packages come from where
@@ -8,11 +8,12 @@
 # CUDA libraries) is named in a pip.conf that stays out of the image: --secret id=pip_conf,src=pip.conf
 #
 # A tag can be moved, a digest cannot. Pin what you deploy:
-#   docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:26.08-py3 --format '{{.Manifest.Digest}}'
+#   docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:26.11-py3 --format '{{.Manifest.Digest}}'
 #   docker build --target gpu --build-arg TRITON_DIGEST=sha256:... .
 
-# 26.07 is the first release without the security holes that are known today (NVIDIA's bulletins up to September 2026).
-ARG TRITON_VERSION=26.08
+# 26.07 is the first release without the security holes that are known today (NVIDIA's bulletins up to September 2026);
+# 26.11 mends a use-after-free in the dynamic batcher, and gRPC streams that were cancelled in silence.
+ARG TRITON_VERSION=26.11
 ARG TRITON_DIGEST=
 # Debian 12: the embedded server needs glibc 2.35. The image's Python has its shared library, which the stages need.
 ARG PYTHON_VERSION=3.11.14-slim-bookworm
@@ -104,13 +105,14 @@ FROM nvcr.io/nvidia/tritonserver:${TRITON_VERSION}-py3${TRITON_DIGEST:+@${TRITON
 # Where pip keeps what it fetched, in a mount that no layer holds.
 ENV PIP_CACHE_DIR=/var/cache/pip
 
-# An engine runs on the TensorRT that built it, so this is the image's own; the builder stops when it is not.
-# Beside TRITON_VERSION=26.08 stands TensorRT 11.2.1.
-ARG TENSORRT_VERSION=11.2.1
+# An engine runs on the TensorRT that built it, so the image's own is installed, as its library says. A TENSORRT_VERSION
+# that is given is held against it, and the builder stops when they differ.
+ARG TENSORRT_VERSION=
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-RUN found=$(find / -xdev -name 'libnvinfer.so.*.*.*' -printf '%f\n' | sort -u | tr '\n' ' ') \
-    && if [[ "$found" != "libnvinfer.so.${TENSORRT_VERSION} " ]]; then \
-        echo "TENSORRT_VERSION=${TENSORRT_VERSION}, but this image holds: ${found:-none}" >&2; exit 1; fi
+RUN found=$(find / -xdev -name 'libnvinfer.so.*.*.*' -printf '%f\n' | sed 's/^libnvinfer[.]so[.]//' | sort -u | tr '\n' ' ') \
+    && if [[ ! "${found% }" =~ ^[0-9.]+$ || "${TENSORRT_VERSION:-${found% }}" != "${found% }" ]]; then \
+        echo "TENSORRT_VERSION=${TENSORRT_VERSION:-any one}, but this image holds: ${found:-none}" >&2; exit 1; fi \
+    && printf '%s\n' "${found% }" > /opt/tensorrt_version
 
 # Inside the environment, so that the runtime copies both at once.
 WORKDIR /opt/auralsam2/checkout
@@ -119,12 +121,12 @@ RUN --mount=type=cache,target=/var/cache/pip \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/auralsam2 \
     && python3 -m pip --python /opt/auralsam2/bin/python install --require-hashes -r requirements/locked/build.txt \
-    && python3 -m pip --python /opt/auralsam2/bin/python install -r requirements/torch.txt \
+    && python3 -m pip --python /opt/auralsam2/bin/python install -r requirements/torch-cuda.txt \
     && python3 -m pip --python /opt/auralsam2/bin/python install --require-hashes --no-deps --no-build-isolation \
         -r requirements/locked/image.txt \
     && SAM2_BUILD_CUDA=0 python3 -m pip --python /opt/auralsam2/bin/python install --require-hashes --no-deps \
         --no-build-isolation -r requirements/sam2.txt \
-    && python3 -m pip --python /opt/auralsam2/bin/python install "tensorrt-cu13==${TENSORRT_VERSION}.*"
+    && python3 -m pip --python /opt/auralsam2/bin/python install "tensorrt-cu13==$(cat /opt/tensorrt_version).*"
 COPY auralsam2 auralsam2
 COPY auralsam2_client auralsam2_client
 COPY export export
@@ -140,7 +142,6 @@ RUN /opt/auralsam2/bin/python requirements/checkout.py \
 FROM nvcr.io/nvidia/tritonserver:${TRITON_VERSION}-py3${TRITON_DIGEST:+@${TRITON_DIGEST}} AS gpu
 
 ARG TRITON_VERSION
-ARG TENSORRT_VERSION=11.2.1
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 ARG SOURCE=
@@ -158,7 +159,8 @@ COPY --chmod=0555 service/container/entrypoint.sh /usr/local/bin/entrypoint
 RUN install --directory --owner=1000 --group=1000 /models /var/cache/auralsam2
 
 # NVIDIA's own entry point is not run: the host's driver must be one that this release supports, or the container
-# toolkit must bring in the image's CUDA compatibility libraries. An engine is tied to the release, so a build is too.
+# toolkit must bring in the image's CUDA compatibility libraries. An engine is tied to the release and the TensorRT in it,
+# so a build is too.
 ENV PATH=/opt/auralsam2/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -167,7 +169,7 @@ ENV PATH=/opt/auralsam2/bin:$PATH \
     AURALSAM2_VOLUME=/models \
     AURALSAM2_CACHE_DIR=/var/cache/auralsam2 \
     AURALSAM2_TRITONSERVER=/opt/tritonserver \
-    AURALSAM2_RELEASE=${VERSION}-triton-${TRITON_VERSION}-tensorrt-${TENSORRT_VERSION}
+    AURALSAM2_RELEASE=${VERSION}-triton-${TRITON_VERSION}
 WORKDIR /tmp
 # The image's own user triton-server, by number, so that an orchestrator can see that it is not root.
 USER 1000:1000

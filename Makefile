@@ -22,11 +22,28 @@ PIP := pip install --quiet --disable-pip-version-check
 LOCKED := --require-hashes --no-deps --no-build-isolation
 GROUPS := build client service export quantize kernels train tensorrt-rtx load dev docs
 
-$(VENV)/.ready: requirements/torch.txt requirements/sam2.txt requirements/locked/build.txt requirements/locked/checkout.txt requirements/checkout.py
+# Which build of torch: auto is CUDA where NVIDIA's driver is there, else CPU; `make setup TORCH=cuda` and TORCH=cpu are
+# taken at their word, and make the environment again where it holds the other.
+TORCH := auto
+TORCH_cpu := requirements/torch.txt
+TORCH_cuda := requirements/torch-cuda.txt
+TORCH_THERE := $(or $(shell cat $(VENV)/.torch 2>/dev/null),$(TORCH_cpu))
+ifneq ($(TORCH),auto)
+ifeq ($(filter cpu cuda,$(TORCH)),)
+$(error TORCH=$(TORCH); must be auto, cpu or cuda)
+endif
+ifneq ($(TORCH_THERE),$(TORCH_$(TORCH)))
+.PHONY: $(VENV)/.ready
+endif
+endif
+
+$(VENV)/.ready: $(TORCH_THERE) requirements/sam2.txt requirements/locked/build.txt requirements/locked/checkout.txt requirements/checkout.py
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/$(PIP) $(LOCKED) -r requirements/locked/build.txt
-	$(BIN)/$(PIP) -r requirements/torch.txt
+	$(PYTHON) -m requirements.torch_choice $(TORCH) > $(VENV)/.torch
+	$(BIN)/$(PIP) -r "$$(cat $(VENV)/.torch)"
 	$(BIN)/$(PIP) $(LOCKED) -r requirements/locked/checkout.txt
+	grep -qx $(TORCH_cpu) $(VENV)/.torch || $(BIN)/$(PIP) -r $(TORCH_cuda)
 	SAM2_BUILD_CUDA=0 $(BIN)/$(PIP) $(LOCKED) -r requirements/sam2.txt
 	$(BIN)/python requirements/checkout.py
 	touch $@
@@ -49,7 +66,7 @@ lock: ## rewrite requirements/locked from requirements/*.txt; UPGRADE=1 takes th
 	$(UV) $(patsubst %,requirements/%.txt,client service export) -c requirements/locked/checkout.txt -o requirements/locked/image.txt
 	$(UV) requirements/server.txt -o requirements/locked/server.txt
 
-demo: setup ## export compact, serve it, segment a clip, write overlay, masks and JSON to out/
+demo: setup ## export compact, serve it (on a card where there is one), segment a clip; overlay, masks and JSON in out/
 	$(BIN)/auralsam2 demo --out out
 
 test: setup ## every test; prints the slowest, and why some were left out

@@ -1,4 +1,7 @@
-"""The NVIDIA GPUs that a server will see, as nvidia-smi tells them. No CUDA library is loaded for it."""
+"""The NVIDIA GPUs that an installed server will see, as nvidia-smi tells them. No CUDA library is loaded for it.
+
+Builds for CUDA ask the driver itself (service/cards), since they need its version and free memory too.
+"""
 
 import csv
 import os
@@ -6,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 
 from auralsam2_client.errors import ConfigError
+from service.cards.visibility import VARIABLE, shown
 
 _QUERY = "index,uuid,name,compute_cap,memory.total"
 
@@ -57,27 +61,12 @@ def _ask() -> tuple[tuple[Gpu, ...], str]:
         return (), f"nvidia-smi ends with {answer.returncode}{': ' + words[-1].rstrip('.') if words else ''}"
     rows = [[cell.strip() for cell in row] for row in csv.reader(answer.stdout.splitlines())]
     rows = [row for row in rows if len(row) == len(_QUERY.split(","))]
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    visible = rows if chosen is None else _visible(rows, chosen)
+    chosen = os.environ.get(VARIABLE)
+    visible = [rows[place] for place in shown([(row[0], row[1]) for row in rows], chosen)]
     if rows and not visible:
-        return (), f"CUDA_VISIBLE_DEVICES={chosen} hides all {len(rows)}"
+        return (), f"{VARIABLE}={chosen} hides all {len(rows)}"
     cards = (Gpu(index, row[2], _capability(row[3]), _mebibytes(row[4])) for index, row in enumerate(visible))
     return tuple(cards), "nvidia-smi lists no card"
-
-
-def _visible(rows: list[list[str]], chosen: str) -> list[list[str]]:
-    """The rows that CUDA_VISIBLE_DEVICES names by index or UUID, in its order."""
-    if "MIG-" in chosen:
-        # A slice of a card has no row of its own.
-        return rows
-    found: list[list[str]] = []
-    for word in (word.strip() for word in chosen.split(",")):
-        row = next((row for row in rows if word and (row[0] == word or row[1].startswith(word))), None)
-        # CUDA too hides all that follows a name that it does not know.
-        if row is None or row in found:
-            break
-        found.append(row)
-    return found
 
 
 def _capability(text: str) -> int | None:

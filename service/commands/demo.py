@@ -28,6 +28,7 @@ class DemoResult:
     """What the demo measured and wrote."""
 
     weights: str
+    precision: str
     stages: dict[str, StageTime]
     """Mean over the runs, from the server's own counters."""
     clip_ms: float
@@ -37,6 +38,11 @@ class DemoResult:
     files: list[Path]
     masks: NDArray[np.bool_]
     """[T, H, W]."""
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames of a clip over its median time."""
+        return 1e3 * self.num_frames / self.clip_ms
 
 
 def run_demo(build: Path, clip: Path, out: Path, say: Callable[[str], None]) -> DemoResult:
@@ -63,7 +69,14 @@ def run_demo(build: Path, clip: Path, out: Path, say: Callable[[str], None]) -> 
             stages = stage_times(before, fetch(config.metrics_url))
     precision = {"engine": manifest.engine, "arithmetic": manifest.precision}
     files = write_outputs(out, media, segmented, model=manifest.name, precision=precision)
-    chain = {name: stages[name] for name in STAGE_NAMES}
+    chain = {name: stages[name] for name in STAGE_NAMES if name in stages}
     return DemoResult(
-        manifest.weights, chain, statistics.median(times), len(media.frames), start_s, files, segmented.masks()
+        manifest.weights,
+        manifest.precision,
+        chain,
+        statistics.median(times),
+        len(media.frames),
+        start_s,
+        files,
+        segmented.masks(),
     )

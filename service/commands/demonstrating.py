@@ -1,5 +1,6 @@
-"""The command `demo`: from nothing to masks in one go, on a clip that the project makes."""
+"""The command `demo`: from nothing to masks in one go, on a clip of the project's own, on a card where one is."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,13 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auralsam2_client.errors import AuralServeError, ConfigError
+from service.cards.checks import lost_cards
+from service.cards.demo_target import DemoTarget, target_for_demo
+from service.cards.driver import Driver, installed_driver
+from service.cards.torch_build import installed_torch
 from service.commands.building import make_build
-from service.commands.options import DEFAULT_BUILD, OutOption
+from service.commands.options import BUILDS, DEFAULT_BUILD, OutOption
 from service.commands.terminal import console, fail
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from service.commands.demo import DemoResult
 
 
 def demo(
@@ -24,19 +31,59 @@ def demo(
     from service.commands.demo import run_demo
     from service.commands.tables import demo_table
 
+    driver = installed_driver()
+    place = target_for_demo(driver.look(), installed_torch()) if build is None else DemoTarget("cpu", "")
     try:
-        chosen = build or DEFAULT_BUILD
-        if build is None and not _is_current(chosen):
-            make_build(chosen, preset="compact")
         clip, truth = _write_showpiece(out)
-        result = run_demo(chosen, clip, out, console.print)
+        place, result = run_where_it_can(
+            place, driver, lambda target: run_demo(build or _build_for(target), clip, out, _say)
+        )
         verdict = _judge(result.masks, truth)
     except AuralServeError as error:
         fail(error)
     console.print(demo_table(result))
+    _say(place.closing(result.precision, result.frames_per_second))
     console.print(result.weights)
     console.print(verdict)
     console.print("look at: " + ", ".join(str(path) for path in result.files))
+
+
+def run_where_it_can(
+    place: DemoTarget, driver: Driver, run: "Callable[[str], DemoResult]"
+) -> "tuple[DemoTarget, DemoResult]":
+    """Run the demo on the card if it is to be used; where it is refused or disappears, say so, and run on the CPU.
+
+    Args:
+        run: exports for a target, serves and measures.
+    Returns: where it ran in the end, and what it measured.
+    """
+    _say(place.opening)
+    try:
+        return place, run(place.target)
+    except ConfigError as error:
+        if place.target == "cpu":
+            raise
+        place = place.fall_back(error)
+    except AuralServeError:
+        lost = lost_cards(place.cards, driver.look())
+        if not lost:
+            raise
+        place = place.fall_back(lost[0])
+    _say(place.opening)
+    return place, run(place.target)
+
+
+def _say(line: str) -> None:
+    if line:
+        console.print(line, markup=False)
+
+
+def _build_for(target: str) -> Path:
+    """The demo's build for a target, exported now if it is new."""
+    if target == "cpu":
+        return DEFAULT_BUILD if _is_current(DEFAULT_BUILD) else make_build(DEFAULT_BUILD, preset="compact")
+    folder = BUILDS / f"{DEFAULT_BUILD.name}-{target}"
+    return folder if _is_current(folder) else make_build(folder, preset="compact", target=target)
 
 
 def _write_showpiece(out: Path) -> "tuple[Path, NDArray[np.bool_]]":

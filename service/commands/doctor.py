@@ -9,22 +9,26 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from auralsam2_client.errors import ConfigError
 from service.builds.engine_check import check_engines
 from service.builds.gpus import find_gpus
 from service.builds.manifest import BACKENDS, read_manifest, verify_files
+from service.cards.diagnosis import count_hardware, diagnose
+from service.cards.driver import Driver, installed_driver
+from service.cards.onnx_provider import find_provider
+from service.cards.torch_build import installed_torch
+from service.findings import Finding
 from service.server.config import PREFIX, find_server_env
 from service.server.flags import known_flags
 from service.server.installed_server import IMAGE_HOME, installed_backends, installed_program, installed_version
-from service.server.runtime import find_runtime, probe
+from service.server.runtime import find_runtime, libpython, probe
 
 SHARED_MEMORY = Path("/dev/shm")
 # Four stages and the sessions, each with a clip's tensors in and out, at 1024 px and five frames.
 ENOUGH_SHARED_MEMORY = 768 << 20
-GPU_SERVING = "serving on GPUs"
+ENGINE_SERVING = "serving TensorRT and ONNX Runtime on GPUs"
 # By the name that Python imports: how to get it, and which export needs it.
 ENGINE_PACKAGES = {
     "tensorrt": ("pip install tensorrt-cu13, in the version of the server's TensorRT.", "tensorrt"),
@@ -32,20 +36,6 @@ ENGINE_PACKAGES = {
 }
 # Whole families of instructions that the engines use: what it is good for.
 CPU_FEATURES = {"avx2": "float32", "avx512f": "wide float32", "avx512_vnni": "int8", "avx512_bf16": "bfloat16"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One row of the doctor's table.
-
-    `needed_for` is empty when every command needs it; then `ok` False means that nothing can be served.
-    """
-
-    name: str
-    ok: bool
-    found: str
-    fix: str = ""
-    needed_for: str = ""
 
 
 def examine(
@@ -59,7 +49,7 @@ def examine(
         lambda: check_server_env(server_env),
         lambda: check_server(server_env),
         lambda: check_installed_server(Path(named) if named else None),
-        check_gpus,
+        check_cards,
         check_shared_memory,
         lambda: [check_port(port) for port in ports],
         check_cpu,
@@ -93,11 +83,18 @@ def check_server_env(server_env: Path) -> list[Finding]:
         return [Finding("server environment", False, str(error), "make setup, or set AURALSAM2_SERVER_ENV", "serve")]
     packages = record["packages"]
     assert isinstance(packages, dict)
+    try:
+        shared = Finding("libpython of the server", True, str(libpython(record)), needed_for="serve")
+    except ConfigError as error:
+        shared = Finding(
+            "libpython of the server", False, str(error), "Take a Python with its shared library.", "serve"
+        )
     numpy_version = packages["numpy"]
     numpy_ok = numpy_version is not None and int(numpy_version.split(".")[0]) < 2
     engines = [f"{name} {packages[name]}" for name in ("openvino", "onnxruntime") if packages[name]]
     return [
         Finding("server environment", True, f"Python {record['version']}", needed_for="serve"),
+        shared,
         Finding(
             "numpy of the server",
             numpy_ok,
@@ -142,25 +139,25 @@ def check_installed_server(home: Path | None) -> Finding:
     """Check a whole server, as NVIDIA's image has it: that it runs, its version, the backends that builds need."""
     name, fix = "NVIDIA's server", f"Name its home with {PREFIX}TRITONSERVER; {IMAGE_HOME} in NVIDIA's image."
     if home is None:
-        return Finding(name, False, "none named", fix, GPU_SERVING)
+        return Finding(name, False, "none named", fix, ENGINE_SERVING)
     present = installed_backends(home)
     missing = [backend for backend in BACKENDS.values() if backend not in present]
     try:
         program = installed_program(home, next((each for each in BACKENDS.values() if each in present), "python"), home)
         known_flags(program, {"LD_LIBRARY_PATH": os.pathsep.join(program.library_dirs)})
     except ConfigError as error:
-        return Finding(name, False, str(error), fix, GPU_SERVING)
+        return Finding(name, False, str(error), fix, ENGINE_SERVING)
     found = f"{installed_version(home)} in {home}; backends: {', '.join(present)}"
     lacks = f"; lacks {', '.join(missing)}" if missing else ""
-    return Finding(name, not missing, found + lacks, "Take NVIDIA's full image (the one tagged -py3).", GPU_SERVING)
+    return Finding(name, not missing, found + lacks, "Take NVIDIA's full image (the one tagged -py3).", ENGINE_SERVING)
 
 
-def check_gpus() -> Finding:
-    """Check which cards the server would see."""
-    gpus = find_gpus()
-    found = ", ".join(map(str, gpus)) or "none seen"
-    return Finding(
-        "gpu", bool(gpus), found, "Install NVIDIA's driver; in a container, start it with --gpus all.", GPU_SERVING
+def check_cards(driver: Driver | None = None) -> list[Finding]:
+    """Check driver, cards, memory and the packages for serving on a GPU; the driver is this machine's by default."""
+    seen = (installed_driver() if driver is None else driver).look()
+    tensorrt = _version("tensorrt")
+    return diagnose(
+        seen, installed_torch(), find_provider(), None if tensorrt == "missing" else tensorrt, count_hardware()
     )
 
 

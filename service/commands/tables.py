@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from service.commands.demo import DemoResult
-from service.commands.doctor import Finding
+from service.findings import Finding
 
 
 def demo_table(result: DemoResult) -> Table:
@@ -22,7 +22,7 @@ def demo_table(result: DemoResult) -> Table:
     row("client and hand-over", result.clip_ms - sum(stage.infer_ms for stage in result.stages.values()))
     table.add_section()
     row("total", result.clip_ms, style="bold")
-    table.add_row("frames per second", f"{1e3 * result.num_frames / result.clip_ms:.1f}", "")
+    table.add_row("frames per second", f"{result.frames_per_second:.1f}", "")
     return table
 
 

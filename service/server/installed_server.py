@@ -65,7 +65,7 @@ def installed_backends(home: Path) -> list[str]:
 
 
 def installed_version(home: Path) -> str:
-    """Read the version, as "2.72.0"; "of unknown version" where the server does not say."""
+    """Read the version, as "2.75.0"; "of unknown version" where the server does not say."""
     try:
         return (home / _VERSION_FILE).read_text().strip()
     except OSError:

@@ -93,7 +93,20 @@ def find_runtime(server_env: Path) -> ServerRuntime:
                 "Install nvidia-pytriton there with --no-deps, under a Python of 3.8 to 3.13."
             )
     tritonserver, backend, stub = parts.values()
-    libdirs = record["libdirs"]
+    packages = record["packages"]
+    assert isinstance(packages, dict)
+    libraries = (libpython(record).parent, *sorted(site_packages.glob("nvidia_pytriton.libs")))
+    return ServerRuntime(server_env / "bin", version, packages, tritonserver, backend.parent, stub, libraries)
+
+
+def libpython(record: dict[str, object]) -> Path:
+    """Find the shared library of an environment's Python, which the stages' stub loads.
+
+    Args:
+        record: of `probe`.
+    Raises: ConfigError where that Python has none.
+    """
+    minor, libdirs = ".".join(str(record["version"]).split(".")[:2]), record["libdirs"]
     assert isinstance(libdirs, list)
     library = f"libpython{minor}.so.1.0"
     found = next((Path(folder) for folder in libdirs if folder and (Path(folder) / library).exists()), None)
@@ -102,10 +115,7 @@ def find_runtime(server_env: Path) -> ServerRuntime:
             f"{library} is in neither of {', '.join(libdirs)}; the stages need Python as a shared library. "
             "Make the server environment from a Python built with --enable-shared (a distribution's, uv's or conda's)."
         )
-    packages = record["packages"]
-    assert isinstance(packages, dict)
-    libraries = (found, *sorted(site_packages.glob("nvidia_pytriton.libs")))
-    return ServerRuntime(server_env / "bin", version, packages, tritonserver, backend.parent, stub, libraries)
+    return found / library
 
 
 def assemble_backends(runtime: ServerRuntime, folder: Path) -> Path:

@@ -10,14 +10,16 @@ import pytest
 
 from auralsam2_client.errors import ConfigError
 from service.commands import doctor
+from service.findings import Finding
 from service.server.config import ServerConfig
 from service.server.runtime import find_runtime
 from service.server.serving import free_ports
+from tests.service.cards.stand_in_driver import H200, L4, NO_DRIVER, StandInDriver, seeing
 from tests.service.toy import build_folder as toy
-from tests.service.toy.installed import card, on_path, program, without_smi, write_gpu_build, write_home, write_smi
+from tests.service.toy.installed import card, on_path, program, write_gpu_build, write_home, write_smi
 
 
-def names(findings: list[doctor.Finding]) -> dict[str, doctor.Finding]:
+def names(findings: list[Finding]) -> dict[str, Finding]:
     return {finding.name: finding for finding in findings}
 
 
@@ -46,9 +48,9 @@ def test_every_command_that_a_fix_names_exists(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[3]
     targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE))
     # The texts themselves, since a machine shows only some of them.
-    for module in ("commands/doctor", "server/runtime"):
+    for module in ("commands/doctor", "server/runtime", "cards/torch_build"):
         text = (root / "service" / f"{module}.py").read_text()
-        named = set(re.findall(r"make ([a-z0-9-]+)[`.,\"]", text))
+        named = set(re.findall(r"make ([a-z0-9-]+)(?: [A-Z]+=\w+)?[`.,\"]", text))
         assert "setup" in named
         assert named <= targets
 
@@ -70,12 +72,16 @@ def test_a_port_in_use_is_seen() -> None:
 def test_numpy_2_of_the_server_is_found(monkeypatch: pytest.MonkeyPatch, version: str | None, ok: bool) -> None:
     record: dict[str, Any] = {
         "version": "3.11.7",
+        "libdirs": ["/nowhere"],
         "packages": {"numpy": version, "openvino": None, "onnxruntime": None},
     }
     monkeypatch.setattr(doctor, "probe", lambda server_env: record)
     found = names(doctor.check_server_env(Path("/env")))
     assert found["numpy of the server"].ok is ok
     assert not found["engine"].ok
+    # The stages' stub loads it, on a CPU as on a card.
+    assert not found["libpython of the server"].ok
+    assert "libpython3.11.so.1.0 is in neither of /nowhere" in found["libpython of the server"].found
 
 
 def test_small_shared_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,16 +102,18 @@ def test_cpu_features_are_read(tmp_path: Path) -> None:
     assert not doctor.check_cpu(tmp_path / "none").ok
 
 
-def test_what_a_machine_without_gpu_lacks_stops_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", without_smi())
-    monkeypatch.delenv("AURALSAM2_TRITONSERVER", raising=False)
-    found = names(doctor.examine(tmp_path / "build", tmp_path / "env", ports=()))
-    for name in ("NVIDIA's server", "gpu"):
-        assert not found[name].ok
-        # Needed for one thing, not for all: the command ends well.
-        assert found[name].needed_for == "serving on GPUs"
-    assert "AURALSAM2_TRITONSERVER" in found["NVIDIA's server"].fix
-    assert found["gpu"].found == "none seen"
+def test_what_a_machine_without_gpu_lacks_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "count_hardware", lambda: 0)
+    found = names(doctor.check_cards(StandInDriver(NO_DRIVER)))
+    assert set(found) == {"gpu driver", "gpu", "torch for a gpu", "TensorRT of ONNX Runtime"}
+    for finding in found.values():
+        assert finding.ok
+        assert "not needed on a CPU" in finding.found
+    # Needed for one thing, not for all: the command ends well.
+    finding = doctor.check_installed_server(None)
+    assert not finding.ok
+    assert finding.needed_for == "serving TensorRT and ONNX Runtime on GPUs"
+    assert "AURALSAM2_TRITONSERVER" in finding.fix
 
 
 def test_an_installed_server_is_told_with_version_and_backends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -113,7 +121,7 @@ def test_an_installed_server_is_told_with_version_and_backends(monkeypatch: pyte
     monkeypatch.setenv("AURALSAM2_TRITONSERVER", str(home))
     finding = names(doctor.examine(tmp_path / "build", tmp_path / "env", ports=()))["NVIDIA's server"]
     assert not finding.ok
-    assert finding.found == f"2.72.0 in {home}; backends: onnxruntime, python; lacks tensorrt"
+    assert finding.found == f"2.75.0 in {home}; backends: onnxruntime, python; lacks tensorrt"
     (home / "backends" / "tensorrt").mkdir()
     finding = doctor.check_installed_server(home)
     assert finding.ok
@@ -131,12 +139,13 @@ def test_an_installed_server_that_does_not_run_is_quoted(tmp_path: Path) -> None
     assert "libcudart.so.13" in finding.found
 
 
-def test_cards_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", on_path(write_smi(tmp_path, card(), card(1, "NVIDIA H200", "9.0"))))
-    finding = doctor.check_gpus()
-    assert finding.ok
-    assert finding.found == "NVIDIA L4 (compute capability 8.9), NVIDIA H200 (compute capability 9.0)"
+def test_cards_are_listed() -> None:
+    found = names(doctor.check_cards(StandInDriver(seeing(L4, H200))))
+    assert found["gpu"].ok
+    assert found["gpu"].found == (
+        "NVIDIA L4 (compute capability 8.9), 20480 MiB free of 22528;"
+        " NVIDIA H200 (compute capability 9.0), 133120 MiB free of 142336"
+    )
 
 
 def test_builders_of_engines_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

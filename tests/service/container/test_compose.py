@@ -140,10 +140,14 @@ def test_gpus_are_asked_for(compose: dict[str, Any], name: str) -> None:
 def test_versions_stand_once(compose: dict[str, Any]) -> None:
     arguments = compose["services"]["build-gpu"]["build"]["args"]
     text = dockerfile()
-    for name in ("TRITON_VERSION", "TENSORRT_VERSION"):
-        default = re.fullmatch(rf"\$\{{{name}:-(.+)\}}", arguments[name])
-        assert default is not None
-        assert set(re.findall(rf"ARG {name}=(.+)", text)) == {default[1]}
+    default = re.fullmatch(r"\$\{TRITON_VERSION:-(.+)\}", arguments["TRITON_VERSION"])
+    assert default is not None
+    assert set(re.findall(r"ARG TRITON_VERSION=(.+)", text)) == {default[1]}
+    # The page of operations says which one that is.
+    assert f"| `{default[1]}-py3` (pinned) |" in (ROOT / "docs" / "operations.md").read_text()
+    # TensorRT's is read from the image: nothing is written down that could be wrong.
+    assert arguments["TENSORRT_VERSION"] == "${TENSORRT_VERSION:-}"
+    assert re.findall(r"ARG TENSORRT_VERSION(.*)", text) == ["="]
     assert arguments["TRITON_DIGEST"] == "${TRITON_DIGEST:-}"
 
 

@@ -13,7 +13,7 @@ from service.server.config import find_server_env
 from service.server.runtime import assemble_backends, find_runtime
 from tests.service.toy import build_folder as toy
 
-VERSION = "2.72.0"
+VERSION = "2.75.0"
 # What a newer release knows and the embedded one does not.
 NEWER_FLAG = "--allow-client-shm"
 
