@@ -144,8 +144,8 @@ class ExportSettings:
             parts.append(self.read_out.replace("_", "-"))
         engine = self.engine if self.target == "cpu" else self.target
         usual = AUTO if engine == "openvino" else "float16" if self.on_card else "float32"
-        choices = (engine, "openvino"), (self.precision, usual), (self.fusion, "native")
-        choices += (self.device, DEVICES[0]), (self.layout, LAYOUTS[0])
+        choices = [(engine, "openvino"), (self.precision, usual), (self.fusion, "native")]
+        choices += [(self.device, DEVICES[0]), (self.layout, LAYOUTS[0])]
         parts += [value for value, usual in choices if value != usual]
         parts += [f"sm{capability}" for capability in self.capabilities]
         return "-".join(parts)

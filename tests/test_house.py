@@ -29,6 +29,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
 }
 # Only inside the commands that need them: the service starts without torch.
 LATE = {"service": ("auralsam2", "model_repository", "export")}
+# Parts that see more than their room: stages that compute in PyTorch are the network's own.
+PARTS = {"model_repository.stage_runtime.pytorch": ("auralsam2",)}
 
 # What is installed with the client alone. Its media are read by training and evaluation too, without a network.
 CLIENT_NEEDS = {"numpy", "PIL", "av", "soxr", "soundfile", "pycocotools", "grpc", "grpc_health", "tritonclient"}
@@ -58,7 +60,15 @@ def strangers(house: dict[str, Module]) -> list[str]:
         for module in house.values()
         for name, at_once in sorted(module.imports)
         if name.partition(".")[0] in ROOMS
-        and not opened(name, (module.room, *ROOMS[module.room], *(() if at_once else LATE.get(module.room, ()))))
+        and not opened(
+            name,
+            (
+                module.room,
+                *ROOMS[module.room],
+                *(() if at_once else LATE.get(module.room, ())),
+                *(room for part, rooms in PARTS.items() if opened(module.name, [part]) for room in rooms),
+            ),
+        )
     ]
 
 

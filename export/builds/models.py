@@ -58,7 +58,11 @@ def write_pytorch_models(settings: ExportSettings, stages: tuple[Stage, ...], mo
         sha256: of the file of weights.
     Raises: ExportError for a configuration that does not fit its stage.
     """
-    parameters = {"frames_per_call": settings.num_frames, "sha256": sha256, "precision": settings.precision}
+    parameters: dict[str, str | int] = {
+        "frames_per_call": settings.num_frames,
+        "sha256": sha256,
+        "precision": settings.precision,
+    }
     by_name = {stage.name: stage for stage in stages}
     computing = [NETWORK] if settings.layout == ONE_PROCESS else [*by_name]
     for name in (*computing, ENSEMBLE, FEATURES_ENSEMBLE, SESSION):
@@ -80,9 +84,9 @@ def _write_code(settings: ExportSettings, name: str, folder: Path) -> None:
     without = NOT_SERVED if settings.target == "cuda" else (*NOT_SERVED, IN_PYTORCH)
     shutil.copytree(TEMPLATES / RUNTIME, folder / "1" / RUNTIME, ignore=shutil.ignore_patterns(*without))
     if settings.target == "cuda":
-        for package in (auralsam2, kernels):
-            source = Path(package.__file__ or "").parent
-            shutil.copytree(source, folder / "1" / source.name, ignore=shutil.ignore_patterns(*NOT_SERVED))
+        for computing in (auralsam2, kernels):
+            code = Path(computing.__file__ or "").parent
+            shutil.copytree(code, folder / "1" / code.name, ignore=shutil.ignore_patterns(*NOT_SERVED))
     # A package of one module: what else the client has is not there.
     source = Path(auralsam2_client.contract.__file__)
     package = folder / "1" / source.parent.name

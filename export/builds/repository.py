@@ -142,7 +142,7 @@ def _fill_in_pytorch(settings: ExportSettings, build: Path, report: Report) -> N
     record = manifest(settings, build, result.parity, {}) | {
         "device": settings.device,
         "layout": settings.layout,
-        "card": None if card is None else asdict(card),
+        "card": {} if card is None else asdict(card),
     }
     (build / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")
     (build / "cache").mkdir(exist_ok=True)

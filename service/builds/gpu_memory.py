@@ -5,15 +5,15 @@ a large preset, and a pool that is full says nothing: the maps then go through t
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from auralsam2_client.errors import ConfigError
-from service.builds.gpus import Gpu
 from service.builds.manifest import REMEDY
 
 # One clip is being answered while the next arrives. A third that waits between stages is served too, but its maps may
@@ -29,6 +29,19 @@ _ELEMENT_BYTES = {
 }
 
 
+class Sized(Protocol):
+    """A card, as nvidia-smi or the driver tells of it."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def memory_bytes(self) -> int | None: ...
+
+
 @dataclass(frozen=True)
 class GpuMemory:
     """What a build needs; bytes."""
@@ -40,14 +53,14 @@ class GpuMemory:
     weights_bytes: int
     """Engines or graphs on disk; each card holds all of them."""
 
-    def flags(self, gpus: tuple[Gpu, ...]) -> list[str]:
+    def flags(self, gpus: Sequence[Sized]) -> list[str]:
         """List the server's flags. Raises: ConfigError when a card has less than pool and weights together."""
         for gpu in gpus:
             self._check_fits(gpu)
         pools = [f"--cuda-memory-pool-byte-size={gpu.index}:{self.cuda_pool_bytes}" for gpu in gpus]
         return [*pools, f"--pinned-memory-pool-byte-size={self.pinned_pool_bytes}"]
 
-    def _check_fits(self, gpu: Gpu) -> None:
+    def _check_fits(self, gpu: Sized) -> None:
         needed = self.cuda_pool_bytes + self.weights_bytes
         if gpu.memory_bytes is not None and gpu.memory_bytes < needed:
             raise ConfigError(

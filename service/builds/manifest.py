@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,6 +33,8 @@ class Manifest:
     target: str = "cpu"
     device: str = ""
     """Of target cuda: cuda, or cpu, where the same stages run without a card. Empty for other targets."""
+    card: dict[str, Any] = field(default_factory=dict)
+    """Of target cuda on a card: its name, capability and memory_bytes that a start needs."""
 
     @property
     def needs_gpu(self) -> bool:
@@ -72,9 +74,9 @@ def read_manifest(build: Path) -> Manifest:
                 " network's from the second frame on, so it is not served: export it again with auralsam2 export."
             )
         raise ConfigError(f"{path}: format = {found!r}; this version reads {BUILD_FORMAT}. {REMEDY}")
-    kinds = {"image_size": int, "num_frames": int, "files": dict}
+    kinds = {"image_size": int, "num_frames": int, "files": dict, "card": dict}
     values: dict[str, Any] = {}
-    absent = {"target": "cpu", "device": ""}
+    absent: dict[str, Any] = {"target": "cpu", "device": "", "card": {}}
     for name in Manifest.__dataclass_fields__:
         value, kind = record.get(name, absent.get(name)), kinds.get(name, str)
         if not isinstance(value, kind):

@@ -8,7 +8,7 @@
 # Target tensorrt: where the build can be written, engines that are missing, half-written or made for another card or
 # release are built again first (`auralsam2 engines`). Where it cannot, `serve` refuses such a build and says so.
 #
-#   AURALSAM2_TARGET       cpu | tensorrt | onnx-gpu: what the build is for; cpu when unset
+#   AURALSAM2_TARGET       cpu | cuda | tensorrt | onnx-gpu: what the build is for; cpu when unset
 #   AURALSAM2_VOLUME       folder of all builds; /models when unset
 #   AURALSAM2_BUILD        the build's own folder; when unset, one below the volume, named after all that makes it differ
 #   AURALSAM2_EXPORT_<X>   options of `auralsam2 export`, as AURALSAM2_EXPORT_PRESET=hiera_large
@@ -23,7 +23,7 @@
 # when the configuration does not fit, and when the server had to be restarted too often.
 set -euo pipefail
 
-readonly EXPORT_OPTIONS=" preset image_size num_frames checkpoint sam2_checkpoint conditioning_frame read_out engine precision fusion capability "
+readonly EXPORT_OPTIONS=" preset image_size num_frames checkpoint sam2_checkpoint conditioning_frame read_out engine precision device layout fusion capability "
 # ONNX Runtime builds its engines at the first start on a card, which takes minutes for each stage.
 readonly ONNX_READY_TIMEOUT_S=3600
 

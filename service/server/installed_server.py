@@ -9,6 +9,8 @@ from service.server.config import PREFIX, ServerConfig
 from service.server.runtime import Program
 
 IMAGE_HOME = "/opt/tritonserver"
+# The only one that the embedded server has.
+EMBEDDED_BACKEND = "python"
 _VERSION_FILE = "TRITON_VERSION"
 
 
@@ -17,7 +19,7 @@ def installed_home(config: ServerConfig, manifest: Manifest) -> Path | None:
 
     Raises: ConfigError when the build needs an installed server and none is named.
     """
-    if config.tritonserver is None and manifest.needs_gpu:
+    if config.tritonserver is None and manifest.backend != EMBEDDED_BACKEND:
         raise ConfigError(
             f"{config.build} was exported for {manifest.target}: a GPU build needs NVIDIA's Triton Inference Server."
             f" Name its home with --tritonserver or {PREFIX}TRITONSERVER ({IMAGE_HOME} in NVIDIA's image), or export"

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auralsam2_client.errors import ConfigError
@@ -11,6 +11,10 @@ from service.builds.golden import Golden
 from service.builds.gpu_memory import plan_memory
 from service.builds.gpus import require_gpus
 from service.builds.manifest import Manifest, read_manifest, verify_files
+from service.cards.checks import Need
+from service.cards.driver import Card
+from service.cards.in_use import CardsInUse, visible
+from service.cards.visibility import VARIABLE as VISIBLE_DEVICES
 from service.server.config import PREFIX, ServerConfig
 from service.server.flags import command_line, known_flags
 from service.server.installed_server import installed_home, installed_program, installed_version
@@ -26,6 +30,8 @@ class LaunchPlan:
     golden: Golden
     memory_flags: tuple[str, ...]
     notes: tuple[str, ...]
+    cards: tuple[Card, ...] = ()
+    """Of a build that computes in PyTorch on a card; no other is shown to the server."""
 
     @property
     def python_stages(self) -> bool:
@@ -48,6 +54,8 @@ class LaunchPlan:
             runtime = None
             program = installed_program(config.tritonserver, self.manifest.backend, config.server_env)
         variables = environment(program, config, mark, torch_path(runtime) if self.manifest.in_pytorch else "")
+        if self.cards:
+            variables[VISIBLE_DEVICES] = visible(self.cards)
         known = known_flags(program, variables)
         flags = command_line(
             program, config, mark, known, python_stages=self.python_stages, memory_flags=self.memory_flags
@@ -55,8 +63,10 @@ class LaunchPlan:
         return flags, variables
 
 
-def plan_launch(config: ServerConfig) -> LaunchPlan:
+def plan_launch(config: ServerConfig, cards: CardsInUse | None = None) -> LaunchPlan:
     """Prove that a build can be served here. Cheap checks come before the hashes of gigabytes.
+
+    `cards`: what is known of the machine's cards from earlier starts of this service.
 
     Raises: ConfigError naming what is missing or does not fit, and the way out.
     """
@@ -67,7 +77,16 @@ def plan_launch(config: ServerConfig) -> LaunchPlan:
     if home is not None:
         installed_program(home, manifest.backend, config.server_env)
         notes.append(f"serving with Triton Inference Server {installed_version(home)} of {home}")
-    if manifest.needs_gpu:
+    chosen: tuple[Card, ...] = ()
+    if manifest.needs_gpu and manifest.in_pytorch:
+        fit = (CardsInUse() if cards is None else cards).choose(Need(**manifest.card))
+        # The server counts the cards that it is shown.
+        chosen = fit.cards
+        shown = [replace(card, index=index) for index, card in enumerate(chosen)]
+        memory = plan_memory(config.models)
+        memory_flags = memory.flags(shown)
+        notes += [*fit.notes, f"serving on {', '.join(map(str, chosen))}: {memory}"]
+    elif manifest.needs_gpu:
         gpus = require_gpus(manifest.target)
         if manifest.target == "tensorrt":
             check_engines(config.build, gpus)
@@ -83,7 +102,7 @@ def plan_launch(config: ServerConfig) -> LaunchPlan:
             f"Warning: gRPC listens on {config.host}, beyond this machine. This server release has no "
             f"authentication{holes}: let only a gateway of yours reach it."
         )
-    return LaunchPlan(config, manifest, golden, tuple(memory_flags), tuple(notes))
+    return LaunchPlan(config, manifest, golden, tuple(memory_flags), tuple(notes), chosen)
 
 
 def make_cache(config: ServerConfig, sink: Callable[[str], None]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from service.builds.golden import Golden
+from service.cards.in_use import CardsInUse
 from service.server.config import ServerConfig
 from service.server.launch_plan import LaunchPlan, make_cache, plan_launch
 from service.server.ports import check_ports
@@ -31,8 +32,11 @@ class Launcher:
         sink: Sink = to_stderr,
         aborted: Callable[[], bool] = lambda: False,
         prove: bool = False,
+        cards: CardsInUse | None = None,
     ) -> None:
+        """`cards`: what is known of the machine's cards from earlier starts of this service."""
         self.config = config
+        self.cards = CardsInUse() if cards is None else cards
         self.prove = prove or config.golden_at_start == "always"
         self.sink = sink
         self.aborted = aborted
@@ -76,7 +80,7 @@ class Launcher:
         """
         assert self.pid is None, "a launcher starts once"
         deadline = time.monotonic() + self.config.ready_timeout_s
-        plan = plan_launch(self.config)
+        plan = plan_launch(self.config, self.cards)
         self.golden = plan.golden
         check_ports(self.config)
         for note in plan.notes:
@@ -126,5 +130,5 @@ class Launcher:
         self._server.end()
 
     def fault(self) -> str | None:
-        """Say what is wrong with the server's processes: ended, gone, or stopped; None when all of them live."""
-        return self._server.fault()
+        """Say what is wrong with a card that stages noted, or with the server's processes: ended, gone, or stopped."""
+        return self.cards.find_failure(self.mark) or self._server.fault()

@@ -14,6 +14,7 @@ from auralsam2_client.calls.client import Client
 from auralsam2_client.contract import BUSY, GOLDEN_CALLER
 from auralsam2_client.errors import AuralServeError, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.builds.golden import GoldenCall, digest
+from service.cards.in_use import CardsInUse
 from service.monitoring.metrics import fetch
 from service.server.config import ServerConfig
 from service.server.exporter import Exporter
@@ -42,8 +43,10 @@ class Supervisor:
     called from any thread or signal handler; `restarts` and `counts` may be read from anywhere.
     """
 
-    def __init__(self, config: ServerConfig, *, sink: Sink = to_stderr) -> None:
+    def __init__(self, config: ServerConfig, *, sink: Sink = to_stderr, cards: CardsInUse | None = None) -> None:
+        """`cards`: those of this machine; a stand-in in tests."""
         self.config = config
+        self._cards = CardsInUse() if cards is None else cards
         self.sink = sink
         self.restarts: list[Restart] = []
         self.counts: Counter[str] = Counter()
@@ -130,7 +133,9 @@ class Supervisor:
             self.sink(f"supervisor: {text}")
 
     def _start(self, prove: bool = False) -> None:
-        launcher = Launcher(self.config, sink=self.sink, aborted=lambda: self._stop_requested, prove=prove)
+        launcher = Launcher(
+            self.config, sink=self.sink, aborted=lambda: self._stop_requested, prove=prove, cards=self._cards
+        )
         launcher.start()
         self.launcher = launcher
         self._client = Client(self.config.grpc_url, self.config.model, caller=GOLDEN_CALLER)

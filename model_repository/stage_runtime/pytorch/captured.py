@@ -5,6 +5,7 @@ same module, and the caller cannot tell the two apart but by speed.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ class Captured:
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
         device: torch.device,
-        pool: object | None = None,
+        pool: Any = None,
     ) -> None:
         """Allocate the buffers of `module`, which is on `device` already, and capture it there.
 
@@ -52,16 +53,16 @@ class Captured:
             self._graph.replay()
         return self.outputs
 
-    def __call__(self, given: Mapping[str, object]) -> dict[str, Tensor]:
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Copy the inputs in, numpy arrays or tensors of any device, and compute."""
         for name, buffer in self.inputs.items():
-            value = given[name]
+            value = inputs[name]
             # A page of the caller's own may be read only, which PyTorch warns of; nothing writes here.
             source = value if isinstance(value, Tensor) else from_numpy(np.asarray(value))
             buffer.copy_(source, non_blocking=True)
         return self.replay()
 
-    def _capture(self, pool: object | None) -> None:
+    def _capture(self, pool: Any) -> None:
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):

@@ -28,8 +28,7 @@ class Placing:
         """Cast and move a stage's module; on a card Inductor compiles it in its first call."""
         module = to_precision(stage.module, self._dtype).to(self.device).eval()
         if self.device.type == "cuda":
-            compiled: nn.Module = torch.compile(module, dynamic=False)
-            return compiled
+            module.compile(dynamic=False)
         return module
 
     def capture(self, module: nn.Module, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Captured:

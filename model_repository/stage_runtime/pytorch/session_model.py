@@ -10,8 +10,9 @@ import triton_python_backend_utils as pb_utils
 from auralsam2_client.contract import FEATURES_ENSEMBLE, IMAGE_FEATURES, NETWORK, RESULTS, Parameter
 
 from ..engine import Array
-from ..sessions.adapter import Encoded, SessionModel, call_model
+from ..sessions.adapter import SessionModel, call_model
 from ..sessions.rounds import SessionDecoder
+from ..sessions.sessions import Encoded
 from .loading import load_placed
 from .prompted import load_prompted_decoder
 from .tensors import take_tensor

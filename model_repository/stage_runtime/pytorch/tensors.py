@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
 from torch import Tensor
-from torch.utils.dlpack import from_dlpack, to_dlpack
+from torch.utils.dlpack import from_dlpack
 
 from .captured import from_numpy
 
@@ -17,7 +17,7 @@ def write_tensor(name: str, value: Any) -> Any:
         return pb_utils.Tensor(name, value)
     if value.device.type == "cpu":
         return pb_utils.Tensor(name, np.ascontiguousarray(value.numpy()))
-    return pb_utils.Tensor.from_dlpack(name, to_dlpack(value.contiguous()))
+    return pb_utils.Tensor.from_dlpack(name, value.contiguous().__dlpack__())
 
 
 def read_tensor(tensor: Any) -> Any:
