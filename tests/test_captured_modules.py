@@ -24,6 +24,8 @@ CAPTURED = (
     "kernels/fusion/weights.py",
     "kernels/launching/launch.py",
     "kernels/operators.py",
+    "auralsam2/stages/*.py",
+    "model_repository/stage_runtime/pytorch/whole_clip.py",
 )
 """Every module that a captured forward reaches. Whoever captures another one adds it."""
 

@@ -82,9 +82,9 @@ class StageModel:
         shapes = {tensor.name: tensor for tensor in (*tensor_shapes(config["input"]), *tensor_shapes(config["output"]))}
         outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] != PROMPT_MODE]
         inputs = [shapes[name] for name in self._input_names]
-        stage, precision = self.load_stage(args, parameters, inputs, outputs)
+        self._stage, precision = self.load_stage(args, parameters, inputs, outputs)
         pb_utils.Logger.log_info(f"{self._name}: {parameters[Parameter.ENGINE]} computes in {precision}")
-        self._logic = self.logic(Parts(stage, outputs, shapes, parameters, folder))
+        self._logic = self.logic(Parts(self._stage, outputs, shapes, parameters, folder))
         labels = {"model": parameters.get(Parameter.PRESET, ""), "precision": precision}
         # Every stage of a server is a child of the same process.
         table = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))

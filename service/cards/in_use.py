@@ -1,7 +1,7 @@
 """The cards that a server computes on: those that fit its build, without those that have failed since.
 
 A stage whose card fails leaves a note (`failed_cards_path`); the server is then started again on the cards that are
-left, and a card that has failed once is not used again until somebody starts the service anew by hand.
+left, and a card that has failed once is not used again while this service runs.
 """
 
 import json

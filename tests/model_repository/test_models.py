@@ -65,7 +65,11 @@ def test_a_model_is_the_thin_class(stage: str, load: Callable[[str], Any], tmp_p
 def test_the_copied_runtime_is_the_one_that_is_tested(stage: str, small_build: Path) -> None:
     source = Path(str(model_repository.__file__)).parent
     copied = small_build / "models" / stage / "1"
-    names = {path.relative_to(source) for path in (source / "stage_runtime").rglob("*.py")}
+    names = {
+        path.relative_to(source)
+        for path in (source / "stage_runtime").rglob("*.py")
+        if "pytorch" not in path.relative_to(source).parts
+    }
     assert {path.relative_to(copied) for path in (copied / "stage_runtime").rglob("*") if path.is_file()} == names
     for name in names:
         assert (copied / name).read_bytes() == (source / name).read_bytes()

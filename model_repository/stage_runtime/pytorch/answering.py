@@ -15,7 +15,7 @@ from ..prompts.combination import combine
 from ..prompts.decoder import PromptedDecoder
 from ..prompts.reading import NOTHING_TO_GO_BY, Asked, kinds, mode_of
 from ..prompts.stages import mode_tensor
-from .flight import Flight, Slot
+from .device.flight import Flight, Slot
 from .whole_clip import ClipGraphs
 
 

@@ -12,9 +12,9 @@ from auralsam2_client.contract import RESULTS
 from ..engine import EngineError, first_non_finite
 from ..engine.refusals import BadRequest
 from ..engine.stage import TensorShape, check_tensor
-from .captured import Captured
-from .failures import Card
-from .lanes import Mark
+from .device.captured import Captured
+from .device.failures import Card
+from .device.lanes import Mark
 
 
 class CardStage:

@@ -10,7 +10,7 @@ from auralsam2_client.contract import Parameter
 
 from ..engine import EngineError, cache_dir_from_environment
 from .compile_cache import CompileCache
-from .failures import Card
+from .device.failures import Card
 from .network import Network
 from .placing import Placing
 

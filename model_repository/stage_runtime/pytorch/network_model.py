@@ -34,7 +34,7 @@ from ..engine.refusals import NotAdmitted, Refusal
 from ..engine.stage import check_tensor
 from ..prompts.reading import Asked, ClipSize, read_prompts
 from .answering import ClipAnswers
-from .flight import NUM_SLOTS, Flight, Slot, Worker
+from .device.flight import NUM_SLOTS, Flight, Slot, Worker
 from .loading import load_placed
 from .prompted import load_prompted_decoder
 from .tensors import write_tensor

@@ -9,7 +9,7 @@ from auralsam2.network.precision import PRECISIONS, to_precision
 from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import TensorSpec
 
-from .captured import Captured
+from .device.captured import Captured
 from .network import InPrecision, NetworkDescription
 
 # Takes samples of sound, which stay in float32.

@@ -1,7 +1,7 @@
 """SAM2's own prompts on a device: the loop of `stage_runtime.prompts`, around captured stages."""
 
 from ..prompts.decoder import PromptedDecoder
-from .card_arrays import CardArrays
+from .device.card_arrays import CardArrays
 from .network import Network
 from .placing import Placing
 

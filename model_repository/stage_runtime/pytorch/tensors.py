@@ -8,7 +8,7 @@ import triton_python_backend_utils as pb_utils
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from .captured import from_numpy
+from .device.captured import from_numpy
 
 
 def write_tensor(name: str, value: Any) -> Any:

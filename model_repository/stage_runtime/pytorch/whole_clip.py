@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import CLIP, IMAGE_FEATURES, RESULTS, STAGE_NAMES, TensorSpec
 
-from .captured import Captured, torch_dtype
-from .lanes import Mark
+from .device.captured import Captured
+from .device.lanes import Mark
+from .first_calls import compile_parts
 from .network import Network
 from .placing import Placing
-from .progress import COMPILING, Progress
 
 
 class WholeClip(nn.Module):
@@ -67,7 +66,7 @@ class ClipGraphs:
         results = _specs(ordered, RESULTS)
         whole = WholeClip(ordered, modules, self._marks)
         if placing.device.type == "cuda":
-            _compile(ordered, modules, placing.device, report)
+            compile_parts(ordered, modules, placing.device, report)
         hiera = STAGE_NAMES.index("hiera")
         self.by_sound: Captured = placing.capture(whole, (frames, audio), (*results, *features))
         """FRAMES and AUDIO to RESULTS and IMAGE_FEATURES."""
@@ -84,22 +83,6 @@ class ClipGraphs:
         """Tell what each stage took of the last clip by sound, once that is done."""
         pairs = zip(STAGE_NAMES, self._marks[:-1], self._marks[1:], strict=True)
         return {name: after.seconds_since(before) for name, before, after in pairs}
-
-
-def _compile(
-    stages: Sequence[Stage], modules: Sequence[nn.Module], device: torch.device, report: Callable[[str], None]
-) -> None:
-    """Call each part once by itself, on what the part before it gives: a first call compiles."""
-    progress = Progress(COMPILING, report)
-    known: dict[str, Tensor] = {}
-    for stage, module in zip(stages, modules, strict=True):
-        for spec in stage.inputs:
-            if spec.name not in known:
-                known[spec.name] = torch.zeros(spec.shape, dtype=torch_dtype(spec), device=device)
-        with progress.part(stage.name), torch.no_grad():
-            answer = module(*(known[spec.name] for spec in stage.inputs))
-            torch.cuda.synchronize(device)
-        known |= zip((spec.name for spec in stage.outputs), answer, strict=True)
 
 
 def _specs(stages: Sequence[Stage], names: Sequence[str]) -> list[TensorSpec]:

@@ -19,6 +19,7 @@ from export.errors import ParityError
 from export.gates.parity import Array, run_network
 from export.gates.prompt_gate import pass_prompt_gate
 from export.settings import ExportSettings
+from model_repository.stage_runtime.prompts.decoder import PromptedDecoder
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +112,12 @@ def test_the_gate_refuses_a_graph_that_computes_something_else(
 
     index["files"]["memory_write.onnx"] = file_sha256(altered / "memory_write.onnx")
     (altered / "prompted.json").write_text(json.dumps(index))
+
+    def load(folder: Path) -> PromptedDecoder:
+        return PromptedDecoder.load(folder, small_settings.engine, "float32", None)
+
     with pytest.raises(ParityError, match="memory_write graph vs PyTorch: MEMORY"):
-        pass_prompt_gate(small_settings, small_model, altered, "float32", features, lambda line: None)
-    rows = pass_prompt_gate(small_settings, small_model, folder, "float32", features, lambda line: None)
+        pass_prompt_gate(small_settings, small_model, load(altered), "float32", features, lambda line: None)
+    rows = pass_prompt_gate(small_settings, small_model, load(folder), "float32", features, lambda line: None)
     assert max(row.relative_rms for row in rows) < 1e-4
     assert np.isfinite([row.max_abs for row in rows]).all()

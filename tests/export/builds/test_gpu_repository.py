@@ -43,7 +43,7 @@ def configs(build: Path) -> dict[str, Any]:
 def test_settings(gpu_settings: ExportSettings) -> None:
     assert gpu_settings.engine == "onnxruntime"
     assert gpu_settings.name.endswith("-onnx-gpu")
-    with pytest.raises(ExportError, match="target 'tpu' is unknown; choose one of cpu, onnx-gpu"):
+    with pytest.raises(ExportError, match="target 'tpu' is unknown; choose one of cpu, cuda, onnx-gpu"):
         ExportSettings(target="tpu")
 
 

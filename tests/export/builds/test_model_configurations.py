@@ -96,7 +96,7 @@ def test_a_configuration_is_the_contracts_and_the_contract_is_a_configuration(
 
 def test_the_contract_has_every_model_and_no_other() -> None:
     folders = {path.parent.name for path in triton_config.TEMPLATES.glob("*/config.pbtxt")}
-    assert folders == set(contract.MODELS) == set(MODELS)
+    assert folders == set(contract.MODELS) == {*MODELS, contract.NETWORK}
 
 
 @pytest.mark.parametrize("name", OPTIONAL)

@@ -54,7 +54,7 @@ def test_the_written_file_says_what_wrote_it_and_no_longer_that_it_is_a_template
         ("${tensors}", "${tensors", "placeholder"),
         ("${tensors}", "$ tensors", "placeholder"),
         ("max_batch_size", "max_batch_sizes", "max_batch_sizes"),
-        ("KIND_CPU", "KIND_NPU", "KIND_NPU"),
+        ("${instances}", "[ { count: 1 kind: KIND_NPU } ]", "KIND_NPU"),
     ],
 )
 def test_a_broken_template_is_named(

@@ -193,7 +193,9 @@ def test_the_runtime_needs_nothing_of_ours_but_the_contract_nor_torch() -> None:
     allowed: set[Any] = {"numpy", "openvino", "onnxruntime", "triton_python_backend_utils", "auralsam2_client"} | set(
         sys.stdlib_module_names
     )
-    for path in Path(str(stage_runtime.__file__)).parent.rglob("*.py"):
+    runtime = Path(str(stage_runtime.__file__)).parent
+    # What computes in PyTorch is copied into builds for target cuda alone.
+    for path in (path for path in runtime.rglob("*.py") if "pytorch" not in path.relative_to(runtime).parts):
         assert imported(path) <= allowed, path.name
         for line in path.read_text().splitlines():
             assert "auralsam2_client" not in line or "auralsam2_client.contract" in line, f"{path.name}: {line}"

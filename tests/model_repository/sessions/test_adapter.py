@@ -65,7 +65,7 @@ def module(backend: Any, stages: Stages) -> ModuleType:
 
 @pytest.fixture
 def model(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr(module.SessionModel, "load_decoder", lambda self, folder, parameters: StandIn())
+    monkeypatch.setattr(module.SessionModel, "load_decoder", lambda self, args, parameters, folder: StandIn())
     shapes = {"FRAMES": FRAMES.shape, "AUDIO": AUDIO.shape}
     config = {
         "input": [{"name": name, "dims": [*shapes.get(name, (1,))], "optional": True} for name in OPTIONAL],

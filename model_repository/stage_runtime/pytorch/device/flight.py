@@ -16,7 +16,7 @@ from torch import Tensor
 
 from auralsam2_client.contract import TensorSpec
 
-from ..engine import Array
+from ...engine import Array
 from .captured import Captured, torch_dtype
 from .lanes import Lane, Mark
 
@@ -55,7 +55,7 @@ class Flight:
     def upload(self, given: Mapping[str, Array]) -> Slot:
         """Take a free slot, wait for one if need be, and send a clip's arrays on their way to the device."""
         slot = self._free.get()
-        with self._copies.used():
+        with self._copies.enter():
             for name, value in given.items():
                 np.copyto(slot.given[name].numpy(), value)
                 slot.arrived[name].copy_(slot.given[name], non_blocking=True)
@@ -67,7 +67,7 @@ class Flight:
 
         Raises: what the device failed with.
         """
-        with self._compute.used():
+        with self._compute.enter():
             slot.uploaded.hold_back()
             for name, buffer in graph.inputs.items():
                 buffer.copy_(slot.arrived[name], non_blocking=True)
@@ -78,11 +78,11 @@ class Flight:
 
     def download(self, slot: Slot, outputs: Mapping[str, Tensor], names: Sequence[str]) -> None:
         """Send some outputs on their way back. They may be overwritten at once: they are copied on the device first."""
-        with self._compute.used():
+        with self._compute.enter():
             for name in names:
                 slot.computed[name].copy_(outputs[name], non_blocking=True)
             self._computed.note()
-        with self._copies.used():
+        with self._copies.enter():
             self._computed.hold_back()
             for name in names:
                 slot.answer[name].copy_(slot.computed[name], non_blocking=True)
@@ -98,8 +98,8 @@ class Flight:
         self._free.put(slot)
 
     def computing(self) -> Any:
-        """The lane of what computes, to be entered by whoever computes more than a graph."""
-        return self._compute.used()
+        """Enter the lane of what computes, for whoever computes more than a graph."""
+        return self._compute.enter()
 
 
 class Worker:

@@ -49,7 +49,7 @@ class Lane:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @contextmanager
-    def used(self) -> Iterator[None]:
+    def enter(self) -> Iterator[None]:
         """Make this the current lane of the thread."""
         if self._stream is None:
             yield

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..engine import Array
+from ...engine import Array
 from .captured import from_numpy
 
 

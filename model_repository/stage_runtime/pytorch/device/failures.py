@@ -13,7 +13,7 @@ import torch
 
 from auralsam2_client.contract import LAUNCH_VARIABLE, Reason, failed_cards_path
 
-from ..engine.refusals import Refusal
+from ...engine.refusals import Refusal
 
 UUID_PREFIX = "GPU-"
 
