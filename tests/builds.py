@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +35,11 @@ SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision
 COMPACT = ExportSettings(preset="compact", precision="float32")
 # A Hiera of SAM2 at a size that is used. Its weights are random, so no frame may be read out as empty.
 TINY = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, read_out="iou", precision="float32")
+# The same networks as stages that compute in PyTorch, in both layouts.
+IN_PYTORCH = {
+    layout: replace(COMPACT, target="cuda", device="cpu", layout=layout) for layout in ("one-process", "ensemble")
+}
+TINY_IN_PYTORCH = replace(TINY, target="cuda", device="cpu")
 
 
 def built_once(settings: ExportSettings) -> Path:

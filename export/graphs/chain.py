@@ -35,8 +35,8 @@ def run_clip(engine: Engine, wire: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _own(value: Any) -> Array:
-    """Copy an answer, which lies in memory that the engine's next call writes: numpy's, or a tensor of some device."""
-    return np.array(value if isinstance(value, np.ndarray) else value.cpu())
+    """Copy an answer, whose memory the engine's next call writes: an array of numpy, or a tensor of some device."""
+    return np.array(value if isinstance(value, np.ndarray) else value.cpu().numpy())
 
 
 def run_chain(engines: Mapping[str, Engine], clip: Mapping[str, Array]) -> dict[str, Array]:
