@@ -1,6 +1,5 @@
 """Ref-AVS's layout: three splits, of which the null one has no truth but emptiness."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +83,8 @@ def test_released_sound_is_filled_up_to_five_examples(folders: Any, tmp_path: Pa
     assert not np.array_equal(sample.windows[2], sample.windows[1])
 
 
-def test_another_rate_goes_to_the_resampler_that_was_named(
-    root: Path, folders: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "resampy", None)
+def test_another_rate_goes_to_the_resampler_that_was_named(root: Path, folders: Any) -> None:
     folders.write_tone(root / "media" / "cat_x" / "audio.wav", 10, rate=22050)
-    assert next(read_split(root, "seen")).windows.shape == (10, 15600, 2)
-    with pytest.raises(DataError, match=r"audio\.wav: sound at 22050 Hz; as released.*'resampy'"):
-        next(read_split(root, "seen", resampler="resampy"))
+    own, released = (next(read_split(root, "seen", resampler=name)).windows for name in ("soxr", "resampy"))
+    assert own.shape == released.shape == (10, 15600, 2)
+    assert not np.array_equal(own, released)
