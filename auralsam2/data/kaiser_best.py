@@ -29,7 +29,7 @@ class _Wing(NamedTuple):
     """The first."""
     rest: Floats
     """How far behind it, 0 to 1."""
-    count: NDArray[np.int64]
+    num_entries: NDArray[np.int64]
     """How many there are."""
 
 
@@ -63,13 +63,13 @@ def resample(sound: Floats, rate: int, new_rate: int) -> Floats:
     for start in range(0, num_out, _BLOCK):
         time = times[start : start + _BLOCK]
         whole = time.astype(np.int64)
-        share = scale * (time - whole)
+        share: Floats = np.asarray(scale * (time - whole), np.float64)
         left, right = (_wing(part, step) for part in (share, scale - share))
         block = np.zeros((len(time), sound.shape[1]))
         for wing, first, way in ((left, whole + margin, -1), (right, whole + margin + 1, 1)):
-            for tap in range(int(wing.count.max())):
+            for tap in range(int(wing.num_entries.max())):
                 entry = np.minimum(wing.entry + tap * step, len(window) - 1)
-                weights = np.where(tap < wing.count, window[entry] + wing.rest * slopes[entry], 0)
+                weights = np.where(tap < wing.num_entries, window[entry] + wing.rest * slopes[entry], 0)
                 block += weights[:, None] * padded[first + way * tap]
         found[start : start + _BLOCK] = block
     return found

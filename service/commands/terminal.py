@@ -19,6 +19,8 @@ EXIT_CODES: dict[type, int] = {
     ServerTimeout: 5,
     ServerFault: 6,
 }
+CLIPS_LEFT_OUT = 7
+"""Figures were written, but not of every clip that was asked for."""
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 console = Console(highlight=False, soft_wrap=True)
 
