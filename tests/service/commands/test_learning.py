@@ -216,6 +216,29 @@ def test_an_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.M
     assert len(list(tmp_path.glob("r.json.*.partial"))) == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><html>", "error: w.pth: an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "error: w.pth: a Git LFS pointer"),
+        (None, "error: w.pth: v_model.no_mem_embed: 1 of 64 values are not finite (1 NaN)"),
+    ],
+)
+def test_weights_that_are_none_give_no_figures(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path, out = tmp_path / "w.pth", tmp_path / "r.json"
+    if content is None:
+        value = torch.zeros(1, 1, 64)
+        value[0, 0, 3] = torch.nan
+        torch.save({"v_model.no_mem_embed": value}, path)
+    else:
+        path.write_bytes(content)
+    result = run("evaluate", "--split", "single", "--clips", "1", "--checkpoint", path, "-o", out)
+    assert result.exit_code == 3
+    assert words in result.output
+    assert len(result.output.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_checkpoint_of_another_preset(tmp_path: Path) -> None:
     path = tmp_path / "tiny.pth"
     torch.save(parity_state(AuralSAM2.from_preset("hiera_tiny", 224), 51), path)
