@@ -3,7 +3,9 @@
 What `torch.save` wrote is read with weights_only=True: a pickle runs no code.
 """
 
+import pickle
 import re
+import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,11 @@ WRAPPERS = (
 )
 _WEB_ADDRESS = re.compile(
     r"^https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([^/]+/[^/]+)/(?:resolve|blob|raw)/([^/]+)/(.+)$"
+)
+# What looking into a damaged pickle raises.
+_DAMAGED = (
+    *(pickle.UnpicklingError, struct.error, OSError, EOFError, RuntimeError),
+    *(ValueError, LookupError, TypeError, AttributeError),
 )
 
 
@@ -147,7 +154,7 @@ def _code_in(path: Path) -> list[str]:
     """What an archive of `torch.save` would call to be read, beyond what tensors need; none where it cannot be told."""
     try:
         return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except (ValueError, RuntimeError, EOFError, IndexError, OSError):  # it is damaged, or no archive
+    except _DAMAGED:  # or no archive
         return []
 
 

@@ -73,13 +73,15 @@ def _not_weights(path: Path, what: str, way_out: str) -> CheckpointError:
 
 
 def _check_archive(path: Path, size: int) -> None:
+    names = None
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise _not_weights(
-            path, f"an archive that breaks off after {size} bytes, as a cut download leaves it", _AGAIN
-        ) from error
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
+        raise _not_weights(path, f"a damaged archive ({error})", _AGAIN) from error
+    if names is None:
+        raise _not_weights(path, f"an archive that breaks off after {size} bytes, as a cut download leaves it", _AGAIN)
     inside = {name.partition("/")[2] for name in names}
     if "data.pkl" not in inside:
         found = f"{', '.join(names[:3])}{' and more' if len(names) > 3 else ''}" or "nothing"

@@ -90,6 +90,25 @@ def test_what_is_no_weights_is_told(tmp_path: Path, name: str, content: bytes, w
         assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_damaged_file_is_read_or_told_and_nothing_else(tmp_path: Path, seed: int) -> None:
+    """Bytes are changed, mostly in the head, or the end is cut. What is refused is refused in one line."""
+    contents = (of_torch(), of_torch(_use_new_zipfile_serialization=False), to_safetensors(STATE))
+    random, path, told = np.random.default_rng(seed), tmp_path / "w.pth", list[str]()
+    for _ in range(50):
+        content = np.frombuffer(contents[random.integers(3)], np.uint8).copy()
+        within = len(content) if random.uniform() < 0.5 else 200
+        places = random.integers(within, size=random.integers(1, 12))
+        content[places] = random.choice(np.array([0, 255, 99], np.uint8), size=len(places))
+        path.write_bytes(content[: None if random.uniform() < 0.8 else random.integers(len(content))].tobytes())
+        try:
+            checkpoints.read(str(path))
+        except CheckpointError as error:
+            told.append(str(error))
+    assert told
+    assert [line for line in told if "\n" in line or not line.startswith("w.pth: ")] == []
+
+
 @pytest.mark.parametrize("content", [of_torch(), of_torch(_use_new_zipfile_serialization=False)], ids=["new", "old"])
 @pytest.mark.parametrize("name", ["a.pth", "A.PT", "weights", "a.safetensors"])
 def test_what_torch_wrote_is_known_by_any_name(tmp_path: Path, name: str, content: bytes) -> None:
