@@ -97,7 +97,7 @@ def _on_the_hub(reference: str) -> _HubFile | None:
         return None
     name, _, revision = reference.removeprefix(HUB_SCHEME).partition("@")
     parts = name.split("/", 2)
-    if not reference.startswith(HUB_SCHEME) or len(parts) != 3 or not all(parts) or ".." in name.split("/"):
+    if not reference.startswith(HUB_SCHEME) or len(parts) != 3 or {"", ".", ".."} & set(name.split("/")):
         raise CheckpointError(
             f"{reference}: not a hub reference; write {HUB_SCHEME}owner/repository/path/file.pth[@revision]"
         )

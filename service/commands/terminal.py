@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from auralsam2_client.errors import BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 
+CLIPS_LEFT_OUT = 7
+"""The exit code where figures were written, but not of every clip that was asked for."""
 # One exit code a cause, for scripts. 1 is everything else.
 EXIT_CODES: dict[type, int] = {
     BadInput: 2,
@@ -19,8 +21,6 @@ EXIT_CODES: dict[type, int] = {
     ServerTimeout: 5,
     ServerFault: 6,
 }
-CLIPS_LEFT_OUT = 7
-"""Figures were written, but not of every clip that was asked for."""
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 console = Console(highlight=False, soft_wrap=True)
 

@@ -62,6 +62,7 @@ def test_a_hub_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, revisi
 MALFORMED = (
     *("hf://", "hf://owner", "hf://owner/repository", "hf://owner//file.pth", "hf:/owner/repository/file.pth"),
     *("HF://owner/repository/file.pth", "hf:owner/repository/file.pth", "hf://owner/repository/../file.pth"),
+    *("hf://a/b/../..", "hf://owner/repository/folder/"),
 )
 
 
