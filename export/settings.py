@@ -188,6 +188,7 @@ def load_model(settings: ExportSettings) -> AuralSAM2:
         model = AuralSAM2.from_preset(settings.preset, settings.size)
         model.load_released(parity_state(model, DETERMINISTIC_SEED))
         return model
+    checkpoints.check(settings.weights_file, settings.sam2_checkpoint)
     state = checkpoints.read(settings.weights_file)
     if checkpoints.reads_text(state):
         raise ExportError(

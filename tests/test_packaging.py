@@ -154,16 +154,8 @@ def test_the_lock_answers_the_requirements() -> None:
         return re.sub(r"[-_.]+", "-", name).lower()
 
     locked = pins("checkout")
-    # Not part of set-up: torch and sam2 stand apart, the others are for some machines, some data, and the server.
-    apart = {
-        "torch.txt",
-        "torch-cuda.txt",
-        "sam2.txt",
-        "tensorrt.txt",
-        "released.txt",
-        "server.txt",
-        "tritonserver.txt",
-    }
+    # Not part of set-up: torch and sam2 stand apart, the others are for some machines, and the server.
+    apart = {"torch.txt", "torch-cuda.txt", "sam2.txt", "tensorrt.txt", "server.txt", "tritonserver.txt"}
     asked = [
         normal(re.split(r"[\[<>=!~ ]", line)[0])
         for path in REQUIREMENTS.glob("*.txt")

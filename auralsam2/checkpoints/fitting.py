@@ -1,14 +1,16 @@
 """Weights into a network, all of them or none: every key is accounted for before the first is loaded."""
 
 import logging
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from auralsam2.checkpoints.finite import check_finite
-from auralsam2.checkpoints.names import FUSER, SAM2, join_keys, sort_out, without_wrappers
+from auralsam2.checkpoints.names import FUSER, PREFIXES_KNOWN, SAM2, join_keys, sort_out, without_wrappers
 from auralsam2.errors import CheckpointError
 from auralsam2.network.aural_fuser import AuralFuser, HeadForm
 from auralsam2.presets import Preset
@@ -51,6 +53,11 @@ def load_strictly(module: Module, state: Mapping[str, Tensor], what: str) -> Non
         for k in wanted
         if k in state and state[k].shape != wanted[k].shape
     ]
+    prefix = _unknown_prefix(unexpected, wanted)
+    if prefix is not None:
+        raise CheckpointError(
+            f"{what} does not fit: its names carry a prefix that is not known: {prefix!r}. {PREFIXES_KNOWN}"
+        )
     problems = [
         f"{len(keys)} {kind}: {join_keys(keys)}"
         for kind, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
@@ -60,6 +67,15 @@ def load_strictly(module: Module, state: Mapping[str, Tensor], what: str) -> Non
         raise CheckpointError(f"{what} does not fit. {'; '.join(problems)}. Is it a checkpoint of another preset?")
     check_finite(state, what)
     module.load_state_dict(dict(state), strict=False)
+
+
+def _unknown_prefix(unexpected: Iterable[str], wanted: Collection[str]) -> str | None:
+    """What stands before most of the names that are wanted, or None."""
+    found = Counter(
+        key[: dot.end()] for key in unexpected for dot in re.finditer(r"\.", key) if key[dot.end() :] in wanted
+    )
+    prefix, count = found.most_common(1)[0] if found else ("", 0)
+    return prefix if 2 * count > len(wanted) else None
 
 
 def load_into(model: Network, state: Mapping[str, Tensor]) -> None:
@@ -109,8 +125,13 @@ def _heads_of(network: Mapping[str, Tensor], fuser: AuralFuser) -> Iterator[None
 
 
 def load_sam2(model: Network, state: Mapping[str, Tensor]) -> None:
-    """Load SAM2's own checkpoint (`sam2_hiera_*.pt`, names without prefix) under a fuser-only AuralSAM2 file."""
-    load_strictly(model.v_model, without_wrappers(state), f"the SAM2 checkpoint (preset {model.preset.name})")
+    """Load SAM2's own checkpoint (`sam2_hiera_*.pt`, names without prefix) under a fuser-only AuralSAM2 file.
+
+    Of a whole AuralSAM2 file its SAM2 is taken.
+    """
+    bare = without_wrappers(state)
+    own = {key.removeprefix(SAM2): value for key, value in bare.items() if key.startswith(SAM2)}
+    load_strictly(model.v_model, own or bare, f"the SAM2 checkpoint (preset {model.preset.name})")
 
 
 def load_vggish(model: Network, state: Mapping[str, Tensor]) -> None:

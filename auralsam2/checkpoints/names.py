@@ -13,12 +13,14 @@ from auralsam2.errors import CheckpointError
 
 MAX_KEYS_NAMED = 8
 SAM2, FUSER, TEXT_MODEL = "v_model.", "aural_fuser.", "t_model."
-# Of DistributedDataParallel, torch.compile and Lightning, around the whole, and of the first two inside it as well.
-_AROUND = re.compile(r"^(?:(?:module|_orig_mod|model)\.)+")
-_INSIDE = re.compile(r"(?<=\.)(?:(?:module|_orig_mod)\.)+")
-# What one of the owners' names stands behind, where that is no wrapper that is known.
-_OWNERS = r"(?:v_model|aural_fuser|audio_prompter|t_model)\."
-_FOREIGN = re.compile(rf"^(?!{_OWNERS})(.+?\.){_OWNERS}")
+# Of DistributedDataParallel, torch.compile, FSDP, activation checkpointing and Lightning around the whole, and of all
+# but the last inside it as well.
+_WRAPPERS = "module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module"
+_AROUND = re.compile(rf"^(?:(?:{_WRAPPERS}|model)\.)+")
+_INSIDE = re.compile(rf"(?<=\.)(?:(?:{_WRAPPERS})\.)+")
+# How many steps torch's AveragedModel has averaged: a number beside its weights.
+_AVERAGED = "n_averaged"
+PREFIXES_KNOWN = "Known are module., _orig_mod. and model.; take any other off the names in the file."
 # Released now : named by older files, where the number counts from 1.
 _OLD_NAMES = {
     "train_f_patch_embed": "patch_embeds",
@@ -30,6 +32,19 @@ _OLD_NAMES = {
 _OLD_KEY = re.compile(rf"^({'|'.join(_OLD_NAMES)})(\d+)\.")
 # No network lacks one of these: where they have their names, a list of layers only repeats them.
 _PARTS = ("vgg", *_OLD_NAMES.values())
+
+
+# What the owners' names, or those of the fuser's parts, stand behind, where that is no wrapper that is known.
+_OWNERS = r"(?:v_model|aural_fuser|audio_prompter|t_model)\."
+_OF_FUSER = rf"(?:vgg\.|(?:{'|'.join(_PARTS[1:])})\.\d|(?:{'|'.join(_OLD_NAMES)})\d|(?:training|finetuning)_layers\.\d)"
+_FOREIGN = re.compile(rf"^(?!{_OWNERS}|{_OF_FUSER})(.+?\.)(?:{_OWNERS}|{_OF_FUSER})")
+_FUSER_KEY = re.compile(rf"^{FUSER}{_OF_FUSER}")
+# How SAM2's own file and VGGish's begin their names.
+_ALONE = {
+    "image_encoder.": "SAM2's own weights and no fuser; give AuralSAM2's as checkpoint, and this file with"
+    " --sam2-checkpoint",
+    "features.0.": "VGGish alone, which is a part of AuralSAM2's weights; give those",
+}
 
 
 @dataclass(frozen=True)
@@ -57,8 +72,12 @@ def strip_wrappers(key: str) -> str:
 
 
 def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Strip wrappers from the keys of `state`. Raises: CheckpointError when two keys become one and differ."""
-    return _renamed(state, strip_wrappers)
+    """Strip wrappers from the keys of `state`, and leave out the count of an average of weights.
+
+    Raises: CheckpointError when two keys become one and differ.
+    """
+    renamed = _renamed(state, strip_wrappers)
+    return {key: value for key, value in renamed.items() if key != _AVERAGED}
 
 
 def sort_out(state: Mapping[str, Tensor]) -> Named:
@@ -74,8 +93,8 @@ def sort_out(state: Mapping[str, Tensor]) -> Named:
     foreign = {match[1] for match in map(_FOREIGN.match, bare) if match is not None}
     if foreign:
         raise CheckpointError(
-            f"the checkpoint's names carry a prefix that is not known: {join_keys(map(repr, foreign))}. Known are"
-            " module., _orig_mod. and model.; take any other off the names in the file."
+            f"the checkpoint's names carry a prefix that is not known: {join_keys(map(repr, foreign))}."
+            f" {PREFIXES_KNOWN}"
         )
     text_model = {key.removeprefix(TEXT_MODEL): value for key, value in bare.items() if key.startswith(TEXT_MODEL)}
     sam2 = {key: value for key, value in bare.items() if key.startswith(SAM2)}
@@ -100,6 +119,20 @@ def text_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def is_whole(state: Mapping[str, Tensor]) -> bool:
     """Tell whether `state` holds SAM2's part as well as the fuser's."""
     return any(strip_wrappers(key).startswith(SAM2) for key in state)
+
+
+def lacks(state: Mapping[str, Tensor]) -> str | None:
+    """Tell why `state` is no whole network, in words that follow the file's name; None where it is one."""
+    if is_whole(state):
+        return None
+    names = current_names(state)
+    if any(_FUSER_KEY.match(key) for key in names):
+        return "holds the fuser alone; give SAM2's own weights too, with --sam2-checkpoint."
+    bare = [key.removeprefix(FUSER) for key in names]
+    for start, what in _ALONE.items():
+        if any(key.startswith(start) for key in bare):
+            return f"holds {what}."
+    return f"holds no tensor of AuralSAM2; its names are such as {join_keys(bare[:3]) or 'none'}."
 
 
 def reads_text(state: Mapping[str, Tensor]) -> bool:

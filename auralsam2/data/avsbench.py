@@ -9,12 +9,12 @@ V1 clips hold 5 frames, V2 clips up to 10. The training part of V1s labels the f
 but not scored. The released V2 scripts pool all three: "v2" with `pooled` is the clips of v1s, then v1m, then v2.
 """
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from auralsam2.data import files
 from auralsam2.data.resampling import Resampler
-from auralsam2.data.samples import Sample
+from auralsam2.data.samples import Sample, Unread
 from auralsam2.errors import DataError
 from auralsam2_client.media.sound_windows import clip_windows
 
@@ -22,12 +22,24 @@ SUBSETS = ("v1s", "v1m", "v2")
 _TABLES = ("metadata.csv", "avss_index/metadata.csv")
 
 
-def clip_folders(root: Path, subset: str, split: str, pooled: bool = False) -> list[Path]:
-    """List the clips of a subset's split, in the order of the table.
+def open_split(
+    root: Path,
+    subset: str,
+    split: str = "test",
+    limit: int | None = None,
+    *,
+    pooled: bool = False,
+    resampler: Resampler = "soxr",
+    first_label: bool = False,
+) -> list[Unread]:
+    """List the clips of a subset's split, in the order of the table. Each is read when it is asked for.
 
     Args:
+        limit: of clips, whole or not; None: all.
         pooled: "v2" stands for all three subsets, as in the released V2 scripts; the others are not touched.
-    Raises: DataError when there is no table, or it lists no such clip.
+        resampler, first_label: see `read_clip`.
+    Raises: DataError when there is no table, or it lists no such clip. A clip raises it when it is read: for what
+        `read_clip` raises it for, or a uid that leads out of the data set.
     """
     if subset not in SUBSETS:
         raise DataError(f"subset {subset!r} is unknown; choose one of {', '.join(SUBSETS)}.")
@@ -36,13 +48,17 @@ def clip_folders(root: Path, subset: str, split: str, pooled: bool = False) -> l
         raise DataError(f"{root}: no {' or '.join(_TABLES)}. Give the folder that AVSBench was unpacked into.")
     rows = files.read_table(table, ("uid", "split", "label"))
     labels = SUBSETS if pooled and subset == "v2" else (subset,)
-    folders = [
-        root / label / row["uid"] for label in labels for row in rows if row["label"] == label and row["split"] == split
+    listed = [
+        (label, row["uid"]) for label in labels for row in rows if row["label"] == label and row["split"] == split
     ]
-    if not folders:
+    if not listed:
         found = sorted({f"{row['label']}/{row['split']}" for row in rows})
         raise DataError(f"{table}: lists no clip of {subset}/{split}; it has {', '.join(found) or 'none at all'}.")
-    return folders
+
+    def read(label: str, uid: str) -> Sample:
+        return read_clip(files.inside(root / label, uid), resampler, first_label)
+
+    return [Unread(f"{label}/{files.printable(uid)}", partial(read, label, uid)) for label, uid in listed[:limit]]
 
 
 def read_clip(folder: Path, resampler: Resampler = "soxr", first_label: bool = False) -> Sample:
@@ -66,17 +82,3 @@ def read_clip(folder: Path, resampler: Resampler = "soxr", first_label: bool = F
     frames, masks = files.read_frames(frame_paths), files.read_masks(label_paths)
     sound = files.read_sound(folder / "audio.wav", len(frames), resampler)
     return Sample(f"{folder.parent.name}/{folder.name}", frames, clip_windows(sound, len(frames)), masks)
-
-
-def read_split(
-    root: Path,
-    subset: str,
-    split: str = "test",
-    limit: int | None = None,
-    *,
-    pooled: bool = False,
-    resampler: Resampler = "soxr",
-) -> Iterator[Sample]:
-    """Read the clips of a split, one at a time. Raises DataError as `clip_folders` and `read_clip` do."""
-    for folder in clip_folders(root, subset, split, pooled)[:limit]:
-        yield read_clip(folder, resampler)

@@ -21,10 +21,13 @@ _LAST_NUMBER = re.compile(r"(\d+)$")
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Read the rows of a CSV file with a header. Raises DataError when it cannot be read or lacks one of `columns`."""
+    """Read the rows of a CSV file with a header; what a row is too short for is empty.
+
+    Raises: DataError when it cannot be read or lacks one of `columns`.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, restval="")
             missing = [column for column in columns if column not in (reader.fieldnames or ())]
             if missing:
                 raise DataError(f"{path}: lacks the columns {', '.join(missing)}; found {reader.fieldnames}.")
@@ -33,23 +36,56 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         raise DataError(f"{path}: cannot be read as a table ({error}). It is the data set's list of clips.") from error
 
 
-def numbered_images(folder: Path, what: str) -> list[Path]:
-    """List the images of a folder in the order of the number that ends their names.
+def inside(folder: Path, name: str) -> Path:
+    """Return what `folder` holds under a name of the data set's table.
 
-    Raises: DataError when the folder is missing or empty, or a name ends with no number.
+    Raises: DataError for a name that is none, or leads elsewhere; nothing is read there.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; the clip has no {what}. Complete the data set, or drop the clip.")
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
+        raise DataError(
+            f"{name!r} is no name of a folder in {folder}, and what lies elsewhere is not read. Mend that row of the"
+            " data set's table, or drop it."
+        )
+    return folder / name
+
+
+def printable(name: str) -> str:
+    """Return a name of the data set's table as one line."""
+    return name if name.isprintable() else repr(name)
+
+
+def is_left_over(path: Path) -> bool:
+    """Tell whether a file is hidden, as `.DS_Store` and the companions `._NAME` are that a Mac leaves behind, or one of
+    Windows' own (`Thumbs.db`, `desktop.ini`), which are no images by their names.
+    """
+    return path.name.startswith(".")
+
+
+def numbered_images(folder: Path, what: str) -> list[Path]:
+    """List the images of a folder in the order of the number that ends their names, without left-overs.
+
+    Raises: DataError when the folder is missing, empty or closed, a name ends with no number, or two with the same.
+    """
+    try:
+        found = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(
+            f"{folder}: no such folder; the clip has no {what}. Complete the data set, or drop the clip."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror}). Check its name and permissions.") from error
+    paths = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and not is_left_over(path)]
     if not paths:
         raise DataError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)}); the clip has no {what}.")
-    numbers = {}
+    numbers: dict[int, Path] = {}
     for path in paths:
         match = _LAST_NUMBER.search(path.stem)
         if match is None:
             raise DataError(f"{path}: the name must end with the frame's number, as 0.png or clip_1.png do.")
-        numbers[path] = int(match[1])
-    return sorted(paths, key=numbers.__getitem__)
+        other = numbers.setdefault(int(match[1]), path)
+        if other != path:
+            raise DataError(f"{folder}: {other.name} and {path.name} have one number. Keep one of the two.")
+    return [numbers[number] for number in sorted(numbers)]
 
 
 def _read_label(path: Path) -> NDArray[np.uint8]:
@@ -93,11 +129,15 @@ def read_sound(path: Path, num_frames: int, resampler: Resampler = "soxr") -> ND
     of another rate where the package of `resampler` is not installed.
     """
     try:
-        sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
+        with soundfile.SoundFile(path) as file:
+            rate, length_s = file.samplerate, file.frames / file.samplerate
+            # What is hours too long is not read at all.
+            sound = file.read(dtype="float32", always_2d=True) if length_s <= num_frames + MAX_LENGTH_ERROR_S else None
+    except (soundfile.SoundFileError, OSError) as error:
         raise DataError(f"{path}: not a readable WAV ({error}). Fetch it again, or drop the clip.") from error
-    length_s = len(sound) / rate
-    if abs(length_s - num_frames) > MAX_LENGTH_ERROR_S:
+    if sound is not None:
+        length_s = len(sound) / rate
+    if sound is None or not length_s or abs(length_s - num_frames) > MAX_LENGTH_ERROR_S:
         raise DataError(
             f"{path}: {length_s:.2f} s of sound for {num_frames} frames of one second; at most"
             f" {MAX_LENGTH_ERROR_S:.0f} s may be missing or left over. Cut the sound again, or drop the clip."

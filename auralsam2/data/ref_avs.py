@@ -12,14 +12,14 @@ The released scripts fill sound up to 5 examples only. The network appends the w
 frame t the t-th of all these, so that with 9 examples the tenth frame hears the first word.
 """
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from auralsam2.data import files
 from auralsam2.data.resampling import Resampler
-from auralsam2.data.samples import Sample
+from auralsam2.data.samples import Sample, Unread
 from auralsam2.errors import DataError
 from auralsam2_client.media.sound_windows import clip_windows, num_windows
 
@@ -40,12 +40,12 @@ def _rows(root: Path, split: str) -> list[dict[str, str]]:
 
 def _read(root: Path, row: dict[str, str], null: bool, resampler: Resampler, least_examples: int | None) -> Sample:
     video = row["uid"].rsplit("_", 2)[0] if null else row["vid"]
-    media = root / "media" / video
+    media = files.inside(root / "media", video)
     frames = files.read_frames(files.numbered_images(media / "frames", "frames"))
     if null:
         masks = np.zeros(frames.shape[:3], bool)
     else:
-        folder = root / "gt_mask" / video / f"fid_{row['fid']}"
+        folder = files.inside(files.inside(root / "gt_mask", video), f"fid_{row['fid']}")
         paths = files.numbered_images(folder, "labels")
         if len(paths) != len(frames):
             raise DataError(f"{folder}: {len(paths)} labels for {len(frames)} frames. Every frame needs its label.")
@@ -55,21 +55,24 @@ def _read(root: Path, row: dict[str, str], null: bool, resampler: Resampler, lea
     return Sample(row["uid"], frames, clip_windows(sound, count), masks, row["exp"])
 
 
-def read_split(
+def open_split(
     root: Path,
     split: str,
     limit: int | None = None,
     *,
     resampler: Resampler = "soxr",
     least_examples: int | None = None,
-) -> Iterator[Sample]:
-    """Read the clips of "seen", "unseen" or "null", one at a time.
+) -> list[Unread]:
+    """List the clips of "seen", "unseen" or "null", in the order of the table. Each is read when it is asked for.
 
     Args:
+        limit: of clips, whole or not; None: all.
         resampler: for sound that is not at 16 kHz.
         least_examples: fill sound up to so many examples, and keep all of longer sound | None: one a frame.
-    Raises: DataError for an unknown or empty split, missing or too few labels, a corrupt image, or sound that is
-    missing, of another length, or of a rate that the resampler is not there for.
+    Raises: DataError for an unknown or empty split. A clip raises it when it is read: for missing or too few labels, a
+        corrupt image, sound that is missing or of another length, or a name that leads out of the data set.
     """
-    for row in _rows(root, split)[:limit]:
-        yield _read(root, row, split == "null", resampler, least_examples)
+    return [
+        Unread(files.printable(row["uid"]), partial(_read, root, row, split == "null", resampler, least_examples))
+        for row in _rows(root, split)[:limit]
+    ]

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from auralsam2.data import kaiser_best
 from auralsam2.errors import DataError
 from auralsam2.network.log_mel import SAMPLE_RATE
 from auralsam2_client.errors import BadInput
@@ -16,20 +17,18 @@ from auralsam2_client.media.sound import to_stereo_16k
 
 Resampler = Literal["resampy", "soxr"]
 RESAMPLERS: tuple[Resampler, ...] = get_args(Resampler)
-RELEASED_FILTER = "kaiser_best"
-"""What resampy takes where a caller names none, as the released scripts do not."""
 
 
 def to_stereo_16_khz(sound: NDArray[np.float32], rate: int, resampler: Resampler) -> NDArray[np.float32]:
-    """Bring sound to stereo at 16 kHz. Stereo that is at 16 kHz keeps its samples, and asks for no package.
+    """Bring sound to stereo at 16 kHz. Stereo that is at 16 kHz keeps its samples.
 
     Args:
         sound: [samples, channels] float32 in [-1, 1].
         rate: in Hz.
-        resampler: "resampy", as released: mono is doubled, further channels are dropped, resampled in float64 | "soxr":
-            mixed down and resampled as the client does before it sends.
+        resampler: "resampy", as released: mono is doubled, further channels are dropped, resampled in float64 by
+            `kaiser_best` | "soxr": mixed down and resampled as the client does before it sends.
     Returns: [S, 2] float32.
-    Raises: DataError for another name, where resampy is needed and not installed, or for sound that the client refuses.
+    Raises: DataError for another name, or for sound that the client refuses.
     """
     if resampler not in RESAMPLERS:
         raise DataError(f"resampler {resampler!r} is unknown; choose one of {', '.join(RESAMPLERS)}.")
@@ -41,13 +40,4 @@ def to_stereo_16_khz(sound: NDArray[np.float32], rate: int, resampler: Resampler
     sound = np.repeat(sound, 2, axis=1) if sound.shape[1] == 1 else sound[:, :2]
     if rate == SAMPLE_RATE:
         return np.ascontiguousarray(sound)
-    try:
-        import resampy
-    except ModuleNotFoundError as error:
-        raise DataError(
-            f"sound at {rate} Hz; as released, the package 'resampy' brings it to {SAMPLE_RATE} Hz, which is not"
-            " installed. Install it with: pip install resampy==0.4.3; or take soxr: evaluate with --protocol project,"
-            " train with --recipe project"
-        ) from error
-    found = resampy.resample(sound.astype(np.float64), rate, SAMPLE_RATE, axis=0, filter=RELEASED_FILTER)
-    return np.asarray(found, np.float32)
+    return np.asarray(kaiser_best.resample(sound.astype(np.float64), rate, SAMPLE_RATE), np.float32)

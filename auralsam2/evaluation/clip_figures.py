@@ -18,14 +18,15 @@ from typing import NamedTuple
 
 import torch
 
-from auralsam2.data.samples import Sample
+from auralsam2.data.samples import Clip
 from auralsam2.data.world.held_out import NUM_CLIPS, SEED, read_split
 from auralsam2.data.world.scenes import Split
 from auralsam2.errors import DataError
 from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.evaluation.predictions import Predictor, Sound, with_sound
 from auralsam2.evaluation.protocol import PROJECT_AVSBENCH
-from auralsam2.evaluation.scoring import Score, evaluate
+from auralsam2.evaluation.scoring import evaluate
+from auralsam2.evaluation.tallies import Score
 from auralsam2.model.loading import load_network
 from auralsam2.model.shipped import fingerprint, shipped_weights
 from auralsam2.network.readout import ReadOut
@@ -108,7 +109,7 @@ class Figures:
         return cls(record["fingerprint"], clips)
 
 
-def score_clips(samples: Iterable[Sample], predict: Predictor) -> Iterator[ClipFigures]:
+def score_clips(samples: Iterable[Clip], predict: Predictor) -> Iterator[ClipFigures]:
     """Score each sample by itself, with the evaluation's own loop."""
     for sample in samples:
         report = evaluate(sample.name, [sample], predict, protocol=PROJECT_AVSBENCH)

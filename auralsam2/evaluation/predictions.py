@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auralsam2.data.samples import Sample
+from auralsam2.data.samples import Clip, Sample, Unread
 from auralsam2.errors import DataError, NetworkError
 
 
@@ -44,32 +45,47 @@ Sound = Literal["own", "other", "silent"]
 SOUNDS: tuple[Sound, ...] = get_args(Sound)
 
 
-def with_sound(samples: Iterable[Sample], sound: Sound) -> Iterator[Sample]:
-    """Yield the samples, each with the sound of the sample before it (the first: of the last), or silent.
+def with_sound(clips: Iterable[Clip], sound: Sound) -> Iterator[Clip]:
+    """Yield the clips, each with the sound of the one before it that can be read (the first: of the last), or silent.
 
-    Raises: DataError for another word, at once; while going through them, when "other" meets a single sample.
+    Raises: DataError for another word, at once; while going through them, when "other" finds less than two clips that
+        can be read. A clip that cannot be raises it when it is read.
     """
     if sound not in SOUNDS:
         raise DataError(f"sound {sound!r} is unknown; choose one of {', '.join(SOUNDS)}.")
-    return _with_sound(samples, sound)
-
-
-def _with_sound(samples: Iterable[Sample], sound: Sound) -> Iterator[Sample]:
     if sound == "own":
-        yield from samples
-        return
-    if sound == "silent":
-        for sample in samples:
-            yield replace(sample, windows=np.zeros_like(sample.windows))
-        return
+        return iter(clips)
+    return (Unread(clip.name, partial(_silent, clip)) for clip in clips) if sound == "silent" else _exchanged(clips)
+
+
+def _silent(clip: Clip) -> Sample:
+    sample = clip.read()
+    return replace(sample, windows=np.zeros_like(sample.windows))
+
+
+def _exchanged(clips: Iterable[Clip]) -> Iterator[Clip]:
     first: Sample | None = None
     before: Sample | None = None
-    for sample in samples:
+    for clip in clips:
+        try:
+            sample = clip.read()
+        except DataError as error:
+            yield Unread(clip.name, partial(_fail, error))
+            continue
         if before is None:
             first = sample
         else:
-            yield replace(sample, windows=before.windows)
+            yield _hearing(sample, before)
         before = sample
     if first is None or before is None or first is before:
         raise DataError("sound 'other' needs at least two clips, to exchange their sounds.")
-    yield replace(first, windows=before.windows)
+    yield _hearing(first, before)
+
+
+def _fail(error: DataError) -> Sample:
+    raise error
+
+
+def _hearing(sample: Sample, other: Sample) -> Sample:
+    """The name says whose sound it is, since what is kept of a clip is known by its name."""
+    return replace(sample, name=f"{sample.name} with the sound of {other.name}", windows=other.windows)

@@ -21,8 +21,9 @@ def load_network(
         sam2_checkpoint: SAM2's own file, for a checkpoint that holds the fuser alone.
     Raises: CheckpointError when there are no weights, or they do not fit; NetworkError for an unknown preset or size.
     """
+    checkpoints.check(checkpoint, sam2_checkpoint)
     if checkpoint is not None:
-        name, about = checkpoint, f"weights {Path(checkpoint).name}"
+        name, about = checkpoint, f"weights {Path(checkpoint).name}{_misnamed(checkpoint)}"
     else:
         path = shipped_weights(preset)
         if path is None:
@@ -44,13 +45,23 @@ def build_network(
         name: of the checkpoint, for messages.
         state: its tensors under any released names; with text in them, the network gets its text projection.
         sam2_checkpoint: as for `load_network`.
-    Raises: CheckpointError when SAM2's weights are in neither file, or a file does not fit; NetworkError for an unknown
-        preset or size.
+    Raises: CheckpointError when the network's weights are in neither file, or a file does not fit; NetworkError for an
+        unknown preset or size.
     """
+    lacks = checkpoints.lacks(state) if sam2_checkpoint is None else None
+    if lacks is not None:
+        raise CheckpointError(f"{name} {lacks}")
     model = AuralSAM2.from_preset(preset, image_size, text=checkpoints.reads_text(state))
     if sam2_checkpoint is not None:
         checkpoints.load_sam2(model, checkpoints.read(sam2_checkpoint))
-    elif not checkpoints.is_whole(state):
-        raise CheckpointError(f"{name} holds the fuser alone; give SAM2's own weights too, with --sam2-checkpoint.")
     model.load_released(state)
     return model
+
+
+def _misnamed(checkpoint: str) -> str:
+    """What a file of weights is, where its name says something else."""
+    path = checkpoints.fetch(checkpoint)
+    kind = checkpoints.kind_of(path)
+    if (kind == "safetensors") == (path.suffix.lower() == ".safetensors"):
+        return ""
+    return f" ({'safetensors' if kind == 'safetensors' else 'of torch.save'} under another name)"

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from auralsam2.checkpoints import check_finite
-from auralsam2.errors import TrainingError
+from auralsam2.checkpoints import check_finite, load_torch
+from auralsam2.errors import CheckpointError, TrainingError
 from auralsam2.training.settings import TrainSettings
 
 CHECKPOINT = "checkpoint.pt"
@@ -47,18 +47,19 @@ def save_checkpoint(folder: Path, settings: TrainSettings, state: dict[str, Any]
 def load_checkpoint(folder: Path, settings: TrainSettings) -> dict[str, Any] | None:
     """Load the folder's checkpoint, or None where there is none.
 
-    Raises: TrainingError when it is damaged, or belongs to a run of other settings; the differences are named.
+    Raises: TrainingError when it is damaged or something else, or belongs to a run of other settings; the differences
+        are named.
     """
     path = folder / CHECKPOINT
     if not path.exists():
         return None
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        theirs = content["settings"]
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise TrainingError(
-            f"{path}: not a readable training checkpoint ({type(error).__name__}). Remove it to start over."
-        ) from error
+        content = load_torch(path)
+    except CheckpointError as error:
+        raise TrainingError(f"{path}: not a readable training checkpoint ({error}) Remove it to start over.") from error
+    theirs = content.get("settings") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(theirs, dict):
+        raise TrainingError(f"{path}: not a readable training checkpoint: no run's settings. Remove it to start over.")
     differences = settings.differences(theirs)
     if differences:
         raise TrainingError(

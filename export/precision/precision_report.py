@@ -24,7 +24,8 @@ from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.predictions import Prediction
 from auralsam2.evaluation.protocol import PROJECT_AVSBENCH
 from auralsam2.evaluation.quality import mean_iou
-from auralsam2.evaluation.scoring import Score, evaluate
+from auralsam2.evaluation.scoring import evaluate
+from auralsam2.evaluation.tallies import Score
 from auralsam2.network.readout import NO_OBJECT_LOGIT
 from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import HANDED_ON, STAGE_NAMES

@@ -1,21 +1,23 @@
 """The commands about weights: `train` makes them, `evaluate` judges them, in process or through the server."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from auralsam2_client.errors import AuralServeError, BadInput, ConfigError
 from service.commands.options import DEFAULT_BUILD
-from service.commands.terminal import console, fail, progress_bar
+from service.commands.served_predictor import serve_predictor
+from service.commands.tables import figures_table
+from service.commands.terminal import CLIPS_LEFT_OUT, console, errors, fail, progress_bar
 
 if TYPE_CHECKING:
     from auralsam2.evaluation.predictions import Predictor
     from auralsam2.evaluation.protocol import Protocol
+    from auralsam2.evaluation.scoring import LeftOut
 
 
 @contextmanager
@@ -180,11 +182,16 @@ def evaluate(
     build: Annotated[Path, typer.Option(help="Build to serve, where no --url is given.")] = DEFAULT_BUILD,
     out: Annotated[Path, typer.Option("--out", "-o", help="The figures as JSON.")] = Path("out/evaluation.json"),
 ) -> None:
-    """Score masks with M_J and M_F (Ref-AVS: S), the three read-outs side by side."""
+    """Score masks with M_J and M_F (Ref-AVS: S), the three read-outs side by side.
+
+    A clip that is not whole is named and left out; the exit code is then 7. After an interruption the same command goes
+    on.
+    """
     try:
         if through_server and precision is not None:
             raise BadInput("--precision is for the network in this process; a server computes in that of its build.")
         with _network_room(), ExitStack() as stack:
+            from auralsam2.evaluation.journal import FileJournal
             from auralsam2.evaluation.predictions import with_sound
             from auralsam2.evaluation.protocol import protocol_of
             from auralsam2.evaluation.scoring import SplitReport
@@ -198,9 +205,25 @@ def evaluate(
                 for name, samples in open_splits(layout_read, data, split, clips, seed, protocol=chosen).items()
             }
             if through_server:
-                predict, model = stack.enter_context(_serve_predictor(url, build))
+                predict, model, weights = stack.enter_context(serve_predictor(url, build))
             else:
-                predict, model = _in_process(preset, image_size, checkpoint, sam2_checkpoint, chosen)
+                predict, model, weights = _in_process(preset, image_size, checkpoint, sam2_checkpoint, chosen)
+            computed = "of the build" if through_server else chosen.precision
+            # A server's graphs are fixed: what they decide is theirs, and sound is one example a frame.
+            fixed = {"precision": computed, "conditioning": computed, "least_examples": None} if through_server else {}
+            record = {"model": model, "sound": sound, "protocol": chosen.as_json() | fixed}
+            place = None if data is None else str(data.resolve())
+            about = record | {
+                "weights": weights,
+                "image_size": image_size,
+                "data": place,
+                "layout": layout,
+                "seed": seed,
+            }
+            # What a running server serves, its address does not say, so nothing of it is kept.
+            journal = None if weights is None else FileJournal(out, about)
+            if journal is not None and journal.num_clips:
+                errors.print(f"goes on: {journal.num_clips} clips were scored before ({journal.path})", markup=False)
             reports: list[SplitReport] = []
             for name, samples in splits.items():
                 with progress_bar(name) as bar:
@@ -212,47 +235,42 @@ def evaluate(
                             predict,
                             lambda done, bar=bar, task=task: bar.update(task, completed=done),  # type: ignore[misc]
                             protocol=chosen,
+                            journal=journal,
+                            on_left_out=_left_out_speaker(),
                         )
                     )
-        computed = "of the build" if through_server else chosen.precision
-        # A server's graphs are fixed: what they decide is theirs, and sound is one example a frame.
-        fixed = {"precision": computed, "conditioning": computed, "least_examples": None} if through_server else {}
-        record = {
-            "model": model,
-            "sound": sound,
-            "protocol": chosen.as_json() | fixed,
-            "splits": [report.as_json() for report in reports],
-        }
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(record, indent=2) + "\n")
+            out.write_text(json.dumps(record | {"splits": [report.as_json() for report in reports]}, indent=2) + "\n")
+            if journal is not None:
+                journal.remove()
         except OSError as error:
             raise ConfigError(f"{out} cannot be written: {error}. Choose another --out.") from error
     except AuralServeError as error:
         fail(error)
     title = f"{model}; sound: {sound}; protocol: {protocol}, precision: {computed}; *: the protocol's read-out"
-    console.print(_table(reports, title))
-    console.print(f"wrote {out}")
+    console.print(figures_table(reports, title))
+    console.print(f"wrote {out}", markup=False)
+    num_clips, num_left_out = sum(r.num_clips for r in reports), sum(len(r.left_out) for r in reports)
+    if num_left_out:
+        said = f"the figures are of {num_clips} clips; {num_left_out} were left out, {out} names each with its fault"
+        errors.print(said, markup=False)
+        raise typer.Exit(CLIPS_LEFT_OUT)
 
 
-def _table(reports: list[Any], title: str) -> Table:
-    table = Table(title=title)
-    table.add_column("split")
-    table.add_column("read-out", no_wrap=True)
-    for column in ("M_J", "M_J with object", "M_F", "empty masks", "S"):
-        table.add_column(column, justify="right")
+def _left_out_speaker() -> "Callable[[LeftOut], None]":
+    """Names the clips of a split that are left out, the first of many, at once."""
+    most, num_said = 20, 0
 
-    def shown(value: float | None) -> str:
-        return "-" if value is None else f"{value:.4f}"
+    def speak(clip: "LeftOut") -> None:
+        nonlocal num_said
+        num_said += 1
+        if num_said <= most:
+            errors.print(f"left out: {clip.clip}: {clip.fault}", markup=False)
+        elif num_said == most + 1:
+            errors.print("left out: more, which the file of figures names", markup=False)
 
-    for report in reports:
-        for position, (read_out, score) in enumerate(report.scores.items()):
-            about = f"{report.split}, {report.num_clips} clips" if position == 0 else ""
-            figures = (score.mean_jaccard, score.mean_jaccard_with_object, score.mean_f_score)
-            marked = f"{read_out} *" if read_out == report.headline else read_out
-            table.add_row(about, marked, *map(shown, figures), f"{score.empty_share:.1%}", shown(score.null_score))
-        table.add_section()
-    return table
+    return speak
 
 
 def _in_process(
@@ -261,36 +279,19 @@ def _in_process(
     checkpoint: str | None,
     sam2_checkpoint: str | None,
     protocol: "Protocol",
-) -> "tuple[Predictor, str]":
+) -> "tuple[Predictor, str, list[Any]]":
+    """Predictor, what it is in words, and what tells its weights from others."""
+    from auralsam2 import checkpoints
     from auralsam2.evaluation.in_process import network_predictor
+    from auralsam2.evaluation.journal import identify
     from auralsam2.evaluation.text import distilroberta
     from auralsam2.model.loading import load_network
+    from auralsam2.model.shipped import shipped_weights
 
     model, weights = load_network(preset, image_size, checkpoint, sam2_checkpoint)
     text = distilroberta() if model.aural_fuser.text_proj is not None else None
     predict = network_predictor(model, protocol.conditioning_frame, text, protocol.precision)
-    return predict, f"{preset}, {weights}, in process, {protocol.precision}"
-
-
-@contextmanager
-def _serve_predictor(url: str | None, build: Path) -> "Iterator[tuple[Predictor, str]]":
-    """A predictor that asks the server at `url`, or one that is started on `build` and stopped at the end."""
-    from auralsam2.data.samples import Sample
-    from auralsam2.evaluation.predictions import Prediction
-    from auralsam2_client.calls.client import Client
-    from service.commands.served_predictor import ask_clip
-    from service.server.serving import serve_build
-
-    with ExitStack() as stack:
-        if url is None:
-            url = stack.enter_context(serve_build(build)).config.grpc_url
-            about = f"server on {build}"
-        else:
-            about = f"server at {url}"
-        client = stack.enter_context(Client(url, timeout_s=300.0))
-        ask = ask_clip(client)
-
-        def predict(sample: Sample) -> Prediction:
-            return Prediction(*ask(sample.name, sample.frames, sample.windows_per_frame()))
-
-        yield predict, about
+    files = [checkpoints.fetch(name) for name in (checkpoint, sam2_checkpoint) if name is not None]
+    shipped = shipped_weights(preset) if checkpoint is None else None
+    identity = [identify(path) for path in (*files, shipped) if path is not None]
+    return predict, f"{preset}, {weights}, in process, {protocol.precision}", identity

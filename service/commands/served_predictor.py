@@ -1,6 +1,9 @@
 """A running server as predictor: what it answers for a whole clip of a data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +11,9 @@ from numpy.typing import NDArray
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.frames import resize_frames
+
+if TYPE_CHECKING:
+    from auralsam2.evaluation.predictions import Predictor
 
 OUTPUTS = ("CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
 ServedAnswer = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -31,3 +37,30 @@ def ask_clip(client: Client) -> Callable[[str, NDArray[np.uint8], NDArray[np.flo
         return answer["CANDIDATE_LOGITS"], answer["IOU"], answer["OBJECT_SCORE"]
 
     return ask
+
+
+@contextmanager
+def serve_predictor(url: str | None, build: Path) -> "Iterator[tuple[Predictor, str, list[Any] | None]]":
+    """Serve a predictor that asks the server at `url`, or one that is started on `build` and stopped at the end.
+
+    Yields: the predictor, what it is in words, and what tells the build from others; None where only `url` is known.
+    """
+    from auralsam2.data.samples import Sample
+    from auralsam2.evaluation.journal import identify
+    from auralsam2.evaluation.predictions import Prediction
+    from service.server.serving import serve_build
+
+    identity = None
+    with ExitStack() as stack:
+        if url is None:
+            url = stack.enter_context(serve_build(build)).config.grpc_url
+            about, identity = f"server on {build}", [identify(build / "manifest.json")]
+        else:
+            about = f"server at {url}"
+        client = stack.enter_context(Client(url, timeout_s=300.0))
+        ask = ask_clip(client)
+
+        def predict(sample: Sample) -> Prediction:
+            return Prediction(*ask(sample.name, sample.frames, sample.windows_per_frame()))
+
+        yield predict, about, identity

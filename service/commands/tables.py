@@ -1,9 +1,14 @@
 """Tables for a person at a terminal."""
 
+from typing import TYPE_CHECKING
+
 from rich.table import Table
 
 from service.commands.demo import DemoResult
 from service.findings import Finding
+
+if TYPE_CHECKING:
+    from auralsam2.evaluation.scoring import SplitReport
 
 
 def demo_table(result: DemoResult) -> Table:
@@ -36,3 +41,28 @@ def doctor_table(findings: list[Finding]) -> Table:
         fix = finding.fix if not finding.needed_for or finding.ok else f"{finding.fix} (for: {finding.needed_for})"
         table.add_row(finding.name, mark, finding.found, "" if finding.ok else fix)
     return table
+
+
+def figures_table(reports: "list[SplitReport]", title: str) -> Table:
+    """Tabulate the figures of each split, a row a read-out; `*` marks the protocol's."""
+    table = Table(title=title)
+    table.add_column("split")
+    table.add_column("read-out", no_wrap=True)
+    for column in ("M_J", "M_J with object", "M_F", "empty masks", "S"):
+        table.add_column(column, justify="right")
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    for report in reports:
+        for position, (read_out, score) in enumerate(report.scores.items()):
+            about = f"{report.split}, {report.num_clips} clips{_of_all(report)}" if position == 0 else ""
+            figures = (score.mean_jaccard, score.mean_jaccard_with_object, score.mean_f_score)
+            marked = f"{read_out} *" if read_out == report.headline else read_out
+            table.add_row(about, marked, *map(shown, figures), f"{score.empty_share:.1%}", shown(score.null_score))
+        table.add_section()
+    return table
+
+
+def _of_all(report: "SplitReport") -> str:
+    return f" of {report.num_clips + len(report.left_out)}" if report.left_out else ""

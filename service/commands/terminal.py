@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from auralsam2_client.errors import BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 
+CLIPS_LEFT_OUT = 7
+"""The exit code where figures were written, but not of every clip that was asked for."""
 # One exit code a cause, for scripts. 1 is everything else.
 EXIT_CODES: dict[type, int] = {
     BadInput: 2,

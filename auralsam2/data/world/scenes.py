@@ -260,9 +260,14 @@ def render(scene: Scene, size: int, name: str = "") -> Clip:
     return Clip(name, np.stack([picture for picture, _ in drawn]), play(scene), np.stack(masks), scene)
 
 
+def clip_name(split: Split, index: int) -> str:
+    """Name clip `index` of a split."""
+    return f"{split}-{index:05d}"
+
+
 def clip(split: Split, part: Part, seed: int, index: int, size: int = 256, num_frames: int = 5) -> Clip:
     """Clip `index` of a split, `size` px. Raises NetworkError as `draw_scene` does."""
-    return render(draw_scene(split, part, seed, index, num_frames), size, f"{split}-{index:05d}")
+    return render(draw_scene(split, part, seed, index, num_frames), size, clip_name(split, index))
 
 
 def clips(split: Split, part: Part, seed: int, count: int, size: int = 256, num_frames: int = 5) -> Iterator[Clip]:

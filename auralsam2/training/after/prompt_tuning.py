@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from auralsam2.checkpoints import load_torch
 from auralsam2.evaluation.clicks import corrective_click
 from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.model.loading import load_network
@@ -231,7 +232,7 @@ def tune(out: Path, settings: Settings, report: Callable[[str], None], stop_afte
     model, _ = load_network("compact", checkpoint=settings.checkpoint)
     tuner = Tuner(model, cache(model, settings.clips, settings.seed, report), settings)
     if (out / CHECKPOINT).is_file():
-        tuner.restore(torch.load(out / CHECKPOINT, weights_only=True))
+        tuner.restore(load_torch(out / CHECKPOINT))
         report(f"goes on    step {tuner.step}")
     saved = time.monotonic()
     sums: dict[str, float] = {}

@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from auralsam2 import checkpoints
 from auralsam2.errors import CheckpointError, TrainingError
 from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.network import image_encoder
@@ -165,6 +166,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     parser.add_argument("--clips", type=int, default=NUM_CLIPS)
     given = parser.parse_args()
+    checkpoints.check(str(given.checkpoint))
     # Read as it is: reading weights to be used may refuse such a file.
     with safe_open(given.checkpoint, "pt") as file:
         about = dict(file.metadata() or {})

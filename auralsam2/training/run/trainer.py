@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
+from auralsam2 import checkpoints
 from auralsam2.errors import TrainingError
 from auralsam2.training import run_folder
 from auralsam2.training.recipes import describe_recipe
@@ -83,7 +84,9 @@ def train(
     Raises: TrainingError, DataError or CheckpointError. A loss that is not finite names step, clips and checkpoint.
     """
     weights = weights or Weights()
-    _log_writer()  # what is missing is told before the long work, not after
+    # What is missing or wrong is told before the long work, not after.
+    checkpoints.check(weights.checkpoint, weights.sam2_checkpoint, weights.vggish_checkpoint)
+    _log_writer()
     folder.mkdir(parents=True, exist_ok=True)
     end = settings.steps if stop_at is None else min(stop_at, settings.steps)
     state = run_folder.load_checkpoint(folder, settings)

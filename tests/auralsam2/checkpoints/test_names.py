@@ -114,3 +114,61 @@ def test_a_prefix_that_nobody_knows_is_named(
         with pytest.raises(CheckpointError, match=rf"a prefix that is not known: '{named}'\. Known are module\."):
             ask(wrapped(prefix)(form(filled)))
     assert all(not value.any() for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize("prefix", ["network.", "module.net.0."])
+def test_an_unknown_prefix_of_the_fuser_alone_or_of_one_part(model: AuralSAM2, filled: State, prefix: str) -> None:
+    """Of these files no name says whose it is."""
+    named = re.escape(prefix.removeprefix("module."))
+    with pytest.raises(CheckpointError, match=rf"a prefix that is not known: '{named}'"):
+        model.load_released(wrapped(prefix)(fuser_alone(filled)))
+    sam2 = part(filled, "v_model.")
+    with pytest.raises(CheckpointError, match=rf"SAM2 checkpoint .* does not fit: .*not known: '{named}'\. Known are"):
+        checkpoints.load_sam2(model, wrapped(prefix)(sam2))
+    with pytest.raises(CheckpointError, match=rf"VGGish checkpoint does not fit: .*not known: '{named}'"):
+        checkpoints.load_vggish(model, wrapped(prefix)(model.aural_fuser.vgg.state_dict()))
+    assert all(not value.any() for value in model.state_dict().values())
+
+
+def test_a_few_names_that_are_alike_are_no_prefix(model: AuralSAM2, filled: State) -> None:
+    sam2 = part(filled, "v_model.")
+    sam2["other.no_mem_embed"] = sam2.pop("no_mem_embed")
+    with pytest.raises(CheckpointError, match=r"1 missing: no_mem_embed; 1 unexpected: other\.no_mem_embed"):
+        checkpoints.load_sam2(model, sam2)
+
+
+WRAPPERS_OF_TRAINING = (
+    *(("_orig_mod.", "module."), ("module.", "_orig_mod."), ("model.", "_orig_mod.", "module.")),
+    *(("_fsdp_wrapped_module.",), ("module.", "_checkpoint_wrapped_module.")),
+)
+
+
+@pytest.mark.parametrize("prefixes", WRAPPERS_OF_TRAINING)
+def test_wrappers_in_any_order(model: AuralSAM2, filled: State, prefixes: tuple[str, ...]) -> None:
+    state = wrapped("".join(prefixes))(filled)
+    inside = {key.replace("v_model.", f"v_model.{prefixes[0]}", 1): value for key, value in state.items()}
+    model.load_released((inside if prefixes[0] != "model." else state) | {"n_averaged": torch.tensor(7)})
+    assert_loaded(model, filled)
+
+
+def test_of_a_whole_file_sam2_is_taken(model: AuralSAM2, filled: State) -> None:
+    checkpoints.load_sam2(model, filled)
+    assert_loaded(model, filled, "v_model.")
+
+
+def part(state: State, owner: str) -> State:
+    return {key.removeprefix(owner): value for key, value in state.items() if key.startswith(owner)}
+
+
+def test_what_is_no_network_is_told(filled: State) -> None:
+    assert checkpoints.lacks(filled) is None
+    for state, words in (
+        (fuser_alone(filled), "holds the fuser alone; give SAM2's own weights too"),
+        (part(filled, "v_model."), "holds SAM2's own weights and no fuser; give AuralSAM2's"),
+        (part(filled, f"{FUSER}vgg."), "holds VGGish alone"),
+        ({"conv1.weight": torch.zeros(1)}, "holds no tensor of AuralSAM2; its names are such as conv1.weight."),
+        ({}, "its names are such as none."),
+    ):
+        found = checkpoints.lacks(state)
+        assert found is not None
+        assert found.startswith(words) or found.endswith(words)

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
-from auralsam2.data.avsbench import read_clip, read_split
+from auralsam2.data import files
+from auralsam2.data.avsbench import open_split, read_clip
 from auralsam2.errors import DataError
 
 
@@ -37,19 +39,19 @@ def test_names_with_the_clips_name_before_the_number(folders: Any, tmp_path: Pat
 
 def test_splits_follow_the_table(folders: Any, tmp_path: Path) -> None:
     root = folders.write_avsbench(tmp_path, {"v1s": ["a", "b"], "v1m": ["c"]})
-    assert [s.name for s in read_split(root, "v1s")] == ["v1s/a", "v1s/b"]
-    assert [s.name for s in read_split(root, "v1s", limit=1)] == ["v1s/a"]
+    assert [s.name for s in open_split(root, "v1s")] == ["v1s/a", "v1s/b"]
+    assert [s.name for s in open_split(root, "v1s", limit=1)] == ["v1s/a"]
     with pytest.raises(DataError, match=r"lists no clip of v2/test; it has v1m/test, v1s/test"):
-        next(read_split(root, "v2"))
+        open_split(root, "v2")
     with pytest.raises(DataError, match=r"lists no clip of v1m/val"):
-        next(read_split(root, "v1m", "val"))
+        open_split(root, "v1m", "val")
 
 
 def test_the_table_may_lie_in_the_index_folder(folders: Any, tmp_path: Path) -> None:
     root = folders.write_avsbench(tmp_path, {"v1m": ["c"]})
     (root / "avss_index").mkdir()
     (root / "metadata.csv").rename(root / "avss_index" / "metadata.csv")
-    assert len(list(read_split(root, "v1m"))) == 1
+    assert len(open_split(root, "v1m")) == 1
 
 
 def test_no_labels(folders: Any, tmp_path: Path) -> None:
@@ -136,20 +138,20 @@ def test_a_name_without_a_number(folders: Any, tmp_path: Path) -> None:
 def test_a_table_without_its_columns(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("uid,split\na,test\n")
     with pytest.raises(DataError, match=r"metadata\.csv: lacks the columns label"):
-        next(read_split(tmp_path, "v1m"))
+        open_split(tmp_path, "v1m")
 
 
 def test_a_table_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(DataError, match=r"metadata\.csv: cannot be read as a table"):
-        next(read_split(tmp_path, "v1m"))
+        open_split(tmp_path, "v1m")
 
 
 def test_released_v2_pools_the_three_subsets(folders: Any, tmp_path: Path) -> None:
     root = folders.write_avsbench(tmp_path, {"v2": ["d"], "v1s": ["a", "b"], "v1m": ["c"]})
-    assert [s.name for s in read_split(root, "v2")] == ["v2/d"]
-    assert [s.name for s in read_split(root, "v2", pooled=True)] == ["v1s/a", "v1s/b", "v1m/c", "v2/d"]
-    assert [s.name for s in read_split(root, "v1m", pooled=True)] == ["v1m/c"]
+    assert [s.name for s in open_split(root, "v2")] == ["v2/d"]
+    assert [s.name for s in open_split(root, "v2", pooled=True)] == ["v1s/a", "v1s/b", "v1m/c", "v2/d"]
+    assert [s.name for s in open_split(root, "v1m", pooled=True)] == ["v1m/c"]
 
 
 def test_a_picture_is_turned_upright_as_the_client_turns_it(folders: Any, tmp_path: Path) -> None:
@@ -163,3 +165,71 @@ def test_a_picture_is_turned_upright_as_the_client_turns_it(folders: Any, tmp_pa
     found = read_clip(clip).frames[2]
     assert found.shape == upright.shape
     assert np.abs(found.astype(int) - upright).mean() < 8
+
+
+def test_left_overs_of_mac_and_windows_are_no_pictures(folders: Any, tmp_path: Path) -> None:
+    clip = folders.write_clip(tmp_path / "a")
+    wanted = read_clip(clip)
+    for folder, suffix in (("frames", "jpg"), ("labels_rgb", "png")):
+        (clip / folder / f"._0.{suffix}").write_bytes(b"\0\5\x16\7" + b"\0" * 90)
+        (clip / folder / f".0.{suffix}").write_bytes(b"")
+        for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+            (clip / folder / name).write_bytes(b"\0")
+    (clip / "._audio.wav").write_bytes(b"\0")
+    found = read_clip(clip)
+    np.testing.assert_array_equal(found.frames, wanted.frames)
+    np.testing.assert_array_equal(found.masks, wanted.masks)
+
+
+def test_two_pictures_of_one_number(folders: Any, tmp_path: Path) -> None:
+    clip = folders.write_clip(tmp_path / "a")
+    Image.new("RGB", (60, 40)).save(clip / "frames" / "copy_0.jpg")
+    with pytest.raises(DataError, match=r"frames: 0\.jpg and copy_0\.jpg have one number"):
+        read_clip(clip)
+
+
+ELSEWHERE = ("../../outside", "..", "", ".", "/outside", "a/../../../outside", "..\\..\\outside", "a\0b")
+
+
+@pytest.mark.parametrize("uid", ELSEWHERE)
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, uid: str) -> None:
+    with pytest.raises(DataError, match=r"is no name of a folder in .*v1m, and what lies elsewhere is not read"):
+        files.inside(tmp_path / "avs" / "v1m", uid)
+
+
+def test_such_a_uid_is_a_clip_that_cannot_be_read(folders: Any, tmp_path: Path) -> None:
+    folders.write_clip(tmp_path / "outside")
+    root = folders.write_avsbench(tmp_path / "avs", {"v1m": ["a"]})
+    table = root / "metadata.csv"
+    table.write_text(table.read_text().replace("x,a,", "x,../../outside,"))
+    (clip,) = open_split(root, "v1m")
+    assert clip.name == "v1m/../../outside"
+    with pytest.raises(DataError, match=r"^'\.\./\.\./outside' is no name of a folder"):
+        clip.read()
+
+
+def test_a_row_that_is_too_short_is_a_clip_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("split,label,uid\ntest,v1m\nval\n")
+    (clip,) = open_split(tmp_path, "v1m")
+    with pytest.raises(DataError, match="'' is no name of a folder"):
+        clip.read()
+    with pytest.raises(DataError, match=r"it has /val, v1m/test"):
+        open_split(tmp_path, "v2")
+
+
+def test_a_name_that_no_disk_can_hold(tmp_path: Path) -> None:
+    (tmp_path / "v1m").mkdir()
+    (tmp_path / "metadata.csv").write_text(f"split,label,uid\ntest,v1m,{'a' * 300}\n")
+    (clip,) = open_split(tmp_path, "v1m")
+    with pytest.raises(DataError, match="cannot be listed"):
+        clip.read()
+
+
+def test_no_sound_at_all_and_sound_of_hours(folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = folders.write_clip(tmp_path / "a", num_frames=1, seconds=0.0)
+    with pytest.raises(DataError, match=r"audio\.wav: 0\.00 s of sound for 1 frames"):
+        read_clip(clip)
+    folders.write_tone(clip / "audio.wav", 60.0, rate=1000)
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_a, **_k: pytest.fail("all of it was read"))
+    with pytest.raises(DataError, match=r"audio\.wav: 60\.00 s of sound for 1 frames"):
+        read_clip(clip)

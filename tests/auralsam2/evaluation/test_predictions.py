@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from auralsam2.data.samples import Sample
+from auralsam2.data.samples import Sample, Unread
 from auralsam2.errors import DataError
-from auralsam2.evaluation.predictions import with_sound
+from auralsam2.evaluation.predictions import SOUNDS, Sound, with_sound
 
 
 def sample(number: int) -> Sample:
@@ -16,7 +16,8 @@ def sample(number: int) -> Sample:
 
 
 def heard(sound: str, count: int = 3) -> list[float]:
-    samples = list(with_sound([sample(n) for n in range(1, count + 1)], sound))  # type: ignore[arg-type]
+    clips = with_sound([sample(n) for n in range(1, count + 1)], sound)  # type: ignore[arg-type]
+    samples = [clip.read() for clip in clips]
     return [float(s.windows[0, 0, 0]) * 10 for s in samples]
 
 
@@ -26,9 +27,30 @@ def test_own_sound_is_left_alone() -> None:
 
 def test_every_clip_hears_another() -> None:
     assert sorted(heard("other")) == pytest.approx([1, 2, 3])
-    samples = list(with_sound([sample(n) for n in (1, 2, 3)], "other"))
-    assert sorted(s.name for s in samples) == ["1", "2", "3"]
-    assert all(float(s.windows[0, 0, 0]) * 10 != pytest.approx(int(s.name)) for s in samples)
+    samples = [clip.read() for clip in with_sound([sample(n) for n in (1, 2, 3)], "other")]
+    assert [s.name for s in samples] == [f"{n} with the sound of {other}" for n, other in ((2, 1), (3, 2), (1, 3))]
+    assert [float(s.windows[0, 0, 0]) * 10 for s in samples] == pytest.approx([1, 2, 3])
+
+
+def broken(name: str) -> Unread:
+    def fail() -> Sample:
+        raise DataError("broken")
+
+    return Unread(name, fail)
+
+
+@pytest.mark.parametrize("sound", SOUNDS)
+def test_a_clip_that_cannot_be_read_passes_through_and_lends_no_sound(sound: Sound) -> None:
+    clips = list(with_sound([broken("a"), sample(1), broken("b"), sample(2), sample(3), broken("c")], sound))
+    faulty = {clip.name for clip in clips if isinstance(clip, Unread) and clip.name in "abc"}
+    assert faulty == {"a", "b", "c"}
+    for clip in clips:
+        if clip.name in faulty:
+            with pytest.raises(DataError, match="broken"):
+                clip.read()
+    found = [clip.read() for clip in clips if clip.name not in faulty]
+    alone = [clip.read() for clip in with_sound([sample(1), sample(2), sample(3)], sound)]
+    assert [(s.name, s.windows.max()) for s in found] == [(s.name, s.windows.max()) for s in alone]
 
 
 def test_silence_is_zero() -> None:

@@ -13,7 +13,8 @@ from auralsam2.evaluation.protocol import (
     Protocol,
 )
 from auralsam2.evaluation.quality import BETA_SQUARED
-from auralsam2.evaluation.scoring import Score, evaluate
+from auralsam2.evaluation.scoring import evaluate
+from auralsam2.evaluation.tallies import Score
 
 
 @pytest.fixture

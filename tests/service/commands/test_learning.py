@@ -1,15 +1,20 @@
 """`auralsam2 train` and `auralsam2 evaluate`: figures in a table and a file, the server against the network, faults."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from typer.testing import CliRunner
 
 from auralsam2 import AuralSAM2
+from auralsam2.data.samples import Sample
+from auralsam2.evaluation import in_process as in_process_room
+from auralsam2.evaluation.predictions import Prediction, Predictor
 from auralsam2.model.parity_weights import parity_state
 from auralsam2.training.start import starting
 from service.commands.cli import app
@@ -156,6 +161,82 @@ def test_a_faulty_clip_is_named_with_its_file(folders: Any, tmp_path: Path) -> N
     result = run("evaluate", "--data", root, "--split", "v1m", "-o", tmp_path / "r.json")
     assert result.exit_code == 2
     assert "2.png: not a readable PNG or JPEG" in result.output
+
+
+def test_clips_that_are_not_whole_are_named_and_left_out(folders: Any, tmp_path: Path) -> None:
+    root = folders.write_avsbench(tmp_path, {"v1m": ["a", "b", "c", "d"]})
+    (root / "v1m" / "a" / "labels_rgb" / "._0.png").write_bytes(b"\0\5\x16\7" + b"\0" * 90)
+    folders.write_tone(root / "v1m" / "b" / "audio.wav", 3.4)
+    shutil.rmtree(root / "v1m" / "d")
+    (root / "metadata.csv").write_text((root / "metadata.csv").read_text().replace("x,c,", "x,../../outside,"))
+    result = run("evaluate", "--data", root, "--split", "v1m", "--precision", "float32", "-o", tmp_path / "r.json")
+    assert result.exit_code == 7, result.output
+    for name in ("b", "../../outside", "d"):
+        assert f"left out: v1m/{name}: " in result.output
+    assert "the figures are of 1 clips; 3 were left out" in result.output
+    (split,) = json.loads((tmp_path / "r.json").read_text())["splits"]
+    assert split["num_clips"] == 1
+    assert [clip["clip"] for clip in split["left_out"]] == ["v1m/b", "v1m/../../outside", "v1m/d"]
+    assert "3.40 s of sound for 5 frames" in split["left_out"][0]["fault"]
+    # The figures are those of a data set that lists the whole clip alone.
+    alone = folders.write_avsbench(tmp_path / "alone", {"v1m": ["a"]})
+    whole = run("evaluate", "--data", alone, "--split", "v1m", "--precision", "float32", "-o", tmp_path / "w.json")
+    assert whole.exit_code == 0, whole.output
+    assert json.loads((tmp_path / "w.json").read_text())["splits"][0]["scores"] == split["scores"]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_an_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def predictor(*_network: object) -> Predictor:
+        def predict(sample: Sample) -> Prediction:
+            if len(asked) == 2:
+                raise KeyboardInterrupt
+            asked.append(sample.name)
+            draw = np.random.default_rng(len(sample.name)).standard_normal
+            return Prediction(*(draw(shape).astype(np.float32) for shape in ((5, 3, 8, 8), (5, 3), (5,))))
+
+        return predict
+
+    monkeypatch.setattr(in_process_room, "network_predictor", predictor)
+    arguments = ["evaluate", "--split", "multi", "--clips", "3", "-o", tmp_path / "r.json"]
+    assert run(*arguments).exit_code != 0
+    assert not (tmp_path / "r.json").exists()
+    asked.clear()
+    # Another seed is another run.
+    assert "goes on" not in run(*arguments, "--seed", "1").output
+    asked[:] = ["before"]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "goes on: 2 clips were scored before" in result.output
+    assert asked == ["before", "multi-00002"]
+    assert json.loads((tmp_path / "r.json").read_text())["splits"][0]["num_clips"] == 3
+    # The other run's is left for it.
+    assert len(list(tmp_path.glob("r.json.*.partial"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><html>", "error: w.pth: an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "error: w.pth: a Git LFS pointer"),
+        (None, "error: w.pth: v_model.no_mem_embed: 1 of 64 values are not finite (1 NaN)"),
+    ],
+)
+def test_weights_that_are_none_give_no_figures(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path, out = tmp_path / "w.pth", tmp_path / "r.json"
+    if content is None:
+        value = torch.zeros(1, 1, 64)
+        value[0, 0, 3] = torch.nan
+        torch.save({"v_model.no_mem_embed": value}, path)
+    else:
+        path.write_bytes(content)
+    result = run("evaluate", "--split", "single", "--clips", "1", "--checkpoint", path, "-o", out)
+    assert result.exit_code == 3
+    assert words in result.output
+    assert len(result.output.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_checkpoint_of_another_preset(tmp_path: Path) -> None:
