@@ -39,8 +39,8 @@ def segment(
     """Segment the sounding objects of a clip, or what you mark in it, through a running server."""
     from auralsam2_client.calls.client import Client
     from auralsam2_client.calls.segmenting import segment_media
+    from auralsam2_client.media.prompt_options import read_prompts
     from auralsam2_client.media.reader import read_media
-    from auralsam2_client.prompt_options import read_prompts
     from service.commands.outputs import write_outputs
 
     try:

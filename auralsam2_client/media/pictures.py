@@ -1,0 +1,110 @@
+"""One picture from a file: of a closed list of formats, measured before it is decoded, brought to 8-bit RGB."""
+
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from auralsam2_client.errors import BadInput
+
+MAX_SIDE_PX = 8192
+# A closed list keeps PIL's many seldom used parsers away from a stranger's file.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+WHITE_16_BIT = 65535
+# Rounding and filters pass 1 by a little; a scale of 255 or 65535 passes it by far.
+MAX_FLOAT = 2.0
+# What PIL raises for files that are no picture, cut short, or malformed in a chunk; SyntaxError is its PNG plug-in's.
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+_ORIENTATION = 0x0112
+
+
+def check_size(name: str, width: int, height: int) -> None:
+    """Raise BadInput unless both sides, in pixels, are within 1 to 8192."""
+    if not (1 <= width <= MAX_SIDE_PX and 1 <= height <= MAX_SIDE_PX):
+        raise BadInput(f"{name} is {width} x {height} px; a side may have 1 to {MAX_SIDE_PX} px. Scale it down first.")
+
+
+def open_picture(path: Path, formats: Collection[str] = FORMATS) -> Image.Image:
+    """Open a picture by its header; no pixel is decoded. To be closed by the caller.
+
+    Raises: BadInput when a side is beyond 8192 px, and what is in UNREADABLE when the file is no such picture.
+    """
+    with warnings.catch_warnings():
+        # PIL warns beyond 89 megapixels; any picture that large has a side beyond our own limit, which is an error.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(path, formats=tuple(formats))
+    try:
+        check_size(str(path), *image.size)
+    except BadInput:
+        image.close()
+        raise
+    return image
+
+
+def turn_upright(image: Image.Image) -> None:
+    """Turn a picture in place, as its EXIF orientation says; decodes it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Read (height, width) as displayed from an open picture's header."""
+    width, height = image.size
+    # Asking a PNG for EXIF that its header lacks would decode all of it. Orientations 5 to 8 swap the axes.
+    has_exif = image.format != "PNG" or "exif" in image.info
+    swapped = has_exif and image.getexif().get(_ORIENTATION, 1) >= 5
+    return (width, height) if swapped else (height, width)
+
+
+def to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    """Decode an open picture to [H, W, 3] uint8 RGB. Transparency is left out.
+
+    Of 16 bits the upper 8 are taken, as of a colour picture with 16 bits. A picture of floats goes from 0, black, to 1.
+
+    Raises: BadInput for numbers of another scale, and what is in UNREADABLE for damaged data.
+    """
+    if image.mode == "F":
+        return _grey(_from_floats(np.asarray(image), name))
+    if image.mode.startswith("I"):
+        return _grey(_from_16_bits(np.asarray(image), name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def unreadable(path: Path, error: BaseException, formats: Collection[str], way_out: str) -> BadInput:
+    """Say in our words why a file is no picture."""
+    if isinstance(error, Image.DecompressionBombError):
+        return BadInput(
+            f"{path} has more than {MAX_SIDE_PX} x {MAX_SIDE_PX} px; a side may have 1 to {MAX_SIDE_PX} px. Scale it"
+            " down first."
+        )
+    reason = f"none of {', '.join(formats)}" if isinstance(error, UnidentifiedImageError) else str(error)
+    return BadInput(f"{path} cannot be read as an image: {reason}. {way_out}")
+
+
+def _grey(shades: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.repeat(shades[..., None], 3, axis=-1)
+
+
+def _from_16_bits(values: NDArray[np.integer], name: str) -> NDArray[np.uint8]:
+    lowest, highest = int(values.min()), int(values.max())
+    if lowest < 0 or highest > WHITE_16_BIT:
+        raise BadInput(
+            f"{name} has values from {lowest} to {highest}; a grey picture of whole numbers is read from 0, black, to"
+            f" {WHITE_16_BIT}, white. Write it with 8 or 16 bits."
+        )
+    return (values >> 8).astype(np.uint8)
+
+
+def _from_floats(values: NDArray[np.floating], name: str) -> NDArray[np.uint8]:
+    if not np.isfinite(values).all() or not -MAX_FLOAT <= values.min() <= values.max() <= MAX_FLOAT:
+        raise BadInput(
+            f"{name} has values from {values.min():g} to {values.max():g}; a picture of floats is read from 0, black,"
+            " to 1, white. Scale it, or write it with 8 or 16 bits."
+        )
+    return np.asarray(np.rint(np.clip(values, 0, 1) * 255), np.uint8)
