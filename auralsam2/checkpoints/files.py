@@ -28,7 +28,7 @@ def fetch(reference: str) -> Path:
         return path
     name, _, revision = reference.removeprefix(HUB_SCHEME).partition("@")
     parts = name.split("/", 2)
-    if len(parts) != 3 or not all(parts):
+    if len(parts) != 3 or {"", ".", ".."} & set(name.split("/")):
         raise CheckpointError(
             f"{reference}: not a hub reference; write {HUB_SCHEME}owner/repository/path/file.pth[@revision]"
         )

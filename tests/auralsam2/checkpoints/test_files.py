@@ -49,7 +49,9 @@ def test_a_hub_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, revisi
     assert asked == [(("yyliu01/AuralSAM2", "ckpts/auralsam2_avs_v1s.pth"), {"revision": revision})]
 
 
-@pytest.mark.parametrize("reference", ["hf://", "hf://owner", "hf://owner/repository", "hf://owner//file.pth"])
+@pytest.mark.parametrize(
+    "reference", ["hf://", "hf://owner", "hf://owner/repository", "hf://owner//file.pth", "hf://a/b/../.."]
+)
 def test_a_hub_reference_of_another_form(reference: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_a, **_k: pytest.fail("the hub was asked"))
     with pytest.raises(CheckpointError, match=r"write hf://owner/repository/path/file\.pth\[@revision\]"):
