@@ -133,6 +133,8 @@ def test_segment_resizes_fills_up_and_cuts_back(client: Client) -> None:
         ("audio length", ["audio", "[2, 100, 2]"]),
         ("audio nan", ["nan", "(1, 77, 0)"]),
         ("audio inf", ["-inf", "(1, 15599, 1)"]),
+        ("audio of 16 bits", ["audio is ", "[-1, 1]", "by 32768"]),
+        ("audio beyond", ["audio is -1.5", "[-1, 1]", "clip"]),
     ],
 )
 def test_a_bad_clip_is_refused_before_it_is_sent(running: Launcher, client: Client, how: str, words: list[str]) -> None:
