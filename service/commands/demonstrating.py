@@ -9,7 +9,7 @@ import typer
 from auralsam2_client.errors import AuralServeError, ConfigError
 from service.commands.building import make_build
 from service.commands.options import DEFAULT_BUILD, OutOption
-from service.commands.terminal import console, fail
+from service.commands.terminal import console, fail, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,21 +29,21 @@ def demo(
         if build is None and not _is_current(chosen):
             make_build(chosen, preset="compact")
         clip, truth = _write_showpiece(out)
-        result = run_demo(chosen, clip, out, console.print)
+        result = run_demo(chosen, clip, out, say)
         verdict = _judge(result.masks, truth)
     except AuralServeError as error:
         fail(error)
     console.print(demo_table(result))
-    console.print(result.weights)
-    console.print(verdict)
-    console.print("look at: " + ", ".join(str(path) for path in result.files))
+    say(result.weights)
+    say(verdict)
+    say("look at: " + ", ".join(str(path) for path in result.files))
 
 
 def _write_showpiece(out: Path) -> "tuple[Path, NDArray[np.bool_]]":
     """Write the demo's clip as a video file; return its path, and which pixels sound at each full second."""
     from auralsam2.data.world.showpiece import FRAMES_PER_SECOND, showpiece
     from auralsam2.network.log_mel import SAMPLE_RATE
-    from service.commands.overlay import write_video
+    from service.results.overlay import write_video
 
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from auralsam2_client.errors import BadInput
 from auralsam2_client.prompts import Prompts, check_prompts, frame_prompt, setting_tensors
 from model_repository.stage_runtime.prompts import reading
 from model_repository.stage_runtime.prompts.reading import ClipSize
-from service.commands.prompt_drawing import BESIDE, BOX, ON, draw_prompts
+from service.results.prompt_drawing import BESIDE, BOX, ON, draw_prompts
 
 N, HEIGHT, WIDTH, S = 5, 100, 200, 256
 

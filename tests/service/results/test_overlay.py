@@ -7,7 +7,7 @@ from PIL import Image
 
 from auralsam2_client.errors import BadInput, ConfigError
 from auralsam2_client.media.reader import read_media
-from service.commands.overlay import COLOUR, caption_of, contact_sheet, draw_mask, write_overlay
+from service.results.overlay import COLOUR, caption_of, contact_sheet, draw_mask, write_overlay
 
 HEIGHT, WIDTH = 120, 160
 
