@@ -27,7 +27,7 @@ def segment(
         typer.Option(help='Clicks in pixels of the input: "120,200,+;30,40,-"; + on the object, - beside it.'),
     ] = None,
     box: Annotated[str | None, typer.Option(help="Box around the object, x0,y0,x1,y1 in pixels of the input.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="Picture of the input's size; the object is all that is not background.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Picture of the input's size: all but its background.")] = None,
     frame: Annotated[
         int | None, typer.Option(help="Frame of points, box or mask, from 0; default: the one that is decoded first.")
     ] = None,
