@@ -9,16 +9,7 @@ from PIL import Image
 
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.folders import list_files
-from auralsam2_client.media.pictures import (
-    FORMATS,
-    UNREADABLE,
-    check_size,
-    open_picture,
-    to_rgb,
-    turn_upright,
-    unreadable,
-    upright_size,
-)
+from auralsam2_client.media.pictures import check_size, opened_picture, to_rgb, upright_size
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 _WAY_OUT = "Replace the file, or take it out of the folder."
@@ -46,11 +37,8 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises: BadInput when the file is no image, or a side is beyond 8192 px.
     """
-    try:
-        with open_picture(path) as image:
-            return upright_size(image)
-    except UNREADABLE as error:
-        raise unreadable(path, error, FORMATS, _WAY_OUT) from error
+    with opened_picture(path, _WAY_OUT) as image:
+        return upright_size(image)
 
 
 def read_frames(paths: Sequence[Path], progress: Callable[[int, int | None], None] | None = None) -> NDArray[np.uint8]:
@@ -73,12 +61,8 @@ def read_frames(paths: Sequence[Path], progress: Callable[[int, int | None], Non
             )
     frames = np.empty((len(paths), height, width, 3), np.uint8)
     for index, path in enumerate(paths):
-        try:
-            with open_picture(path) as image:
-                turn_upright(image)
-                frames[index] = to_rgb(image, str(path))
-        except UNREADABLE as error:
-            raise unreadable(path, error, FORMATS, _WAY_OUT) from error
+        with opened_picture(path, _WAY_OUT) as image:
+            frames[index] = to_rgb(image, str(path))
         if progress is not None:
             progress(index + 1, len(paths))
     return frames

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from auralsam2_client.media.pictures import UNREADABLE, open_picture, turn_upright, unreadable
+from auralsam2_client.media.pictures import opened_picture, turn_upright
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 _WAY_OUT = "Give a PNG: black is background, any other colour the object."
@@ -43,13 +43,10 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
     Returns: [H, W] bool, upright by its EXIF orientation.
     Raises: BadInput when the file is no such picture or too large.
     """
-    try:
-        with open_picture(path, FORMATS) as image:
-            lossy = is_lossy(path, image)
-            turn_upright(image)
-            return object_pixels(image, lossy=lossy)
-    except UNREADABLE as error:
-        raise unreadable(path, error, FORMATS, _WAY_OUT) from error
+    with opened_picture(path, _WAY_OUT, FORMATS) as image:
+        lossy = is_lossy(path, image)
+        turn_upright(image)
+        return object_pixels(image, lossy=lossy)
 
 
 def is_lossy(path: Path, image: Image.Image) -> bool:

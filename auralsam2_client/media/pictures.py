@@ -1,7 +1,8 @@
 """One picture from a file: of a closed list of formats, measured before it is decoded, brought to 8-bit RGB."""
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ WHITE_16_BIT = 65535
 # Rounding and filters pass 1 by a little; a scale of 255 or 65535 passes it by far.
 MAX_FLOAT = 2.0
 # What PIL raises for files that are no picture, cut short, or malformed in a chunk; SyntaxError is its PNG plug-in's.
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError)
 _ORIENTATION = 0x0112
 
 
@@ -27,28 +28,34 @@ def check_size(name: str, width: int, height: int) -> None:
         raise BadInput(f"{name} is {width} x {height} px; a side may have 1 to {MAX_SIDE_PX} px. Scale it down first.")
 
 
-def open_picture(path: Path, formats: Collection[str] = FORMATS) -> Image.Image:
-    """Open a picture by its header; no pixel is decoded. To be closed by the caller.
+@contextmanager
+def opened_picture(path: Path, way_out: str, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """Open a picture by its header, to be decoded in the block; the library's warnings of its own are not shown.
 
-    Raises: BadInput when a side is beyond 8192 px, and what is in UNREADABLE when the file is no such picture.
+    Args:
+        way_out: what to do about a file that cannot be read, a sentence.
+        formats: as the library names them.
+    Raises: BadInput when a side is beyond 8192 px, which the header tells, or the file is no such picture or damaged.
     """
-    with warnings.catch_warnings():
-        # PIL warns beyond 89 megapixels; any picture that large has a side beyond our own limit, which is an error.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(path, formats=tuple(formats))
     try:
-        check_size(str(path), *image.size)
-    except BadInput:
-        image.close()
-        raise
-    return image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=formats) as image:
+                check_size(str(path), *image.size)
+                yield image
+    except Image.DecompressionBombError as error:
+        raise BadInput(
+            f"{path} has more than {MAX_SIDE_PX} x {MAX_SIDE_PX} px; a side may have 1 to {MAX_SIDE_PX} px. Scale it"
+            " down first."
+        ) from error
+    except _UNREADABLE as error:
+        reason = f"none of {', '.join(formats)}" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise BadInput(f"{path} cannot be read as an image: {reason}. {way_out}") from error
 
 
 def turn_upright(image: Image.Image) -> None:
     """Turn a picture in place, as its EXIF orientation says; decodes it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ImageOps.exif_transpose(image, in_place=True)
+    ImageOps.exif_transpose(image, in_place=True)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -61,30 +68,18 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """Decode an open picture to [H, W, 3] uint8 RGB. Transparency is left out.
+    """Decode an open picture to [H, W, 3] uint8 RGB, upright by its EXIF orientation. Transparency is left out.
 
     Of 16 bits the upper 8 are taken, as of a colour picture with 16 bits. A picture of floats goes from 0, black, to 1.
 
-    Raises: BadInput for numbers of another scale, and what is in UNREADABLE for damaged data.
+    Raises: BadInput for numbers of another scale.
     """
+    turn_upright(image)
     if image.mode == "F":
         return _grey(_from_floats(np.asarray(image), name))
     if image.mode.startswith("I"):
         return _grey(_from_16_bits(np.asarray(image), name))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def unreadable(path: Path, error: BaseException, formats: Collection[str], way_out: str) -> BadInput:
-    """Say in our words why a file is no picture."""
-    if isinstance(error, Image.DecompressionBombError):
-        return BadInput(
-            f"{path} has more than {MAX_SIDE_PX} x {MAX_SIDE_PX} px; a side may have 1 to {MAX_SIDE_PX} px. Scale it"
-            " down first."
-        )
-    reason = f"none of {', '.join(formats)}" if isinstance(error, UnidentifiedImageError) else str(error)
-    return BadInput(f"{path} cannot be read as an image: {reason}. {way_out}")
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _grey(shades: NDArray[np.uint8]) -> NDArray[np.uint8]:

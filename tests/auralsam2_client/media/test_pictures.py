@@ -13,7 +13,7 @@ from PIL import Image
 
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.frames import read_frames
-from auralsam2_client.media.pictures import UNREADABLE, open_picture
+from auralsam2_client.media.mask_pictures import read_mask
 
 HEIGHT, WIDTH = 12, 256
 
@@ -94,5 +94,26 @@ def test_a_large_picture_is_refused_by_its_header(
 
 def test_other_formats_are_not_tried(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n")
-    with pytest.raises(UNREADABLE, match="cannot identify"):
-        open_picture(tmp_path / "a.png")
+    with pytest.raises(BadInput, match=r"none of PNG, JPEG, BMP, WEBP, TIFF\. Replace the file"):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp", "tif", "gif", "ppm"])
+def test_damaged_pictures_are_refused_or_read_and_nothing_else(tmp_path: Path, suffix: str) -> None:
+    """Each read as a frame and as a mask; warnings of the library are errors here."""
+    draw = np.random.default_rng(7)
+    picture = Image.fromarray(draw.integers(0, 256, (24, 40, 3), np.uint8))
+    (picture.convert("P") if suffix == "gif" else picture).save(tmp_path / f"whole.{suffix}")
+    whole = (tmp_path / f"whole.{suffix}").read_bytes()
+    path, refused = tmp_path / "damaged", 0
+    for _ in range(60):
+        changed = bytearray(whole)
+        for place in draw.integers(0, min(len(whole), draw.choice([60, len(whole)])), 4):
+            changed[place] = draw.integers(0, 256)
+        path.write_bytes(changed[: draw.integers(1, len(whole))] if draw.random() < 0.3 else changed)
+        for reading in (read, read_mask):
+            try:
+                reading(path)
+            except BadInput:
+                refused += 1
+    assert refused > 10
