@@ -28,10 +28,7 @@ def parse_address(text: str) -> str:
     scheme = _SCHEME.match(address)
     if scheme is not None:
         if scheme[1].lower() not in _PLAIN_SCHEMES:
-            raise BadInput(
-                f"The address {text!r} begins with {scheme[0]}, and the client speaks plain gRPC without TLS;"
-                f" {_WANTED}, of a tunnel or proxy if the server wants TLS."
-            )
+            return _refuse(text, f"begins with {scheme[0]}, and the client speaks plain gRPC, without TLS")
         address = address[scheme.end() :].removesuffix("/")
     return _check_place(text, address)
 

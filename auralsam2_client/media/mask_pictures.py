@@ -27,8 +27,9 @@ LOSSY_BLACK = 32
 # Channels of a grey picture differ by this much after a lossy format.
 _LOSSY_GREY = 8
 _WHITES = (1, 255, 65535)
-# A label fills areas: at least this share of the shades between black and the brightest lies in even 3 x 3 blocks.
-_LEAST_EVEN = 0.25
+# Soft edges lie beside something brighter, labels by themselves: at least this share of the pixels between black and
+# the brightest has no brighter one beside it.
+_LEAST_OWN = 0.25
 # Shades run into each other where half of all steps from pixel to pixel are below this share of the brightest.
 _GRADIENT_STEP = 1 / 32
 # A WebP without loss says so in the first chunk after those of its header.
@@ -108,13 +109,13 @@ def _is_label_map(values: NDArray[Any], brightest: float) -> bool:
     between = (values > 0) & (values < brightest)
     if not between.any():
         return True
-    if values.min() > 0 or min(values.shape) < 3:
+    if values.min() > 0:
         # Without background there are no labels.
         return False
-    even = (values[:, 1:-1] == values[:, :-2]) & (values[:, 1:-1] == values[:, 2:])
-    middle = values[1:-1, 1:-1]
-    block = even[1:-1] & even[:-2] & even[2:] & (middle == values[:-2, 1:-1]) & (middle == values[2:, 1:-1])
-    if np.count_nonzero(block & between[1:-1, 1:-1]) < _LEAST_EVEN * np.count_nonzero(between):
+    around = np.pad(values, 1, mode="edge")
+    rows = np.maximum(np.maximum(around[:-2], around[1:-1]), around[2:])
+    brightest_near = np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+    if np.count_nonzero(between & (values == brightest_near)) < _LEAST_OWN * np.count_nonzero(between):
         return False
     steps = np.abs(np.diff(values.astype(np.float32), axis=1))
     steps = steps[steps > 0]

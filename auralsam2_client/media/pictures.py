@@ -44,13 +44,25 @@ def opened_picture(path: Path, way_out: str, formats: tuple[str, ...] = FORMATS)
                 check_size(str(path), *image.size)
                 yield image
     except Image.DecompressionBombError as error:
-        raise BadInput(
-            f"{path} has more than {MAX_SIDE_PX} x {MAX_SIDE_PX} px; a side may have 1 to {MAX_SIDE_PX} px. Scale it"
-            " down first."
-        ) from error
+        raise _too_large(path, formats) from error
     except _UNREADABLE as error:
         reason = f"none of {', '.join(formats)}" if isinstance(error, UnidentifiedImageError) else str(error)
         raise BadInput(f"{path} cannot be read as an image: {reason}. {way_out}") from error
+
+
+def _too_large(path: Path, formats: tuple[str, ...]) -> BadInput:
+    """Name the size of a picture that the library refused by it, which its error leaves out."""
+    with path.open("rb") as file:
+        prefix = file.read(16)
+        for name in formats:
+            make, accepts = Image.OPEN[name]
+            if accepts is not None and accepts(prefix) is True:
+                file.seek(0)
+                try:
+                    check_size(str(path), *make(file, str(path)).size)
+                except BadInput as error:
+                    return error
+    return BadInput(f"{path} has too many pixels; a side may have 1 to {MAX_SIDE_PX} px. Scale it down first.")
 
 
 def turn_upright(image: Image.Image) -> None:

@@ -53,7 +53,8 @@ def test_forms_that_work(given: str, wanted: str) -> None:
         ("localhost:8001/v2/models", "more in it than a host and a port"),
         ("http://me:secret@localhost:8001", "more in it than a host and a port"),
         ("local host:8001", "more in it than a host and a port"),
-        ("https://localhost:8001", "begins with https://, and the client speaks plain gRPC without TLS"),
+        ("https://localhost:8001", "begins with https://, and the client speaks plain gRPC, without TLS"),
+        ("tcp://localhost:8001", "begins with tcp://"),
         ("grpcs://localhost:8001", "begins with grpcs://"),
     ],
 )

@@ -119,6 +119,12 @@ def test_flat_shades_of_grey_are_labels(tmp_path: Path, step: int, suffix: str) 
     )
 
 
+def test_thin_labels_are_labels(tmp_path: Path) -> None:
+    lines = np.zeros((HEIGHT, WIDTH), np.uint8)
+    lines[10:12], lines[30], lines[:, 100:102] = 100, 200, 40
+    np.testing.assert_array_equal(found(tmp_path / "a.png", Image.fromarray(lines)), lines > 0)
+
+
 def test_many_labels_in_8_and_in_16_bits(tmp_path: Path) -> None:
     labels = np.arange(12 * 16).reshape(12, 16).repeat(8, 0).repeat(8, 1)
     labels[:, ::8] = labels[::8] = 0

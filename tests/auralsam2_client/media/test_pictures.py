@@ -88,7 +88,9 @@ def test_a_large_picture_is_refused_by_its_header(
     tmp_path: Path, size: tuple[int, int], header: Callable[[int, int], bytes]
 ) -> None:
     (tmp_path / "a.png").write_bytes(header(*size))
-    with pytest.raises(BadInput, match=r" px; a side may have 1 to 8192 px\. Scale it down first"):
+    with pytest.raises(
+        BadInput, match=rf"{size[0]} x {size[1]} px; a side may have 1 to 8192 px\. Scale it down first"
+    ):
         read(tmp_path / "a.png")
 
 
