@@ -32,6 +32,8 @@ _WHITES = (1, 255, 65535)
 _LEAST_OWN = 0.25
 # Shades run into each other where half of all steps from pixel to pixel are below this share of the brightest.
 _GRADIENT_STEP = 1 / 32
+# Of more labels than these, neighbours seldom follow one on the other; a faint gradient goes in steps of 1.
+_FEW_LABELS = 16
 # A WebP without loss says so in the first chunk after those of its header.
 _WEBP_HEADER_BYTES = 4096
 
@@ -97,26 +99,33 @@ def _of_grey(shades: NDArray[Any], lossy: bool) -> NDArray[np.bool_]:
     # The white of the scale that the values are in: a 16-bit picture may hold 8-bit values, a float picture 0 to 1.
     whites = (255,) if values.dtype == np.uint8 else _WHITES
     white = next((white for white in whites if brightest <= white), brightest)
-    if brightest <= white / 2:
-        # All dark, so a map of labels.
-        return np.asarray(values > (brightest / 2 if lossy else 0))
-    if not lossy and _is_label_map(values, brightest):
+    if values.min() < 0:
+        # Logits.
+        return np.asarray(values > 0)
+    if lossy and brightest <= white / 2:
+        return np.asarray(values > brightest / 2)
+    if not lossy and not _is_gradient(values, brightest) and not _has_soft_edges(values, brightest):
         return np.asarray(values > 0)
     return np.asarray(values > white / 2)
 
 
-def _is_label_map(values: NDArray[Any], brightest: float) -> bool:
+def _is_gradient(values: NDArray[Any], brightest: float) -> bool:
+    """Whether shades run into each other, as far as they differ from pixel to pixel at all."""
+    steps = np.abs(np.diff(values.astype(np.float32), axis=1))
+    steps = steps[steps > 0]
+    small = _GRADIENT_STEP * brightest
+    if values.dtype.kind in "iu" and brightest > _FEW_LABELS:
+        small = max(small, 1.0)
+    return len(steps) > 0 and float(np.median(steps)) <= small
+
+
+def _has_soft_edges(values: NDArray[Any], brightest: float) -> bool:
+    """Whether what is between black and the brightest lies on rims; without black there are no labels either."""
     between = (values > 0) & (values < brightest)
     if not between.any():
-        return True
-    if values.min() > 0:
-        # Without background there are no labels.
         return False
     around = np.pad(values, 1, mode="edge")
     rows = np.maximum(np.maximum(around[:-2], around[1:-1]), around[2:])
     brightest_near = np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
-    if np.count_nonzero(between & (values == brightest_near)) < _LEAST_OWN * np.count_nonzero(between):
-        return False
-    steps = np.abs(np.diff(values.astype(np.float32), axis=1))
-    steps = steps[steps > 0]
-    return len(steps) == 0 or float(np.median(steps)) > _GRADIENT_STEP * brightest
+    own = np.count_nonzero(between & (values == brightest_near))
+    return bool(values.min() > 0 or own < _LEAST_OWN * np.count_nonzero(between))

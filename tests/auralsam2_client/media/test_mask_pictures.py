@@ -139,6 +139,8 @@ def test_one_bit_and_floats(tmp_path: Path) -> None:
     logits[0, 0] = np.nan
     np.testing.assert_array_equal(found(tmp_path / "b.tif", Image.fromarray(logits)), ONE)
     np.testing.assert_array_equal(found(tmp_path / "c.tif", Image.fromarray(ONE.astype(np.float32))), ONE)
+    smooth = np.tile(np.linspace(-4, 6, WIDTH, dtype=np.float32), (HEIGHT, 1))
+    np.testing.assert_array_equal(found(tmp_path / "d.tif", Image.fromarray(smooth)), smooth > 0)
 
 
 @pytest.mark.parametrize("radius", [0.7, 2, 6, 15])
@@ -149,6 +151,11 @@ def test_soft_edges_are_cut_in_the_middle(tmp_path: Path, radius: float) -> None
     np.testing.assert_array_equal(found(tmp_path / "b.png", soft.convert("RGB")), middle)
     wide = np.asarray(soft).astype(np.uint16) * 257
     np.testing.assert_array_equal(found(tmp_path / "c.png", Image.fromarray(wide)), middle)
+
+
+def test_a_blur_that_nowhere_reaches_the_middle_is_empty(tmp_path: Path) -> None:
+    faint = Image.fromarray(np.where(block(40, 50, 40, 50), 255, 0).astype(np.uint8))
+    assert not found(tmp_path / "a.png", faint.filter(ImageFilter.GaussianBlur(12))).any()
 
 
 def test_rims_of_few_shades_are_soft_edges(tmp_path: Path) -> None:
