@@ -1,9 +1,9 @@
 """The folder of a run's results: a run's files come in together when it is done, and those of an earlier run go out.
 
-A run writes into a folder of its own inside, `.auralsam2-*`. At the end the files of earlier runs are removed, and the
-new ones take their places, result.json last; its list `written` says which files are ours. So a run that fails or is
-interrupted removes nothing, and what a killed one left is cleared by the next. Files of the user's own stay, and links
-are replaced or removed themselves: what they point at is never written.
+A run writes into a folder of its own inside, `.auralsam2-unfinished-*`. At the end the files of earlier runs are
+removed, and the new ones take their places, result.json last; its list `written` says which files are ours. So a run
+that fails or is interrupted removes nothing, and what a killed one left is cleared by the next. Files of the user's
+own stay, and links are replaced or removed themselves: what they point at is never written.
 """
 
 import errno
@@ -22,7 +22,7 @@ from auralsam2_client.errors import BadInput
 from auralsam2_client.masks import RESULT, mask_name
 
 OVERLAY, SHEET = "overlay.mp4", "frames.png"
-_STAGE = ".auralsam2-"
+_STAGE = ".auralsam2-unfinished-"
 # Only such names are ever removed, whatever a list says.
 _OURS = re.compile(rf"mask_\d{{5,}}\.png|{re.escape(OVERLAY)}|{re.escape(SHEET)}|{re.escape(RESULT)}")
 # Of versions that wrote in place, when they were killed.

@@ -109,7 +109,7 @@ KILLED = """
     moves, replace = int(sys.argv[2]), Path.replace
     def some(self, target):
         global moves
-        if self.parent.name.startswith(".auralsam2-") and not self.name.endswith(".partial"):
+        if self.parent.name.startswith(".auralsam2-unfinished-") and not self.name.endswith(".partial"):
             if moves == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             moves -= 1
@@ -126,7 +126,7 @@ def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path: Path, moves: in
     code = textwrap.dedent(KILLED)
     ended = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(moves)], check=False)
     assert ended.returncode == -signal.SIGKILL
-    assert any(name.startswith(".auralsam2-") for name in names(tmp_path))
+    assert any(name.startswith(".auralsam2-unfinished-") for name in names(tmp_path))
     run(tmp_path, 2, [])
     assert names(tmp_path) == wanted(2, "notes.txt")
 
@@ -149,7 +149,7 @@ def test_links_are_replaced_and_what_they_point_at_stays(tmp_path: Path) -> None
         (out / name).unlink(missing_ok=True)
         (out / name).symlink_to(treasure)
     (out / ".result.json.partial").symlink_to(treasure)
-    (out / ".auralsam2-link").symlink_to(tmp_path, target_is_directory=True)
+    (out / ".auralsam2-unfinished-link").symlink_to(tmp_path, target_is_directory=True)
     (out / SHEET).unlink()
     os.link(treasure, out / SHEET)
     run(out, 1, PICTURES)
