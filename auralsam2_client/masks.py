@@ -15,13 +15,7 @@ from pycocotools import mask as coco
 
 from auralsam2_client.errors import BadInput
 from auralsam2_client.new_file import new_file
-
-RESULT = "result.json"
-
-
-def mask_name(index: int) -> str:
-    """Name the file of a frame's mask."""
-    return f"mask_{index:05d}.png"
+from auralsam2_client.run_files import RESULT, mask_name
 
 
 class Rle(TypedDict):

@@ -10,18 +10,20 @@ from PIL import Image
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.folders import list_files
 from auralsam2_client.media.pictures import check_size, opened_picture, to_rgb, upright_size
+from auralsam2_client.run_files import written_files
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 _WAY_OUT = "Replace the file, or take it out of the folder."
 
 
 def list_frames(folder: Path) -> list[Path]:
-    """Return the images of a folder in natural order: 2.png before 10.png.
+    """Return the images of a folder in natural order, 2.png before 10.png; masks that a run wrote there are none.
 
     Raises: BadInput when there are fewer than two, or the folder cannot be read.
     """
     try:
-        paths = list_files(folder, SUFFIXES)
+        written = written_files(folder)
+        paths = [path for path in list_files(folder, SUFFIXES) if path.name not in written]
     except OSError as error:
         raise BadInput(f"Folder {folder} cannot be read: {error.strerror}. Check its permissions.") from error
     if len(paths) < 2:

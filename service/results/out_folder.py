@@ -8,23 +8,18 @@ own stay, and links are replaced or removed themselves: what they point at is ne
 
 import errno
 import fcntl
-import json
 import os
-import re
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from auralsam2_client.errors import BadInput
-from auralsam2_client.masks import RESULT, mask_name
+from auralsam2_client.run_files import OVERLAY, RESULT, written_files
 
-OVERLAY, SHEET = "overlay.mp4", "frames.png"
 _STAGE = ".auralsam2-unfinished-"
-# Only such names are ever removed, whatever a list says.
-_OURS = re.compile(rf"mask_\d{{5,}}\.png|{re.escape(OVERLAY)}|{re.escape(SHEET)}|{re.escape(RESULT)}")
 # Of versions that wrote in place, when they were killed.
 _PARTIAL = (f".{OVERLAY}.partial", f"{RESULT}.partial")
 
@@ -75,7 +70,7 @@ def _take_over(stage: Path, out_dir: Path) -> None:
     for left in _left_stages(out_dir, stage):
         _remove(out_dir, _moved_from(left))
         shutil.rmtree(left, ignore_errors=True)
-    _remove(out_dir, _written(out_dir / RESULT) - {*new, RESULT})
+    _remove(out_dir, written_files(out_dir) - {*new, RESULT})
     for name in _PARTIAL:
         (out_dir / name).unlink(missing_ok=True)
     for name in sorted(new, key=lambda name: name == RESULT):
@@ -103,19 +98,7 @@ def _is_left(stage: Path) -> bool:
 
 def _moved_from(stage: Path) -> set[str]:
     """What a run that was killed had moved already: its list is written last, when all else is there."""
-    return {name for name in _written(stage / RESULT) if not os.path.lexists(stage / name)}
-
-
-def _written(result: Path) -> set[str]:
-    """Names of the files that a run wrote, by its result.json; none where that is not ours."""
-    with suppress(OSError, ValueError):
-        record = None if result.is_symlink() else json.loads(result.read_text(encoding="utf-8"))
-        if isinstance(record, dict) and isinstance(record.get("frames"), list) and "model" in record:
-            # Versions without the list wrote all of these.
-            usual = [*(mask_name(index) for index in range(len(record["frames"]))), OVERLAY, SHEET]
-            names = record.get("written", usual)
-            return {name for name in names if isinstance(name, str) and _OURS.fullmatch(name)}
-    return set()
+    return {name for name in written_files(stage) if not os.path.lexists(stage / name)}
 
 
 def _remove(out_dir: Path, names: set[str]) -> None:

@@ -7,7 +7,8 @@ from auralsam2_client.calls.segmenting import SegmentedMedia
 from auralsam2_client.masks import write_results
 from auralsam2_client.media.reader import Media
 from auralsam2_client.prompts import Prompts
-from service.results.out_folder import OVERLAY, SHEET, results_into
+from auralsam2_client.run_files import OVERLAY, SHEET
+from service.results.out_folder import results_into
 from service.results.overlay import caption_of, contact_sheet, write_overlay
 from service.results.prompt_drawing import draw_prompts
 

@@ -82,6 +82,14 @@ def test_each_frame_of_a_folder_names_its_file(tmp_path: Path) -> None:
     assert record["written"] == ["mask_00000.png", "mask_00001.png", "mask_00002.png", "result.json"]
 
 
+def test_results_among_the_frames_are_no_frames(tmp_path: Path, clips: ModuleType) -> None:
+    folder = clips.write_folder(tmp_path / "frames", 3)
+    for _ in range(2):
+        assert segment(folder, "--silent", "-o", folder).exit_code == 0
+        record = json.loads((folder / "result.json").read_text())
+        assert [frame["file"] for frame in record["frames"]] == ["0000.png", "0001.png", "0002.png"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -14,7 +14,8 @@ import pytest
 
 from auralsam2_client.errors import BadInput
 from auralsam2_client.masks import FrameResult, write_results
-from service.results.out_folder import OVERLAY, SHEET, results_into
+from auralsam2_client.run_files import OVERLAY, SHEET
+from service.results.out_folder import results_into
 
 PICTURES = [OVERLAY, SHEET]
 
@@ -104,7 +105,6 @@ def test_a_run_that_fails_removes_and_writes_nothing(tmp_path: Path) -> None:
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from service.results import out_folder
     from tests.service.results.test_out_folder import run
     moves, replace = int(sys.argv[2]), Path.replace
     def some(self, target):
@@ -115,7 +115,7 @@ KILLED = """
             moves -= 1
         return replace(self, target)
     Path.replace = some
-    run(Path(sys.argv[1]), 6, [out_folder.OVERLAY])
+    run(Path(sys.argv[1]), 6, ["overlay.mp4"])
 """
 
 
