@@ -43,6 +43,8 @@ SAMPLE_RATE = 16_000
 WINDOW_SAMPLES = 15_600
 HOP_SAMPLES = 15_360
 WINDOW_S = WINDOW_SAMPLES / SAMPLE_RATE
+MAX_SAMPLE = 1.001
+"""Of AUDIO on the wire: full scale, and one part in a thousand for rounding."""
 
 # Frames and prompts.
 MAX_FRAMES = 16

@@ -14,6 +14,8 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from auralsam2_client.errors import BadInput
+from auralsam2_client.new_file import new_file
+from auralsam2_client.run_files import RESULT, mask_name
 
 
 class Rle(TypedDict):
@@ -57,7 +59,7 @@ def upsample(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np
 
 
 def to_masks(logits: NDArray[np.float32], size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
-    """Return where logits > 0, after upsampling to size = (height, width) if given, one frame at a time.
+    """Return where logits > 0, after upsampling to size = (height, width) if given, a few rows at a time.
 
     Args:
         logits: [..., h, w] float32.
@@ -68,9 +70,11 @@ def to_masks(logits: NDArray[np.float32], size: tuple[int, int] | None = None) -
         return np.asarray(logits > 0)
     flat = _frames_of(logits, *size)
     masks = np.empty((len(flat), *size), np.bool_)
-    rows, columns = _taps(logits.shape[-2], size[0]), _taps(logits.shape[-1], size[1])
+    (first, second, weight), columns = _taps(logits.shape[-2], size[0]), _taps(logits.shape[-1], size[1])
     for index, frame in enumerate(flat):
-        np.greater(_resize(frame, rows, columns), 0, out=masks[index])
+        for start in range(0, size[0], _BAND_ROWS):
+            band = slice(start, start + _BAND_ROWS)
+            np.greater(_resize(frame, (first[band], second[band], weight[band]), columns), 0, out=masks[index, band])
     return masks.reshape(*logits.shape[:-2], *size)
 
 
@@ -90,11 +94,15 @@ def from_rle(rle: Rle) -> NDArray[np.bool_]:
 
 
 def write_masks(out_dir: str | Path, masks: Sequence[NDArray[np.bool_]] | NDArray[np.bool_]) -> list[Path]:
-    """Write mask_00000.png, mask_00001.png, ... (8-bit grey, 0 or 255) into out_dir, made if it is missing."""
+    """Write mask_00000.png, mask_00001.png, ... (8-bit grey, 0 or 255) into out_dir, made if it is missing.
+
+    Files of the same names are replaced; a link is replaced itself, and not what it points at.
+    """
     folder = _folder(out_dir)
-    paths = [folder / f"mask_{index:05d}.png" for index in range(len(masks))]
+    paths = [folder / mask_name(index) for index in range(len(masks))]
     for path, mask in zip(paths, masks, strict=True):
-        Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(path)
+        with new_file(path) as partial:
+            Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))).save(partial, format="PNG")
     return paths
 
 
@@ -107,19 +115,26 @@ def write_results(
     model: str,
     precision: Mapping[str, str],
     masks_as_png: bool = True,
+    files: Sequence[str] = (),
+    beside: Sequence[str] = (),
 ) -> Path:
     """Write result.json, and the masks as PNG beside it.
 
     Args:
-        out_dir: made if it is missing; files of the same names are replaced.
+        out_dir: made if it is missing; files of the same names are replaced, links themselves.
         frames: in order of time, masks of one size.
         source, fps, model, precision: written as they are.
         masks_as_png: also write mask_00000.png and so on.
+        files: the file that each frame comes from, `Media.files`; none for a video.
+        beside: names of other files of the same run, for the list `written`.
     Returns: the path of result.json.
-    Raises: BadInput when there are no frames, sizes differ, a number is not finite, or out_dir cannot be written.
+    Raises: BadInput when there are no frames, counts or sizes differ, a number is not finite, or out_dir cannot be
+        written.
     """
     if not frames:
         raise BadInput("There are 0 frames to write; at least 1 is needed. Was the clip empty?")
+    if files and len(files) != len(frames):
+        raise BadInput(f"There are {len(files)} files for {len(frames)} frames; one a frame is needed, or none.")
     height, width = frames[0].mask.shape
     entries = []
     for index, frame in enumerate(frames):
@@ -137,6 +152,7 @@ def write_results(
             {
                 "index": index,
                 "time_s": float(frame.time_s),
+                **({"file": files[index]} if files else {}),
                 "rle": to_rle(frame.mask),
                 "area_px": int(np.count_nonzero(frame.mask)),
                 "iou": iou,
@@ -152,20 +168,23 @@ def write_results(
         "model": model,
         "precision": dict(precision),
         "frames": entries,
+        "written": [*(mask_name(index) for index in range(len(frames) if masks_as_png else 0)), *beside, RESULT],
     }
     folder = _folder(out_dir)
-    path, partial = folder / "result.json", folder / "result.json.partial"
+    path = folder / RESULT
     try:
         if masks_as_png:
             write_masks(folder, [frame.mask for frame in frames])
-        # Renamed when complete, so that whoever waits for the file never reads half of it.
-        partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        # Whoever waits for the file never reads half of it.
+        with new_file(path) as partial:
+            partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{folder} cannot be written: {error.strerror}. Choose another --out.") from error
     return path
 
 
+# The floats of a large frame take many times the memory of its mask, those of a band little.
+_BAND_ROWS = 256
 # Along one axis: the two input positions of each output pixel, and the weight of the second.
 _Taps = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]
 

@@ -10,6 +10,7 @@ import numpy as np
 import tritonclient.grpc.aio as asynchronous
 from numpy.typing import NDArray
 
+from auralsam2_client.calls.address import is_nowhere, not_grpc, speaks_http
 from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
 from auralsam2_client.calls.endpoint import QUESTION_TIMEOUT_S, Endpoint, MakeCall, plan_infer, plan_segment
 from auralsam2_client.calls.segmentation import Segmentation, read_segmentation
@@ -55,7 +56,10 @@ class AsyncClient(Endpoint):
             try:
                 metadata = await self._wire.get_model_metadata(self.model, client_timeout=timeout_s)
             except WIRE_ERRORS as error:
-                raise self._translate(error, timeout_s) from error
+                absent = self._translate(error, timeout_s)
+                if is_nowhere(absent) and await asyncio.to_thread(speaks_http, self.url):
+                    absent = not_grpc(self.url)
+                raise absent from error
             self._shape = read_clip_shape(self.model, metadata)
         return self._shape
 

@@ -9,6 +9,7 @@ import numpy as np
 import tritonclient.grpc as blocking
 from numpy.typing import NDArray
 
+from auralsam2_client.calls.address import is_nowhere, not_grpc, speaks_http
 from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
 from auralsam2_client.calls.endpoint import QUESTION_TIMEOUT_S, Endpoint, MakeCall, plan_infer, plan_segment
 from auralsam2_client.calls.segmentation import Segmentation, read_segmentation
@@ -23,6 +24,7 @@ class Client(Endpoint):
     """Blocking client of one ensemble. A context manager; may be shared by threads.
 
     Args:
+        url: host:port of the server's gRPC; http://host:port is the same.
         timeout_s: seconds from call to answer, queueing and retries included, unless a call says otherwise.
         retries: how often a call is repeated that met ServerUnavailable, after a random pause, within its deadline.
         caller: begins the id of each request, which the server's log names; its stages follow a clip by it.
@@ -53,12 +55,18 @@ class Client(Endpoint):
         return self.clip_shape().image_size
 
     def clip_shape(self, timeout_s: float = QUESTION_TIMEOUT_S) -> ClipShape:
-        """Ask the server once what it takes; the answer is kept until the server goes away."""
+        """Ask the server once what it takes; the answer is kept until the server goes away.
+
+        Raises: BadInput where something else than gRPC listens; else as `infer`.
+        """
         if self._shape is None:
             try:
                 metadata = self._wire.get_model_metadata(self.model, client_timeout=timeout_s)
             except WIRE_ERRORS as error:
-                raise self._translate(error, timeout_s) from error
+                absent = self._translate(error, timeout_s)
+                if is_nowhere(absent) and speaks_http(self.url):
+                    absent = not_grpc(self.url)
+                raise absent from error
             self._shape = read_clip_shape(self.model, metadata)
         return self._shape
 

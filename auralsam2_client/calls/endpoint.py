@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from auralsam2_client.calls.address import parse_address
 from auralsam2_client.calls.deadline import check_settings, time_left
 from auralsam2_client.calls.segmentation import prepare_clip
 from auralsam2_client.calls.wire import (
@@ -33,7 +34,7 @@ MakeCall = Callable[[ClipShape], Call]
 
 
 class Endpoint:
-    """What `Client` and `AsyncClient` share. Arguments as for `Client`."""
+    """What `Client` and `AsyncClient` share. Arguments as for `Client`. Raises: BadInput for a bad address."""
 
     _library: ClassVar[Any]
     """The blocking or the asyncio module of tritonclient."""
@@ -49,8 +50,8 @@ class Endpoint:
     ) -> None:
         check_settings(timeout_s, retries)
         self.caller = caller
-        self.url, self.model, self.timeout_s, self.retries = url, model, timeout_s, retries
-        self._wire = self._library.InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
+        self.url, self.model, self.timeout_s, self.retries = parse_address(url), model, timeout_s, retries
+        self._wire = self._library.InferenceServerClient(self.url, channel_args=CHANNEL_OPTIONS)
         self._shape: ClipShape | None = None
 
     def _request(self, call: Call, deadline: float, budget_s: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from auralsam2_client.contract import COMBINATIONS
 from auralsam2_client.errors import BadInput
 from auralsam2_client.masks import FrameResult
 from auralsam2_client.media.reader import Media
-from auralsam2_client.media.sound_windows import cut_windows
+from auralsam2_client.media.sound_windows import cut_windows, saturate
 from auralsam2_client.prompts import Prompts, check_prompts
 
 Progress = Callable[[int, int], None]
@@ -67,7 +67,7 @@ def segment_media(
             here = replace(here, frame=here.frame - first)
         answer = client.segment(
             frames,
-            heard.samples,
+            saturate(heard.samples),
             prompts=here,
             use_audio=use_audio,
             combination=combination,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from auralsam2_client.calls.server_words import reason_of
-from auralsam2_client.contract import BUSY, DTYPES, ENSEMBLE, MODELS, WINDOW_SAMPLES, Reason, read_error
+from auralsam2_client.contract import BUSY, DTYPES, ENSEMBLE, MAX_SAMPLE, MODELS, WINDOW_SAMPLES, Reason, read_error
 from auralsam2_client.errors import (
     AuralServeError,
     BadInput,
@@ -78,7 +78,7 @@ def check_takes_prompts(shape: ClipShape) -> None:
 
 
 def check_clip(frames: NDArray[np.uint8], audio: NDArray[np.float32], shape: ClipShape) -> None:
-    """Check that a clip is exactly as the model takes it: [T, S, S, 3] uint8 and [T, 15600, 2] float32, finite.
+    """Check that a clip is exactly as the model takes it: [T, S, S, 3] uint8 and [T, 15600, 2] float32 in [-1, 1].
 
     Raises: BadInput.
     """
@@ -97,6 +97,12 @@ def _check_audio(audio: NDArray[np.float32], num_windows: tuple[int, ...]) -> No
         first = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), audio.shape))
         raise BadInput(
             f"audio is {audio[first]} at {first}; every sample must be finite. Repair or cut the sound there."
+        )
+    largest = tuple(int(i) for i in np.unravel_index(int(np.abs(audio).argmax()), audio.shape))
+    if abs(audio[largest]) > MAX_SAMPLE:
+        raise BadInput(
+            f"audio is {audio[largest]:g} at {largest}; every sample must lie in [-1, 1]. Divide 16-bit integers by"
+            " 32768, and clip what goes beyond full scale."
         )
 
 
@@ -119,7 +125,7 @@ def fit_clip(
 
     Args:
         frames: [N, H, W, 3] uint8 RGB, 1 <= N <= T.
-        audio: [T, 15600, 2] or [N, 15600, 2] float32.
+        audio: [T, 15600, 2] or [N, 15600, 2] float32 in [-1, 1].
     Returns: frames [T, S, S, 3] uint8 and audio [T, 15600, 2] float32.
     Raises: BadInput.
     """

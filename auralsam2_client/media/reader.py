@@ -14,12 +14,14 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from auralsam2_client.errors import BadInput
+from auralsam2_client.media.folders import list_files
 from auralsam2_client.media.frames import image_size, list_frames, read_frames
 from auralsam2_client.media.sound_reader import read_sound_file, read_track
 from auralsam2_client.media.video_reader import VideoReader, open_container, reason, to_rgb
 
 MAX_FRAMES = 600
-MAX_FPS = 120.0
+# One frame an hour, to 120 a second.
+MIN_FPS, MAX_FPS = 1 / 3600, 120.0
 MAX_FRAMES_BYTES = 4 << 30
 MAX_SOUND_S = 3600.0
 
@@ -43,6 +45,8 @@ class Media:
     sound: NDArray[np.float32] | None  # [S, 2] at 16 kHz from the video's time 0; None for silence
     source: str
     duration_s: float  # of the video: measured if it was read to its end, else as declared
+    files: tuple[str, ...] = ()
+    """Names of the files that the frames of a folder come from, one a frame; empty for a video."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,9 @@ class _Plan:
     progress: Progress | None
 
     def __post_init__(self) -> None:
-        if not 0 < self.fps <= MAX_FPS:
+        if not MIN_FPS <= self.fps <= MAX_FPS:
             raise BadInput(
-                f"fps = {self.fps}; must be above 0 and at most {MAX_FPS:g} frames a second. Use 1 if unsure."
+                f"fps = {self.fps}; must be 1/3600 (a frame an hour) to {MAX_FPS:g} frames a second. Use 1 if unsure."
             )
         if not 0 <= self.start_s <= MAX_SOUND_S:
             raise BadInput(f"start_s = {self.start_s}; must be 0 to {MAX_SOUND_S:g} s. Cut the video first.")
@@ -105,11 +109,11 @@ def read_media(
     sound_path: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Media:
-    """Read a video file, or a folder of images (png, jpg, jpeg, bmp, webp by name) with one WAV in it.
+    """Read a video file, or a folder of images (png, jpg, bmp, webp, tif by name, in natural order) with one WAV in it.
 
     Args:
         path: a local file in any usual container, or a folder. The images of a folder are 1 / fps seconds apart.
-        fps: frames a second to sample, above 0 to 120. A frame is repeated where the video has fewer.
+        fps: frames a second to sample, 1/3600 to 120. A frame is repeated where the video has fewer.
         start_s: time of the first sampled frame in seconds from the first frame of the video, 0 to 3600.
         max_frames: sample at most this many, 1 to 600; the rest of the file is not read. None: all, at most 600.
         silent: read no sound; `Media.sound` is then None.
@@ -124,8 +128,9 @@ def read_media(
     if silent and sound_path is not None:
         raise BadInput(f"Both --silent and the sound file {sound_path} are given; use one of the two.")
     plan = _Plan(location.name or str(location), float(fps), float(start_s), max_frames, progress)
+    files: tuple[str, ...] = ()
     if location.is_dir():
-        frames, duration_s = _read_folder(location, plan)
+        frames, duration_s, files = _read_folder(location, plan)
         origin_s = 0.0
         sound_path = sound_path or (None if silent else _sound_of_folder(location))
     elif location.is_file():
@@ -147,10 +152,10 @@ def read_media(
         else:
             with open_container(location) as container:
                 sound = read_track(container, str(location), origin_s, until_s)
-    return Media(frames, times_s, plan.fps, sound, str(path), duration_s)
+    return Media(frames, times_s, plan.fps, sound, str(path), duration_s, files)
 
 
-def _read_folder(folder: Path, plan: _Plan) -> tuple[NDArray[np.uint8], float]:
+def _read_folder(folder: Path, plan: _Plan) -> tuple[NDArray[np.uint8], float, tuple[str, ...]]:
     paths = list_frames(folder)
     duration_s = len(paths) / plan.fps
     first = math.floor(plan.start_s * plan.fps + 1e-9)
@@ -158,11 +163,11 @@ def _read_folder(folder: Path, plan: _Plan) -> tuple[NDArray[np.uint8], float]:
     if not chosen:
         raise _starts_too_late(plan, duration_s)
     plan.check(len(chosen), *image_size(chosen[0]))
-    return read_frames(chosen, plan.progress), duration_s
+    return read_frames(chosen, plan.progress), duration_s, tuple(path.name for path in chosen)
 
 
 def _sound_of_folder(folder: Path) -> Path:
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".wav")
+    found = list_files(folder, (".wav",))
     if len(found) != 1:
         names = ", ".join(p.name for p in found) or "none"
         raise BadInput(

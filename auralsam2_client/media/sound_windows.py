@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from auralsam2_client.contract import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
 
+# Decoders, resampling and mixes of many channels pass full scale, 1, by some decibels: by less than these 12. Sound in
+# another scale, as of 16-bit integers, passes it by far.
+MAX_OVERSHOOT = 4.0
+
 
 def num_windows(sound: NDArray[np.float32]) -> int:
     """Count the whole windows, one hop apart, of sound [S, 2] at 16 kHz; at least one, which silence fills up."""
@@ -54,9 +58,9 @@ def windows(sound: NDArray[np.float32] | None, num_frames: int, fps: float = 1.0
         num_frames: T, at least 1.
         fps: frames a second of the clip.
         start_s: time of the clip's first frame in seconds.
-    Returns: `Windows` of [T, 15600, 2] float32.
-    Raises: BadInput when sound is not [S, 2], is shorter than one window, or holds NaN or Inf where the clip hears it;
-        when num_frames, fps or start_s is out of range.
+    Returns: `Windows` of [T, 15600, 2] float32 in [-1, 1], see `saturate`.
+    Raises: BadInput when sound is not [S, 2], is shorter than one window, or holds NaN, Inf or another scale where the
+        clip hears it; when num_frames, fps or start_s is out of range.
     """
     cut = cut_windows(sound, num_frames, fps, start_s)
     if sound is not None and not np.isfinite(cut.samples).all():
@@ -65,7 +69,21 @@ def windows(sound: NDArray[np.float32] | None, num_frames: int, fps: float = 1.0
             f"The sound is {sound[index, channel]} at sample {index} ({index / SAMPLE_RATE:.3f} s), channel {channel}; "
             "every sample must be a finite number. Replace it, or use --silent."
         )
-    return cut
+    return Windows(saturate(cut.samples), cut.num_repeated)
+
+
+def saturate(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring finite samples to [-1, 1]: those beyond become 1 or -1, as in a player, or a 16-bit WAV of the same sound.
+
+    Raises: BadInput where one is beyond 4, which is another scale.
+    """
+    largest = max(float(samples.max()), -float(samples.min()))
+    if largest > MAX_OVERSHOOT:
+        raise BadInput(
+            f"The sound has a sample of {largest:g}; full scale is [-1, 1], and decoders pass it up to"
+            f" {MAX_OVERSHOOT:g}. Divide 16-bit integers by 32768."
+        )
+    return samples if largest <= 1 else np.clip(samples, np.float32(-1), np.float32(1))
 
 
 def cut_windows(sound: NDArray[np.float32] | None, num_frames: int, fps: float, start_s: float) -> Windows:

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media.frames import check_size
+from auralsam2_client.media.pictures import check_size
 
 # Containers hold streams; playlists and scripts (hls, dash, concat, sdp) name other files or addresses: left out.
 _CONTAINERS = (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import tritonclient.grpc as blocking
 
+from auralsam2_client.calls.address import parse_address
 from auralsam2_client.calls.wire import CHANNEL_OPTIONS, WIRE_ERRORS, translate
 from auralsam2_client.errors import AuralServeError
 from loadtests.generator.modes import Mode, Prepared
@@ -42,11 +43,11 @@ class Sender:
     _numbers = itertools.count()
 
     def __init__(self, url: str, mode: Mode, prepared: Sequence[Prepared], *, timeout_s: float) -> None:
-        self._url, self._model, self._prepared, self._timeout_s = url, mode.model, prepared, timeout_s
+        self._url, self._model, self._prepared, self._timeout_s = parse_address(url), mode.model, prepared, timeout_s
         self._name = f"load-{next(self._numbers)}"
         self._count = 0
         options = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
-        self._wire = blocking.InferenceServerClient(url, channel_args=options)
+        self._wire = blocking.InferenceServerClient(self._url, channel_args=options)
 
     def send(self, due_s: float | None = None) -> tuple[Outcome, AuralServeError | None]:
         """Send the next clip and wait for its end. An answer that bears another id than was asked is a failure."""

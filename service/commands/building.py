@@ -8,7 +8,7 @@ import typer
 
 from auralsam2_client.errors import AuralServeError, ConfigError
 from service.commands.options import BUILDS, DEFAULT_BUILD, BuildOption
-from service.commands.terminal import console, fail, quieten
+from service.commands.terminal import fail, quieten, say
 
 EXPORTERS = ("torch", "onnxscript", "onnx_ir", "onnxruntime", "openvino", "nncf")
 """Loggers of what an export calls: they warn of their own business, a person reads what the gate says."""
@@ -78,11 +78,9 @@ def export(
     except AuralServeError as error:
         fail(error)
     if target == "tensorrt-rtx":
-        console.print(
-            f"engines are in {build / 'engines'}, each with its manifest; the graphs that made them in graphs/"
-        )
+        say(f"engines are in {build / 'engines'}, each with its manifest; the graphs that made them in graphs/")
     else:
-        console.print(f"serve it with: auralsam2 serve --build {build}")
+        say(f"serve it with: auralsam2 serve --build {build}")
 
 
 def engines(build: BuildOption = DEFAULT_BUILD) -> None:
@@ -104,7 +102,7 @@ def _renew_engines(build: Path) -> None:
             " with: make setup"
         ) from error
     try:
-        renew_engines(build, console.print)
+        renew_engines(build, say)
     except (ExportError, EngineError) as error:
         raise ConfigError(str(error)) from error
     except OSError as error:
@@ -136,7 +134,7 @@ def make_build(out: Path | None, *, capability: Sequence[str] = (), **settings: 
         cards = tuple(parse_capability(part) for text in capability for part in text.split(","))
         wanted = ExportSettings(**settings, capabilities=cards)  # type: ignore[arg-type]  # checked in __post_init__
         with quieten(*EXPORTERS):
-            return build_repository(wanted, out or BUILDS / wanted.name, console.print)
+            return build_repository(wanted, out or BUILDS / wanted.name, say)
     except (NetworkError, ExportError, EngineError) as error:
         raise ConfigError(str(error)) from error
     except OSError as error:

@@ -12,7 +12,7 @@ import typer
 
 from auralsam2_client.version import __version__
 from service.commands import building, demonstrating, learning, running, segmenting
-from service.commands.terminal import console
+from service.commands.terminal import print_any_name, say
 
 app = typer.Typer(
     help="Audio-visual segmentation: a clip with sound goes in, masks of the sounding objects come out.",
@@ -24,7 +24,7 @@ app = typer.Typer(
 
 def _say_version(wanted: bool) -> None:
     if wanted:
-        console.print(f"auralsam2 {__version__}", highlight=False)
+        say(f"auralsam2 {__version__}")
         raise typer.Exit
 
 
@@ -53,6 +53,7 @@ for verb in (
 
 def main() -> None:
     """Run the console script."""
+    print_any_name()
     try:
         app()
     except BrokenPipeError:

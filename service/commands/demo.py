@@ -14,8 +14,8 @@ from auralsam2_client.calls.segmenting import segment_media
 from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.media.reader import read_media
 from service.builds.manifest import read_manifest
-from service.commands.outputs import write_outputs
 from service.monitoring.metrics import StageTime, fetch, stage_times
+from service.results.outputs import write_outputs
 from service.server.serving import serve_build
 
 LOG = "server.log"
@@ -54,6 +54,8 @@ def run_demo(build: Path, clip: Path, out: Path, say: Callable[[str], None]) -> 
     media = read_media(clip)
     manifest = read_manifest(build)
     started = time.monotonic()
+    # A link by this name would have the log written elsewhere.
+    (out / LOG).unlink(missing_ok=True)
     with serve_build(build, log=out / LOG) as launcher:
         start_s = time.monotonic() - started
         config = launcher.config

@@ -14,7 +14,7 @@ from service.cards.driver import Driver, installed_driver
 from service.cards.torch_build import installed_torch
 from service.commands.building import make_build
 from service.commands.options import BUILDS, DEFAULT_BUILD, OutOption
-from service.commands.terminal import console, fail
+from service.commands.terminal import console, fail, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,9 +43,9 @@ def demo(
         fail(error)
     console.print(demo_table(result))
     _say(place.closing(result.precision, result.frames_per_second))
-    console.print(result.weights)
-    console.print(verdict)
-    console.print("look at: " + ", ".join(str(path) for path in result.files))
+    say(result.weights)
+    say(verdict)
+    say("look at: " + ", ".join(str(path) for path in result.files))
 
 
 def run_where_it_can(
@@ -75,7 +75,7 @@ def run_where_it_can(
 
 def _say(line: str) -> None:
     if line:
-        console.print(line, markup=False)
+        say(line)
 
 
 def _build_for(target: str) -> Path:
@@ -90,7 +90,7 @@ def _write_showpiece(out: Path) -> "tuple[Path, NDArray[np.bool_]]":
     """Write the demo's clip as a video file; return its path, and which pixels sound at each full second."""
     from auralsam2.data.world.showpiece import FRAMES_PER_SECOND, showpiece
     from auralsam2.network.log_mel import SAMPLE_RATE
-    from service.commands.overlay import write_video
+    from service.results.overlay import write_video
 
     try:
         out.mkdir(parents=True, exist_ok=True)

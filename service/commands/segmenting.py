@@ -8,7 +8,7 @@ import typer
 from auralsam2_client.contract import COMBINATIONS
 from auralsam2_client.errors import AuralServeError
 from service.commands.options import OutOption
-from service.commands.terminal import console, errors, fail, progress_bar
+from service.commands.terminal import fail, note, progress_bar, say
 
 
 def segment(
@@ -27,7 +27,7 @@ def segment(
         typer.Option(help='Clicks in pixels of the input: "120,200,+;30,40,-"; + on the object, - beside it.'),
     ] = None,
     box: Annotated[str | None, typer.Option(help="Box around the object, x0,y0,x1,y1 in pixels of the input.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="Picture of the input's size, white on the object.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Picture of the input's size: all but its background.")] = None,
     frame: Annotated[
         int | None, typer.Option(help="Frame of points, box or mask, from 0; default: the one that is decoded first.")
     ] = None,
@@ -39,9 +39,9 @@ def segment(
     """Segment the sounding objects of a clip, or what you mark in it, through a running server."""
     from auralsam2_client.calls.client import Client
     from auralsam2_client.calls.segmenting import segment_media
+    from auralsam2_client.media.prompt_options import read_prompts
     from auralsam2_client.media.reader import read_media
-    from auralsam2_client.prompt_options import read_prompts
-    from service.commands.outputs import write_outputs
+    from service.results.outputs import write_outputs
 
     try:
         prompts = read_prompts(points, box, mask, frame)
@@ -72,15 +72,12 @@ def segment(
     except AuralServeError as error:
         fail(error)
     if segmented.num_repeated_windows:
-        errors.print(
+        note(
             f"note: the sound ends before the video: {segmented.num_repeated_windows} of {len(media.frames)} frames"
-            " heard the last 0.975 s again.",
-            style="yellow",
+            " heard the last 0.975 s again."
         )
     for found in segmented.frames:
         share = found.mask.mean()
         made_by = "" if found.mode == "audio" else f"  by {found.mode}"
-        console.print(
-            f"{found.time_s:7.2f} s  mask {share:6.1%} of the frame  object score {found.object_score:+.2f}{made_by}"
-        )
-    console.print("wrote " + ", ".join(str(path) for path in paths))
+        say(f"{found.time_s:7.2f} s  mask {share:6.1%} of the frame  object score {found.object_score:+.2f}{made_by}")
+    say("wrote " + ", ".join(str(path) for path in paths))

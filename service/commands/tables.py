@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from service.commands.demo import DemoResult
 from service.findings import Finding
@@ -37,7 +38,7 @@ def doctor_table(findings: list[Finding]) -> Table:
     for column in ("check", "", "found", "fix"):
         table.add_column(column, overflow="fold")
     for finding in findings:
-        mark = "[green]ok[/]" if finding.ok else ("[yellow]missing[/]" if finding.needed_for else "[red]missing[/]")
+        mark = Text("ok", "green") if finding.ok else Text("missing", "yellow" if finding.needed_for else "red")
         fix = finding.fix if not finding.needed_for or finding.ok else f"{finding.fix} (for: {finding.needed_for})"
         table.add_row(finding.name, mark, finding.found, "" if finding.ok else fix)
     return table

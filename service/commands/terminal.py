@@ -1,6 +1,8 @@
 """What every command shares: two consoles, one way to fail, one progress bar, other libraries kept quiet."""
 
+import io
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -21,13 +23,34 @@ EXIT_CODES: dict[type, int] = {
     ServerTimeout: 5,
     ServerFault: 6,
 }
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-console = Console(highlight=False, soft_wrap=True)
+# Names of a person's files are printed, so nothing that is printed is markup: neither "[id]" nor ":smile:".
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def say(line: str) -> None:
+    """Print a line letter for letter: also tabs, which a console would turn into blanks."""
+    typer.echo(line)
+
+
+def note(line: str, colour: str = "yellow", *, bold: bool = False) -> None:
+    """Print a line on standard error, letter for letter; coloured while a person watches."""
+    if errors.is_terminal and not errors.no_color:
+        typer.secho(line, fg=colour, bold=bold, err=True)
+    else:
+        typer.echo(line, err=True)
+
+
+def print_any_name() -> None:
+    """Let standard output take every name that a file can have, also one that is not UTF-8: byte for byte."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_utf_8 = sys.stdout.encoding.lower().replace("_", "-") == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_utf_8 else "backslashreplace")
 
 
 def fail(error: Exception) -> NoReturn:
     """Say what is wrong in one message without a traceback, and end with the cause's exit code."""
-    errors.print(f"error: {error}", style="bold red", markup=False)
+    note(f"error: {error}", "red", bold=True)
     raise typer.Exit(exit_code(error))
 
 

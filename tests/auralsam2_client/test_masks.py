@@ -52,6 +52,12 @@ def test_sizes_out_of_range():
         to_masks(np.zeros((4, 4), np.float32), (0, 8))
 
 
+@pytest.mark.parametrize("height", [255, 256, 257, 700])
+def test_masks_are_cut_in_bands_as_in_one(height):
+    logits = logits_of(2, 9, 5)
+    np.testing.assert_array_equal(to_masks(logits, (height, 31)), upsample(logits, height, 31) > 0)
+
+
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40))))
 def test_rle_survives_json(mask):
     rle = json.loads(json.dumps(to_rle(mask)))

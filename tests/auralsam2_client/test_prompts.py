@@ -1,19 +1,16 @@
 """Prompts in pixels of the input: what goes on the wire, and what is refused before anything is sent."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from auralsam2_client.contract import MAX_POINTS, prompt_tensors
 from auralsam2_client.errors import BadInput
-from auralsam2_client.prompt_options import read_prompts
 from auralsam2_client.prompts import Prompts, check_prompts, frame_prompt, setting_tensors
 from model_repository.stage_runtime.prompts import reading
 from model_repository.stage_runtime.prompts.reading import ClipSize
-from service.commands.prompt_drawing import BESIDE, BOX, ON, draw_prompts
+from service.results.prompt_drawing import BESIDE, BOX, ON, draw_prompts
 
 N, HEIGHT, WIDTH, S = 5, 100, 200, 256
 
@@ -118,33 +115,6 @@ def test_settings_go_on_the_wire_only_where_they_differ_from_the_models() -> Non
     assert setting_tensors(True, "union")["COMBINATION"].tolist() == [2]
     with pytest.raises(BadInput, match="combination = 'max'; must be one of mean, best_iou, union"):
         setting_tensors(True, "max")
-
-
-def test_options_of_the_command_line(tmp_path: Path) -> None:
-    mask = tmp_path / "mask.png"
-    Image.fromarray(np.eye(4, dtype=np.uint8) * 255).save(mask)
-    found = read_prompts(" 120,200,+; 30.5,40,- ;1,2,0", "1,2,3.5,4", mask, 3)
-    assert found is not None
-    assert list(found.points) == [(120, 200, "+"), (30.5, 40, "-"), (1, 2, 0)]
-    assert (found.box, found.frame) == ((1, 2, 3.5, 4), 3)
-    assert found.mask is not None
-    np.testing.assert_array_equal(found.mask, np.eye(4, dtype=bool))
-    assert read_prompts(None, None, None, None) is None
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("120,200", None, None, None), "--points: '120,200'; must be x,y,"),
-        (("a,b,+", None, None, None), "--points"),
-        ((None, "1,2,3", None, None), "--box: '1,2,3'; must be x0,y0,x1,y1"),
-        ((None, None, Path("none.png"), None), "--mask: none.png cannot be read"),
-        ((None, None, None, 2), "--frame 2 names the frame of prompts, but there are none"),
-    ],
-)
-def test_bad_options_are_named(options: Any, words: str) -> None:
-    with pytest.raises(BadInput, match=words):
-        read_prompts(*options)
 
 
 def test_prompts_are_drawn_where_they_are() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,13 @@ from auralsam2.data.world.showpiece import showpiece
 from auralsam2_client.calls.client import Client
 from auralsam2_client.media.reader import Media, read_media
 from auralsam2_client.media.sound_windows import windows
+from tests.auralsam2_client.media import clips as helpers
+
+
+@pytest.fixture(scope="session")
+def clips() -> ModuleType:
+    """Helpers that make clips, from auralsam2_client/media/clips.py."""
+    return helpers
 
 
 @pytest.fixture(scope="module")

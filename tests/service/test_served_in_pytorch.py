@@ -173,7 +173,10 @@ def test_a_bad_clip_is_refused_by_itself(case: str, one_process: Launcher, clien
 
 
 def test_host_memory_of_the_wrong_size_is_refused_before_the_stage(one_process: Launcher) -> None:
-    tensors = {"FRAMES": np.zeros((5, 128, 128, 3), np.uint8), "AUDIO": np.zeros((5, 15600, 2), np.float32)}
+    tensors: dict[str, NDArray[Any]] = {
+        "FRAMES": np.zeros((5, 128, 128, 3), np.uint8),
+        "AUDIO": np.zeros((5, 15600, 2), np.float32),
+    }
     with pytest.raises(triton.InferenceServerException, match=r"unexpected shape|\[5,256,256,3\]") as refusal:
         raw(one_process.config, ENSEMBLE, tensors)
     assert refusal.value.status() == "StatusCode.INVALID_ARGUMENT"

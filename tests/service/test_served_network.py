@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 from auralsam2.network import image_encoder
 from auralsam2.network.log_mel import LogMel
 from auralsam2_client.calls.async_client import AsyncClient
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.health import check_health
-from auralsam2_client.contract import RESULTS, STAGE_NAMES
+from auralsam2_client.contract import RESULTS, STAGE_NAMES, Reason, read_error
 from auralsam2_client.errors import BadInput
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.graphs.chain import run_chain
@@ -69,6 +70,28 @@ def test_hiera_tiny_at_512_px_over_grpc_is_the_network(tiny_build: Path) -> None
     assert 0.01 < (masks > 0).mean() < 0.99, "an empty or a full mask would agree by itself"
     assert agreement(found["MASK_LOGITS"], masks) >= AGREEMENT
     assert agreement(found["CANDIDATE_LOGITS"], wanted.low_res_logits.numpy()) >= AGREEMENT
+
+
+@pytest.mark.parametrize(("factor", "refused"), [(32767, True), (2, True), (1, False)])
+def test_the_server_takes_sound_of_full_scale_alone(served_compact: Any, factor: float, refused: bool) -> None:
+    """By the library of others, which checks nothing."""
+    frames, audio = clip(5, 256, 1)
+    audio *= np.float32(factor) / np.abs(audio).max()
+    with triton.InferenceServerClient(served_compact.config.grpc_url) as raw:
+        inputs = [triton.InferInput("FRAMES", list(frames.shape), "UINT8")]
+        inputs.append(triton.InferInput("AUDIO", list(audio.shape), "FP32"))
+        for given, value in zip(inputs, (frames, audio), strict=True):
+            given.set_data_from_numpy(value)
+        if not refused:
+            assert raw.infer("auralsam2", inputs, client_timeout=60).as_numpy("IOU") is not None
+            return
+        with pytest.raises(InferenceServerException) as caught:
+            raw.infer("auralsam2", inputs, client_timeout=60)
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+    reason, words = read_error(str(caught.value.message()))
+    assert reason is Reason.BAD_REQUEST
+    assert words.startswith("AUDIO: ")
+    assert "must lie in [-1, 1]" in words
 
 
 def test_the_server_gives_the_graphs_bytes(client: Client, compact_build: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from auralsam2_client.contract import BY_SOUND, IMAGE_FEATURES, PROMPT_MODE
 
 from ..engine import Array
+from ..engine.full_scale import check_full_scale
 from ..engine.refusals import BadRequest
 from ..engine.stage import ClipStage, TensorShape
 from .combination import combine
@@ -31,10 +32,13 @@ class SoundStage:
         self._silence = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in outputs}
 
     def __call__(self, inputs: Mapping[str, Array], prompts: Mapping[str, Array]) -> dict[str, Array]:
-        """Raises: BadRequest for bad prompts, and as Stage."""
+        """Raises: BadRequest for bad prompts, for sound in another scale than [-1, 1], and as Stage."""
         if self._clip is not None and prompts:
             read_prompts(prompts, self._clip)
-        return self._stage(inputs) if use_audio(prompts) else self._silence
+        if not use_audio(prompts):
+            return self._silence
+        check_full_scale(inputs)
+        return self._stage(inputs)
 
 
 class DecoderStage:

@@ -29,6 +29,8 @@ def change(frames: NDArray[Any], audio: NDArray[Any], how: str) -> tuple[Any, An
         "audio length": (frames, audio[:, :100]),
         "audio nan": (frames, bad),
         "audio inf": (frames, late),
+        "audio of 16 bits": (frames, audio * np.float32(32767)),
+        "audio beyond": (frames, np.clip(3 * audio, -1.5, 0.5)),
     }
     return changes[how]
 

@@ -195,9 +195,10 @@ def test_more_sound_than_is_read(clip: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ({"fps": 0.0}, "fps = 0.0; must be above 0"),
+        ({"fps": 0.0}, "fps = 0.0; must be 1/3600"),
+        ({"fps": 1e-9}, "fps = 1e-09; must be 1/3600"),
         ({"fps": float("nan")}, "fps = nan"),
-        ({"fps": 500.0}, "at most 120"),
+        ({"fps": 500.0}, "to 120 frames a second"),
         ({"start_s": -1.0}, "start_s = -1.0; must be 0 to 3600"),
         ({"start_s": 3.2}, r"start_s = 3.2, but clip.mp4 ends at 3.00 s"),
         ({"max_frames": 0}, "max_frames = 0; must be 1 to 600"),

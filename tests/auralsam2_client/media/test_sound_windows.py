@@ -111,3 +111,12 @@ def test_windows_arguments_out_of_range(bad: dict[str, Any]) -> None:
 def test_windows_need_two_channels() -> None:
     with pytest.raises(BadInput, match=r"\[16000, 1\]"):
         windows(np.zeros((SAMPLE_RATE, 1), np.float32), 1)
+
+
+def test_what_passes_full_scale_is_saturated_and_another_scale_refused() -> None:
+    sound = np.zeros((SAMPLE_RATE, 2), np.float32)
+    sound[100:103, 0] = (1.3, -2.0, 0.5)
+    np.testing.assert_array_equal(windows(sound, 1).samples[0, 100:103, 0], np.array([1, -1, 0.5], np.float32))
+    assert sound[100, 0] == np.float32(1.3)
+    with pytest.raises(BadInput, match=r"a sample of 20000; full scale is \[-1, 1\].* by 32768"):
+        windows(sound * 10_000, 1)

@@ -1,12 +1,16 @@
 """What every command shares: exit codes, and how loud the libraries are that a command calls."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 import typer
 
 from auralsam2_client.errors import AuralServeError, BadInput, ServerTimeout, SessionEnded
-from service.commands.terminal import EXIT_CODES, fail, quieten
+from service.commands.tables import doctor_table
+from service.commands.terminal import EXIT_CODES, console, errors, fail, quieten, say
+from service.findings import Finding
 
 
 @pytest.mark.parametrize(
@@ -48,3 +52,28 @@ def test_a_failure_ends_the_quiet_too() -> None:
     with pytest.raises(ZeroDivisionError), quieten("exporter_of_the_test"):
         _ = 1 / (named.level - logging.ERROR)
     assert named.level == logging.NOTSET
+
+
+def test_nothing_that_is_printed_is_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "Clip [id] [/b] [red]x[/red] :smile:"
+    console.print(name)
+    console.print(doctor_table([Finding("[build]", ok=False, found=name, fix="[fix] it", needed_for="")]))
+    with pytest.raises(typer.Exit):
+        fail(BadInput(f"{name}\t."))
+    errors.print(name, style="yellow")
+    say(f"{name}\t.")
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"{name}\n")
+    assert shown.out.endswith(f"{name}\t.\n")
+    assert "[build]" in shown.out
+    assert "[fix]" in shown.out
+    assert shown.err == f"error: {name}\t.\n{name}\n"
+
+
+def test_a_name_of_any_bytes_is_printed() -> None:
+    code = (
+        "from service.commands import terminal; import os\n"
+        "terminal.print_any_name(); terminal.say(os.fsdecode(b'caf\\xe9 \\xc3\\xa9'))"
+    )
+    printed = subprocess.run([sys.executable, "-X", "utf8", "-c", code], capture_output=True, check=True).stdout
+    assert printed == b"caf\xe9 \xc3\xa9\n"

@@ -20,6 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from auralsam2_client.contract import SAMPLE_RATE
 from auralsam2_client.errors import BadInput, ConfigError
+from auralsam2_client.media.reader import MAX_FPS, MIN_FPS
+from auralsam2_client.new_file import new_file
 
 COLOUR = (255, 45, 120)
 ALPHA = 0.45
@@ -27,7 +29,16 @@ VIDEO_RATE = 25
 # Players and their sound cards expect 48 kHz; 16 kHz AAC is refused by some.
 AAC_RATE = 48_000
 _BT709 = 1
+# Decoders of H.264 in players end here; larger frames are scaled down, in the overlay alone.
+MAX_SIDE_PX = 4096
+# Above 4K the encoder looks ahead fewer frames, each of which it holds in several sizes.
+_LARGE_PX = 3840 * 2160
+_LARGE_LOOKAHEAD = "5"
 _SHEET_GAP_PX = 8
+
+
+Frames = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
+Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
 
 
 def caption_of(time_s: float, object_score: float) -> str:
@@ -60,7 +71,9 @@ def draw_mask(
     line_px = max(2, round(min(mask.shape) / 360))
     inner, outer = _grow(~mask, line_px) & mask, _grow(mask, max(1, line_px // 2)) & ~mask
     drawn = frame.copy()
-    drawn[mask] = np.rint(frame[mask] * (1 - alpha) + alpha * np.array(colour, np.float64)).astype(np.uint8)
+    for channel, tint in enumerate(colour):
+        shades = np.rint(np.arange(256) * (1 - alpha) + alpha * np.float64(tint)).astype(np.uint8)
+        drawn[..., channel][mask] = shades[frame[..., channel][mask]]
     drawn[outer] = frame[outer] // 3
     drawn[inner] = 255
     return _with_caption(drawn, caption) if caption else drawn
@@ -68,8 +81,8 @@ def draw_mask(
 
 def write_overlay(
     path: str | Path,
-    frames: NDArray[np.uint8],
-    masks: NDArray[np.bool_],
+    frames: Frames,
+    masks: Masks,
     captions: Sequence[str] | None,
     fps: float,
     sound: NDArray[np.float32] | None,
@@ -80,25 +93,29 @@ def write_overlay(
 
     Args:
         path: an MP4 file; replaced if it is there.
-        frames: [N, H, W, 3] uint8 RGB.
-        masks: [N, H, W] bool.
+        frames: [N, H, W, 3] uint8 RGB, or N of [H, W, 3]. Beyond 4096 px a side they are scaled down.
+        masks: [N, H, W] bool, or N of [H, W].
         captions: N lines, or None; see `caption_of`.
-        fps: frames a second of the clip.
+        fps: frames a second of the clip, 1/3600 to 120.
         sound: [S, 2] float32 at 16 kHz, or None for a video without sound. What is longer than the frames is left out.
         sound_start_s: where in the sound the first frame is: `Media.times_s[0]`.
     Returns: the path.
     Raises: BadInput when counts or shapes differ or the file cannot be written; ConfigError without libx264.
     """
     captions = [""] * len(frames) if captions is None else captions
-    if not (len(frames) == len(masks) == len(captions) > 0) or not fps > 0:
+    if not (len(frames) == len(masks) == len(captions) > 0) or not MIN_FPS <= fps <= MAX_FPS:
         raise BadInput(
             f"{len(frames)} frames, {len(masks)} masks, {len(captions)} captions, fps = {fps}; must be as many of "
-            "each, at least 1, and fps above 0."
+            f"each, at least 1, and fps 1/3600 to {MAX_FPS:g}."
         )
     rate = Fraction(fps).limit_denominator(1001) if fps > VIDEO_RATE else Fraction(VIDEO_RATE)
     # Summed before rounding: 3 frames a second are held for 8, 9 and 8 frames, and the sound stays in step.
-    ends = [round((index + 1) * rate / Fraction(fps).limit_denominator(1001)) for index in range(len(frames))]
-    drawn = (draw_mask(*item) for item in zip(frames, masks, captions, strict=True))
+    lasts = 1 / Fraction(fps).limit_denominator(1001) if fps > 1 else Fraction(1 / fps).limit_denominator(1001)
+    ends = [round((index + 1) * rate * lasts) for index in range(len(frames))]
+    drawn = (
+        draw_mask(*_scaled_down(frame, mask), caption)
+        for frame, mask, caption in zip(frames, masks, captions, strict=True)
+    )
     held = zip(drawn, np.diff([0, *ends]).tolist(), strict=True)
     if sound is not None:
         sound = sound[round(sound_start_s * SAMPLE_RATE) :]
@@ -128,24 +145,21 @@ def write_video(
             "This build of PyAV has no libx264, which encodes the video. Install av from PyPI: pip install av"
         )
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
     if sound is not None and sound_rate != AAC_RATE:
         sound = np.clip(soxr.resample(sound, sound_rate, AAC_RATE, quality="HQ"), -1, 1) if len(sound) else None
+    movable = {"movflags": "+faststart"}
     try:
-        with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as output:
+        with new_file(path) as partial, av.open(str(partial), "w", format="mp4", options=movable) as output:
             _encode(output, pictures, rate, sound)
-        partial.replace(path)
     except (av.FFmpegError, OSError) as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}. Choose another place for the video.") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
 def contact_sheet(
     path: str | Path,
-    frames: NDArray[np.uint8],
-    masks: NDArray[np.bool_],
+    frames: Frames,
+    masks: Masks,
     captions: Sequence[str] | None = None,
     *,
     tile_width_px: int = 320,
@@ -165,24 +179,40 @@ def contact_sheet(
         named = "" if captions is None else f", {len(captions)} captions"
         raise BadInput(f"{len(frames)} frames, {len(masks)} masks{named}; must be as many of each, at least 1.")
     chosen = np.unique(np.rint(np.linspace(0, len(frames) - 1, min(max_columns, len(frames)))).astype(int)).tolist()
-    width, height = tile_width_px, max(1, round(tile_width_px * frames.shape[1] / frames.shape[2]))
+    rows, columns = frames[0].shape[:2]
+    width, height = tile_width_px, max(1, round(tile_width_px * rows / columns))
     # The gaps are transparent: the sheet is read on light pages and on dark ones.
     sheet = Image.new(
         "RGBA", (len(chosen) * (width + _SHEET_GAP_PX) - _SHEET_GAP_PX, 2 * height + _SHEET_GAP_PX), (0, 0, 0, 0)
     )
     for column, index in enumerate(chosen):
-        small = Image.fromarray(frames[index]).resize((width, height), Image.Resampling.LANCZOS)
-        cover = Image.fromarray(np.where(masks[index], 255, 0).astype(np.uint8))
-        mask = np.asarray(cover.resize((width, height), Image.Resampling.BILINEAR)) > 127
-        overlay = draw_mask(np.asarray(small), mask, captions[index] if captions else "")
+        small, mask = _resized(frames[index], masks[index], width, height)
+        overlay = draw_mask(small, mask, captions[index] if captions else "")
         left = column * (width + _SHEET_GAP_PX)
-        sheet.paste(small, (left, 0))
+        sheet.paste(Image.fromarray(small), (left, 0))
         sheet.paste(Image.fromarray(overlay), (left, height + _SHEET_GAP_PX))
     try:
-        sheet.save(path, format="PNG", optimize=True)
+        with new_file(Path(path)) as partial:
+            sheet.save(partial, format="PNG", optimize=True)
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}. Choose another place for the sheet.") from error
     return Path(path)
+
+
+def _scaled_down(frame: NDArray[np.uint8], mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    rows, columns = frame.shape[:2]
+    scale = MAX_SIDE_PX / max(rows, columns)
+    if scale >= 1:
+        return frame, mask
+    return _resized(frame, mask, max(1, round(scale * columns)), max(1, round(scale * rows)))
+
+
+def _resized(
+    frame: NDArray[np.uint8], mask: NDArray[np.bool_], width: int, height: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    small = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
+    cover = Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0)))
+    return np.asarray(small), np.asarray(cover.resize((width, height), Image.Resampling.BILINEAR)) > 127
 
 
 def _grow(mask: NDArray[np.bool_], num_px: int) -> NDArray[np.bool_]:
@@ -236,6 +266,8 @@ def _encode(
     for picture, count in pictures:
         height, width = picture.shape[:2]
         if num_frames == 0:
+            if height * width > _LARGE_PX:
+                video.options = {**video.options, "rc-lookahead": _LARGE_LOOKAHEAD}
             video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
             video.color_primaries = video.color_trc = video.colorspace = video.color_range = _BT709
         padded = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -1,11 +1,12 @@
-"""Prompts from a command line: "120,200,+;30,40,-", "x0,y0,x1,y1" and a picture."""
+"""Prompts from a command line: "120,200,+;30,40,-", "x0,y0,x1,y1" and a picture of a mask."""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from auralsam2_client.errors import BadInput
+from auralsam2_client.media.mask_pictures import read_mask
 from auralsam2_client.prompts import Box, Point, Prompts
 
 
@@ -45,11 +46,8 @@ def _box(text: str) -> Box:
     return x0, y0, x1, y1
 
 
-def _mask(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+def _mask(path: Path) -> NDArray[np.bool_]:
     try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("L")) > 127
-    except (OSError, ValueError) as error:
-        raise BadInput(
-            f"--mask: {path} cannot be read as a picture: {error}. Give a PNG, white on the object."
-        ) from error
+        return read_mask(path)
+    except BadInput as error:
+        raise BadInput(f"--mask: {error}") from error

@@ -7,7 +7,7 @@ from PIL import Image
 
 from auralsam2_client.errors import BadInput, ConfigError
 from auralsam2_client.media.reader import read_media
-from service.commands.overlay import COLOUR, caption_of, contact_sheet, draw_mask, write_overlay
+from service.results.overlay import COLOUR, caption_of, contact_sheet, draw_mask, write_overlay
 
 HEIGHT, WIDTH = 120, 160
 
@@ -96,6 +96,24 @@ def test_odd_sizes_are_padded_and_silence_has_no_track(tmp_path):
     assert read_media(path, silent=True).frames.shape == (2, 62, 34, 3)
     with pytest.raises(BadInput, match="no sound track"):
         read_media(path)
+
+
+def test_what_players_cannot_show_is_scaled_down(tmp_path):
+    frames, masks = np.full((2, 60, 6000, 3), 90, np.uint8), np.zeros((2, 60, 6000), bool)
+    masks[1, :, 3000:] = True
+    found = read_media(
+        write_overlay(tmp_path / "a.mp4", list(frames), list(masks), None, 1.0, None), silent=True
+    ).frames
+    assert found.shape == (2, 42, 4096, 3)
+    assert np.abs(found[0].astype(int) - 90).max() < 6
+    assert np.abs(found[1, 20, 3000:] - (0.55 * 90 + 0.45 * np.array(COLOUR))).max() < 12
+
+
+@pytest.mark.parametrize("fps", [1e-9, float("nan"), 1000.0])
+def test_no_time_is_held_for_ever(tmp_path, fps):
+    frames, masks = clip_of(2, 32, 32)
+    with pytest.raises(BadInput, match=r"fps = .* fps 1/3600 to 120"):
+        write_overlay(tmp_path / "a.mp4", frames, masks, None, fps, None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""`segment` as a person meets it, against a stand-in of the client: names of files, and what lies in the folder."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from auralsam2_client.calls import client as client_module
+from auralsam2_client.calls.segmentation import Segmentation
+from service.commands.cli import app
+
+
+class StandIn:
+    """Answers each clip with one mask."""
+
+    num_frames, image_size, model = 5, 64, "auralsam2"
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        pass
+
+    def __enter__(self) -> "StandIn":
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        pass
+
+    def segment(self, frames: np.ndarray, audio: np.ndarray, **marks: Any) -> Segmentation:
+        N, height, width = frames.shape[:3]
+        logits = np.full((N, 16, 16), -1, np.float32)
+        logits[:, :8] = 1
+        return Segmentation(logits, np.zeros((N, 3), np.float32), np.ones(N, np.float32), height, width)
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "Client", StandIn)
+
+
+def segment(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, ["segment", *(str(argument) for argument in arguments)])
+
+
+NAMES = ["Clip [dQw4xyz]", "a [/b] c", "[red]x[/red]", ":smile: [link=x]", "tab\tstop", "[[]]\\[x]"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_printed_letter_for_letter(tmp_path: Path, clips: ModuleType, name: str) -> None:
+    clip = clips.write_folder(tmp_path / name, 3)
+    out = tmp_path / "out" / name
+    result = segment(clip, "--silent", "--no-overlay", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert str(out / "result.json") in result.output
+    refused = segment(tmp_path / "none" / name, "-o", out)
+    assert refused.exit_code == 2
+    assert f"{tmp_path / 'none' / name} does not exist" in refused.output
+
+
+def test_a_used_folder_holds_this_run_and_the_users_files(tmp_path: Path, clips: ModuleType) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    assert segment(clips.write_folder(tmp_path / "long", 9), "--silent", "-o", out).exit_code == 0
+    assert {"overlay.mp4", "frames.png", "mask_00008.png"} <= {path.name for path in out.iterdir()}
+    assert segment(clips.write_folder(tmp_path / "short", 3), "--silent", "--no-overlay", "-o", out).exit_code == 0
+    found = sorted(path.name for path in out.iterdir())
+    assert found == ["mask_00000.png", "mask_00001.png", "mask_00002.png", "notes.txt", "result.json"]
+    assert len(json.loads((out / "result.json").read_text())["frames"]) == 3
+
+
+def test_each_frame_of_a_folder_names_its_file(tmp_path: Path) -> None:
+    for number in (1, 2, 10):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    result = segment(tmp_path, "--silent", "--no-overlay", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert [frame["file"] for frame in record["frames"]] == ["1.png", "2.png", "10.png"]
+    assert record["written"] == ["mask_00000.png", "mask_00001.png", "mask_00002.png", "result.json"]
+
+
+def test_results_among_the_frames_are_no_frames(tmp_path: Path, clips: ModuleType) -> None:
+    folder = clips.write_folder(tmp_path / "frames", 3)
+    for _ in range(2):
+        assert segment(folder, "--silent", "-o", folder).exit_code == 0
+        record = json.loads((folder / "result.json").read_text())
+        assert [frame["file"] for frame in record["frames"]] == ["0000.png", "0001.png", "0002.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--fps", "1e-9"), "fps = 1e-09; must be 1/3600"),
+        (("--fps", "nan"), "fps = nan"),
+        (("--mask", "large.png"), "large.png is 30000 x 3 px; a side may have 1 to 8192 px"),
+        (("--mask", "drawing.png"), "none of PNG, JPEG"),
+    ],
+)
+def test_what_cannot_be_is_one_error(
+    tmp_path: Path, clips: ModuleType, options: tuple[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("1", (30_000, 3)).save("large.png")
+    Path("drawing.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n")
+    result = segment(clips.write_folder(tmp_path / "frames", 3), "--silent", *options, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
