@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from PIL import Image
 
 from auralsam2.data.resampling import Resampler, to_stereo_16_khz
 from auralsam2.errors import DataError
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media import frames
+from auralsam2_client.media import folders, frames, mask_pictures
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_LENGTH_ERROR_S = 1.0
@@ -55,10 +54,8 @@ def printable(name: str) -> str:
 
 
 def is_left_over(path: Path) -> bool:
-    """Tell whether a file is hidden, as `.DS_Store` and the companions `._NAME` are that a Mac leaves behind, or one of
-    Windows' own (`Thumbs.db`, `desktop.ini`), which are no images by their names.
-    """
-    return path.name.startswith(".")
+    """Tell whether a file is hidden, or one that Mac or Windows leaves in a folder."""
+    return path.name.startswith(".") or folders.is_left_over(path)
 
 
 def numbered_images(folder: Path, what: str) -> list[Path]:
@@ -88,15 +85,14 @@ def numbered_images(folder: Path, what: str) -> list[Path]:
     return [numbers[number] for number in sorted(numbers)]
 
 
-def _read_label(path: Path) -> NDArray[np.uint8]:
+def _read_mask(path: Path) -> NDArray[np.bool_]:
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            return np.asarray(image.convert("RGB"), np.uint8)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable PNG or JPEG ({error}). Fetch it again, or drop the clip.") from error
+        return mask_pictures.read_mask(path)
+    except BadInput as error:
+        raise DataError(f"{path}: {error} Or drop the clip.") from error
 
 
-def _same_size(paths: list[Path], images: list[NDArray[np.uint8]]) -> None:
+def _same_size(paths: list[Path], images: list[NDArray[np.bool_]]) -> None:
     for path, image in zip(paths, images, strict=True):
         if image.shape[:2] != images[0].shape[:2]:
             raise DataError(
@@ -114,10 +110,13 @@ def read_frames(paths: list[Path]) -> NDArray[np.uint8]:
 
 
 def read_masks(paths: list[Path]) -> NDArray[np.bool_]:
-    """Read [T, H, W]: every pixel that is not black is of the object. Raises DataError as `read_frames` does."""
-    images = [_read_label(path) for path in paths]
+    """Read [T, H, W]: what is of the object, by what the picture is (`auralsam2_client.media.mask_pictures`).
+
+    Raises DataError as `read_frames` does.
+    """
+    images = [_read_mask(path) for path in paths]
     _same_size(paths, images)
-    return np.stack([image.any(-1) for image in images])
+    return np.stack(images)
 
 
 def read_sound(path: Path, num_frames: int, resampler: Resampler = "soxr") -> NDArray[np.float32]:
