@@ -9,7 +9,7 @@ from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import FpnNeck
 from torch import Tensor
 
-from auralsam2.network.precision import cast, filled
+from auralsam2.network.precision import cast, numbers_on
 from auralsam2.network.segment_anything import SegmentAnything
 from auralsam2.network.windowed_trunk import windowed_features
 
@@ -23,7 +23,7 @@ def normalise(frames: Tensor) -> Tensor:
     """Normalise [T, S, S, 3] uint8 RGB -> [T, 3, S, S] float32, ImageNet mean removed, divided by the standard
     deviation.
     """
-    mean, std = filled(IMAGE_MEAN, frames.device), filled(IMAGE_STD, frames.device)
+    mean, std = numbers_on(IMAGE_MEAN, frames.device), numbers_on(IMAGE_STD, frames.device)
     return ((frames.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 

@@ -46,7 +46,7 @@ def widen(x: Tensor) -> Tensor:
     return cast(x, torch.promote_types(x.dtype, torch.float32))
 
 
-def filled(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+def numbers_on(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     """Make [len(values)], filled in on the device: a tensor made of numbers is copied there from the host.
 
     A graph folds it to the same numbers.

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 CARD = "meta"
 ROOMS = ("auralsam2", "kernels", "export", "model_repository")
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MAKERS = (torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy)
 WAITING = ("aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal")
 
