@@ -78,11 +78,11 @@ def _(visual: Tensor, audio: Tensor, *rest: Tensor | str) -> tuple[Tensor, Tenso
 @audio_visual_fusion.register_kernel("cuda")
 def _audio_visual_fusion_in_triton(visual: Tensor, audio: Tensor, *rest: Tensor | str) -> tuple[Tensor, Tensor]:
     weights = [weight for weight in rest if isinstance(weight, Tensor)]
-    frame, sound = call(_plan_fusion, [visual, audio, *weights], str(rest[-1]))
+    frame, sound = call(plan_fusion, [visual, audio, *weights], str(rest[-1]))
     return frame, sound
 
 
-def _plan_fusion(device: torch.device, visual: Tensor, audio: Tensor, *rest: Any) -> Plan:
+def plan_fusion(device: torch.device, visual: Tensor, audio: Tensor, *rest: Any) -> Plan:
     from kernels.fusion.plan import FusionSizes, plan
     from kernels.tuning import blocks_for
 
@@ -115,11 +115,11 @@ def _(query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, num_u
 def _memory_attention_in_triton(
     query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, num_unrotated: int
 ) -> Tensor:
-    (out,) = call(_plan_memory_attention, [query, key, value, cos, sin], num_unrotated)
+    (out,) = call(plan_memory_attention, [query, key, value, cos, sin], num_unrotated)
     return out
 
 
-def _plan_memory_attention(
+def plan_memory_attention(
     device: torch.device, query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, num_unrotated: int
 ) -> Plan:
     from kernels.memory_attention.plan import plan, sizes_of
@@ -148,11 +148,11 @@ def _(hidden: Tensor, weight: Tensor, bias: Tensor, side: int) -> Tensor:
 
 @depthwise_gelu.register_kernel("cuda")
 def _depthwise_gelu_in_triton(hidden: Tensor, weight: Tensor, bias: Tensor, side: int) -> Tensor:
-    (out,) = call(_plan_depthwise_gelu, [hidden, weight, bias], side)
+    (out,) = call(plan_depthwise_gelu, [hidden, weight, bias], side)
     return out
 
 
-def _plan_depthwise_gelu(device: torch.device, hidden: Tensor, weight: Tensor, bias: Tensor, side: int) -> Plan:
+def plan_depthwise_gelu(device: torch.device, hidden: Tensor, weight: Tensor, bias: Tensor, side: int) -> Plan:
     from kernels.depthwise_gelu.plan import DepthwiseGeluSizes, plan
     from kernels.tuning import blocks_for
 

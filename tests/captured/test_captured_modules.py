@@ -23,7 +23,9 @@ CAPTURED = (
     "kernels/fusion/reference.py",
     "kernels/fusion/weights.py",
     "kernels/launching/launch.py",
+    "kernels/launching/prepared.py",
     "kernels/operators.py",
+    "kernels/shown_operators.py",
 )
 """Every module that a captured forward reaches. Whoever captures another one adds it."""
 

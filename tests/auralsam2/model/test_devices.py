@@ -1,7 +1,7 @@
 """The network on a card: nothing of it is on the host, so that a clip can be captured as one CUDA graph.
 
-Every form runs on the stand-in card of `tests.captured.stand_in_card`, in float16 where it has that. Kernels are left to
-their own tests: here each fused operator is one node.
+Every form runs on the stand-in card of `tests.captured.stand_in_card`, in float16 where it has that. Kernels are left
+to their own tests: here each fused operator is one node.
 """
 
 from collections.abc import Callable

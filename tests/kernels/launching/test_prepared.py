@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from kernels.depthwise_gelu.plan import DepthwiseGeluSizes, default_blocks, plan
 from kernels.depthwise_gelu.pytorch import depthwise_gelu
 from kernels.launching.launch import Plan
-from kernels.launching.prepared import Prepared, call, prepare
+from kernels.launching.prepared import Prepared, PreparedLaunch, call, prepare
 
 made: list[tuple[int, ...]] = []
 
@@ -100,6 +101,24 @@ def test_what_is_not_aligned_runs_another_kernel(calls: list[list[Any]]) -> None
         True,
     ]
     assert [launch[1] for launch in shifted] == [launch[1] for launch in first]
+
+
+def test_kernels_go_to_the_card_of_their_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton launches on the current card, whichever that is."""
+    events: list[object] = []
+
+    @contextmanager
+    def device_of(tensor: Tensor) -> Iterator[None]:
+        events.append(tensor)
+        yield
+        events.append("back")
+
+    inputs = arguments(1, 0)
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    monkeypatch.setattr(PreparedLaunch, "__call__", lambda *_: events.append("launch"))
+    call(plan_of, inputs, 3)
+    assert events[0] is inputs[0]
+    assert events[1:] == ["launch", "back"]
 
 
 def test_a_second_call_asks_triton_for_nothing() -> None:
