@@ -46,11 +46,10 @@ def trunk_features(
             does it, for GPUs, where more and smaller launches cost what they save.
         strips: of the windowed form, the parts in which its leading blocks run.
     """
-    dtype = trunk.patch_embed.proj.weight.dtype
-    frames, position = cast(frames, dtype), cast(position, dtype)
     if windowed:
         return windowed_features(trunk, frames, position, strips=strips)
-    x = trunk.patch_embed(frames) + position
+    dtype = trunk.patch_embed.proj.weight.dtype
+    x = trunk.patch_embed(cast(frames, dtype)) + cast(position, dtype)
     outputs = []
     for index, block in enumerate(trunk.blocks):
         x = block(x)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
 from torch import Tensor
 
-from auralsam2.network.precision import numbers_on
+from auralsam2.network.precision import cast, numbers_on
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,8 @@ def windowed_features(trunk: Hiera, frames: Tensor, position: Tensor, *, strips:
         strips: the leading blocks, whose windows know nothing of each other, take the windows in this many parts, one
             after another, so that what passes between two operators stays in a CPU's cache. 1: all at once.
     """
+    dtype = trunk.patch_embed.proj.weight.dtype
+    frames, position = cast(frames, dtype), cast(position, dtype)
     steps = plan(trunk, position.shape[1])
     order = steps[0].before
     x = _in_order((trunk.patch_embed(frames) + position).flatten(1, 2), None, order, position.shape[1])
