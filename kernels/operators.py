@@ -4,6 +4,8 @@ On a CPU each runs the PyTorch form of its package (the fusion in low rank), on 
 device PyTorch refuses. None has a gradient: training uses the plain modules. Importing this module registers them.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,8 @@ from kernels.fusion.pytorch import fuse
 from kernels.fusion.reference import FUSION_FORMS, FusionForm
 from kernels.fusion.weights import FusionWeights
 from kernels.launching.errors import KernelError
+from kernels.launching.launch import Plan
+from kernels.launching.prepared import call
 from kernels.memory_attention.pytorch import memory_attention as memory_attention_in_pytorch
 
 
@@ -73,17 +77,19 @@ def _(visual: Tensor, audio: Tensor, *rest: Tensor | str) -> tuple[Tensor, Tenso
 
 @audio_visual_fusion.register_kernel("cuda")
 def _audio_visual_fusion_in_triton(visual: Tensor, audio: Tensor, *rest: Tensor | str) -> tuple[Tensor, Tensor]:
+    weights = [weight for weight in rest if isinstance(weight, Tensor)]
+    frame, sound = call(plan_fusion, [visual, audio, *weights], str(rest[-1]))
+    return frame, sound
+
+
+def plan_fusion(device: torch.device, visual: Tensor, audio: Tensor, *rest: Any) -> Plan:
     from kernels.fusion.plan import FusionSizes, plan
-    from kernels.launching.launch import run
     from kernels.tuning import blocks_for
 
-    weights = FusionWeights(*(weight.contiguous() for weight in rest[:-1] if isinstance(weight, Tensor)))
+    weights = FusionWeights(*rest[:-1])
     num_frames, num_pixels, _ = visual.shape
     sizes = FusionSizes.of(num_frames, num_pixels, audio.shape[0], weights.width, weights.inner)
-    made = plan(sizes, visual.dtype, _form(str(rest[-1])), blocks_for(visual.dtype, visual.device))
-    tensors = {"visual": visual.contiguous(), "audio": audio.contiguous(), **weights._asdict()}
-    frame, sound = run(made, tensors)
-    return frame, sound
+    return plan(sizes, visual.dtype, _form(rest[-1]), blocks_for(visual.dtype, device))
 
 
 @torch.library.custom_op("auralsam2::memory_attention", mutates_args=(), device_types="cpu")
@@ -109,15 +115,18 @@ def _(query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, num_u
 def _memory_attention_in_triton(
     query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, num_unrotated: int
 ) -> Tensor:
-    from kernels.launching.launch import run
+    (out,) = call(plan_memory_attention, [query, key, value, cos, sin], num_unrotated)
+    return out
+
+
+def plan_memory_attention(
+    device: torch.device, query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, num_unrotated: int
+) -> Plan:
     from kernels.memory_attention.plan import plan, sizes_of
     from kernels.tuning import blocks_for
 
     sizes = sizes_of(query, key, value, cos, sin, num_unrotated)
-    made = plan(sizes, query.dtype, blocks_for(query.dtype, query.device))
-    tensors = {"query": query, "key": key, "value": value, "cos": cos, "sin": sin}
-    (out,) = run(made, {name: tensor.contiguous() for name, tensor in tensors.items()})
-    return out
+    return plan(sizes, query.dtype, blocks_for(query.dtype, device))
 
 
 @torch.library.custom_op("auralsam2::depthwise_gelu", mutates_args=(), device_types="cpu")
@@ -139,12 +148,13 @@ def _(hidden: Tensor, weight: Tensor, bias: Tensor, side: int) -> Tensor:
 
 @depthwise_gelu.register_kernel("cuda")
 def _depthwise_gelu_in_triton(hidden: Tensor, weight: Tensor, bias: Tensor, side: int) -> Tensor:
+    (out,) = call(plan_depthwise_gelu, [hidden, weight, bias], side)
+    return out
+
+
+def plan_depthwise_gelu(device: torch.device, hidden: Tensor, weight: Tensor, bias: Tensor, side: int) -> Plan:
     from kernels.depthwise_gelu.plan import DepthwiseGeluSizes, plan
-    from kernels.launching.launch import run
     from kernels.tuning import blocks_for
 
     sizes = DepthwiseGeluSizes(hidden.shape[0], side, hidden.shape[2])
-    made = plan(sizes, hidden.dtype, blocks_for(hidden.dtype, hidden.device))
-    tensors = {"hidden": hidden.contiguous(), "weight": weight.contiguous(), "bias": bias.contiguous()}
-    (out,) = run(made, tensors)
-    return out
+    return plan(sizes, hidden.dtype, blocks_for(hidden.dtype, device))

@@ -23,8 +23,9 @@ import triton
 from kernels.catalogue import default_blocks, plans
 from kernels.compilation import compile_launch
 from kernels.launching.cards import card_of
-from kernels.launching.launch import ELEMENT_NAMES, Blocks, Launch, Plan, run
+from kernels.launching.launch import ELEMENT_NAMES, Blocks, Launch, Plan
 from kernels.launching.occupancy import ARCHITECTURES, architecture, resident_blocks, resident_warps
+from kernels.launching.prepared import Prepared
 from kernels.tuning import Table, write
 
 WARPS_TO_HIDE_LATENCY = 12
@@ -112,8 +113,9 @@ def measured_seconds(candidate: Candidate) -> float:
     plan = replace(candidate.plan, launches=(candidate.launch,))
     tensors = {name: torch.randn(buffer.shape, device="cuda").to(buffer.dtype) for name, buffer in plan.buffers.items()}
     held = replace(plan, inputs=tuple(name for name in tensors if name not in candidate.launch.outputs.values()))
+    launch, inputs = Prepared(held), [tensors[name] for name in held.inputs]
     try:
-        return float(do_bench(lambda: run(held, tensors), return_mode="median")) / 1e3
+        return float(do_bench(lambda: launch(inputs), return_mode="median")) / 1e3
     except triton.runtime.errors.OutOfResources:
         return math.inf
 

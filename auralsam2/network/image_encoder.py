@@ -9,7 +9,7 @@ from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import FpnNeck
 from torch import Tensor
 
-from auralsam2.network.precision import cast, fill_in
+from auralsam2.network.precision import cast, numbers_on
 from auralsam2.network.segment_anything import SegmentAnything
 from auralsam2.network.windowed_trunk import windowed_features
 
@@ -23,7 +23,7 @@ def normalise(frames: Tensor) -> Tensor:
     """Normalise [T, S, S, 3] uint8 RGB -> [T, 3, S, S] float32, ImageNet mean removed, divided by the standard
     deviation.
     """
-    mean, std = fill_in(IMAGE_MEAN, frames.device), fill_in(IMAGE_STD, frames.device)
+    mean, std = numbers_on(IMAGE_MEAN, frames.device), numbers_on(IMAGE_STD, frames.device)
     return ((frames.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
@@ -46,11 +46,10 @@ def trunk_features(
             does it, for GPUs, where more and smaller launches cost what they save.
         strips: of the windowed form, the parts in which its leading blocks run.
     """
-    dtype = trunk.patch_embed.proj.weight.dtype
-    frames, position = cast(frames, dtype), cast(position, dtype)
     if windowed:
         return windowed_features(trunk, frames, position, strips=strips)
-    x = trunk.patch_embed(frames) + position
+    dtype = trunk.patch_embed.proj.weight.dtype
+    x = trunk.patch_embed(cast(frames, dtype)) + cast(position, dtype)
     outputs = []
     for index, block in enumerate(trunk.blocks):
         x = block(x)

@@ -18,7 +18,7 @@ from sam2.modeling.sam.transformer import RoPEAttention
 from torch import Tensor, nn
 
 from auralsam2.network.positions import rotate
-from auralsam2.network.precision import cast, fill_in
+from auralsam2.network.precision import cast, numbers_on
 from auralsam2.network.segment_anything import NUM_MEMORY_FRAMES, SegmentAnything
 from kernels import operators
 
@@ -163,7 +163,7 @@ def _cross_attention(
     k = torch.cat([spatial, k[num_spatial:]])
     bias = None
     if memory.absent is not None:
-        bias = torch.where(memory.absent, -torch.inf, fill_in([0.0], q.device, q.dtype))[None, None, None]
+        bias = torch.where(memory.absent, -torch.inf, numbers_on([0.0], q.device, q.dtype))[None, None, None]
     read = F.scaled_dot_product_attention(q[None, None], k[None, None], memory.tokens[None, None], attn_mask=bias)
     out: Tensor = attention.out_proj(attention.v_proj(read[0, 0]))
     return out

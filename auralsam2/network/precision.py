@@ -10,7 +10,9 @@ log-mel                                   | a logarithm of sums of squares
 the trunk's position embedding            | it is resized, once a network
 the decoder's random-Fourier positions    | sines of up to 2 pi times a matrix
 statistics of batch norms                 | trained ones pass the end of float16; `fuse()` folds them away
-variances of norms over channels of maps  | a square of more than 256 passes the end of float16
+variances of norms over channels of maps  | the square of what is over 256 passes the end of float16
+
+On a card PyTorch computes float32 convolutions in TF32 unless `torch.backends.cudnn.allow_tf32` is off; log-mel is one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,7 +48,7 @@ def widen(x: Tensor) -> Tensor:
     return cast(x, torch.promote_types(x.dtype, torch.float32))
 
 
-def fill_in(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+def numbers_on(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     """Make [len(values)], filled in on the device: a tensor made of numbers is copied there from the host.
 
     A graph folds it to the same numbers.

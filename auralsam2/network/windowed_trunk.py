@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
 from torch import Tensor
 
-from auralsam2.network.precision import fill_in
+from auralsam2.network.precision import cast, numbers_on
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _attention(block: MultiScaleBlock, x: Tensor, groups: tuple[Group, ...]) -> 
             keys = torch.cat([keys, biases[1].reshape(1, num_heads, 1, -1).expand(padded)], dim=2)
             values = torch.cat([values, biases[2].reshape(1, num_heads, 1, -1).expand(padded)], dim=2)
             own = torch.full((1, group.tokens), 0.0, dtype=x.dtype, device=x.device)
-            mask = torch.cat([own, fill_in([math.log(group.padding)], x.device, x.dtype)[None]], dim=1)
+            mask = torch.cat([own, numbers_on([math.log(group.padding)], x.device, x.dtype)[None]], dim=1)
         out = F.scaled_dot_product_attention(_heads(of_q, asked, num_heads), keys, values, attn_mask=mask)
         mixed.append(out.transpose(1, 2).reshape(x.shape[0], -1, width))
     projected: Tensor = attention.proj(_joined(mixed, dim=1))
@@ -215,6 +215,8 @@ def windowed_features(trunk: Hiera, frames: Tensor, position: Tensor, *, strips:
         strips: the leading blocks, whose windows know nothing of each other, take the windows in this many parts, one
             after another, so that what passes between two operators stays in a CPU's cache. 1: all at once.
     """
+    dtype = trunk.patch_embed.proj.weight.dtype
+    frames, position = cast(frames, dtype), cast(position, dtype)
     steps = plan(trunk, position.shape[1])
     order = steps[0].before
     x = _in_order((trunk.patch_embed(frames) + position).flatten(1, 2), None, order, position.shape[1])

@@ -12,7 +12,7 @@ from sam2.modeling.sam.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor
 
 from auralsam2.network.mask_decoder import NUM_TOKENS_BEFORE_MASKS, masks_of, output_tokens, upscale
-from auralsam2.network.precision import cast, fill_in
+from auralsam2.network.precision import cast, numbers_on
 from auralsam2.network.segment_anything import SegmentAnything
 
 NUM_MASKS = 4
@@ -64,7 +64,7 @@ def _bias(absent: Tensor, dtype: torch.dtype) -> Tensor:
     """[B, 1, 1, tokens] from [B, P]: minus infinity where a token is absent. The decoder's own are always there."""
     own = absent.new_zeros(absent.shape[0], NUM_TOKENS_BEFORE_MASKS + NUM_MASKS)
     missing = torch.cat([own, absent], dim=1)[:, None, None]
-    return torch.where(missing, -torch.inf, fill_in([0.0], absent.device, dtype))
+    return torch.where(missing, -torch.inf, numbers_on([0.0], absent.device, dtype))
 
 
 def decode_prompted(

@@ -7,7 +7,7 @@ Sizes may be integers or a builder's symbolic integers: plans use +, -, * and //
 known at compile time (channels, block sizes) is a constant and never depends on a symbolic size.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,31 +110,10 @@ class Plan:
         }
 
 
-def run(plan: Plan, tensors: Mapping[str, Tensor], empty: Callable[..., Tensor] = torch.empty) -> tuple[Tensor, ...]:
-    """Launch every kernel of `plan` on the device of its inputs.
-
-    Args:
-        tensors: the plan's inputs by name, contiguous, of the shapes and types that the plan names.
-        empty: makes scratch and outputs; tests hand in one that fills them with NaN.
-    Returns: the outputs, in the plan's order.
-    """
-    device = tensors[plan.inputs[0]].device
-    held = {name: tensors[name] for name in plan.inputs}
-    for name, buffer in plan.buffers.items():
-        if name in held:
-            assert tuple(held[name].shape) == buffer.shape, f"{name}: {tuple(held[name].shape)}, not {buffer.shape}"
-            assert held[name].dtype == buffer.dtype, f"{name}: {held[name].dtype}, not {buffer.dtype}"
-            assert held[name].is_contiguous(), f"{name} is not contiguous"
-        else:
-            held[name] = empty(buffer.shape, dtype=buffer.dtype, device=device)
-    for launch in plan.launches:
-        arguments = {parameter: held[name] for parameter, name in {**launch.inputs, **launch.outputs}.items()}
-        launch.kernel[launch.grid](
-            **arguments,
-            **launch.integers,
-            **launch.constants,
-            num_warps=launch.num_warps,
-            num_stages=launch.num_stages,
-            enable_fp_fusion=True,  # said, because the compiler's own default changes with its next version
-        )
-    return tuple(held[name] for name in plan.outputs)
+def check_inputs(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
+    """Assert that `tensors` are the plan's inputs: contiguous, of the shapes and types that it names."""
+    for name in plan.inputs:
+        tensor, buffer = tensors[name], plan.buffers[name]
+        assert tuple(tensor.shape) == buffer.shape, f"{name}: {tuple(tensor.shape)}, not {buffer.shape}"
+        assert tensor.dtype == buffer.dtype, f"{name}: {tensor.dtype}, not {buffer.dtype}"
+        assert tensor.is_contiguous(), f"{name} is not contiguous"

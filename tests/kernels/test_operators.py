@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,27 +11,29 @@ from torch import Tensor
 
 from kernels import operators, tuning
 from kernels.fusion.reference import FUSION_FORMS
-from kernels.launching import launch
+from kernels.launching import prepared
 from kernels.launching.errors import KernelError
 
 CAPABILITY = 90
 
 
 @pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the kernels that `run` launched; block sizes are those of an H100, whatever card is here."""
+def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Names of the kernels that were launched; block sizes are those of an H100, whatever card is here."""
     names: list[str] = []
-    run = launch.run
+    launch = prepared.PreparedLaunch.__call__
 
-    def watched(plan: Any, tensors: Any, *rest: Any) -> Any:
-        names.extend(own.name for own in plan.launches)
-        return run(plan, tensors, *rest)
+    def watched(own: Any, *rest: Any) -> None:
+        names.append(own.name)
+        launch(own, *rest)
 
-    monkeypatch.setattr(launch, "run", watched)
+    monkeypatch.setattr(prepared.PreparedLaunch, "__call__", watched)
     monkeypatch.setattr(
         tuning, "blocks_for", lambda dtype, device: tuning.blocks_of(dtype, f"sm_{CAPABILITY}", CAPABILITY)
     )
-    return names
+    prepared.prepare.cache_clear()
+    yield names
+    prepared.prepare.cache_clear()
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

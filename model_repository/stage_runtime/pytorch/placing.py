@@ -22,6 +22,8 @@ class Placing:
     def __init__(self, description: NetworkDescription, device: torch.device) -> None:
         self.device = device
         self._dtype = PRECISIONS[description.precision]
+        # Log-mel is a convolution in float32, and cuDNN would run it in TF32.
+        torch.backends.cudnn.allow_tf32 = False
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def module(self, stage: Stage) -> nn.Module:

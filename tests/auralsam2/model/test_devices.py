@@ -1,7 +1,7 @@
 """The network on a card: nothing of it is on the host, so that a clip can be captured as one CUDA graph.
 
-Every form runs on the stand-in card of `tests.auralsam2.captured`, in float16 where it has that. Kernels are left to
-their own tests: here each fused operator is one node.
+Every form runs on the stand-in card of `tests.captured.stand_in_card`, in float16 where it has that. Kernels are left
+to their own tests: here each fused operator is one node.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from auralsam2.network.log_mel import LogMel
 from auralsam2.network.memory import fold_values
 from auralsam2.network.precision import to_precision
 from auralsam2.prompted.prompts import FramePrompt
-from tests.auralsam2.captured import faults_of, move_to_card, on_card
+from tests.captured.stand_in_card import faults_of, move_to_card, on_card
 
 T, S = 3, 224
 FRAMES, LOG_MEL, TEXT = (T, 3, S, S), (T, 2, 96, 64), (1, 4, 768)

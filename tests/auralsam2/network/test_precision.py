@@ -15,6 +15,7 @@ from auralsam2.model.parity_weights import parity_state
 from auralsam2.network.log_mel import LogMel
 from auralsam2.network.positions import pair_exchange, rotary_tables, rotate
 from auralsam2.network.precision import WideNorm2d, to_precision
+from auralsam2.prompted.prompts import FramePrompt
 
 SIZE, NUM_FRAMES = 224, 3
 NARROW = [torch.float16, torch.bfloat16]
@@ -78,6 +79,22 @@ def test_float16_holds_trained_weights_that_autocast_loses() -> None:
     for part in (decoder.output_upscaling, decoder.output_hypernetworks_mlps, narrow.v_model.memory_encoder):
         part.float()
     assert 0 < error(narrow(*clip()), trained=True) < found
+
+
+def test_prompts_run_in_narrow_types() -> None:
+    """A mask and a point that refines it; bfloat16 has three bits fewer than float16, and errs eight times as much."""
+    mask = torch.zeros(SIZE // 4, SIZE // 4)
+    mask[5:30, 7:40] = 1
+    prompt = FramePrompt(1, torch.tensor([[90.0, 100.0]]), torch.tensor([1.0]), mask=mask)
+
+    def answer(asked: AuralSAM2) -> Tensor:
+        found = asked.track_prompts(asked.image_features(clip()[0]), [prompt])
+        assert {value.dtype for value in found} == {torch.float32}
+        return found.low_res_logits
+
+    wanted = answer(network(trained=True))
+    half, brain = (float((answer(narrow_network(dtype, trained=True)) - wanted).norm()) for dtype in NARROW)
+    assert 0 < half < brain / 4 < wanted.norm() / 100
 
 
 def test_float32_changes_nothing() -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kernels.depthwise_gelu.plan import KERNEL, DepthwiseGeluSizes, default_blocks, plan
 from kernels.depthwise_gelu.pytorch import depthwise_gelu
-from kernels.launching.launch import Blocks, run
+from kernels.launching.launch import Blocks
+from kernels.launching.prepared import run
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]

@@ -8,7 +8,7 @@ import torch
 
 from kernels.fusion.plan import FusionSizes, default_blocks, plan
 from kernels.fusion.reference import FUSION_FORMS, FusionForm
-from kernels.launching.launch import run
+from kernels.launching.prepared import run
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -13,7 +13,8 @@ from kernels.fusion.plan import FusionSizes, default_blocks, plan
 from kernels.fusion.pytorch import fuse
 from kernels.fusion.reference import FUSION_FORMS, FusionForm, fuse_plainly
 from kernels.launching.errors import KernelError
-from kernels.launching.launch import Launch, Plan, run
+from kernels.launching.launch import Launch, Plan
+from kernels.launching.prepared import run
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FLOAT32_ERROR = 1e-5

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels.fusion.plan import FusionSizes, default_blocks, plan
-from kernels.launching.launch import Buffer, cdiv, run
+from kernels.launching.launch import Buffer, cdiv, check_inputs
 
 MADE = plan(FusionSizes.of(1, 64, 1, 128, 64), torch.float16, "released", default_blocks(torch.float16))
 
@@ -44,11 +44,11 @@ def test_signatures_follow_the_kernel_s_own_order() -> None:
 def test_tensors_that_do_not_fit_the_plan_are_refused() -> None:
     tensors = {name: torch.zeros(MADE.buffers[name].shape, dtype=torch.float16) for name in MADE.inputs}
     with pytest.raises(AssertionError, match="visual"):
-        run(MADE, {**tensors, "visual": torch.zeros(1, 64, 64, dtype=torch.float16)})
+        check_inputs(MADE, {**tensors, "visual": torch.zeros(1, 64, 64, dtype=torch.float16)})
     with pytest.raises(AssertionError, match=r"float32, not torch\.float16"):
-        run(MADE, {**tensors, "audio": torch.zeros(1, 128)})
+        check_inputs(MADE, {**tensors, "audio": torch.zeros(1, 128)})
     with pytest.raises(AssertionError, match="not contiguous"):
-        run(MADE, {**tensors, "frame_out": torch.zeros(64, 128, dtype=torch.float16).T})
+        check_inputs(MADE, {**tensors, "frame_out": torch.zeros(64, 128, dtype=torch.float16).T})
 
 
 def test_a_launch_that_names_no_buffer_is_an_error() -> None:

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kernels.launching.launch import Blocks, Plan, run
+from kernels.launching.launch import Blocks, Plan
+from kernels.launching.prepared import run
 from kernels.memory_attention.plan import ATTEND, MERGE, ROTATE, default_blocks, plan, sizes_of
 from kernels.memory_attention.pytorch import memory_attention
 

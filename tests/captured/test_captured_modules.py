@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 CAPTURED = (
     "auralsam2/network/*.py",
@@ -23,7 +23,9 @@ CAPTURED = (
     "kernels/fusion/reference.py",
     "kernels/fusion/weights.py",
     "kernels/launching/launch.py",
+    "kernels/launching/prepared.py",
     "kernels/operators.py",
+    "kernels/shown_operators.py",
     "auralsam2/stages/*.py",
     "model_repository/stage_runtime/pytorch/whole_clip.py",
 )
