@@ -5,6 +5,7 @@ Their folder is named by a digest of all that they are made from, so that a chan
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -17,10 +18,15 @@ import pytest
 from filelock import FileLock
 
 from auralsam2.stages.clip_stages import Stage
-from export.builds.manifest import VERSIONED_PACKAGES
+from export.builds.graphs import stages_of
+from export.builds.manifest import VERSIONED_PACKAGES, manifest
+from export.builds.models import write_pytorch_models
 from export.builds.repository import build_repository
+from export.builds.triton_config import network_model
 from export.graphs.onnx_graph import export_stage
-from export.settings import ExportSettings
+from export.settings import ExportSettings, load_model
+from model_repository.stage_runtime.pytorch.network import DESCRIPTION
+from model_repository.stage_runtime.pytorch.network import WEIGHTS as NETWORK_WEIGHTS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _ROOMS = ("auralsam2", "kernels", "export", "model_repository")
@@ -35,10 +41,8 @@ SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision
 COMPACT = ExportSettings(preset="compact", precision="float32")
 # A Hiera of SAM2 at a size that is used. Its weights are random, so no frame may be read out as empty.
 TINY = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, read_out="iou", precision="float32")
-# The same networks as stages that compute in PyTorch, in both layouts.
-IN_PYTORCH = {
-    layout: replace(COMPACT, target="cuda", device="cpu", layout=layout) for layout in ("one-process", "ensemble")
-}
+# The same networks as stages that compute in PyTorch.
+IN_PYTORCH = replace(COMPACT, target="cuda", device="cpu")
 TINY_IN_PYTORCH = replace(TINY, target="cuda", device="cpu")
 
 
@@ -51,6 +55,32 @@ def built_once(settings: ExportSettings) -> Path:
                 shutil.rmtree(left_over)
             build_repository(settings, build)
     return build
+
+
+def in_both_layouts(settings: ExportSettings) -> dict[str, Path]:
+    """Builds of one network by layout, to be read only. The first passed the gate; the other has the same weights."""
+    first = built_once(settings)
+    second = replace(settings, layout="ensemble")
+    build = _folder() / second.name
+    with FileLock(f"{build}.lock"):
+        if not build.is_dir():
+            partial = build.with_name(f".{build.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            weights = partial / "models" / network_model(second) / "1"
+            shutil.copytree(first / "models" / network_model(settings) / "1", weights, ignore=_all_but_the_network)
+            shutil.copy2(first / "golden.npz", partial)
+            (partial / "cache").mkdir()
+            sha256 = json.loads((weights / DESCRIPTION).read_text())["sha256"]
+            write_pytorch_models(second, stages_of(second, load_model(second)), partial / "models", sha256)
+            record = json.loads((first / "manifest.json").read_text())
+            record |= manifest(second, partial, [], {}) | {"layout": second.layout}
+            (partial / "manifest.json").write_text(json.dumps(record))
+            partial.replace(build)
+    return {settings.layout: first, second.layout: build}
+
+
+def _all_but_the_network(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name not in (DESCRIPTION, NETWORK_WEIGHTS)]
 
 
 def graph_of(build: Path, stage: str) -> Path:

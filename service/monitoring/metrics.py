@@ -11,7 +11,7 @@ from auralsam2_client.errors import ServerFault, ServerUnavailable
 
 FEATURES_SUFFIX = "_features"
 
-_SAMPLE = re.compile(r"^(?P<name>[A-Za-z_:][\w:]*)\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)")
+_SAMPLE = re.compile(r"^(?P<name>[A-Za-z_:][\w:]*)(?:\{(?P<labels>[^}]*)\})?\s+(?P<value>\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 # Loopback is asked directly, whatever proxy the environment names.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -88,7 +88,7 @@ def parse(text: str) -> dict[str, ModelCounters]:
         field = _COUNTERS.get(match["name"]) if match else None
         if match is None or field is None:
             continue
-        model = dict(_LABEL.findall(match["labels"])).get("model")
+        model = dict(_LABEL.findall(match["labels"] or "")).get("model")
         try:
             value = int(float(match["value"]))
         except (ValueError, OverflowError) as error:

@@ -7,27 +7,31 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
+from auralsam2 import AuralSAM2
+from auralsam2.network import image_encoder, mask_decoder
+from auralsam2.prompted.prompted_tracker import track_prompts
+from auralsam2.prompted.prompts import FramePrompt
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.contract import ENSEMBLE, RESULTS, STAGE_NAMES, Reason, read_error
 from auralsam2_client.errors import BadInput, ServerUnavailable
 from auralsam2_client.media.reader import Media
-from auralsam2_client.prompts import Prompts
+from auralsam2_client.prompts import Prompts, frame_prompt
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.settings import load_model
 from service.monitoring.metrics import fetch, in_flight, read_page, total
 from service.server.launcher import Launcher
 from service.server.serving import serve_build
-from tests.builds import IN_PYTORCH, TINY, TINY_IN_PYTORCH, built_once, copy_to_serve, served_once
+from tests.builds import IN_PYTORCH, TINY, TINY_IN_PYTORCH, built_once, copy_to_serve, in_both_layouts, served_once
 from tests.service.marks import FRAME, GOOD, LOUD, SILENT, box_of, middle_of, raw
 from tests.service.test_served_network import AGREEMENT, agreement, network_answer
 from tests.service.toy.running import eventually, settled_counters
 
 Answers = dict[str, Segmentation]
-LAYOUTS = tuple(IN_PYTORCH)
 
 
 def ask_everything(client: Client, media: Media, heard: NDArray[np.float32], truth: NDArray[np.bool_]) -> Answers:
@@ -56,9 +60,25 @@ def ask_everything(client: Client, media: Media, heard: NDArray[np.float32], tru
     return answers
 
 
+def masks_of(network: AuralSAM2, frames: NDArray[np.uint8], prompts: Prompts) -> NDArray[np.float32]:
+    """What the network in PyTorch makes of marks alone."""
+    num_frames, size = frames.shape[:2]
+    prompt = frame_prompt(prompts, num_frames, size, size, size)
+    mask = None if prompt.mask is None else torch.from_numpy(prompt.mask)
+    with torch.no_grad():
+        found = track_prompts(
+            network.v_model,
+            network.image_features(image_encoder.normalise(torch.from_numpy(frames))),
+            [FramePrompt(prompt.frame, torch.from_numpy(prompt.coords), torch.from_numpy(prompt.labels), mask)],
+            network.positions(),
+            mask_decoder.dense_positions(network.v_model),
+        )
+    return np.asarray(found.masks)
+
+
 @contextmanager
 def serve(layout: str, tmp_path_factory: pytest.TempPathFactory, **changed: Any) -> Iterator[Launcher]:
-    build = served_once(built_once(IN_PYTORCH[layout]), tmp_path_factory)
+    build = served_once(in_both_layouts(IN_PYTORCH)[layout], tmp_path_factory)
     # One thread for each stage: five processes would share the cores of a small machine.
     with serve_build(build, environ={"AURALSAM2_NUM_THREADS": "1"}, **changed) as launcher:
         yield launcher
@@ -124,10 +144,28 @@ def test_a_client_sees_the_same_model_in_every_build(served_compact: Any, one_pr
 
 def test_hiera_tiny_at_512_px_is_the_network(tmp_path_factory: pytest.TempPathFactory) -> None:
     frames, audio = sample_frames(2, 512, 1), sample_audio(2, 1)
+    inside = np.zeros((512, 512), np.bool_)
+    inside[150:350, 100:300] = True
+    marks = {
+        "points": Prompts(points=[(200, 250, "+"), (400, 90, "-")], frame=1),
+        "box": Prompts(box=(120, 130, 330, 350), frame=0),
+        "points+box": Prompts(points=[(200, 250, "+")], box=(120, 130, 330, 350), frame=1),
+        "mask": Prompts(mask=inside, frame=0),
+    }
     build = copy_to_serve(built_once(TINY_IN_PYTORCH), tmp_path_factory.mktemp("tiny"))
     with serve_build(build, environ={}) as launcher, Client(launcher.config.grpc_url) as client:
         found = client.infer(frames, audio, outputs=RESULTS)
-    wanted = network_answer(load_model(TINY), frames, audio)
+        marked = {name: client.segment(frames, None, prompts=each, use_audio=False) for name, each in marks.items()}
+        with_sound = client.segment(frames, audio, prompts=marks["points"])
+        with client.session(frames, audio) as session:
+            by_sound, in_session = session.segment(), session.segment(marks["points"])
+    network = load_model(TINY)
+    for name, answer in marked.items():
+        assert answer.mode == name
+        assert agreement(answer.mask_logits, masks_of(network, frames, marks[name])) >= AGREEMENT, name
+    assert by_sound.mask_logits.tobytes() == found["MASK_LOGITS"].tobytes()
+    assert in_session.mask_logits.tobytes() == with_sound.mask_logits.tobytes()
+    wanted = network_answer(network, frames, audio)
     masks = wanted.select(TINY.read_out).numpy()
     assert 0.01 < (masks > 0).mean() < 0.99, "an empty or a full mask would agree by itself"
     assert agreement(found["MASK_LOGITS"], masks) >= AGREEMENT
@@ -141,7 +179,7 @@ def test_callers_at_once_get_their_own_answers(client: Client, one_process: Laun
     assert len(set(wanted)) == 3
 
     def ask(number: int) -> bool:
-        with Client(one_process.config.grpc_url, retries=50) as own:
+        with Client(one_process.config.grpc_url, retries=10) as own:
             return own.infer(*clips[number % 3])["MASK_LOGITS"].tobytes() == wanted[number % 3]
 
     with ThreadPoolExecutor(6) as people:

@@ -67,8 +67,8 @@ class Telemetry:
         if metric is not None:
             metric.observe(seconds)
 
-    def set(self, name: str, value: float) -> None:
-        metric = self._metric(name, {}, bare=True)
+    def set(self, name: str, value: float, **labels: str) -> None:
+        metric = self._metric(name, labels, bare=True)
         if metric is not None:
             metric.set(value)
 

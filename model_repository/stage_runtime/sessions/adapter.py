@@ -70,6 +70,10 @@ class SessionModel:
         self._sessions = Sessions(self.load_decoder(args, parameters, folder), clip, limits)
         # The same as the stages' own: a clip that stops before the decoder has to be let go from here.
         self._clips = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
+        # On cards there is an instance for each; what they keep is added up by whoever reads it.
+        self._where = (
+            {"gpu": args["model_instance_device_id"]} if args.get("model_instance_kind") == "GPU" else dict[str, str]()
+        )
         self._telemetry = Telemetry(pb_utils, {name: parameters.get(key, "") for name, key in LABELS.items()})
         self._tell()
         self._closing = threading.Event()
@@ -159,8 +163,8 @@ class SessionModel:
             ctypes.CDLL(None).malloc_trim(0)
 
     def _tell(self) -> None:
-        self._telemetry.set("auralsam2_sessions", len(self._sessions))
-        self._telemetry.set("auralsam2_session_bytes", self._sessions.num_bytes)
+        self._telemetry.set("auralsam2_sessions", len(self._sessions), **self._where)
+        self._telemetry.set("auralsam2_session_bytes", self._sessions.num_bytes, **self._where)
 
     def _sweep(self, period_s: float) -> None:
         while not self._closing.wait(period_s):
