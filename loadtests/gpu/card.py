@@ -25,9 +25,8 @@ QUERY = (
     "temperature.gpu",
 )
 """What nvidia-smi is asked; MiB, W, MHz and degrees Celsius."""
-NO_CARD = (
-    "no CUDA card: PyTorch finds none here, so there is nothing to measure (`auralsam2 doctor` says what is missing)."
-)
+CHANGING = ("clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu")
+NO_CARD = "no CUDA card: PyTorch finds none here. `auralsam2 doctor` says what is missing."
 
 
 def smi(query: tuple[str, ...] = QUERY) -> dict[str, str]:

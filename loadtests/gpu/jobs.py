@@ -78,7 +78,7 @@ class Job:
 
 
 def plan(cases: Sequence[Case]) -> list[Job]:
-    """List the jobs, the most worthy first: everything of the first case, our graph and its compiled form of the others.
+    """List the jobs, the most worthy first: all of the first case; of the others our graph, and its compiled form.
 
     Seconds are of one H200; compiling that takes longer elsewhere ends at `most_s` and costs its own rows only.
     """

@@ -1,6 +1,6 @@
-"""The rows of the fused operators: eager, Inductor, FlexAttention and ours, each in a graph, beside what the card can do.
+"""The rows of the fused operators: eager, Inductor, FlexAttention, ours, each in a graph, beside what the card can do.
 
-A graph holds CALLS calls, so that its own launch does not count. What fits stays in the second-level cache, for all alike.
+A graph holds CALLS calls, so that its own launch does not count. What fits stays in the second-level cache, for all.
 """
 
 import math
@@ -29,7 +29,7 @@ CALLS = 20
 EAGER, INDUCTOR, FLEX, OURS = "eager", "Inductor", "FlexAttention", "ours"
 ATTENTION = "memory attention"
 AGREEMENT = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""How far a form may be from eager in the same type, as a share of the largest element: more, and its time means nothing.
+"""How far a form may be from eager in the same type, as a share of the largest element; beyond, its time means nothing.
 How right they are, `make test-gpu` says, against float64."""
 Operator = tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...], int]
 """Eager form, ours, arguments, and the bytes that it cannot avoid to move."""
@@ -129,8 +129,8 @@ def _measure(name: str, operator: Operator, device: str, seconds: float, clock: 
 
 
 def _many(function: Callable[[], object]) -> Callable[..., None]:
-    def call(*_: Tensor) -> None:
-        for _ in range(CALLS):
+    def call(_: Tensor) -> None:
+        for _number in range(CALLS):
             function()
 
     return call
@@ -149,9 +149,7 @@ def _compare(form: str, found: tuple[Tensor, ...], truth: tuple[Tensor, ...]) ->
         apart = float((ours.double() - theirs.double()).abs().max() / theirs.double().abs().max())
         allowed = AGREEMENT[theirs.dtype]
         if not apart <= allowed:
-            raise WrongAnswerError(
-                f"{form} is {apart:.1e} of the largest element away from eager; {allowed:.0e} is allowed."
-            )
+            raise WrongAnswerError(f"{form} is {apart:.1e} of the largest element from eager; at most {allowed:.0e}.")
 
 
 def _shares(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity
 
 NAME_WIDTH = 90
@@ -50,5 +49,5 @@ def kernels_of(operation: Callable[[], object], device: str) -> list[Kernel]:
     return sum_up(
         (event.name, float(event.time_range.elapsed_us()))
         for event in profiler.events() or ()
-        if event.device_type == DeviceType.CUDA
+        if event.device_type.name == "CUDA"
     )

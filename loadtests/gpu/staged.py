@@ -1,4 +1,4 @@
-"""Our network from a clip's bytes to its masks, in the four stages of the service, with its constants made beforehand."""
+"""Our network from a clip's bytes to its masks, in the four stages of the service; constants are made beforehand."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -54,7 +54,7 @@ def load(case: Case, state: dict[str, Tensor], device: str, dtype: str | None = 
     model.load_released(state)
     model = model.to(device)
     if dtype is None:
-        # Gradients stay asked for: autocast keeps the narrow copies of such weights alone, as it does in others' scripts.
+        # Gradients stay asked for: autocast keeps narrow copies of such weights alone, as in others' scripts.
         return model
     model.requires_grad_(False).fuse()
     if dtype != "float32":
