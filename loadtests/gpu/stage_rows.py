@@ -5,11 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from auralsam2 import AuralSAM2
-from auralsam2.network.aural_fuser import AuralFeatures
-from auralsam2.network.tracker import ImageFeatures
 from kernels.counting import Counted, count_operators
 from loadtests.cases import Case
 from loadtests.gpu.capture import Captured
@@ -23,30 +20,6 @@ from loadtests.gpu.ways import Bench
 
 NUM_KERNELS = 30
 COUNTED_BYTES = torch.float32.itemsize
-Stage = tuple[Callable[..., Any], tuple[Tensor, ...]]
-"""A stage as a function of tensors, and what it reads of a clip."""
-
-
-def stages_of(network: StagedNetwork, frames: Tensor, audio: Tensor) -> dict[str, Stage]:
-    """Run a clip stage by stage, and list each with the tensors that it was given."""
-    with torch.inference_mode():
-        tokens = network.vggish(audio)
-        image, patches = network.hiera(frames)
-        aural = network.aural_fuser(patches, tokens)
-
-    def fuse(first: Tensor, second: Tensor, third: Tensor, sound: Tensor) -> AuralFeatures:
-        return network.aural_fuser((first, second, third), sound)
-
-    def decode(s4: Tensor, s8: Tensor, embedding: Tensor, *both: Tensor) -> Any:
-        v1, v2, v3, a1, a2, a3 = both
-        return network.sam2_decoder(ImageFeatures(s4, s8, embedding), AuralFeatures((v1, v2, v3), (a1, a2, a3)))
-
-    return {
-        "vggish": (network.vggish, (audio,)),
-        "hiera": (network.hiera, (frames,)),
-        "aural_fuser": (fuse, (*patches, tokens)),
-        "sam2_decoder": (decode, (*image, *aural.visual, *aural.audio)),
-    }
 
 
 def count_stages(case: Case) -> dict[str, Counted]:
@@ -55,10 +28,9 @@ def count_stages(case: Case) -> dict[str, Counted]:
     network = StagedNetwork(model)
     frames = torch.zeros(case.num_frames, case.image_size, case.image_size, 3, dtype=torch.uint8, device="meta")
     audio = torch.zeros(case.num_frames, 15600, 2, device="meta")
-    return {
-        name: count_operators(function, *inputs)
-        for name, (function, inputs) in stages_of(network, frames, audio).items()
-    }
+    with torch.inference_mode():
+        calls = network.calls(frames, audio)
+    return {name: count_operators(function, *inputs) for name, (function, inputs) in calls.items()}
 
 
 def measure_stages(
@@ -81,7 +53,9 @@ def measure_stages(
         peaks = measure_peaks(timer, bench.device, dtype)
     counts = count_stages(bench.case)
     network = StagedNetwork(load(bench.case, bench.state, bench.device, precision))
-    graphs = {name: Captured(function, inputs) for name, (function, inputs) in stages_of(network, *bench.clip).items()}
+    with torch.inference_mode():
+        calls = network.calls(*bench.clip)
+    graphs = {name: Captured(function, inputs) for name, (function, inputs) in calls.items()}
     operations: dict[str, Callable[[], object]] = {name: graph.replay for name, graph in graphs.items()}
     kernels = {name: kernels_of(operation, bench.device) for name, operation in operations.items()}
     times, failures = in_turns(operations, timer, seconds=max(0.0, end - clock()), clock=clock)

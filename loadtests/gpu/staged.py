@@ -12,13 +12,15 @@ from auralsam2.model.parity_weights import parity_state
 from auralsam2.network import image_encoder, mask_decoder
 from auralsam2.network.aural_fuser import AuralFeatures
 from auralsam2.network.log_mel import LogMel
-from auralsam2.network.tracker import ImageFeatures, Tracked, track
+from auralsam2.network.tracker import ImageFeatures, track
+from auralsam2_client.contract import STAGE_NAMES
 from export.gates.sample_clip import sample_audio, sample_frames
 from loadtests.cases import Case
 
 SEED = 51
 """Of the stand-in weights. What a clip costs does not depend on them; their masks mean nothing, but can be compared."""
-Patches = tuple[Tensor, Tensor, Tensor]
+StageCall = tuple[Callable[..., Any], tuple[Tensor, ...]]
+"""A stage as a function of tensors, and what it reads of a clip."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -87,30 +89,46 @@ class StagedNetwork(nn.Module):
         tokens: Tensor = self.model.aural_fuser.tokens(self.log_mel(audio))
         return tokens
 
-    def hiera(self, frames: Tensor) -> tuple[ImageFeatures, Patches]:
-        """See frames [T, S, S, 3] uint8 -> what the decoder and the fuser read of them."""
+    def hiera(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """See frames [T, S, S, 3] uint8 -> the decoder's two maps, two maps of patches, and the image embedding."""
         sam, fuser = self.model.v_model, self.model.aural_fuser
-        fpn = image_encoder.pyramid(sam, image_encoder.normalise(frames), self.position)
+        s4, s8, embedding = image_encoder.pyramid(sam, image_encoder.normalise(frames), self.position)
         decoder = sam.sam_mask_decoder
-        image = ImageFeatures(decoder.conv_s0(fpn[0]), decoder.conv_s1(fpn[1]), fpn[2])
-        return image, (fuser.patches(0, fpn[0]), fuser.patches(1, fpn[1]), fuser.patches(2, fpn[2]))
+        return decoder.conv_s0(s4), decoder.conv_s1(s8), fuser.patches(0, s4), fuser.patches(1, s8), embedding
 
-    def aural_fuser(self, patches: Patches, tokens: Tensor) -> AuralFeatures:
-        """Mix sound and frames."""
-        mixed: AuralFeatures = self.model.aural_fuser(patches, tokens)
-        return mixed
+    def aural_fuser(
+        self, patches_1: Tensor, patches_2: Tensor, embedding: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Mix sound and frames -> three maps and three sets of tokens."""
+        fuser = self.model.aural_fuser
+        mixed: AuralFeatures = fuser((patches_1, patches_2, fuser.patches(2, embedding)), tokens)
+        return *mixed.visual, *mixed.audio
 
-    def sam2_decoder(self, image: ImageFeatures, aural: AuralFeatures) -> Tracked:
-        """Decode the frames one after the other, each reading what came before it."""
-        return track(self.model.v_model, image, aural, 0, self.model.positions(), self.dense)
+    def sam2_decoder(self, high_res_s4: Tensor, high_res_s8: Tensor, embedding: Tensor, *aural: Tensor) -> Tensor:
+        """Decode frame after frame, each reading what came before it -> all candidates [T, 3, S/4, S/4]."""
+        v1, v2, v3, a1, a2, a3 = aural
+        image, mixed = ImageFeatures(high_res_s4, high_res_s8, embedding), AuralFeatures((v1, v2, v3), (a1, a2, a3))
+        return track(self.model.v_model, image, mixed, 0, self.model.positions(), self.dense).low_res_logits
+
+    def calls(self, frames: Tensor, audio: Tensor) -> dict[str, StageCall]:
+        """Run a clip stage by stage, and list each with the tensors that it was given."""
+        s4, s8, patches_1, patches_2, embedding = self.hiera(frames)
+        fused = patches_1, patches_2, embedding, self.vggish(audio)
+        decoded = s4, s8, embedding, *self.aural_fuser(*fused)
+        return {
+            "vggish": (self.vggish, (audio,)),
+            "hiera": (self.hiera, (frames,)),
+            "aural_fuser": (self.aural_fuser, fused),
+            "sam2_decoder": (self.sam2_decoder, decoded),
+        }
 
     def forward(self, frames: Tensor, audio: Tensor) -> Tensor:
         """Run a whole clip -> logits of all candidates [T, 3, S/4, S/4]."""
-        tokens = self.vggish(audio)
-        image, patches = self.hiera(frames)
-        return self.sam2_decoder(image, self.aural_fuser(patches, tokens)).low_res_logits
+        decode, given = self.calls(frames, audio)["sam2_decoder"]
+        logits: Tensor = decode(*given)
+        return logits
 
     def compile_stages(self) -> None:
         """Let Inductor compile each stage at its first call, which takes minutes for the large networks."""
-        for name in ("vggish", "hiera", "aural_fuser", "sam2_decoder"):
+        for name in STAGE_NAMES:
             setattr(self, name, torch.compile(getattr(self, name), dynamic=False))

@@ -14,7 +14,7 @@ TOOLS = ("memcheck", "racecheck", "synccheck")
 FOUND = 9
 """The exit code that we ask for where the tool finds something: no other failure has it."""
 LIMIT_S = 900.0
-MARK = "========= "
+MARK, BANNER = "========= ", "COMPUTE-SANITIZER"
 USUAL_HOME = Path("/usr/local/cuda")
 
 
@@ -53,6 +53,6 @@ def run_sanitizer(tool: str, place: Place, *, environ: Mapping[str, str] = os.en
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(done.stdout + done.stderr)
     lines = [line.strip() for line in log.read_text().splitlines() if line.strip()]
-    told = next((line for line in lines if line.startswith(MARK) and "ERROR SUMMARY" not in line), "no word")
+    told = next((line for line in lines if line.startswith(MARK) and BANNER not in line), "no word")
     assert done.returncode != FOUND, f"{tool} found something: {told} ({log.name} has all of it)"
     assert done.returncode == 0, f"the checks under {tool} ended with {done.returncode}: {told}"
