@@ -25,7 +25,7 @@ from service.server.launcher import Launcher
 from service.server.serving import serve_build
 from tests.auralsam2.data import folders as data_set_folders
 from tests.builds import COMPACT, SMALL, TINY, built_once, served_once
-from tests.cards import leave_out_without_a_card
+from tests.cards.on_card import leave_out_without_a_card
 from tests.order import longest_first
 
 # What is drawn is the same in every run, so that a run that fails can be repeated.

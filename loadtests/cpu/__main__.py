@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from auralsam2_client.errors import AuralServeError
-from loadtests.cases import Case
+from loadtests.cases.case import Case
 from loadtests.cpu.builds import build_of, say
 from loadtests.cpu.measure import measure
 from loadtests.cpu.report import draw_waterfall, machine, markdown

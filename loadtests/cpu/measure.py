@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtests.cases import Case
+from loadtests.cases.case import Case
 from loadtests.cpu.ways import GRAPHS, IN_PROCESS, REFERENCE, Apart, Masks, Run, Served, Way, unavailable
 from service.builds.manifest import read_manifest
 

@@ -12,10 +12,11 @@ from typing import Any, get_args
 
 import torch
 
-from loadtests.cases import Case
-from loadtests.gpu import card, picture, tables
-from loadtests.gpu.jobs import OUT_OF_TIME, Budget, Job, Kind, plan
-from loadtests.gpu.records import Results, code_digest, commit
+from loadtests.cases.case import Case
+from loadtests.gpu.measuring import card
+from loadtests.gpu.planning.jobs import OUT_OF_TIME, Budget, Job, Kind, plan
+from loadtests.gpu.planning.records import Results, code_digest, commit
+from loadtests.gpu.report import picture, tables
 from loadtests.gpu.running import run_job
 
 CASES = ("hiera_base_plus:1024:5", "hiera_base_plus:512:5", "hiera_large:1024:5")

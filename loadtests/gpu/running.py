@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtests.gpu.jobs import OUT_OF_TIME, Job
+from loadtests.gpu.planning.jobs import OUT_OF_TIME, Job
 
 MEASURING = 0.85
 """Of a job's share: what the process is told. The rest is for its start and for what it cannot stop in time."""

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtests.cases import Case
-from loadtests.gpu.jobs import Kind
-from loadtests.gpu.timing import explain
+from loadtests.cases.case import Case
+from loadtests.gpu.measuring.timing import explain
+from loadtests.gpu.planning.jobs import Kind
 
 
 class Answers:
@@ -41,21 +41,21 @@ def do(
 ) -> None:
     """Measure the rows of a job. What it needs is imported here, so that what is missing costs its own rows only."""
     if kind in ("network", "compiled"):
-        from loadtests.gpu.network_rows import measure_network
-        from loadtests.gpu.ways import Bench
+        from loadtests.gpu.clip.ways import Bench
+        from loadtests.gpu.rows.network import measure_network
 
         measure_network(Bench(case, device), rows, seconds, answers.keep)
     elif kind == "kernels":
-        from loadtests.gpu.operator_rows import measure_operators
+        from loadtests.gpu.rows.operators import measure_operators
 
         measure_operators(precision, rows, device, seconds, answers.keep)
     elif kind == "stages":
-        from loadtests.gpu.stage_rows import measure_stages
-        from loadtests.gpu.ways import Bench
+        from loadtests.gpu.clip.ways import Bench
+        from loadtests.gpu.rows.stages import measure_stages
 
         measure_stages(Bench(case, device), precision, seconds, answers.keep)
     else:
-        from loadtests.gpu.service_rows import measure_service
+        from loadtests.gpu.rows.service import measure_service
 
         measure_service(case, precision, rows, seconds, answers.keep, folder)
 

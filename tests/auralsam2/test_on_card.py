@@ -4,7 +4,7 @@ import pytest
 
 from loadtests.gpu.checks.check import Check
 from loadtests.gpu.checks.network_checks import network_checks
-from tests.cards import by_name, run_check
+from tests.cards.on_card import by_name, run_check
 
 # What libraries of a card warn of is not ours.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]

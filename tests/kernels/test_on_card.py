@@ -5,7 +5,7 @@ import pytest
 from loadtests.gpu.checks.check import Check
 from loadtests.gpu.checks.kernel_checks import kernel_checks
 from loadtests.gpu.checks.sanitizer_checks import sanitizer_checks
-from tests.cards import by_name, run_check
+from tests.cards.on_card import by_name, run_check
 
 # What libraries of a card warn of is not ours.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]

@@ -8,9 +8,9 @@ from typing import get_args
 
 import torch
 
-from loadtests.gpu.card import NO_CARD
 from loadtests.gpu.checks.check import Check, LeftOutError, Part, Place, run_checks
-from loadtests.gpu.timing import explain
+from loadtests.gpu.measuring.card import NO_CARD
+from loadtests.gpu.measuring.timing import explain
 
 NO_CARD_CODE = 3
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from loadtests.gpu.timing import explain
+from loadtests.gpu.measuring.timing import explain
 
 Part = Literal["kernels", "network", "service", "sanitizer", "soak"]
 

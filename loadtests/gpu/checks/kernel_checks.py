@@ -10,8 +10,8 @@ import torch
 from kernels.fusion.reference import FUSION_FORMS
 from loadtests.gpu.checks.check import Check, Place
 from loadtests.gpu.checks.samples import Answer, Sample, draw_attention, draw_depthwise, draw_fusion, excess
-from loadtests.gpu.profile import kernels_of
-from loadtests.gpu.staged import DTYPES
+from loadtests.gpu.clip.staged import DTYPES
+from loadtests.gpu.measuring.profile import kernels_of
 
 REPEATS = 50
 Draw = Callable[[torch.dtype], Sample]

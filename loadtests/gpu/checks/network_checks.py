@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from auralsam2.evaluation.quality import mean_iou
-from loadtests.cases import Case
-from loadtests.gpu import jobs
-from loadtests.gpu.capture import Captured
+from loadtests.cases.case import Case
 from loadtests.gpu.checks.check import Check, LeftOutError, Place
-from loadtests.gpu.staged import StagedNetwork, load, sample_clip, stand_in_state
-from loadtests.gpu.tables import IOU_EXPECTED
-from loadtests.gpu.ways import FORMS, Bench
+from loadtests.gpu.clip.staged import StagedNetwork, load, sample_clip, stand_in_state
+from loadtests.gpu.clip.ways import FORMS, Bench
+from loadtests.gpu.measuring.capture import Captured
+from loadtests.gpu.planning import jobs
+from loadtests.gpu.report.tables import IOU_EXPECTED
 
 SERVED, SMALL = Case("hiera_base_plus", 1024, 5), Case("hiera_tiny", 256, 3)
 GRAPHS = (jobs.OURS, "ours, one graph, bfloat16", "ours, one graph, float32")

@@ -15,12 +15,12 @@ from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import AuralServeError
 from auralsam2_client.prompts import Prompts
-from loadtests.cases import Case
-from loadtests.gpu.callers import Calls, drive, summarise_calls
-from loadtests.gpu.card import smi
+from loadtests.cases.case import Case
 from loadtests.gpu.checks.check import Check, LeftOutError, Place
-from loadtests.gpu.service_rows import export_build, serve_for
-from loadtests.gpu.tables import IOU_EXPECTED
+from loadtests.gpu.measuring.card import smi
+from loadtests.gpu.report.tables import IOU_EXPECTED
+from loadtests.gpu.rows.callers import Calls, drive, summarise_calls
+from loadtests.gpu.rows.service import export_build, serve_for
 from service.builds.golden import Golden
 from service.server.launcher import Launcher
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.cases import Case
+from loadtests.cases.case import Case
 from loadtests.cpu import __main__ as command
 from loadtests.cpu import ways
 from loadtests.cpu.measure import hiera_flop, measure

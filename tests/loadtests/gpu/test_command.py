@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from loadtests.cases import Case
+from loadtests.cases.case import Case
 from loadtests.gpu import __main__ as command
 from loadtests.gpu import worker
-from loadtests.gpu.jobs import COMPILED_ROWS, OURS, OUT_OF_TIME, Budget, Job, plan
-from loadtests.gpu.records import Results
+from loadtests.gpu.planning.jobs import COMPILED_ROWS, OURS, OUT_OF_TIME, Budget, Job, plan
+from loadtests.gpu.planning.records import Results
 
 CASE = Case("compact", 224, 2)
 FIGURES = {"frames_per_s": 8.5}

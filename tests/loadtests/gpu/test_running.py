@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.cases import Case
+from loadtests.cases.case import Case
 from loadtests.gpu import running
-from loadtests.gpu.jobs import OUT_OF_TIME, Job
+from loadtests.gpu.planning.jobs import OUT_OF_TIME, Job
 from loadtests.gpu.running import read_answers, run_job
 
 JOB = Job("network", Case("compact", 224, 2), ("one", "two"), 1, 100)
