@@ -114,14 +114,12 @@ def kernel_checks() -> list[Check]:
 @contextmanager
 def _filled_with_nan() -> Iterator[None]:
     """Let PyTorch fill what is allocated with NaN, so that an element which is not written is seen."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)  # and with it, unless somebody says otherwise, the filling
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+        torch.use_deterministic_algorithms(before)
 
 
 def _answer(sample: Sample) -> Answer:

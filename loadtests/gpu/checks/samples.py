@@ -68,7 +68,8 @@ class FusionSample:
         return FusionSample(self.visual.to(device), self.audio.to(device), weights, self.form)
 
     def ours(self) -> Answer:
-        return operators.audio_visual_fusion(self.visual, self.audio, *self.weights, self.form)
+        frame, sound = operators.audio_visual_fusion(self.visual, self.audio, *self.weights, self.form)
+        return frame, sound
 
     def plainly(self) -> Answer:
         return fuse_plainly(self.visual, self.audio, self.weights, self.form)
@@ -138,7 +139,8 @@ class AttentionSample:
         return self.query, self.key, self.value, self.cos, self.sin
 
     def to(self, device: str) -> "AttentionSample":
-        return AttentionSample(*(tensor.to(device) for tensor in self.tensors()), self.num_unrotated)
+        query, key, value, cos, sin = (tensor.to(device) for tensor in self.tensors())
+        return AttentionSample(query, key, value, cos, sin, self.num_unrotated)
 
     def ours(self) -> Answer:
         return (operators.memory_attention(*self.tensors(), self.num_unrotated),)

@@ -1,6 +1,7 @@
 """The command: what it begins, keeps and leaves out, with stand-ins for the processes that measure."""
 
 import json
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def test_a_job_that_cannot_begin_gives_every_row_the_reason(tmp_path: Path, monk
         raise ModuleNotFoundError("No module named 'tritonclient'")
 
     monkeypatch.setattr(worker, "do", do)
-    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     job = plan([CASE])[4]
     answers = tmp_path / "answers.jsonl"
     words = [json.dumps(job.wire()), "--seconds", "1", "--answers", str(answers), "--folder", str(tmp_path)]

@@ -1,6 +1,7 @@
 """A job in its own process: what it answered by its end counts, and every row ends with a figure or a reason."""
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_a_process_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.Monk
     # Its time is over as soon as it has answered.
     clock = iter([0.0])
     answers = tmp_path / "network-compact-224-t2-float16.jsonl"
-    monkeypatch.setattr(running.time, "monotonic", lambda: next(clock, 99.0 if answers.is_file() else 0.0))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock, 99.0 if answers.is_file() else 0.0))
     found, _ = do(tmp_path, "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)")
     assert found["two"] == {"reason": OUT_OF_TIME}
 

@@ -12,8 +12,13 @@ from loadtests.gpu.checks import __main__ as command
 from loadtests.gpu.checks import sanitizer_checks
 from loadtests.gpu.checks.check import Check, LeftOutError, Place, run_checks
 from loadtests.gpu.checks.network_checks import network_checks
+from loadtests.gpu.clip.ways import Bench, Form, Way
 
 SMALL = Case("compact", 224, 2)
+
+
+def failed(checks: list[Check], place: Place) -> list[str]:
+    return [outcome.check.name for outcome in run_checks(checks, place, lambda line: None) if outcome.word == "FAILED"]
 
 
 def test_the_network_reads_the_clip_that_was_loaded(place: Place) -> None:
@@ -23,8 +28,22 @@ def test_the_network_reads_the_clip_that_was_loaded(place: Place) -> None:
     (replays,) = (check for name, check in checks.items() if "allocate nothing" in name)
     with pytest.raises(LeftOutError):
         replays.run(place)
-    (agrees,) = (check for name, check in checks.items() if "graph, float32" in name)
-    agrees.run(place)
+
+
+@pytest.mark.parametrize(("iou", "passes"), [(0.9991, True), (0.994, False)])
+def test_masks_in_half_precision_are_held_to_float32(
+    iou: float, passes: bool, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[Form]()
+
+    def prepare(bench: Bench, form: Form) -> Way:
+        asked.append(form)
+        return Way(lambda: None, 0.0, None, iou)
+
+    monkeypatch.setattr(Bench, "prepare", prepare)
+    checks = [check for check in network_checks(SMALL, SMALL) if "masks of" in check.name]
+    assert failed(checks, place) == ([] if passes else [check.name for check in checks])
+    assert [(form.dtype, form.captured) for form in asked] == [("float16", True), ("bfloat16", True), ("float32", True)]
 
 
 def test_outcomes_are_told_apart(place: Place) -> None:
