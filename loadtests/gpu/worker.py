@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,10 @@ def do(
 
         measure_stages(Bench(case, device), precision, seconds, answers.keep)
     else:
-        from loadtests.gpu.rows.service import measure_service
+        from loadtests.gpu.rows.service import export_build, measure_service
 
-        measure_service(case, precision, rows, seconds, answers.keep, folder)
+        export = partial(export_build, device=device)
+        measure_service(case, precision, rows, seconds, answers.keep, folder, export=export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
