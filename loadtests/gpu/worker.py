@@ -41,6 +41,8 @@ def do(
     answers: Answers,
 ) -> None:
     """Measure the rows of a job. What it needs is imported here, so that what is missing costs its own rows only."""
+    # A CPU, which only tries the bench, serves in float32 alone.
+    own = precision if device == "cuda" else "float32"
     if kind in ("network", "compiled"):
         from loadtests.gpu.clip.ways import Bench
         from loadtests.gpu.rows.network import measure_network
@@ -54,12 +56,12 @@ def do(
         from loadtests.gpu.clip.ways import Bench
         from loadtests.gpu.rows.stages import measure_stages
 
-        measure_stages(Bench(case, device), precision, seconds, answers.keep)
+        measure_stages(Bench(case, device), own, seconds, answers.keep)
     else:
         from loadtests.gpu.rows.service import export_build, measure_service
 
         export = partial(export_build, device=device)
-        measure_service(case, precision, rows, seconds, answers.keep, folder, export=export)
+        measure_service(case, own, rows, seconds, answers.keep, folder, export=export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

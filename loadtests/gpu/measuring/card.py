@@ -11,7 +11,8 @@ import torch
 
 from loadtests.gpu.measuring.timing import Timer
 
-GEMM_SIDE, COPY_BYTES = 8192, 1 << 30
+SIZES = {"cuda": (8192, 1 << 30), "cpu": (256, 1 << 20)}
+"""Of the product and the copy; a CPU only tries the bench itself."""
 CALLS = 10
 PACKAGES = ("torch", "triton", "numpy", "sam2", "tritonclient")
 QUERY = (
@@ -79,12 +80,13 @@ def describe_clocks() -> dict[str, str]:
 
 
 def measure_peaks(
-    timer: Timer, device: str, dtype: torch.dtype, side: int = GEMM_SIDE, num_bytes: int = COPY_BYTES
+    timer: Timer, device: str, dtype: torch.dtype, sizes: tuple[int, int] | None = None
 ) -> dict[str, float]:
-    """Measure FLOP a second of one product of `side` cubed, random data, and bytes a second read and written by a copy.
+    """Measure FLOP a second of one cubic product, random data, and bytes a second read and written by a copy.
 
     Both are the best of some calls: what the card can do, beside which a kernel's share is given.
     """
+    side, num_bytes = SIZES[device] if sizes is None else sizes
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(a)
     source = torch.zeros(num_bytes, dtype=torch.uint8, device=device)
@@ -98,6 +100,7 @@ def measure_peaks(
 
     fastest = {name: min(timer(call) for _ in range(CALLS)) for name, call in (("mm", multiply), ("copy", copy))}
     return {
+        "gemm_side": side,
         "gemm_flop_per_s": 2.0 * side**3 / (1e-3 * fastest["mm"]),
         "copy_bytes_per_s": 2.0 * num_bytes / (1e-3 * fastest["copy"]),
     }

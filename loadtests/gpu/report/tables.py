@@ -109,7 +109,7 @@ def _operators(jobs: Sequence[Job], rows: Rows) -> str:
     for _, row, record in rows_with_figures(jobs, rows, ("kernels",)):
         if "us" not in record:
             speeds.append(
-                f"In {record['precision']}, one product of 8192 cubed reached {record['gemm_flop_per_s'] / 1e12:.0f}"
+                f"In {record['precision']}, one product of {record['gemm_side']} cubed reached {record['gemm_flop_per_s'] / 1e12:.0f}"
                 f" TFLOP/s, a copy {record['copy_bytes_per_s'] / 1e12:.2f} TB/s read and written."
             )
             continue

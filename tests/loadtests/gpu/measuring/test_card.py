@@ -28,5 +28,5 @@ def test_speeds_are_those_of_the_fastest_call() -> None:
         operation()
         return took_ms.pop(0)
 
-    found = measure_peaks(timer, "cpu", torch.float32, side=8, num_bytes=100)
-    assert found == {"gemm_flop_per_s": 2 * 8**3 / 2e-3, "copy_bytes_per_s": 2 * 100 / 5e-3}
+    found = measure_peaks(timer, "cpu", torch.float32, sizes=(8, 100))
+    assert found == {"gemm_side": 8, "gemm_flop_per_s": 2 * 8**3 / 2e-3, "copy_bytes_per_s": 2 * 100 / 5e-3}
