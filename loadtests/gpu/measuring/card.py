@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -31,10 +32,12 @@ NO_CARD = "no CUDA card: PyTorch finds none here. `auralsam2 doctor` says what i
 
 
 def smi(query: tuple[str, ...] = QUERY) -> dict[str, str]:
-    """Ask nvidia-smi about the first card; empty where it is missing or silent."""
+    """Ask nvidia-smi about the card that PyTorch calls the first; empty where it is missing or silent."""
+    # A number or a UUID: both name a card to nvidia-smi too.
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
     try:
         done = subprocess.run(
-            ["nvidia-smi", "--id=0", f"--query-gpu={','.join(query)}", "--format=csv,noheader,nounits"],
+            ["nvidia-smi", f"--id={first}", f"--query-gpu={','.join(query)}", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=20,

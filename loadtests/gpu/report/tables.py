@@ -108,9 +108,10 @@ def _operators(jobs: Sequence[Job], rows: Rows) -> str:
     lines, kernels, speeds = [], [], []
     for _, row, record in rows_with_figures(jobs, rows, ("kernels",)):
         if "us" not in record:
+            product, copy = record["gemm_flop_per_s"] / 1e12, record["copy_bytes_per_s"] / 1e12
             speeds.append(
-                f"In {record['precision']}, one product of {record['gemm_side']} cubed reached {record['gemm_flop_per_s'] / 1e12:.0f}"
-                f" TFLOP/s, a copy {record['copy_bytes_per_s'] / 1e12:.2f} TB/s read and written."
+                f"In {record['precision']}, one product of {record['gemm_side']} cubed reached {product:.0f} TFLOP/s,"
+                f" a copy {copy:.2f} TB/s read and written."
             )
             continue
         cells = [_or_nothing(record["us"].get(form, {}).get("median"), ".1f") for form in FORMS]
