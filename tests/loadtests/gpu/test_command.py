@@ -100,7 +100,7 @@ def test_a_job_that_cannot_begin_gives_every_row_the_reason(tmp_path: Path, monk
 
     monkeypatch.setattr(worker, "do", do)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    job = plan([CASE])[4]
+    job = plan([CASE])[2]
     answers = tmp_path / "answers.jsonl"
     words = [json.dumps(job.wire()), "--seconds", "1", "--answers", str(answers), "--folder", str(tmp_path)]
     assert worker.main(words) == 0

@@ -13,10 +13,11 @@ from loadtests.gpu.running import read_answers, run_job
 
 JOB = Job("network", Case("compact", 224, 2), ("one", "two"), 1, 100)
 WORKER = """
-import json, sys, time
+import json, os, sys, time
 given = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 job = json.loads(sys.argv[1])
 with open(given["--answers"], "a") as file:
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"]
     print(json.dumps({"row": job["rows"][0], "record": {"frames_per_s": 8.5}}), file=file, flush=True)
     file.write('{"row": "two", "rec')
 """

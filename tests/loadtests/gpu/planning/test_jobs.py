@@ -22,9 +22,9 @@ def test_the_first_case_is_measured_whole_and_before_the_others() -> None:
     assert [(job.kind, job.case) for job in jobs[:5]] == [
         ("network", MAIN),
         ("kernels", MAIN),
-        ("service", MAIN),
-        ("compiled", MAIN),
         ("stages", MAIN),
+        ("compiled", MAIN),
+        ("service", MAIN),
     ]
     assert jobs[5].rows == (PUBLISHED, OURS)
     assert {job.kind for job in jobs if job.case == OTHER} == {"network", "compiled"}
@@ -65,4 +65,4 @@ def test_ten_minutes_begin_every_job_of_the_first_case() -> None:
         if share is not None:
             begun.append(job.kind)
             clock.now_s += 0.6 * share
-    assert begun == ["network", "kernels", "service", "compiled", "stages", "kernels"]
+    assert begun == ["network", "kernels", "stages", "compiled", "service", "kernels"]
