@@ -8,7 +8,7 @@ SESSION_BUILD := build/hiera_tiny-512-t5
 
 QUICK := $(addprefix tests/,auralsam2_client model_repository/admission model_repository/prompts model_repository/sessions auralsam2/data service/monitoring)
 
-.PHONY: help setup lock demo test coverage check format docs train evaluate bench bench-serving bench-sessions loadtest soak results monitoring dashboard bench-kernels kernels-report clean
+.PHONY: help setup lock demo test test-gpu coverage check format docs train evaluate bench bench-gpu bench-serving bench-sessions loadtest soak results monitoring dashboard bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,6 +72,11 @@ demo: setup ## export compact, serve it (on a card where there is one), segment 
 test: setup ## every test; prints the slowest, and why some were left out
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -rs --durations=15
 
+# Also without pytest: python -m loadtests.gpu.checks. SOAK_S=3600 adds an hour of load on the service.
+test-gpu: setup ## kernels, network and service on the card of this machine, compute-sanitizer; SOAK_S=3600 adds load
+	$(BIN)/python -m pytest -m gpu -rs
+	$(if $(SOAK_S),$(BIN)/python -m loadtests.gpu.checks --only soak --soak-s $(SOAK_S))
+
 # Not of all tests: counting lines makes tracing, exports and interpreted kernels two to three times slower.
 coverage: setup ## lines that the quick tests reach: client, contract, stage runtime, data, monitoring
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(QUICK)
@@ -98,6 +103,10 @@ bench: setup ## seconds a clip on this CPU, against the published implementation
 	$(BIN)/python -m loadtests.cpu --out out/bench-cpu
 	$(BIN)/python -m loadtests.cpu.growth --out out/bench-cpu
 	$(BIN)/python -m loadtests.cpu.savings --out out/bench-cpu
+
+# Ends with 3 where there is no card. Also without set-up: python -m loadtests.gpu.
+bench-gpu: setup ## ten minutes on the card of this machine: clip, kernels, service, stages; what was not run, and why
+	$(BIN)/python -m loadtests.gpu --out out/bench-gpu
 
 bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the engine calls alone
 	$(BIN)/python -m loadtests.serving_overhead --build $(BUILD)

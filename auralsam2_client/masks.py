@@ -11,7 +11,6 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco
 
 from auralsam2_client.errors import BadInput
 from auralsam2_client.new_file import new_file
@@ -80,12 +79,16 @@ def to_masks(logits: NDArray[np.float32], size: tuple[int, int] | None = None) -
 
 def to_rle(mask: NDArray[np.bool_]) -> Rle:
     """Encode a mask [H, W] (any type; non-zero is inside) as COCO RLE that JSON can hold."""
+    from pycocotools import mask as coco
+
     encoded = coco.encode(np.asfortranarray(mask != 0, np.uint8))
     return {"size": [int(n) for n in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
 
 
 def from_rle(rle: Rle) -> NDArray[np.bool_]:
     """Decode to [H, W] bool."""
+    from pycocotools import mask as coco
+
     with warnings.catch_warnings():
         # pycocotools up to 2.0.11 has no `copy` in its __array__, which NumPy 2 deprecates.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -25,6 +25,7 @@ from service.server.launcher import Launcher
 from service.server.serving import serve_build
 from tests.auralsam2.data import folders as data_set_folders
 from tests.builds import COMPACT, SMALL, TINY, built_once, served_once
+from tests.cards.on_card import leave_out_without_a_card
 from tests.order import longest_first
 
 # What is drawn is the same in every run, so that a run that fails can be repeated.
@@ -34,8 +35,9 @@ hypothesis.settings.load_profile("repeatable")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     longest_first(items)
+    leave_out_without_a_card(items, asked="gpu" in config.getoption("markexpr"), card=torch.cuda.is_available())
 
 
 @dataclass(frozen=True)

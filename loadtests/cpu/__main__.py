@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from auralsam2_client.errors import AuralServeError
+from loadtests.cases.case import Case
 from loadtests.cpu.builds import build_of, say
-from loadtests.cpu.measure import Case, measure
+from loadtests.cpu.measure import measure
 from loadtests.cpu.report import draw_waterfall, machine, markdown
 
 CASES = (

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from auralsam2_client.errors import AuralServeError
-from loadtests.cpu.measure import Case
+from loadtests.cases.case import Case
 
 
 def say(line: str) -> None:

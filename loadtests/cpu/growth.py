@@ -14,9 +14,9 @@ from typing import Any
 
 from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.errors import AuralServeError
+from loadtests.cases.case import Case
 from loadtests.cpu.builds import build_of, say
 from loadtests.cpu.engine_chain import EngineChain
-from loadtests.cpu.measure import Case
 from loadtests.cpu.report import COLOURS, machine, machine_sentence
 from loadtests.generator.driving import Load, drive
 from loadtests.reports.summary import summarise

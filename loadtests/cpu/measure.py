@@ -4,37 +4,16 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from loadtests.cases.case import Case
 from loadtests.cpu.ways import GRAPHS, IN_PROCESS, REFERENCE, Apart, Masks, Run, Served, Way, unavailable
 from service.builds.manifest import read_manifest
 
 GEMM_SIDE, GEMM_CALLS = 2048, 8
-
-
-@dataclass(frozen=True)
-class Case:
-    """Which network, at which size in px, on clips of how many frames."""
-
-    preset: str
-    image_size: int
-    num_frames: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Case":
-        """Parse `preset:size:T`. Raises: ValueError that shows the form."""
-        parts = text.split(":")
-        if len(parts) != 3 or not all(part.isdecimal() for part in parts[1:]):
-            raise ValueError(f"{text!r} is no case; write it as hiera_base_plus:1024:5 (preset:size:frames).")
-        return cls(parts[0], int(parts[1]), int(parts[2]))
-
-    @property
-    def name(self) -> str:
-        return f"{self.preset}-{self.image_size}-t{self.num_frames}"
 
 
 def measure(

@@ -31,7 +31,7 @@ from auralsam2.stages.clip_stages import HieraStage
 from kernels.bench import in_turns
 from kernels.counting import Counted, count_operators
 from kernels.fusion.pytorch import fuse
-from loadtests.cpu.measure import Case
+from loadtests.cases.case import Case
 from loadtests.cpu.report import machine, machine_sentence
 
 Part = Callable[[], object]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels.depthwise_gelu.plan import KERNEL, DepthwiseGeluSizes, default_blocks, plan
-from kernels.depthwise_gelu.pytorch import depthwise_gelu
 from kernels.launching.launch import Blocks
 from kernels.launching.prepared import run
+from loadtests.gpu.checks import samples
+from loadtests.gpu.checks.samples import DepthwiseSample, draw_depthwise, error
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -32,10 +33,8 @@ Inputs = tuple[Tensor, Tensor, Tensor]
 
 
 def inputs(num_frames: int, side: int, features: int, dtype: torch.dtype, scale: float = 1.0) -> Inputs:
-    draw = torch.Generator().manual_seed(num_frames + 10 * side + 1000 * features)
-    hidden = torch.randn(num_frames, side * side, features, generator=draw) * scale
-    weight, bias = torch.randn(features, 1, 3, 3, generator=draw) / 3, torch.randn(features, generator=draw)
-    return hidden.to(dtype), weight.to(dtype), bias.to(dtype)
+    drawn = draw_depthwise(num_frames, side, features, dtype, scale)
+    return drawn.hidden, drawn.weight, drawn.bias
 
 
 def filled_with_nan(*shape: Any, **options: Any) -> Tensor:
@@ -50,28 +49,9 @@ def fused(tensors: Inputs, side: int, blocks: dict[str, Blocks]) -> Tensor:
     return out.cpu()
 
 
-def error(ours: Tensor, truth: Tensor) -> float:
-    return float((ours.double() - truth).abs().max())
-
-
 def excess(tensors: Inputs, side: int, compute: Callable[[], Tensor]) -> float:
-    """The largest error of `compute()` against float64, as a multiple of what is allowed.
-
-    Allowed: 1e-5 of the largest element in float32; in half precision twice the error of PyTorch in that type, or one
-    rounding of the largest element if that is more.
-    """
-    hidden, weight, bias = tensors
-    truth = depthwise_gelu(hidden.double(), weight.double(), bias.double(), side)
-    largest = float(truth.abs().max())
-    if hidden.dtype == torch.float32:
-        allowed = 1e-5 * largest
-    else:
-        allowed = max(2 * error(depthwise_gelu(*tensors, side), truth), torch.finfo(hidden.dtype).eps / 2 * largest)
-    ours = compute()
-    assert ours.shape == hidden.shape
-    assert ours.dtype == hidden.dtype
-    assert ours.isfinite().all()
-    return error(ours, truth) / allowed
+    """The largest error of `compute()` against float64, as a multiple of what is allowed."""
+    return samples.excess((compute(),), DepthwiseSample(*tensors, side))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,7 +1,7 @@
 """The kernels against float64, through the interpreter where there is no GPU."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +13,9 @@ from torch import Tensor
 from kernels.launching.launch import Blocks, Plan
 from kernels.launching.prepared import run
 from kernels.memory_attention.plan import ATTEND, MERGE, ROTATE, default_blocks, plan, sizes_of
-from kernels.memory_attention.pytorch import memory_attention
+from loadtests.gpu.checks import samples
+from loadtests.gpu.checks.samples import AttentionSample as Case
+from loadtests.gpu.checks.samples import draw_attention as case
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -27,47 +29,6 @@ Empty = Callable[..., Tensor]
 Change = Callable[[Plan], Plan]
 
 
-@dataclass(frozen=True)
-class Case:
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    cos: Tensor
-    sin: Tensor
-    num_unrotated: int
-
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        return self.query, self.key, self.value, self.cos, self.sin
-
-
-def case(
-    num_queries: int,
-    frames: int,
-    pointers: int,
-    width: int,
-    value_width: int,
-    dtype: torch.dtype,
-    magnitude: float = 1.5,
-    seed: int = 0,
-) -> Case:
-    """Logits have a standard deviation of magnitude squared."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=draw)
-
-    num_keys = frames * num_queries + pointers
-    angle = torch.rand(num_queries, width // 2, generator=draw) * 6.3
-    return Case(
-        (normal(num_queries, width) * magnitude).to(dtype),
-        (normal(num_keys, width) * magnitude).to(dtype),
-        normal(num_keys, value_width).to(dtype),
-        angle.cos(),
-        angle.sin(),
-        pointers,
-    )
-
-
 def fused(case: Case, blocks: Mapping[str, Blocks], empty: Empty, change: Change = lambda plan: plan) -> Tensor:
     made = plan(sizes_of(*case.tensors(), case.num_unrotated), case.query.dtype, blocks)
     tensors = {name: tensor.to(DEVICE) for name, tensor in zip(made.inputs, case.tensors(), strict=True)}
@@ -75,28 +36,9 @@ def fused(case: Case, blocks: Mapping[str, Blocks], empty: Empty, change: Change
     return out.cpu()
 
 
-def error(ours: Tensor, truth: Tensor) -> float:
-    return float((ours.double() - truth).abs().max())
-
-
 def excess(case: Case, ours: Tensor) -> float:
-    """The largest error against float64 on the same inputs, as a multiple of what is allowed.
-
-    Allowed: 1e-5 of the largest element in float32; in half precision twice the error of PyTorch in that type, or one
-    rounding of the largest element if that is more.
-    """
-    query, key, value, cos, sin = (tensor.double() for tensor in case.tensors())
-    truth = memory_attention(query, key, value, cos, sin, case.num_unrotated)
-    dtype, largest = case.query.dtype, float(truth.abs().max())
-    if dtype == torch.float32:
-        allowed = 1e-5 * largest
-    else:
-        same_dtype = memory_attention(*case.tensors(), case.num_unrotated)
-        allowed = max(2 * error(same_dtype, truth), torch.finfo(dtype).eps / 2 * largest)
-    assert ours.shape == truth.shape
-    assert ours.dtype == dtype
-    assert ours.isfinite().all()
-    return error(ours, truth) / allowed
+    """The largest error against float64 on the same inputs, as a multiple of what is allowed."""
+    return samples.excess((ours,), case)
 
 
 SHAPES = [

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from loadtests.cases.case import Case
 from loadtests.cpu import __main__ as command
 from loadtests.cpu import ways
-from loadtests.cpu.measure import Case, hiera_flop, measure
+from loadtests.cpu.measure import hiera_flop, measure
 from loadtests.cpu.report import draw_waterfall, machine, markdown
 from loadtests.cpu.ways import GRAPHS, REFERENCE, SERVICE, Apart
 

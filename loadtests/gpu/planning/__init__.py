@@ -1,0 +1,1 @@
+"""What is to be measured, within which time, and what was measured already."""
