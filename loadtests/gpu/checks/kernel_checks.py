@@ -7,10 +7,10 @@ from functools import partial
 
 import torch
 
+from auralsam2.network.precision import PRECISIONS
 from kernels.fusion.reference import FUSION_FORMS
 from loadtests.gpu.checks.check import Check, Place
 from loadtests.gpu.checks.samples import Answer, Sample, draw_attention, draw_depthwise, draw_fusion, excess
-from loadtests.gpu.clip.staged import DTYPES
 from loadtests.gpu.measuring.profile import kernels_of
 
 REPEATS = 50
@@ -100,7 +100,7 @@ def kernel_checks() -> list[Check]:
     """List the checks of the kernels, in float32, float16 and bfloat16."""
     checks = []
     for shape in shapes():
-        for name, dtype in DTYPES.items():
+        for name, dtype in PRECISIONS.items():
             title = f"{shape.operator}, {shape.name}, {name}"
             checks.append(Check(title, "kernels", partial(_is_right, shape, dtype), shape.small))
             if shape.served:

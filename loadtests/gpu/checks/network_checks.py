@@ -8,7 +8,7 @@ import torch
 from auralsam2.evaluation.quality import mean_iou
 from loadtests.cases.case import Case
 from loadtests.gpu.checks.check import Check, LeftOutError, Place
-from loadtests.gpu.clip.staged import StagedNetwork, load, sample_clip, stand_in_state
+from loadtests.gpu.clip.staged import StagedNetwork, sample_clip, stand_in_state
 from loadtests.gpu.clip.ways import FORMS, Bench
 from loadtests.gpu.measuring.capture import Captured
 from loadtests.gpu.planning import jobs
@@ -42,7 +42,7 @@ def _agrees(kept: dict[str, Bench], case: Case, row: str, place: Place) -> None:
 
 def _network(case: Case, place: Place) -> StagedNetwork:
     dtype = "float16" if place.device == "cuda" else "float32"
-    return StagedNetwork(load(case, stand_in_state(case), place.device, dtype))
+    return StagedNetwork(case, stand_in_state(case), place.device, dtype)
 
 
 def _reads_what_is_loaded(case: Case, place: Place) -> None:

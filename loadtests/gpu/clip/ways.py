@@ -14,9 +14,10 @@ from torch import Tensor
 from auralsam2 import AuralSAM2
 from auralsam2.evaluation.quality import Masks, mean_iou
 from auralsam2.model.published import Published
+from auralsam2.network.precision import PRECISIONS
 from loadtests.cases.case import Case
 from loadtests.gpu.clip import sam2_video
-from loadtests.gpu.clip.staged import DTYPES, ClipTensors, StagedNetwork, load, sample_clip, stand_in_state
+from loadtests.gpu.clip.staged import ClipTensors, StagedNetwork, load, sample_clip, stand_in_state
 from loadtests.gpu.measuring.capture import Captured
 from loadtests.gpu.planning import jobs
 
@@ -106,7 +107,7 @@ class Bench:
         if form.kind == "predictor":
             predictor = sam2_video.build(self.case, self.published)
             return lambda: sam2_video.track_point(predictor, self.clip.frames)
-        network = StagedNetwork(load(self.case, self.state, self.device, form.dtype))
+        network = StagedNetwork(self.case, self.state, self.device, form.dtype)
         if form.compiled:
             network.compile_stages()
         if form.captured:
@@ -126,7 +127,7 @@ class Bench:
         def compute() -> Tensor:
             with (
                 _tensor_float32(form.tensor_float32),
-                torch.autocast(self.device, DTYPES[form.dtype], enabled=form.dtype != "float32"),
+                torch.autocast(self.device, PRECISIONS[form.dtype], enabled=form.dtype != "float32"),
             ):
                 return network(*self.clip).low_res_logits
 

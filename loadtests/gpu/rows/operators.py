@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
+from auralsam2.network.precision import PRECISIONS
 from kernels.bench import gpu_operations
 from kernels.catalogue import plans
 from kernels.roofline import works
 from kernels.tuning import blocks_for
-from loadtests.gpu.clip.staged import DTYPES
 from loadtests.gpu.measuring.capture import Captured
 from loadtests.gpu.measuring.card import measure_peaks
 from loadtests.gpu.measuring.profile import Kernel, kernels_of
@@ -84,7 +84,7 @@ def measure_operators(
         operators: stand in for the fused operators at their production sizes.
     """
     end = clock() + seconds
-    dtype, timer = DTYPES[precision], timer_for(device)
+    dtype, timer = PRECISIONS[precision], timer_for(device)
     peaks = measure_peaks(timer, device, dtype)
     keep(peaks_row(precision), {"precision": precision, **peaks})
     flop = {work.operator: work.flop for work in works(dtype)}

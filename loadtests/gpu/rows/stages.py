@@ -3,13 +3,18 @@
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from torch import Tensor
+from torch.utils.flop_counter import flop_registry
 
 from auralsam2 import AuralSAM2
+from auralsam2.network.precision import PRECISIONS
+from auralsam2_client.contract import WINDOW_SAMPLES
 from kernels.counting import Counted, count_operators
 from loadtests.cases.case import Case
-from loadtests.gpu.clip.staged import DTYPES, StagedNetwork, load
+from loadtests.gpu.clip.staged import StagedNetwork
 from loadtests.gpu.clip.ways import Bench
 from loadtests.gpu.measuring.capture import Captured
 from loadtests.gpu.measuring.card import measure_peaks
@@ -23,14 +28,36 @@ COUNTED_BYTES = torch.float32.itemsize
 
 
 def count_stages(case: Case) -> dict[str, Counted]:
-    """Count the operators of each stage, of our network with plain operators, in float32 on no device at all."""
-    model = AuralSAM2.from_preset(case.preset, case.image_size).to("meta")
-    network = StagedNetwork(model)
+    """Count the operators of each stage, as the service runs it, in float32 on no device at all."""
+    state = AuralSAM2.from_preset(case.preset, case.image_size).state_dict()
+    network = StagedNetwork(case, state, "meta", "float32")
     frames = torch.zeros(case.num_frames, case.image_size, case.image_size, 3, dtype=torch.uint8, device="meta")
-    audio = torch.zeros(case.num_frames, 15600, 2, device="meta")
+    audio = torch.zeros(case.num_frames, WINDOW_SAMPLES, 2, device="meta")
     with torch.inference_mode():
         calls = network.calls(frames, audio)
-    return {name: count_operators(function, *inputs) for name, (function, inputs) in calls.items()}
+    with patch.dict(flop_registry, FUSED_FLOP):
+        return {name: count_operators(function, *inputs) for name, (function, inputs) in calls.items()}
+
+
+def _fusion_flop(visual: Tensor, audio: Tensor, *rest: Any, out_val: Any = None) -> int:
+    """In low rank: both directions are products of the pixels with the few tokens of the sound."""
+    return 2 * 2 * 2 * visual.numel() * audio.shape[0]
+
+
+def _attention_flop(query: Tensor, key: Tensor, value: Tensor, *rest: Any, out_val: Any = None) -> int:
+    return 2 * query.shape[0] * key.shape[0] * (query.shape[1] + value.shape[1])
+
+
+def _depthwise_flop(hidden: Tensor, weight: Tensor, *rest: Any, out_val: Any = None) -> int:
+    return 2 * hidden.numel() * weight.shape[-1] * weight.shape[-2]
+
+
+FUSED_FLOP: dict[Any, Callable[..., int]] = {
+    torch.ops.auralsam2.audio_visual_fusion: _fusion_flop,
+    torch.ops.auralsam2.memory_attention: _attention_flop,
+    torch.ops.auralsam2.depthwise_gelu: _depthwise_flop,
+}
+"""What the fused operators compute, 2 a multiply-add: PyTorch knows no formula for them."""
 
 
 def measure_stages(
@@ -48,11 +75,11 @@ def measure_stages(
         peaks: the card's own speeds; None: measured now.
     """
     end = clock() + seconds
-    dtype, timer = DTYPES[precision], timer_for(bench.device)
+    dtype, timer = PRECISIONS[precision], timer_for(bench.device)
     if peaks is None:
         peaks = measure_peaks(timer, bench.device, dtype)
     counts = count_stages(bench.case)
-    network = StagedNetwork(load(bench.case, bench.state, bench.device, precision))
+    network = StagedNetwork(bench.case, bench.state, bench.device, precision)
     with torch.inference_mode():
         calls = network.calls(*bench.clip)
     graphs = {name: Captured(function, inputs) for name, (function, inputs) in calls.items()}
