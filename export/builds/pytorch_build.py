@@ -16,6 +16,7 @@ from export.gates.prompt_gate import pass_prompt_gate
 from export.gates.stage_gate import GateResult, pass_gate
 from export.reports import Report
 from export.settings import ExportSettings
+from model_repository.stage_runtime.pytorch.compile_cache import CompileCache
 from model_repository.stage_runtime.pytorch.network import Network, NetworkDescription, write_network
 from model_repository.stage_runtime.pytorch.placing import Placing
 from model_repository.stage_runtime.pytorch.prompted import load_prompted_decoder
@@ -95,6 +96,11 @@ def fill_pytorch(
             settings, model, load_prompted_decoder(network, placing), settings.precision, result.features, report
         )
     )
+    if settings.on_card:
+        # What was compiled here travels with the build: its first start compiles no more.
+        cache = build / "cache"
+        cache.mkdir()
+        CompileCache(cache, _name(device), network.description, report).write()
     write_pytorch_models(settings, stages, build / "models", description.sha256)
     return result, _card_used(device)
 

@@ -20,6 +20,10 @@ from service.server.flags import command_line, known_flags
 from service.server.installed_server import installed_home, installed_program, installed_version
 from service.server.runtime import embedded_program, environment, find_runtime, torch_path
 
+# Inductor took two minutes for hiera_base_plus at 1024 px on a prototype with 16 cores; hiera_large, and fewer cores,
+# take longer.
+COMPILING_TIMEOUT_S = 1800.0
+
 
 @dataclass(frozen=True)
 class LaunchPlan:
@@ -32,6 +36,12 @@ class LaunchPlan:
     notes: tuple[str, ...]
     cards: tuple[Card, ...] = ()
     """Of a build that computes in PyTorch on a card; no other is shown to the server."""
+
+    @property
+    def ready_timeout_s(self) -> float:
+        """Seconds until the server is ready at the latest; without compiled code in the cache, those of a compiler."""
+        compiles = bool(self.cards) and not any(self.config.cache.glob("*.inductor"))
+        return max(self.config.ready_timeout_s, COMPILING_TIMEOUT_S) if compiles else self.config.ready_timeout_s
 
     @property
     def python_stages(self) -> bool:

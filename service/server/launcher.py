@@ -79,8 +79,8 @@ class Launcher:
         After an error nothing is left running.
         """
         assert self.pid is None, "a launcher starts once"
-        deadline = time.monotonic() + self.config.ready_timeout_s
         plan = plan_launch(self.config, self.cards)
+        deadline = time.monotonic() + plan.ready_timeout_s
         self.golden = plan.golden
         check_ports(self.config)
         for note in plan.notes:

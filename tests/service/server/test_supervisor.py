@@ -17,6 +17,7 @@ import pytest
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import ConfigError, ServerFault, ServerTimeout, ServerUnavailable
+from service.cards.in_use import CardsInUse
 from service.commands.terminal import EXIT_CODES
 from service.monitoring.metrics import fetch, in_flight
 from service.server.guardian import processes_of, shared_memory_of
@@ -30,11 +31,11 @@ from tests.service.toy.running import alive, eventually, kill_process, stage_pro
 class Supervised:
     """A supervisor in a thread, with its log."""
 
-    def __init__(self, build: Path, **changed: Any) -> None:
+    def __init__(self, build: Path, cards: CardsInUse | None = None, **changed: Any) -> None:
         self.build = build
         self.lines: list[str] = []
         self.code: int | None = None
-        self.supervisor = Supervisor(toy_config(build, **changed), sink=self.lines.append)
+        self.supervisor = Supervisor(toy_config(build, **changed), sink=self.lines.append, cards=cards)
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
         eventually(lambda: self.supervisor.ready or not self.thread.is_alive())
