@@ -89,7 +89,7 @@ class Launcher:
             folder = self._server.make_folder()
             make_cache(self.config, self.sink)
             self._server.start(*plan.command(folder, self.mark), needs_gpu=plan.manifest.needs_gpu)
-            readiness = Readiness(self.config, self._server, self.aborted, deadline)
+            readiness = Readiness(self.config, self._server, self.aborted, deadline, plan.ready_timeout_s)
             readiness.wait_until_it_says_ready()
             self._prove(plan, readiness)
             # Only the python backend has processes of its own; stages of a GPU build live and die with the server.

@@ -27,13 +27,15 @@ class Readiness:
     """Waits for a server that was started.
 
     Each wait ends with ServerUnavailable once `aborted` is true, with ServerFault when the server ends by itself, and
-    with ServerTimeout after `deadline`, which is on the clock of `time.monotonic`.
+    with ServerTimeout after `deadline`, which is on the clock of `time.monotonic` and comes
+    `ready_timeout_s` after the start.
     """
 
     config: ServerConfig
     server: ServerProcess
     aborted: Callable[[], bool]
     deadline: float
+    ready_timeout_s: float
 
     def wait_until_it_says_ready(self) -> None:
         """Wait for its ports, which the server opens only after every model is loaded, and then for its word.
@@ -88,7 +90,7 @@ class Readiness:
             )
         if time.monotonic() > self.deadline:
             raise ServerTimeout(
-                f"The server was not ready in {self.config.ready_timeout_s:g} s ({waiting_for}). "
+                f"The server was not ready in {self.ready_timeout_s:g} s ({waiting_for}). "
                 f"Raise ready_timeout_s for a slow machine. {self.server.quote_errors()}"
             )
 
