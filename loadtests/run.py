@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from auralsam2_client.contract import STAGE_NAMES
+from auralsam2_client.contract import NETWORK, STAGE_NAMES
 from auralsam2_client.errors import AuralServeError
 from loadtests.generator.driving import Load, drive
 from loadtests.generator.modes import MODES
@@ -58,7 +58,7 @@ def run(build: Path, load: Load, out: Path, note: str = "") -> dict[str, Any]:
         "machine": machine(),
         "summary": summary.record(),
         "requests": account(outcomes),
-        "stages_ms": {name: asdict(times[name]) for name in (*STAGE_NAMES, config.model) if name in times},
+        "stages_ms": {name: asdict(times[name]) for name in (*STAGE_NAMES, NETWORK, config.model) if name in times},
         "growth": growth(readings, SOAK_WARM_UP_SHARE * load.duration_s),
         "resources": [asdict(reading) for reading in _thin_out(readings)],
         "note": note,

@@ -94,7 +94,7 @@ def measure(build: Path, rounds: int, budget_s: float) -> list[Timed]:
         ways: list[tuple[str, str, Callable[[], object]]] = [
             (SERVICE, mode.prompts, _through_service(launcher.config.grpc_url, mode, clip))
             for mode in MODES.values()
-            if manifest.target == "cpu" or mode.prompts == "audio"
+            if manifest.in_python or mode.prompts == "audio"
         ]
         ways.append((PUBLISHED, "audio", published(manifest, clip)))
         seconds: list[list[float]] = [[] for _ in ways]

@@ -42,6 +42,11 @@ class Manifest:
         return self.target != "cpu" and self.device != "cpu"
 
     @property
+    def in_python(self) -> bool:
+        """True when its stages run in Python, and so know prompts and sessions."""
+        return BACKENDS.get(self.target) == "python"
+
+    @property
     def in_pytorch(self) -> bool:
         """True when its stages compute in PyTorch."""
         return self.target == "cuda"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.segmenting import segment_media
-from auralsam2_client.contract import STAGE_NAMES
+from auralsam2_client.contract import NETWORK, STAGE_NAMES
 from auralsam2_client.media.reader import read_media
 from service.builds.manifest import read_manifest
 from service.monitoring.metrics import StageTime, fetch, stage_times
@@ -71,7 +71,7 @@ def run_demo(build: Path, clip: Path, out: Path, say: Callable[[str], None]) -> 
             stages = stage_times(before, fetch(config.metrics_url))
     precision = {"engine": manifest.engine, "arithmetic": manifest.precision}
     files = write_outputs(out, media, segmented, model=manifest.name, precision=precision)
-    chain = {name: stages[name] for name in STAGE_NAMES if name in stages}
+    chain = {name: stages[name] for name in (*STAGE_NAMES, NETWORK) if name in stages}
     return DemoResult(
         manifest.weights,
         manifest.precision,
