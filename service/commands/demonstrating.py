@@ -74,6 +74,7 @@ def run_where_it_can(
 
 
 def _say(line: str) -> None:
+    """Say what there is to say: of a build that a person named, nothing is known of the place."""
     if line:
         say(line)
 

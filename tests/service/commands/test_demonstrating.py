@@ -10,7 +10,6 @@ from service.cards.demo_target import target_for_demo
 from service.cards.torch_build import TorchBuild
 from service.commands import demonstrating
 from service.commands.demo import DemoResult
-from service.commands.terminal import console
 from tests.service.cards.stand_in_driver import H200, NO_DRIVER, StandInDriver, seeing
 
 ON_CARD = target_for_demo(seeing(H200), TorchBuild("2.13.0+cu130", (13, 0)))
@@ -20,7 +19,7 @@ ON_CPU = target_for_demo(NO_DRIVER, None)
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr(console, "print", lambda line, markup: lines.append(line))
+    monkeypatch.setattr(demonstrating, "say", lines.append)
     return lines
 
 
