@@ -43,6 +43,7 @@ class Media:
     sound: NDArray[np.float32] | None  # [S, 2] at 16 kHz from the video's time 0; None for silence
     source: str
     duration_s: float  # of the video: measured if it was read to its end, else as declared
+    notes: tuple[str, ...] = ()  # what was missing, damaged or filled up, a sentence each
 
 
 @dataclass(frozen=True)
