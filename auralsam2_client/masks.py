@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,7 @@ def write_results(
     fps: float,
     model: str,
     precision: Mapping[str, str],
+    facts: Mapping[str, Any] | None = None,
     masks_as_png: bool = True,
 ) -> Path:
     """Write result.json, and the masks as PNG beside it.
@@ -114,6 +115,7 @@ def write_results(
         out_dir: made if it is missing; files of the same names are replaced.
         frames: in order of time, masks of one size.
         source, fps, model, precision: written as they are.
+        facts: written beside them: `Media.facts`.
         masks_as_png: also write mask_00000.png and so on.
     Returns: the path of result.json.
     Raises: BadInput when there are no frames, sizes differ, a number is not finite, or out_dir cannot be written.
@@ -151,6 +153,7 @@ def write_results(
         "fps": float(fps),
         "model": model,
         "precision": dict(precision),
+        **(facts or {}),
         "frames": entries,
     }
     folder = _folder(out_dir)

@@ -8,6 +8,7 @@ What a player would show is read; what was missing or damaged is counted and not
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from av.container import InputContainer
@@ -46,6 +47,11 @@ class Media:
     notes: tuple[str, ...] = ()  # what was missing, damaged or filled up, a sentence each
     used: Used | None = None  # of a video file: its tracks, turn and colours
     pixel_aspect: float = 1.0  # width by height of a pixel as it is shown
+
+    def facts(self) -> dict[str, Any]:
+        """Return what result.json says about the reading: `notes`, and of a video its tracks, rotation and colour."""
+        said = {"notes": list(self.notes), "pixel_aspect": self.pixel_aspect}
+        return said if self.used is None else {**said, **self.used.as_json()}
 
 
 def read_media(

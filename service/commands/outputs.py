@@ -30,7 +30,13 @@ def write_outputs(
     Raises: BadInput when a file cannot be written, ConfigError when this machine cannot encode H.264.
     """
     result = write_results(
-        out_dir, segmented.frames, source=media.source, fps=media.fps, model=model, precision=precision
+        out_dir,
+        segmented.frames,
+        source=media.source,
+        fps=media.fps,
+        model=model,
+        precision=precision,
+        facts={**media.facts(), "notes": [*media.notes, *segmented.notes]},
     )
     paths: list[Path] = []
     if overlay:
@@ -41,7 +47,16 @@ def write_outputs(
         captions = [caption_of(frame.time_s, frame.object_score) for frame in segmented.frames]
         start_s = float(media.times_s[0])
         paths.append(
-            write_overlay(out_dir / OVERLAY, frames, masks, captions, media.fps, media.sound, sound_start_s=start_s)
+            write_overlay(
+                out_dir / OVERLAY,
+                frames,
+                masks,
+                captions,
+                media.fps,
+                media.sound,
+                sound_start_s=start_s,
+                pixel_aspect=media.pixel_aspect,
+            )
         )
-        paths.append(contact_sheet(out_dir / SHEET, frames, masks, captions))
+        paths.append(contact_sheet(out_dir / SHEET, frames, masks, captions, pixel_aspect=media.pixel_aspect))
     return [*paths, result]

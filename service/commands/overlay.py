@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from auralsam2_client.contract import SAMPLE_RATE
 from auralsam2_client.errors import BadInput, ConfigError
+from auralsam2_client.media.frames import MAX_SIDE_PX
 
 COLOUR = (255, 45, 120)
 ALPHA = 0.45
@@ -75,6 +76,7 @@ def write_overlay(
     sound: NDArray[np.float32] | None,
     *,
     sound_start_s: float = 0.0,
+    pixel_aspect: float = 1.0,
 ) -> Path:
     """Write the frames with their masks as a video, each held for 1 / fps seconds, with the sound beneath.
 
@@ -86,6 +88,7 @@ def write_overlay(
         fps: frames a second of the clip.
         sound: [S, 2] float32 at 16 kHz, or None for a video without sound. What is longer than the frames is left out.
         sound_start_s: where in the sound the first frame is: `Media.times_s[0]`.
+        pixel_aspect: width by height of a pixel as it is shown; others than 1 are shown by more pixels.
     Returns: the path.
     Raises: BadInput when counts or shapes differ or the file cannot be written; ConfigError without libx264.
     """
@@ -98,7 +101,11 @@ def write_overlay(
     rate = Fraction(fps).limit_denominator(1001) if fps > VIDEO_RATE else Fraction(VIDEO_RATE)
     # Summed before rounding: 3 frames a second are held for 8, 9 and 8 frames, and the sound stays in step.
     ends = [round((index + 1) * rate / Fraction(fps).limit_denominator(1001)) for index in range(len(frames))]
-    drawn = (draw_mask(*item) for item in zip(frames, masks, captions, strict=True))
+    width, height = _shown_size(frames, pixel_aspect)
+    drawn = (
+        draw_mask(*_resized(frame, mask, width, height), caption)
+        for frame, mask, caption in zip(frames, masks, captions, strict=True)
+    )
     held = zip(drawn, np.diff([0, *ends]).tolist(), strict=True)
     if sound is not None:
         sound = sound[round(sound_start_s * SAMPLE_RATE) :]
@@ -150,6 +157,7 @@ def contact_sheet(
     *,
     tile_width_px: int = 320,
     max_columns: int = 6,
+    pixel_aspect: float = 1.0,
 ) -> Path:
     """Write a PNG with a row of frames above a row of the same frames with their masks.
 
@@ -158,6 +166,7 @@ def contact_sheet(
         frames, masks, captions: as in `write_overlay`.
         tile_width_px: width of one picture.
         max_columns: of more frames, this many are taken at even distances, the first and the last among them.
+        pixel_aspect: width by height of a pixel as it is shown.
     Returns: the path.
     Raises: BadInput when counts or shapes differ or the file cannot be written.
     """
@@ -165,24 +174,41 @@ def contact_sheet(
         named = "" if captions is None else f", {len(captions)} captions"
         raise BadInput(f"{len(frames)} frames, {len(masks)} masks{named}; must be as many of each, at least 1.")
     chosen = np.unique(np.rint(np.linspace(0, len(frames) - 1, min(max_columns, len(frames)))).astype(int)).tolist()
-    width, height = tile_width_px, max(1, round(tile_width_px * frames.shape[1] / frames.shape[2]))
+    shown_width, shown_height = _shown_size(frames, pixel_aspect)
+    width, height = tile_width_px, max(1, round(tile_width_px * shown_height / shown_width))
     # The gaps are transparent: the sheet is read on light pages and on dark ones.
     sheet = Image.new(
         "RGBA", (len(chosen) * (width + _SHEET_GAP_PX) - _SHEET_GAP_PX, 2 * height + _SHEET_GAP_PX), (0, 0, 0, 0)
     )
     for column, index in enumerate(chosen):
-        small = Image.fromarray(frames[index]).resize((width, height), Image.Resampling.LANCZOS)
-        cover = Image.fromarray(np.where(masks[index], 255, 0).astype(np.uint8))
-        mask = np.asarray(cover.resize((width, height), Image.Resampling.BILINEAR)) > 127
-        overlay = draw_mask(np.asarray(small), mask, captions[index] if captions else "")
+        small, mask = _resized(frames[index], masks[index], width, height)
+        overlay = draw_mask(small, mask, captions[index] if captions else "")
         left = column * (width + _SHEET_GAP_PX)
-        sheet.paste(small, (left, 0))
+        sheet.paste(Image.fromarray(small), (left, 0))
         sheet.paste(Image.fromarray(overlay), (left, height + _SHEET_GAP_PX))
     try:
         sheet.save(path, format="PNG", optimize=True)
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}. Choose another place for the sheet.") from error
     return Path(path)
+
+
+def _shown_size(frames: NDArray[np.uint8], pixel_aspect: float) -> tuple[int, int]:
+    """Width and height at which frames [N, H, W, 3] are shown by square pixels, as large as an image may be."""
+    height, width = frames.shape[1] * max(1.0, 1 / pixel_aspect), frames.shape[2] * max(1.0, pixel_aspect)
+    scale = min(1.0, MAX_SIDE_PX / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _resized(
+    frame: NDArray[np.uint8], mask: NDArray[np.bool_], width: int, height: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A frame and its mask at another size."""
+    if frame.shape[:2] == (height, width):
+        return frame, mask
+    small = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
+    cover = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8))
+    return np.asarray(small), np.asarray(cover.resize((width, height), Image.Resampling.BILINEAR)) > 127
 
 
 def _grow(mask: NDArray[np.bool_], num_px: int) -> NDArray[np.bool_]:

@@ -69,7 +69,7 @@ def segment(
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         for note in media.notes:
-            errors.print(f"note: {note}.", style="yellow", markup=False)
+            _say(note)
         with Client(url, timeout_s=timeout, retries=2) as client, progress_bar("segmenting") as bar:
             task = bar.add_task("", total=len(media.frames))
             segmented = segment_media(
@@ -85,12 +85,8 @@ def segment(
         paths = write_outputs(out, media, segmented, model=model, precision={}, overlay=overlay, prompts=prompts)
     except AuralServeError as error:
         fail(error)
-    if segmented.num_repeated_windows:
-        errors.print(
-            f"note: the sound ends before the video: {segmented.num_repeated_windows} of {len(media.frames)} frames"
-            " heard the last 0.975 s again.",
-            style="yellow",
-        )
+    for note in segmented.notes:
+        _say(note)
     for found in segmented.frames:
         share = found.mask.mean()
         made_by = "" if found.mode == "audio" else f"  by {found.mode}"
@@ -98,3 +94,7 @@ def segment(
             f"{found.time_s:7.2f} s  mask {share:6.1%} of the frame  object score {found.object_score:+.2f}{made_by}"
         )
     console.print("wrote " + ", ".join(str(path) for path in paths))
+
+
+def _say(note: str) -> None:
+    errors.print(f"note: {note}.", style="yellow", markup=False)
