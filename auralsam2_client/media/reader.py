@@ -181,7 +181,6 @@ def _sound_of_folder(folder: Path) -> Path:
 
 def _read_video(path: Path, plan: Plan, notes: Notes, sound: _Sound, track: int | None) -> _Clip:
     """Read the pictures, from a key frame near the start where that is far; else, or if that fails, from the first."""
-    _check_length(path, plan, track)
     first_packet = 0
     if plan.start_s > _SEEK_BEYOND_S:
         with open_container(path) as container:
@@ -211,6 +210,7 @@ def _sampled(
     first_packet: int = 0,
     sought: bool = False,
 ) -> _Clip | None:
+    _check_length(reader, plan, track)
     heard = None
     if not sound.silent and sound.file is None:
         heard = sound_track(container, str(reader.path), sound.track, reader.stream)
@@ -237,19 +237,19 @@ def _sampled(
     return _Clip(frames, reader.duration_s, reader.origin_s or 0.0, used, aspect)
 
 
-def _check_length(path: Path, plan: Plan, track: int | None) -> None:
+def _check_length(reader: VideoReader, plan: Plan, track: int | None) -> None:
     """Raise BadInput, before anything is decoded, for a video that is too long by its header and by what it holds."""
-    with open_container(path) as container:
-        reader = VideoReader(path, container, track)
-        width, height = reader.size
-        if reader.declared_s is None:
-            return
-        expected, most = plan.count_before(reader.declared_s, reader.frame_s), plan.most(height, width)
-        if plan.max_frames is not None:
-            expected = min(expected, plan.max_frames)
+    if reader.declared_s is None:
+        return
+    width, height = reader.size
+    expected, most = plan.count_before(reader.declared_s, reader.frame_s), plan.most(height, width)
+    if plan.max_frames is not None:
+        expected = min(expected, plan.max_frames)
+    if expected > most:
         # A header may lie: what the file holds decides.
-        if expected > most and reader.reaches(plan.time_s(most)):
-            plan.check(expected, height, width)
+        with open_container(reader.path) as container:
+            if VideoReader(reader.path, container, track).reaches(plan.time_s(most)):
+                plan.check(expected, height, width)
 
 
 def _read_own_sound(

@@ -183,7 +183,10 @@ def _note_damage(reader: VideoReader, notes: Notes) -> None:
             f"it can be decoded only up to {reader.end_s:.2f} s of its declared {reader.end_s + missing_s:.2f} s: it "
             "broke off, or its header is wrong"
         )
-    elif packets.num_failures:
+        return
+    if reader.num_marked > reader.num_damaged:
+        notes.add_damage(f"{counted(reader.num_marked, 'packet')} of the video came damaged; the rest of each is shown")
+    if packets.num_failures:
         why = "" if packets.last_failure is None else f" ({reason(packets.last_failure)})"
         notes.add_damage(f"the file is damaged in {counted(packets.num_failures, 'place')}{why}, and read past them")
 

@@ -26,6 +26,8 @@ class SoundParts:
 
     def __init__(self, name: str, until_s: float) -> None:
         self.num_bad_samples = 0
+        self.num_gaps = 0
+        self.gaps_s = 0.0
         self._name = name
         self._until_s = until_s
         self._kind: tuple[int, tuple[str, ...]] | None = None
@@ -71,6 +73,8 @@ class SoundParts:
             if (first and gap < 0) or gap_s < -_OVERLAP_S:
                 samples = samples[-gap:]
             elif gap > 0 and (first or gap_s > (_LOST_S if behind_damage else _GAP_S)):
+                if not first and not behind_damage:
+                    self.num_gaps, self.gaps_s = self.num_gaps + 1, self.gaps_s + gap_s
                 stream.add_silence(min(gap, max(0, math.ceil((self._until_s - self.read_s) * rate))))
         stream.add(self._sound(samples, strict_peak))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from auralsam2_client.contract import SAMPLE_RATE, WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media.containers.packets import PacketReader, declares_duration, open_container, reason
+from auralsam2_client.media.containers.packets import PacketReader, open_container, reason
 from auralsam2_client.media.containers.tracks import sound_track, video_track
 from auralsam2_client.media.notes import Notes, counted
 from auralsam2_client.media.sound import BLOCK_SAMPLES, StereoStream
@@ -146,11 +146,13 @@ def read_track(
         )
     if parts.num_bad_samples:
         notes.add_damage(f"{counted(parts.num_bad_samples, 'sample')} of the sound is no number; silence stands in")
-    end_s = None if origin_s is None or packets.clock.joints_s else _declared_end_s(track, origin_s)
-    if end_s is not None and min(end_s, until_s) - parts.read_s > TRUNCATION_SLACK_S:
+    if parts.gaps_s > TRUNCATION_SLACK_S:
+        notes.add(f"the sound has {counted(parts.num_gaps, 'gap')}, {parts.gaps_s:.2f} s in all; silence stands in")
+    missing_s = packets.missing_s(track) if parts.read_s < until_s else 0.0
+    if min(missing_s, until_s - parts.read_s) > TRUNCATION_SLACK_S:
         notes.add_damage(
-            f"its sound can be decoded only up to {parts.read_s:.2f} s of its declared {end_s:.2f} s: it broke off, or "
-            "its header is wrong"
+            f"its sound can be decoded only up to {parts.read_s:.2f} s of its declared {parts.read_s + missing_s:.2f} "
+            "s: it broke off, or its header is wrong"
         )
     return parts.finish()
 
@@ -161,9 +163,3 @@ def _packets_of(track: AudioStream, packets: PacketReader) -> "Iterator[Packet[S
         if stream.index == track.index and packet.size:
             yield packet
     yield None
-
-
-def _declared_end_s(track: AudioStream, origin_s: float) -> float | None:
-    if track.duration is None or track.time_base is None or not declares_duration(track.container):
-        return None
-    return float((track.duration + (track.start_time or 0)) * track.time_base) - origin_s

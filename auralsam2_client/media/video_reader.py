@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.containers.display import Colour, Orientation, colour_of, orientation_of
-from auralsam2_client.media.containers.packets import PacketReader, declares_duration, may_leap, reason
+from auralsam2_client.media.containers.packets import PacketReader, may_leap, reason
 from auralsam2_client.media.containers.tracks import video_track
 from auralsam2_client.media.frames import MAX_SIDE_PX, check_size
 
@@ -69,17 +69,16 @@ class VideoReader:
     @property
     def missing_s(self) -> float:
         """Seconds that the file declares and does not hold, once it was read to its end."""
-        end_s = self.packet_reader.end_s
-        if end_s is None or not declares_duration(self.container):
-            return 0.0
-        own_s = _declared_s(self.stream)
-        if own_s is not None and self.stream.time_base is not None:
-            begin_s = float((self.stream.start_time or 0) * self.stream.time_base)
-            end_s = self.packet_reader.ends_s.get(self.stream.index, begin_s)
-            # Some containers state one duration for all streams here.
-            end_s = max(end_s, self.end_s + (self.origin_s or 0.0))
-            return begin_s + own_s - end_s
-        return self._container_s() + (self.container.start_time or 0) / av.time_base - end_s
+        short_s = self.packet_reader.missing_s(self.stream)
+        # A frame may be shown for longer than its packet says.
+        packets_end_s = self.packet_reader.ends_s.get(self.stream.index, 0.0)
+        return short_s - max(0.0, self.end_s + (self.origin_s or 0.0) - packets_end_s)
+
+    @property
+    def num_marked(self) -> int:
+        """Packets that the container marks as damaged; one at each joint of pieces is none."""
+        packets = self.packet_reader
+        return max(0, packets.num_marked.get(self.stream.index, 0) - len(packets.clock.joints_s))
 
     @property
     def lead_s(self) -> float:
@@ -164,7 +163,8 @@ class VideoReader:
         for packet, stream in self.packet_reader.packets():
             if stream.index != self.stream.index or not packet.size:
                 continue
-            if packet.pts is not None and packet.time_base is not None:
+            # What an edit list leaves out is decoded too, and not missed.
+            if packet.pts is not None and packet.time_base is not None and not packet.is_discard:
                 at_s = float(packet.pts * packet.time_base)
                 self._first_packet_s = at_s if self._first_packet_s is None else min(self._first_packet_s, at_s)
             if count < first_packet and self.origin_s is not None:

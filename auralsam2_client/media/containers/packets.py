@@ -72,13 +72,30 @@ class PacketReader:
         self.clock = Clock(may_leap(container))
         self.num_failures = 0
         self.last_failure: BaseException | None = None
-        # By stream: the end of its last packet, in seconds.
+        # By stream: the end of its last packet, in seconds; and how many the container marks as damaged.
         self.ends_s: dict[int, float] = {}
+        self.num_marked: dict[int, int] = {}
 
-    @property
-    def end_s(self) -> float | None:
-        """The latest end of a packet of any stream so far, in seconds; None without times."""
-        return max(self.ends_s.values(), default=None)
+    def missing_s(self, stream: Stream) -> float:
+        """Return the seconds of a track that the file declares and does not hold, once it was read to its end."""
+        if not declares_duration(self.container) or not self.ends_s:
+            return 0.0
+        declared_s, tick_s, begin = self.container.duration, stream.time_base, stream.start_time or 0
+        if stream.duration is not None and tick_s is not None:
+            own_s = float(stream.duration * tick_s)
+            # FFmpeg writes the duration of the whole file into tracks that do not state their own.
+            if (
+                declared_s is None
+                or "mp4" in self.container.format.name
+                or abs(own_s - declared_s / av.time_base) > 1e-3
+            ):
+                begin_s = float(begin * tick_s)
+                return begin_s + own_s - self.ends_s.get(stream.index, begin_s)
+        if declared_s is None:
+            return 0.0
+        # Matroska counts its duration from its clock's zero, all others from the first packet.
+        begins = 0 if "matroska" in self.container.format.name else self.container.start_time or 0
+        return (begins + declared_s) / av.time_base - max(self.ends_s.values())
 
     def packets(self) -> "Iterator[tuple[Packet[Stream], Stream]]":
         """Yield each packet with its stream; at the end an empty one for each stream, which flushes its decoder."""
@@ -99,6 +116,8 @@ class PacketReader:
 
     def _place(self, packet: "Packet[Stream]") -> None:
         """Move a packet's times to the one clock, and keep its end."""
+        if packet.is_corrupt:
+            self.num_marked[packet.stream.index] = self.num_marked.get(packet.stream.index, 0) + 1
         tick_s = packet.time_base
         if tick_s is None or (packet.pts is None and packet.dts is None):
             return
