@@ -102,7 +102,7 @@ def read_media(
             sound_file = sound_file or _sound_of_folder(location)
         clip = _Clip(frames, duration_s)
     elif location.is_file():
-        clip = _read_video(location, plan, notes, _Sound(silent, sound_file, audio_track), video_track)
+        clip = _read_video(location, plan, notes, _Tracks(video_track, audio_track, silent, sound_file))
     else:
         what = "is neither a file nor a folder" if location.exists() else "does not exist"
         raise BadInput(f"{path} {what}. Give a video file, or a folder of frames.")
@@ -139,12 +139,13 @@ class _Clip:
 
 
 @dataclass(frozen=True)
-class _Sound:
-    """Which sound is wanted."""
+class _Tracks:
+    """Which pictures and which sound are wanted."""
 
+    video: int | None
+    audio: int | None
     silent: bool
-    file: Path | None
-    track: int | None
+    sound_file: Path | None
 
 
 def _plan(source: str, fps: float, start_s: float, max_frames: int | None, progress: Progress | None) -> Plan:
@@ -179,23 +180,23 @@ def _sound_of_folder(folder: Path) -> Path:
     return found[0]
 
 
-def _read_video(path: Path, plan: Plan, notes: Notes, sound: _Sound, track: int | None) -> _Clip:
+def _read_video(path: Path, plan: Plan, notes: Notes, tracks: _Tracks) -> _Clip:
     """Read the pictures, from a key frame near the start where that is far; else, or if that fails, from the first."""
     first_packet = 0
     if plan.start_s > _SEEK_BEYOND_S:
         with open_container(path) as container:
-            reader = VideoReader(path, container, track)
+            reader = VideoReader(path, container, tracks.video)
             if reader.seek(plan.start_s):
                 tried = Notes(notes.name)
-                clip = _sampled(reader, container, plan, tried, sound, sought=True)
+                clip = _sampled(reader, container, plan, tried, tracks, sought=True)
                 if clip is not None:
                     notes.merge(tried)
                     return clip
         with open_container(path) as container:
-            first_packet = VideoReader(path, container, track).key_before(plan.start_s)
+            first_packet = VideoReader(path, container, tracks.video).key_before(plan.start_s)
     with open_container(path) as container:
-        reader = VideoReader(path, container, track)
-        clip = _sampled(reader, container, plan, notes, sound, first_packet=first_packet)
+        reader = VideoReader(path, container, tracks.video)
+        clip = _sampled(reader, container, plan, notes, tracks, first_packet=first_packet)
         assert clip is not None
         return clip
 
@@ -205,23 +206,23 @@ def _sampled(
     container: InputContainer,
     plan: Plan,
     notes: Notes,
-    sound: _Sound,
+    tracks: _Tracks,
     *,
     first_packet: int = 0,
     sought: bool = False,
 ) -> _Clip | None:
-    _check_length(reader, plan, track)
+    _check_length(reader, plan, tracks.video)
     heard = None
-    if not sound.silent and sound.file is None:
-        heard = sound_track(container, str(reader.path), sound.track, reader.stream)
+    if not tracks.silent and tracks.sound_file is None:
+        heard = sound_track(container, str(reader.path), tracks.audio, reader.stream)
 
     def sound_end_s(num_pictures: int) -> float | None:
         if heard is not None:
             return reader.track_end_s(heard)
-        if sound.file is None:
+        if tracks.sound_file is None:
             return None
         # A sound of its own does not make a video longer; but one picture is held under it.
-        return sound_file_end_s(sound.file, MAX_SOUND_S) if num_pictures == 1 else reader.end_s
+        return sound_file_end_s(tracks.sound_file, MAX_SOUND_S) if num_pictures == 1 else reader.end_s
 
     frames = sample(reader, plan, notes, sound_end_s, first_packet=first_packet, sought=sought)
     if frames is None:
