@@ -18,7 +18,7 @@ from auralsam2_client.errors import BadInput
 from auralsam2_client.media.containers.packets import PacketReader, open_container, reason
 from auralsam2_client.media.containers.tracks import sound_track, video_track
 from auralsam2_client.media.notes import Notes, counted
-from auralsam2_client.media.sound import BLOCK_SAMPLES, StereoStream
+from auralsam2_client.media.sound import BLOCK_SAMPLES, MAX_RATE_HZ, MIN_RATE_HZ, StereoStream
 from auralsam2_client.media.sound_frames import SoundFrames, samples_of
 from auralsam2_client.media.sound_parts import SoundParts
 
@@ -115,17 +115,21 @@ def read_track(
     parts = SoundParts(name, until_s)
     # Plain floats may be in another scale; what a codec makes of damage may be anything.
     plain = track.codec_context.name.startswith("pcm_")
-    damages: list[tuple[float, av.FFmpegError]] = []
+    damages: list[tuple[float, str]] = []
     lost = False
     for packet in _packets_of(track, packets):
         try:
             decoded = decoder.decode(packet)
         except av.FFmpegError as error:
             if packet is not None:
-                damages.append((parts.read_s, error))
+                damages.append((parts.read_s, reason(error)))
                 lost = True
             continue
         for frame, channels in decoded:
+            if not parts.is_empty and not MIN_RATE_HZ <= frame.sample_rate <= MAX_RATE_HZ:
+                damages.append((parts.read_s, f"it says {frame.sample_rate} Hz"))
+                lost = True
+                continue
             time_s = None
             tick_s = frame.time_base or track.time_base
             if frame.pts is not None and tick_s is not None:
@@ -137,7 +141,7 @@ def read_track(
         if not parts.is_empty and parts.read_s >= until_s:
             break
     if parts.is_empty:
-        why = f" that can be decoded ({reason(damages[0][1])})" if damages else ""
+        why = f" that can be decoded ({damages[0][1]})" if damages else ""
         raise BadInput(f"{name} has a sound track of 0 samples{why}. Use --silent to treat it as silence.")
     if damages:
         notes.add_damage(
