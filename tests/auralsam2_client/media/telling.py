@@ -216,6 +216,24 @@ def film(path: Path, length_s: float, recipe: Recipe = USUAL, *, first: int = 0,
     return write(path, shown, None if silent else pitches(length_s, first / 25), recipe)
 
 
+def hours(path: Path, num_pictures: int, recipe: Recipe) -> Path:
+    """A long video at one picture a second: one encoded picture, again and again."""
+    with av.open(str(path), "w") as output:
+        video: Any = output.add_stream(recipe.video, rate=1)
+        video.height, video.width = 48, 80
+        video.pix_fmt = recipe.pixel_format
+        frame = av.VideoFrame.from_ndarray(picture(3), format="rgb24").reformat(format=recipe.pixel_format)
+        frame.pts = 0
+        (first,) = [*video.encode(frame), *video.encode(None)]
+        content = bytes(first)
+        for index in range(num_pictures):
+            packet = av.Packet(content)
+            packet.pts = packet.dts = index
+            packet.duration, packet.time_base, packet.stream, packet.is_keyframe = 1, Fraction(1), video, True
+            output.mux(packet)
+    return path
+
+
 def write_sound(path: Path, sound: Sound, codec: str, container: str, sample_format: str, **options: Any) -> Path:
     """A file of sound alone."""
     layout, rate = options.get("layout", "stereo"), options.get("rate", RATE)
