@@ -62,7 +62,7 @@ class SoundFrames:
             if isinstance(frame, AudioFrame):
                 names = _names_of(frame.layout)
                 if _is_custom(names):
-                    ctypes.pythonapi.Py_IncRef(ctypes.py_object(frame.layout))
+                    keep_layout(frame)
                 decoded.append((frame, self._placed(names)))
         return decoded
 
@@ -73,6 +73,11 @@ class SoundFrames:
             return known
         placed = tuple("FC" if name == "AMBI0" else name if name in SIDES else "LFE" for name in names)
         return placed if any(any(SIDES[name]) for name in placed) else ("FC",) * len(names)
+
+
+def keep_layout(frame: AudioFrame) -> None:
+    """Keep a frame's layout for good, since it would free what the frame frees too; some 100 bytes each."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(frame.layout))
 
 
 def samples_of(frame: AudioFrame) -> NDArray[np.float32]:

@@ -98,7 +98,7 @@ def _numbered(tracks: list[_Track], number: int, name: str, kind: str) -> list[_
     option = {"video": "--video-track", "sound": "--audio-track"}[kind]
     if not 1 <= number <= len(tracks):
         raise BadInput(
-            f"{option} {number}, but {name} has {len(tracks)} {kind} tracks; they are counted from 1. Leave it out for "
-            "the one that players take."
+            f"{option} {number}, but {name} has {len(tracks)} {kind} track{'' if len(tracks) == 1 else 's'}, counted "
+            "from 1. Leave it out for the one that players take."
         )
     return [tracks[number - 1]]

@@ -224,8 +224,7 @@ def hours(path: Path, num_pictures: int, recipe: Recipe) -> Path:
         video.pix_fmt = recipe.pixel_format
         frame = av.VideoFrame.from_ndarray(picture(3), format="rgb24").reformat(format=recipe.pixel_format)
         frame.pts = 0
-        (first,) = [*video.encode(frame), *video.encode(None)]
-        content = bytes(first)
+        content = bytes((video.encode(frame) + video.encode(None))[0])
         for index in range(num_pictures):
             packet = av.Packet(content)
             packet.pts = packet.dts = index

@@ -124,6 +124,32 @@ def test_a_clip_without_sound_names_silent_and_silent_works(
     assert taken.exit_code == 0, taken.output
 
 
+def test_a_damaged_clip_comes_with_a_note_and_is_refused_by_strict(
+    served_compact: Any, clips: ModuleType, tmp_path: Path
+) -> None:
+    clip = clips.write_clip(tmp_path / "clip.mp4", clips.grey_frames(30), sound=clips.tone(3.0))
+    with av.open(str(clip)) as opened:
+        packets: Any = opened.demux(opened.streams.audio[0])
+        packet = [packet for packet in packets if packet.size][10]
+    content = bytearray(clip.read_bytes())
+    content[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    clip.write_bytes(content)
+    arguments = ("-o", tmp_path / "out", "--url", served_compact.config.grpc_url, "--no-overlay")
+    taken = run("segment", clip, *arguments, "--audio-track", "1", "--video-track", "1")
+    assert taken.exit_code == 0, taken.output
+    note = "1 packet of the sound cannot be decoded"
+    assert f"note: {note}" in " ".join(taken.output.split())
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["notes"][0].startswith(note)
+    assert record["tracks"]["sound"] == {"track": 1, "of": 1, "codec": "aac"}
+    assert record["rotation"] == {"degrees_clockwise": 0, "mirrored": False}
+    refused = run("segment", clip, *arguments, "--strict")
+    assert refused.exit_code == 2
+    assert note in " ".join(refused.output.split())
+    missing = run("segment", clip, *arguments, "--audio-track", "2")
+    assert "has 1 sound track," in " ".join(missing.output.split())
+
+
 def test_segment_a_film(served_compact: Any, clips: ModuleType, tmp_path: Path) -> None:
     film = clips.write_film(tmp_path / "film.mp4")
     result = run("segment", film, "-o", tmp_path, "--url", served_compact.config.grpc_url)

@@ -48,7 +48,7 @@ def test_tracks_by_number(many: Path) -> None:
 def test_a_number_beyond_the_tracks(many: Path, film: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"--audio-track 3, but .* has 2 sound tracks"):
         read_media(many, audio_track=3)
-    with pytest.raises(BadInput, match=r"--video-track 0, but .* has 1 video tracks; they are counted from 1"):
+    with pytest.raises(BadInput, match=r"--video-track 0, but .* has 1 video track, counted from 1"):
         read_media(film, video_track=0)
     with pytest.raises(BadInput, match="Both --silent and a sound track"):
         read_media(film, silent=True, audio_track=1)
