@@ -118,6 +118,19 @@ def placed(layout: str, length_s: float, rate: int = RATE, **tones: float) -> So
     return sound
 
 
+def as_loud_as_stereo(layout: str) -> float:
+    """How much softer all channels at once have to be so as not to clip, with a little left."""
+    return 1.0 if layout in ("mono", "stereo") else 0.8
+
+
+def stored_for(shown: Picture, a: int, b: int, c: int, d: int) -> Picture:
+    """What a file holds so that its display matrix, (x, y) shown at (a x + c y, b x + d y), gives this picture."""
+    height, width = shown.shape[:2] if a else shown.shape[1::-1]
+    y, x = np.mgrid[:height, :width]
+    across, down = a * x + c * y, b * x + d * y
+    return np.ascontiguousarray(shown[down - down.min(), across - across.min()])
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a clip is encoded."""
@@ -147,7 +160,7 @@ def write(
     sound: Sound | None,
     recipe: Recipe = USUAL,
     *,
-    fps: int = 25,
+    fps: int | Fraction = 25,
     times_s: Sequence[float] | None = None,
     layout: str = "stereo",
     rate: int = RATE,
@@ -158,7 +171,7 @@ def write(
         video.pix_fmt = recipe.pixel_format
         context = video.codec_context
         context.gop_size = recipe.gop
-        tick = Fraction(1, 1000) if times_s else Fraction(1, fps)
+        tick = Fraction(1, 1000) if times_s else 1 / Fraction(fps)
         context.time_base = tick
         if recipe.aspect is not None:
             context.sample_aspect_ratio = recipe.aspect
