@@ -40,6 +40,6 @@ class Notes:
             )
 
 
-def counted(count: int, what: str) -> str:
+def count_of(count: int, what: str) -> str:
     """Write a number with its noun: "1 packet", "3 packets"."""
     return f"{count} {what}{'' if count == 1 else 's'}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.containers.packets import reason
-from auralsam2_client.media.notes import Notes, counted
+from auralsam2_client.media.notes import Notes, count_of
 from auralsam2_client.media.video_reader import VideoReader, to_rgb
 
 Progress = Callable[[int, int | None], None]
@@ -168,13 +168,13 @@ def _note_damage(reader: VideoReader, notes: Notes) -> None:
         )
     if reader.num_damaged:
         notes.add_damage(
-            f"{counted(reader.num_damaged, 'packet')} of the video cannot be decoded, the first at "
+            f"{count_of(reader.num_damaged, 'packet')} of the video cannot be decoded, the first at "
             f"{reader.first_damage_s:.2f} s; the picture before stands in"
         )
     packets = reader.packet_reader
     if packets.clock.joints_s:
         notes.add(
-            f"the clock of the file starts again or leaps {counted(len(packets.clock.joints_s), 'time')}; its pieces "
+            f"the clock of the file starts again or leaps {count_of(len(packets.clock.joints_s), 'time')}; its pieces "
             "were laid one after the other"
         )
     missing_s = reader.missing_s if reader.ended else 0.0
@@ -185,10 +185,12 @@ def _note_damage(reader: VideoReader, notes: Notes) -> None:
         )
         return
     if reader.num_marked > reader.num_damaged:
-        notes.add_damage(f"{counted(reader.num_marked, 'packet')} of the video came damaged; the rest of each is shown")
+        notes.add_damage(
+            f"{count_of(reader.num_marked, 'packet')} of the video came damaged; the rest of each is shown"
+        )
     if packets.num_failures:
         why = "" if packets.last_failure is None else f" ({reason(packets.last_failure)})"
-        notes.add_damage(f"the file is damaged in {counted(packets.num_failures, 'place')}{why}, and read past them")
+        notes.add_damage(f"the file is damaged in {count_of(packets.num_failures, 'place')}{why}, and read past them")
 
 
 def _stack(sampled: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from auralsam2_client.contract import SAMPLE_RATE, WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.containers.packets import PacketReader, open_container, reason
 from auralsam2_client.media.containers.tracks import sound_track, video_track
-from auralsam2_client.media.notes import Notes, counted
+from auralsam2_client.media.notes import Notes, count_of
 from auralsam2_client.media.sound import BLOCK_SAMPLES, MAX_RATE_HZ, MIN_RATE_HZ, StereoStream
 from auralsam2_client.media.sound_frames import SoundFrames, samples_of
 from auralsam2_client.media.sound_parts import SoundParts
@@ -145,13 +145,13 @@ def read_track(
         raise BadInput(f"{name} has a sound track of 0 samples{why}. Use --silent to treat it as silence.")
     if damages:
         notes.add_damage(
-            f"{counted(len(damages), 'packet')} of the sound cannot be decoded, the first at {damages[0][0]:.2f} s; "
+            f"{count_of(len(damages), 'packet')} of the sound cannot be decoded, the first at {damages[0][0]:.2f} s; "
             "silence stands in"
         )
     if parts.num_bad_samples:
-        notes.add_damage(f"{counted(parts.num_bad_samples, 'sample')} of the sound is no number; silence stands in")
+        notes.add_damage(f"{count_of(parts.num_bad_samples, 'sample')} of the sound is no number; silence stands in")
     if parts.gaps_s > TRUNCATION_SLACK_S:
-        notes.add(f"the sound has {counted(parts.num_gaps, 'gap')}, {parts.gaps_s:.2f} s in all; silence stands in")
+        notes.add(f"the sound has {count_of(parts.num_gaps, 'gap')}, {parts.gaps_s:.2f} s in all; silence stands in")
     missing_s = packets.missing_s(track) if parts.read_s < until_s else 0.0
     if min(missing_s, until_s - parts.read_s) > TRUNCATION_SLACK_S:
         notes.add_damage(

@@ -93,7 +93,7 @@ class VideoReader:
         return self.end_s if self.ended else self.declared_s or self.end_s
 
     def track_end_s(self, stream: Stream) -> float | None:
-        """When another track ends, in seconds since the first frame, as far as was read; None if it has no packet."""
+        """Return when another track ends, in seconds since the first frame, so far; None if it has no packet."""
         end_s = self.packet_reader.ends_s.get(stream.index)
         return None if end_s is None else end_s - (self.origin_s or 0.0)
 

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from tests.auralsam2_client.media import clips as helpers
-from tests.auralsam2_client.media import telling
+from tests.auralsam2_client.media.films import filming
 
 
 @pytest.fixture(scope="session")
@@ -25,4 +25,4 @@ def clip(clips: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """7 s that tell their pictures and seconds, H.264 and AAC in MP4. Read only."""
-    return telling.film(tmp_path_factory.mktemp("film") / "film.mp4", 7)
+    return filming.film(tmp_path_factory.mktemp("film") / "film.mp4", 7)

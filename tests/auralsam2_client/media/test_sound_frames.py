@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from auralsam2_client.media.reader import read_media
-from tests.auralsam2_client.media import telling
+from tests.auralsam2_client.media.films import filming, telling
 
 # Layout, codec, samples, container, and a channel that is heard on the right.
 LAYOUTS = [
@@ -46,8 +46,8 @@ with av.open(sys.argv[1]) as opened:
 
 
 def clip(path: Path, layout: str, codec: str, sample_format: str, container: str, sound: telling.Sound) -> Path:
-    recipe = telling.Recipe(audio=codec, sample_format=sample_format, container=container)
-    return telling.write(path, map(telling.picture, range(50)), sound, recipe, layout=layout)
+    recipe = filming.Recipe(audio=codec, sample_format=sample_format, container=container)
+    return filming.write(path, map(telling.picture, range(50)), sound, recipe, layout=layout)
 
 
 @pytest.mark.parametrize(("layout", "codec", "sample_format", "container", "right"), LAYOUTS)
@@ -82,7 +82,7 @@ def tagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sound = telling.placed("6.1", 2, FL=700, SR=2500)[:, [0, 1, 2, 3, 5, 6, 4]]
     plain = clip(folder / "plain.mov", "6.1", "pcm_s16le", "s16", "mov", sound)
     tag = (125 << 16 | 7).to_bytes(4, "big") + bytes(4)
-    return telling.patched(plain, folder / "tagged.mov", b"chan", 8, tag)
+    return filming.patched(plain, folder / "tagged.mov", b"chan", 8, tag)
 
 
 def run_apart(code: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
@@ -106,25 +106,25 @@ def test_an_order_that_comes_up_later_leaves_the_process_alive(tagged: Path) -> 
 
 
 def test_sound_that_changes_its_layout(tmp_path: Path) -> None:
-    stereo = telling.write_sound(tmp_path / "2.ac3", telling.pitches(4), "ac3", "ac3", "fltp", bit_rate=192_000)
+    stereo = filming.write_sound(tmp_path / "2.ac3", telling.pitches(4), "ac3", "ac3", "fltp", bit_rate=192_000)
     front = telling.pitches(4, first_s=4)[:, 0]
     surround = np.zeros((len(front), 6), np.float32)
     surround[:, 0] = surround[:, 1] = front
-    six = telling.write_sound(tmp_path / "6.ac3", surround, "ac3", "ac3", "fltp", layout="5.1", bit_rate=384_000)
+    six = filming.write_sound(tmp_path / "6.ac3", surround, "ac3", "ac3", "fltp", layout="5.1", bit_rate=384_000)
     joined = tmp_path / "joined.ac3"
     joined.write_bytes(stereo.read_bytes() + six.read_bytes() + stereo.read_bytes())
-    video = telling.film(tmp_path / "video.mp4", 12, silent=True)
-    recording = telling.remux(tmp_path / "recording.ts", [(video, "video"), (joined, "audio")])
+    video = filming.film(tmp_path / "video.mp4", 12, silent=True)
+    recording = filming.remux(tmp_path / "recording.ts", [(video, "video"), (joined, "audio")])
     found = read_media(recording)
     assert telling.seconds(found) == [*range(8), *range(4)]
 
 
 def test_sound_that_changes_its_rate(tmp_path: Path) -> None:
     parts = [
-        telling.write_sound(tmp_path / f"{rate}.mp2", telling.pitches(3, first, rate), "mp2", "mp2", "s16p", rate=rate)
+        filming.write_sound(tmp_path / f"{rate}.mp2", telling.pitches(3, first, rate), "mp2", "mp2", "s16p", rate=rate)
         for first, rate in ((0, 48_000), (3, 32_000), (6, 44_100))
     ]
     joined = tmp_path / "joined.mp2"
     joined.write_bytes(b"".join(part.read_bytes() for part in parts))
-    mute = telling.film(tmp_path / "mute.mp4", 9, silent=True)
+    mute = filming.film(tmp_path / "mute.mp4", 9, silent=True)
     assert telling.seconds(read_media(mute, sound_path=joined, audio_track=1)) == list(range(9))

@@ -9,7 +9,7 @@ import pytest
 
 from auralsam2_client.media.containers.display import Orientation, from_matrix, pixel_aspect
 from auralsam2_client.media.reader import read_media
-from tests.auralsam2_client.media import telling
+from tests.auralsam2_client.media.films import filming, telling
 
 MATRICES = [(1, 0, 0, 1), (-1, 0, 0, 1), (1, 0, 0, -1), (-1, 0, 0, -1), (0, 1, -1, 0), (0, -1, 1, 0), (0, 1, 1, 0)]
 MATRICES += [(0, -1, -1, 0)]
@@ -41,7 +41,7 @@ def test_scaled_slanted_and_empty_matrices_count_as_the_nearest() -> None:
 @pytest.fixture(scope="module")
 def sensor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sensor") / "sensor.mp4"
-    return telling.write(path, [telling.corner_picture()] * 4, None, fps=2)
+    return filming.write(path, [telling.corner_picture()] * 4, None, fps=2)
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
@@ -49,7 +49,7 @@ def test_a_video_is_shown_as_its_matrix_says(sensor: Path, tmp_path: Path, matri
     a, b, c, d = (number << 16 for number in matrix)
     # In a track header of version 0 the matrix follows 40 bytes of dates, numbers, places and volume.
     value = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    turned = read_media(telling.patched(sensor, tmp_path / "t.mp4", b"tkhd", 44, value), silent=True)
+    turned = read_media(filming.patched(sensor, tmp_path / "t.mp4", b"tkhd", 44, value), silent=True)
     expected = as_the_matrix_says(telling.corner_picture(), *matrix)
     assert turned.frames[0].shape == expected.shape
     assert np.abs(turned.frames[0].astype(int) - expected).mean() < 8
@@ -58,8 +58,8 @@ def test_a_video_is_shown_as_its_matrix_says(sensor: Path, tmp_path: Path, matri
 
 
 def test_pixels_that_are_not_square(tmp_path: Path) -> None:
-    wide = telling.Recipe(aspect=Fraction(64, 45))
-    found = read_media(telling.write(tmp_path / "w.mp4", [telling.picture(1)] * 4, None, wide, fps=2), silent=True)
+    wide = filming.Recipe(aspect=Fraction(64, 45))
+    found = read_media(filming.write(tmp_path / "w.mp4", [telling.picture(1)] * 4, None, wide, fps=2), silent=True)
     assert found.pixel_aspect == pytest.approx(64 / 45)
     assert found.frames.shape[1:3] == (48, 80)
     assert found.facts()["pixel_aspect"] == found.pixel_aspect
@@ -84,7 +84,7 @@ def test_the_aspect_turns_with_the_picture(declared: Fraction | None, quarters: 
     [("yuv420p", "libx264", "unspecified, read as bt601", "limited"), ("yuvj420p", "mjpeg", "bt470bg", "full")],
 )
 def test_the_colours_are_named(tmp_path: Path, pixel_format: str, codec: str, matrix: str, full: str) -> None:
-    recipe = telling.Recipe(video=codec, pixel_format=pixel_format, video_options={})
-    path = telling.write(tmp_path / "c.mkv", [telling.picture(1)] * 4, None, recipe, fps=2)
+    recipe = filming.Recipe(video=codec, pixel_format=pixel_format, video_options={})
+    path = filming.write(tmp_path / "c.mkv", [telling.picture(1)] * 4, None, recipe, fps=2)
     colour = read_media(path, silent=True).facts()["colour"]
     assert colour == {"pixel_format": pixel_format, "matrix": matrix, "range": full}

@@ -7,7 +7,7 @@ import pytest
 
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.reader import read_media
-from tests.auralsam2_client.media import telling
+from tests.auralsam2_client.media.films import filming, telling
 
 PASSTHROUGH = {"default_mode": "passthrough"}
 
@@ -17,7 +17,7 @@ def mute(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A film whose sound is silence."""
     silence = np.zeros((3 * telling.RATE, 2), np.float32)
     shown = (telling.picture(500 + index) for index in range(75))
-    return telling.write(tmp_path_factory.mktemp("mute") / "mute.mp4", shown, silence)
+    return filming.write(tmp_path_factory.mktemp("mute") / "mute.mp4", shown, silence)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def many(film: Path, mute: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """Two videos and two sounds, of which the second is the default one each."""
     path = tmp_path_factory.mktemp("many") / "many.mkv"
     sources = [(mute, "video"), (film, "video"), (mute, "audio"), (film, "audio")]
-    return telling.remux(path, sources, defaults=[False, True, False, True], options=PASSTHROUGH)
+    return filming.remux(path, sources, defaults=[False, True, False, True], options=PASSTHROUGH)
 
 
 def test_the_default_tracks_are_read(many: Path) -> None:
@@ -57,9 +57,9 @@ def test_a_number_beyond_the_tracks(many: Path, film: Path, tmp_path: Path) -> N
 
 
 def test_a_film_goes_before_its_thumbnail(film: Path, tmp_path: Path) -> None:
-    jpeg = telling.Recipe(video="mjpeg", pixel_format="yuvj420p", video_options={})
-    thumbnail = telling.write(tmp_path / "thumbnail.mov", [telling.picture(777)], None, jpeg)
-    drone = telling.remux(tmp_path / "drone.mov", [(thumbnail, "video"), (film, "video"), (film, "audio")])
+    jpeg = filming.Recipe(video="mjpeg", pixel_format="yuvj420p", video_options={})
+    thumbnail = filming.write(tmp_path / "thumbnail.mov", [telling.picture(777)], None, jpeg)
+    drone = filming.remux(tmp_path / "drone.mov", [(thumbnail, "video"), (film, "video"), (film, "audio")])
     found = read_media(drone)
     assert telling.numbers(found) == list(range(0, 175, 25))
     assert found.facts()["tracks"]["video"]["track"] == 2

@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media import reader as media
 from auralsam2_client.media.reader import read_media
-from tests.auralsam2_client.media import corpus, telling
+from tests.auralsam2_client.media.films import corpus, telling
 
 # Without shrinking, a failure takes no longer than a success; the example is printed with the blob that repeats it.
 BOUNDED = settings(

@@ -13,7 +13,7 @@ from auralsam2_client.errors import BadInput
 from auralsam2_client.media import sampling
 from auralsam2_client.media.reader import read_media
 from auralsam2_client.media.sound_windows import windows
-from tests.auralsam2_client.media import telling
+from tests.auralsam2_client.media.films import filming, telling
 
 CHANGES_S = [0.0, 0.1, 0.2, 1.7, 3.4]
 
@@ -22,7 +22,7 @@ CHANGES_S = [0.0, 0.1, 0.2, 1.7, 3.4]
 def screen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A screen recording: a picture only when something changes, and sound to second 8."""
     path = tmp_path_factory.mktemp("screen") / "screen.mp4"
-    return telling.write(path, map(telling.picture, range(5)), telling.pitches(8), fps=30, times_s=CHANGES_S)
+    return filming.write(path, map(telling.picture, range(5)), telling.pitches(8), fps=30, times_s=CHANGES_S)
 
 
 def test_the_last_picture_is_held_while_the_sound_goes_on(screen: Path) -> None:
@@ -47,14 +47,14 @@ def test_sound_far_longer_than_the_video_is_another_thing(screen: Path, monkeypa
 @pytest.mark.parametrize("more_s", [0.0, 0.09])
 def test_the_padding_of_a_codec_adds_no_frame(tmp_path: Path, more_s: float) -> None:
     shown = map(telling.picture, range(50))
-    found = read_media(telling.write(tmp_path / "a.mkv", shown, telling.pitches(2 + more_s), telling.USUAL))
+    found = read_media(filming.write(tmp_path / "a.mkv", shown, telling.pitches(2 + more_s), filming.USUAL))
     assert (telling.numbers(found), found.notes) == ([0, 25], ())
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
 def test_one_picture_with_sound_is_held(tmp_path: Path, container: str) -> None:
-    recipe = telling.Recipe(container=container)
-    still = telling.write(tmp_path / "still", [telling.picture(3)], telling.pitches(6), recipe)
+    recipe = filming.Recipe(container=container)
+    still = filming.write(tmp_path / "still", [telling.picture(3)], telling.pitches(6), recipe)
     found = read_media(still)
     assert (telling.numbers(found), telling.seconds(found)) == ([3] * 6, list(range(6)))
     with pytest.raises(BadInput, match=r"1 frame without sound.*--sound"):
@@ -62,13 +62,15 @@ def test_one_picture_with_sound_is_held(tmp_path: Path, container: str) -> None:
 
 
 def test_one_picture_is_held_longer_than_a_minute_and_under_another_sound(tmp_path: Path) -> None:
-    song = telling.write_sound(tmp_path / "song.mp3", telling.pitches(70), "libmp3lame", "mp3", "s16p")
-    still = telling.write(tmp_path / "still.mp4", [telling.picture(3)], None)
+    song = filming.write_sound(
+        tmp_path / "song.mp3", telling.pitches(70, rate=16_000), "libmp3lame", "mp3", "s16p", rate=16_000
+    )
+    still = filming.write(tmp_path / "still.mp4", [telling.picture(3)], None)
     assert telling.numbers(read_media(still, sound_path=song)) == [3] * 70
 
 
 def test_another_sound_makes_no_film_longer(film: Path, tmp_path: Path) -> None:
-    song = telling.write_sound(tmp_path / "song.wav", telling.pitches(12), "pcm_s16le", "wav", "s16")
+    song = filming.write_sound(tmp_path / "song.wav", telling.pitches(12), "pcm_s16le", "wav", "s16")
     assert len(read_media(film, sound_path=song).frames) == 7
 
 
@@ -83,14 +85,14 @@ def test_the_cover_of_a_song_is_held(tmp_path: Path) -> None:
         frame.pts = 0
         output.mux([*cover.encode(frame), *cover.encode(None)])
         sound = telling.pitches(4)
-        telling.feed(output, track, sound, 0, len(sound), "stereo", telling.RATE, telling.Recipe(sample_format="s16p"))
+        filming.feed(output, track, sound, 0, len(sound), "stereo", telling.RATE, filming.Recipe(sample_format="s16p"))
         output.mux(track.encode(None))
     found = read_media(path)
     assert (telling.numbers(found), telling.seconds(found)) == ([9] * 4, list(range(4)))
 
 
 def test_less_sound_than_one_window_is_filled_up_with_silence(tmp_path: Path) -> None:
-    found = read_media(telling.film(tmp_path / "short.mp4", 0.6))
+    found = read_media(filming.film(tmp_path / "short.mp4", 0.6))
     assert telling.numbers(found) == [0]
     heard = windows(found.sound, 1).samples[0]
     assert telling.loudest_hertz(heard[:9000, 0]) == pytest.approx(400, abs=5)
@@ -116,14 +118,14 @@ SOUND_FILES = [
 
 @pytest.fixture(scope="module")
 def mute(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return telling.film(tmp_path_factory.mktemp("mute") / "mute.mp4", 3, silent=True)
+    return filming.film(tmp_path_factory.mktemp("mute") / "mute.mp4", 3, silent=True)
 
 
 @pytest.mark.parametrize(("name", "codec", "container", "sample_format"), SOUND_FILES)
 def test_any_file_with_sound_will_do(
     mute: Path, tmp_path: Path, name: str, codec: str, container: str, sample_format: str
 ) -> None:
-    memo = telling.write_sound(tmp_path / name, telling.pitches(3), codec, container, sample_format)
+    memo = filming.write_sound(tmp_path / name, telling.pitches(3), codec, container, sample_format)
     found = read_media(mute, sound_path=memo, strict=True)
     assert (telling.numbers(found), telling.seconds(found)) == ([0, 25, 50], [0, 1, 2])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from tests.auralsam2_client.media import telling
+from tests.auralsam2_client.media.films import filming, telling
 
 UPRIGHT = (1, 0, 0, 1)
 MATRICES = [UPRIGHT, (-1, 0, 0, 1), (1, 0, 0, -1), (-1, 0, 0, -1), (0, 1, -1, 0), (0, -1, 1, 0), (0, 1, 1, 0)]
@@ -81,8 +81,8 @@ class Case:
         """Write the clip, broken as the case says."""
         path = folder / f"clip.{self.container}"
         sample_format, _ = SOUND[self.sound]
-        options = telling.X264 if self.video == "libx264" else {}
-        recipe = telling.Recipe(
+        options = filming.X264 if self.video == "libx264" else {}
+        recipe = filming.Recipe(
             self.video,
             self.sound,
             self.pixel_format,
@@ -96,15 +96,15 @@ class Case:
         channels = len(telling.channel_names(self.layout))
         sound = telling.pitches(SECONDS, channels=channels) * telling.as_loud_as_stereo(self.layout)
         shown = (telling.stored_for(telling.picture(index), *self.matrix) for index in range(self.num_pictures))
-        telling.write(path, shown, sound, recipe, fps=self.rate, layout=self.layout)
+        filming.write(path, shown, sound, recipe, fps=self.rate, layout=self.layout)
         if self.matrix != UPRIGHT:
             a, b, c, d = (number << 16 for number in self.matrix)
             value = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-            telling.patched(path, path, b"tkhd", 44, value)
+            filming.patched(path, path, b"tkhd", 44, value)
         if self.damage == "a packet of the video":
-            telling.spoilt(path, path, "video", self.damaged_picture)
+            filming.spoilt(path, path, "video", self.damaged_picture)
         elif self.damage == "a packet of the sound":
-            telling.spoilt(path, path, "audio", len(telling.packet_places(path, "audio")) // 2)
+            filming.spoilt(path, path, "audio", len(filming.packet_places(path, "audio")) // 2)
         elif self.damage == "broken off":
             content = path.read_bytes()
             path.write_bytes(content[: len(content) * 7 // 10])

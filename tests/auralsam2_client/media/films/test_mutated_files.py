@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from tests.auralsam2_client.media import mutations, telling
+from tests.auralsam2_client.media.films import filming, mutations, telling
 
 COUNT = 500
 RATE = 16_000
@@ -17,15 +17,15 @@ RATE = 16_000
 LIMIT_S = 120.0
 
 EIGHT = telling.placed("7.1", 1.2, FL=700, BR=2500)
-RECIPES: dict[str, telling.Recipe] = {
-    "a.mp4": telling.USUAL,
-    "b.mp4": telling.Recipe(container_options={"movflags": "+faststart"}),
-    "c.mov": telling.Recipe(audio="pcm_s16le", sample_format="s16"),
-    "d.mkv": telling.Recipe(audio="libopus", sample_format="flt"),
-    "e.ts": telling.MPEG2,
-    "f.avi": telling.Recipe(video="mpeg4", video_options={}, audio="adpcm_ms", sample_format="s16"),
-    "g.flv": telling.USUAL,
-    "h.mkv": telling.Recipe(
+RECIPES: dict[str, filming.Recipe] = {
+    "a.mp4": filming.USUAL,
+    "b.mp4": filming.Recipe(container_options={"movflags": "+faststart"}),
+    "c.mov": filming.Recipe(audio="pcm_s16le", sample_format="s16"),
+    "d.mkv": filming.Recipe(audio="libopus", sample_format="flt"),
+    "e.ts": filming.MPEG2,
+    "f.avi": filming.Recipe(video="mpeg4", video_options={}, audio="adpcm_ms", sample_format="s16"),
+    "g.flv": filming.USUAL,
+    "h.mkv": filming.Recipe(
         video="mjpeg", pixel_format="yuvj420p", video_options={}, audio="flac", sample_format="s16"
     ),
 }
@@ -36,9 +36,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     folder = tmp_path_factory.mktemp("whole")
     shown = [telling.picture(index, 32, 48) for index in range(30)]
     return [
-        telling.write(folder / name, shown, EIGHT, recipe, layout="7.1").read_bytes()
+        filming.write(folder / name, shown, EIGHT, recipe, layout="7.1").read_bytes()
         if name in ("a.mp4", "c.mov", "h.mkv")
-        else telling.write(folder / name, shown, telling.pitches(1.2), recipe).read_bytes()
+        else filming.write(folder / name, shown, telling.pitches(1.2), recipe).read_bytes()
         for name, recipe in RECIPES.items()
     ]
 

@@ -9,10 +9,10 @@ import pytest
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media import reader as media
 from auralsam2_client.media.reader import read_media
-from tests.auralsam2_client.media import telling
+from tests.auralsam2_client.media.films import filming, telling
 
 WHOLE = list(range(0, 175, 25))
-PRORES = telling.Recipe(
+PRORES = filming.Recipe(
     video="prores", pixel_format="yuv422p10le", audio="pcm_s16le", sample_format="s16", video_options={}
 )
 
@@ -32,7 +32,7 @@ PRORES = telling.Recipe(
 def test_a_damaged_packet_takes_nothing_else_with_it(
     film: Path, tmp_path: Path, kind: str, nth: int, words: str, count: int
 ) -> None:
-    clip = telling.spoilt(film, tmp_path / "bad.mp4", kind, nth, count)
+    clip = filming.spoilt(film, tmp_path / "bad.mp4", kind, nth, count)
     found = read_media(clip)
     assert telling.numbers(found) == WHOLE
     assert telling.seconds(found) == list(range(7))
@@ -44,8 +44,8 @@ def test_a_damaged_packet_takes_nothing_else_with_it(
 
 
 def test_a_lost_picture_is_stood_in_for_by_the_one_before(tmp_path: Path) -> None:
-    whole = telling.film(tmp_path / "whole.mov", 3, PRORES)
-    clip = telling.spoilt(whole, tmp_path / "bad.mov", "video", 50)
+    whole = filming.film(tmp_path / "whole.mov", 3, PRORES)
+    clip = filming.spoilt(whole, tmp_path / "bad.mov", "video", 50)
     assert telling.numbers(read_media(clip)) == [0, 25, 49]
     assert read_media(whole, strict=True).notes == ()
 
@@ -54,7 +54,7 @@ def test_sound_behind_many_lost_packets_stays_in_step(film: Path, tmp_path: Path
     """Each lost packet is 21 ms: less than a gap that is filled without damage, and together a quarter of a second."""
     clip = film
     for index in range(12):
-        clip = telling.spoilt(clip, tmp_path / f"{index}.mp4", "audio", 20 + 10 * index)
+        clip = filming.spoilt(clip, tmp_path / f"{index}.mp4", "audio", 20 + 10 * index)
     sound, whole = read_media(clip).sound, read_media(film).sound
     assert sound is not None
     assert whole is not None
@@ -65,12 +65,12 @@ def test_sound_behind_many_lost_packets_stays_in_step(film: Path, tmp_path: Path
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """12 s as a transport stream with a key frame every 2 s."""
-    recipe = telling.Recipe(gop=50, container="mpegts", audio="mp2", sample_format="s16p")
-    return telling.film(tmp_path_factory.mktemp("recording") / "recording.ts", 12, recipe)
+    recipe = filming.Recipe(gop=50, container="mpegts", audio="mp2", sample_format="s16p")
+    return filming.film(tmp_path_factory.mktemp("recording") / "recording.ts", 12, recipe)
 
 
 def test_a_piece_begins_with_its_first_key_frame(recording: Path, tmp_path: Path) -> None:
-    places = telling.packet_places(recording, "video")
+    places = filming.packet_places(recording, "video")
     begin_s = min(time_s for _, _, time_s in places)
     place = next(place for place, _, time_s in places if time_s >= begin_s + 0.5)
     piece = tmp_path / "piece.ts"
@@ -89,7 +89,7 @@ def test_every_start_shows_its_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: str, gop: int
 ) -> None:
     monkeypatch.setattr(media, "_SEEK_BEYOND_S", 1.0)
-    clip = telling.film(tmp_path / "clip", 4, telling.Recipe(gop=gop, container=container))
+    clip = filming.film(tmp_path / "clip", 4, filming.Recipe(gop=gop, container=container))
     for start_s in (1.2, 2.0, 3.0, 3.9):
         found = read_media(clip, start_s=start_s)
         assert telling.numbers(found) == [int((start_s + index) * 25 + 1e-6) for index in range(len(found.frames))]
@@ -100,11 +100,11 @@ def test_every_start_shows_its_picture(
 
 @pytest.mark.parametrize("second", ["starts again", "leaps ahead", "leaps back"])
 def test_joined_recordings(tmp_path: Path, second: str) -> None:
-    pieces = [telling.film(tmp_path / f"{first}.ts", 3.2, telling.MPEG2, first=first) for first in (0, 80, 160)]
+    pieces = [filming.film(tmp_path / f"{first}.ts", 3.2, filming.MPEG2, first=first) for first in (0, 80, 160)]
     if second != "starts again":
         moved = 1 if second == "leaps ahead" else 0
         source = pieces[moved]
-        pieces[moved] = telling.remux(
+        pieces[moved] = filming.remux(
             tmp_path / "moved.ts", [(source, "video"), (source, "audio")], options={}, shift_s=500.0
         )
     joined = tmp_path / "joined.ts"
@@ -128,7 +128,7 @@ def within(found: list[int], expected: list[int], most: int) -> bool:
 def test_a_subtitle_may_outlast_the_video(film: Path, tmp_path: Path) -> None:
     texts = tmp_path / "texts.srt"
     texts.write_text("1\n00:00:00,500 --> 00:00:02,000\nhello\n\n2\n00:00:06,500 --> 00:00:12,000\nThe end\n")
-    titled = telling.remux(tmp_path / "t.mkv", [(film, "video"), (film, "audio"), (texts, "subtitles")])
+    titled = filming.remux(tmp_path / "t.mkv", [(film, "video"), (film, "audio"), (texts, "subtitles")])
     found = read_media(titled, strict=True)
     assert (telling.numbers(found), telling.seconds(found), found.notes) == (WHOLE, list(range(7)), ())
 
@@ -136,11 +136,11 @@ def test_a_subtitle_may_outlast_the_video(film: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("declared_s", [100.0, 36_000.0, 1e9])
 @pytest.mark.parametrize("container", ["matroska", "flv"])
 def test_a_header_may_lie(film: Path, tmp_path: Path, container: str, declared_s: float) -> None:
-    copy = telling.remux(
+    copy = filming.remux(
         tmp_path / ("c.mkv" if container == "matroska" else "c.flv"), [(film, "video"), (film, "audio")]
     )
     mark, offset, scale = (b"\x44\x89\x88", 3, 1000.0) if container == "matroska" else (b"duration", 9, 1.0)
-    lying = telling.patched(
+    lying = filming.patched(
         copy, tmp_path / copy.name.replace("c", "l", 1), mark, offset, struct.pack(">d", declared_s * scale)
     )
     found = read_media(lying)
@@ -151,8 +151,8 @@ def test_a_header_may_lie(film: Path, tmp_path: Path, container: str, declared_s
 
 
 def test_ten_hours_are_refused_before_a_picture_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jpeg = telling.Recipe(video="mjpeg", pixel_format="yuvj420p", video_options={})
-    path = telling.hours(tmp_path / "ten.mov", 36_000, jpeg)
+    jpeg = filming.Recipe(video="mjpeg", pixel_format="yuvj420p", video_options={})
+    path = filming.hours(tmp_path / "ten.mov", 36_000, jpeg)
     with monkeypatch.context() as patch:
         patch.setattr("auralsam2_client.media.video_reader.VideoReader.frames", None)
         with pytest.raises(BadInput, match=r"more than 600 frames at 1 a second.*--max-frames"):
