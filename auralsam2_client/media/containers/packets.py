@@ -130,6 +130,9 @@ class PacketReader:
         if moved:
             packet.pts = None if packet.pts is None else packet.pts + moved
             packet.dts = None if packet.dts is None else packet.dts + moved
+        if packet.is_discard:
+            # An edit list leaves it out.
+            return
         shown = packet.pts if packet.pts is not None else packet.dts
         assert shown is not None
         self.ends_s[index] = max(self.ends_s.get(index, -1e18), float(shown * tick_s) + duration_s)
