@@ -123,7 +123,15 @@ def read_media(
     if strict:
         notes.check_whole()
     return Media(
-        clip.frames, times_s, plan.fps, sound, str(path), clip.duration_s, tuple(notes.lines), clip.used, clip.aspect
+        frames=clip.frames,
+        times_s=times_s,
+        fps=plan.fps,
+        sound=sound,
+        source=str(path),
+        duration_s=clip.duration_s,
+        notes=tuple(notes.lines),
+        used=clip.used,
+        pixel_aspect=clip.aspect,
     )
 
 

@@ -161,10 +161,10 @@ def _end(
 
 
 def _note_damage(reader: VideoReader, notes: Notes) -> None:
-    if reader.lead_s > TRUNCATION_SLACK_S:
+    if reader.lead_s > TRUNCATION_SLACK_S or reader.num_damaged_before:
         notes.add_damage(
-            f"the first {reader.lead_s:.2f} s of the video hold no whole picture, since it begins between two key "
-            "frames; time 0 is its first whole picture"
+            f"the first {max(0.0, reader.lead_s):.2f} s of the video hold no whole picture, since it begins between "
+            "two key frames, or damaged; time 0 is its first whole picture"
         )
     if reader.num_damaged:
         notes.add_damage(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from auralsam2_client.contract import SAMPLE_RATE, WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.containers.packets import PacketReader, open_container, reason
-from auralsam2_client.media.containers.tracks import sound_track, video_track
+from auralsam2_client.media.containers.tracks import sound_track
 from auralsam2_client.media.notes import Notes, count_of
 from auralsam2_client.media.sound import BLOCK_SAMPLES, MAX_RATE_HZ, MIN_RATE_HZ, StereoStream
 from auralsam2_client.media.sound_frames import SoundFrames, samples_of
@@ -80,7 +80,7 @@ def _read_other(path: Path, until_s: float, number: int | None, notes: Notes) ->
             "--silent."
         ) from error
     with container:
-        video = video_track(container, str(path)) if container.streams.video else None
+        video = container.streams.best("video")
         origin_s = None
         if video is not None and video.start_time is not None and video.time_base is not None:
             origin_s = float(video.start_time * video.time_base)
@@ -148,6 +148,9 @@ def read_track(
             f"{count_of(len(damages), 'packet')} of the sound cannot be decoded, the first at {damages[0][0]:.2f} s; "
             "silence stands in"
         )
+    num_marked = packets.num_marked.get(track.index, 0) - len(packets.clock.joints_s)
+    if num_marked > len(damages):
+        notes.add_damage(f"{count_of(num_marked, 'packet')} of the sound came damaged; the rest of each is heard")
     if parts.num_bad_samples:
         notes.add_damage(f"{count_of(parts.num_bad_samples, 'sample')} of the sound is no number; silence stands in")
     if parts.gaps_s > TRUNCATION_SLACK_S:

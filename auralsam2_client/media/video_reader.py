@@ -17,6 +17,9 @@ from auralsam2_client.media.containers.packets import PacketReader, may_leap, re
 from auralsam2_client.media.containers.tracks import video_track
 from auralsam2_client.media.frames import MAX_SIDE_PX, check_size
 
+# Some streams never have a whole picture: beyond so many, what the decoder makes is shown.
+_MAX_MADE_UP = 300
+
 
 def _declared_s(stream: Stream) -> float | None:
     if stream.duration is None or stream.time_base is None:
@@ -55,7 +58,8 @@ class VideoReader:
         self.orientation = Orientation()
         self.colour: Colour | None = None
         self.ended = False
-        # Packets that could not be decoded and frames with errors inside, and when the first was to be shown.
+        # Packets that could not be decoded: before the first frame, and behind it, with the time of the first.
+        self.num_damaged_before = 0
         self.num_damaged = 0
         self.first_damage_s = 0.0
         self.damage: BaseException | None = None
@@ -147,8 +151,8 @@ class VideoReader:
                 at_s = float(packet.pts * packet.time_base) - self.origin_s
                 if packet.is_keyframe and at_s <= time_s:
                     found = count
-                decoded_s = float((packet.dts or packet.pts) * packet.time_base) - self.origin_s
-                if decoded_s > time_s:
+                decoded = packet.pts if packet.dts is None else packet.dts
+                if float(decoded * packet.time_base) - self.origin_s > time_s:
                     break
             count += 1
         return found
@@ -159,7 +163,7 @@ class VideoReader:
         Args:
             first_packet: packets of the video before this one are decoded only until the first frame is there.
         """
-        count = 0
+        count = num_made_up = 0
         for packet, stream in self.packet_reader.packets():
             if stream.index != self.stream.index or not packet.size:
                 continue
@@ -175,7 +179,8 @@ class VideoReader:
             count += 1
             for frame in self._decoded(packet):
                 # Before the first whole picture a decoder may show what it made up.
-                if frame.is_corrupt and self.num_frames == 0 and first_packet == 0:
+                if frame.is_corrupt and self.num_frames == 0 and num_made_up < _MAX_MADE_UP:
+                    num_made_up += 1
                     continue
                 yield frame, self._time(frame)
         for frame in self._decoded(None):
@@ -193,16 +198,15 @@ class VideoReader:
         return [frame for frame in found if isinstance(frame, VideoFrame)]
 
     def _count_damage(self, packet: "Packet[Stream]", error: BaseException) -> None:
-        # What comes before the first whole frame belongs to a piece that was cut off, and is counted as its lead.
+        self.damage = error
         if self.origin_s is None:
-            self.damage = self.damage or error
+            self.num_damaged_before += 1
             return
         if self.num_damaged == 0:
             at = packet.pts if packet.pts is not None else packet.dts
             at_s = None if at is None or packet.time_base is None else float(at * packet.time_base)
             self.first_damage_s = self.end_s if at_s is None else at_s - self.origin_s
         self.num_damaged += 1
-        self.damage = error
 
     def _time(self, frame: VideoFrame) -> float:
         # What a decoder held back to the end comes without a time base: it is the stream's.

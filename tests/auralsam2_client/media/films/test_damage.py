@@ -50,6 +50,13 @@ def test_a_lost_picture_is_stood_in_for_by_the_one_before(tmp_path: Path) -> Non
     assert read_media(whole, strict=True).notes == ()
 
 
+def test_a_lost_first_picture_is_told(tmp_path: Path) -> None:
+    whole = filming.film(tmp_path / "whole.mov", 3, PRORES)
+    found = read_media(filming.spoilt(whole, tmp_path / "bad.mov", "video", 0))
+    assert telling.numbers(found) == [1, 26, 51]
+    assert "the first 0.04 s of the video hold no whole picture" in found.notes[0]
+
+
 def test_sound_behind_many_lost_packets_stays_in_step(film: Path, tmp_path: Path) -> None:
     """Each lost packet is 21 ms: less than a gap that is filled without damage, and together a quarter of a second."""
     clip = film
