@@ -1,4 +1,4 @@
-"""Sound out of a file: a WAV, FLAC or OGG by soundfile, the track of a video or of any other file by PyAV."""
+"""Sound out of a file: plain samples and FLAC by soundfile, the track of a video or of any other file by PyAV."""
 
 import math
 from collections.abc import Iterator
@@ -24,6 +24,13 @@ from auralsam2_client.media.sound_parts import SoundParts
 
 # A track may end this much before its declared duration, which is rounded and often counts the codec's padding.
 TRUNCATION_SLACK_S = 0.5
+# Of lossy files soundfile leaves out what is damaged, so that the rest comes too early, and reads the first of joined
+# ones alone.
+_PLAIN = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "AIFF", "AU", "CAF")
+# What programs write for a length that they do not know yet.
+_UNKNOWN_SIZE = 0xFFFF_FF00
+# Some count their header twice, or a byte of padding that is not there.
+_CARELESS_BYTES = 64
 
 
 def read_sound_file(
@@ -32,22 +39,25 @@ def read_sound_file(
     """Read the first until_s seconds of a file with sound as [S, 2] float32 at 16 kHz.
 
     Args:
-        path: a WAV, FLAC or OGG file; or any other with a sound track, a video too, whose time 0 is its first picture.
+        path: any file with a sound track; time 0 of a video is its first picture.
         track: the number of its sound track from 1; None for the one that players take.
         notes: takes a line for each kind of damage.
     Raises: BadInput when the file is missing, has no sound, holds no samples, or holds NaN or Inf.
     """
     if not path.is_file():
-        raise BadInput(f"Sound file {path} does not exist. Check the name, or use --silent to go without sound.")
+        what = "is no file" if path.exists() else "does not exist"
+        raise BadInput(f"Sound file {path} {what}. Check the name, or use --silent to go without sound.")
+    notes = notes or Notes(path.name)
     if track is None:
         try:
             with soundfile.SoundFile(str(path)) as file:
-                return _read_plain(file, path, until_s)
+                if file.format in _PLAIN:
+                    return _read_plain(file, path, until_s, notes)
         except soundfile.SoundFileError:
             pass
         except OSError as error:
             raise BadInput(f"{path} cannot be read: {reason(error)}. Check its permissions.") from error
-    return _read_other(path, until_s, track, notes or Notes(path.name))
+    return _read_other(path, until_s, track, notes)
 
 
 def sound_file_end_s(path: Path, until_s: float) -> float:
@@ -55,7 +65,7 @@ def sound_file_end_s(path: Path, until_s: float) -> float:
     return len(read_sound_file(path, until_s)) / SAMPLE_RATE
 
 
-def _read_plain(file: soundfile.SoundFile, path: Path, until_s: float) -> NDArray[np.float32]:
+def _read_plain(file: soundfile.SoundFile, path: Path, until_s: float, notes: Notes) -> NDArray[np.float32]:
     stream = StereoStream(file.samplerate, file.channels, name=path.name)
     remaining = math.ceil(until_s * file.samplerate)
     while remaining > 0:
@@ -68,7 +78,22 @@ def _read_plain(file: soundfile.SoundFile, path: Path, until_s: float) -> NDArra
         raise BadInput(
             f"{path} holds 0 samples of sound; at least {WINDOW_SAMPLES} at 16 kHz are needed. Use --silent for none."
         )
+    if remaining > 0 and (missing := _missing_bytes(path)):
+        notes.add_damage(
+            f"{path.name} ends at {stream.num_samples / stream.rate:.2f} s, {missing} bytes before its header says: it "
+            "broke off, or its header is wrong"
+        )
     return stream.finish()
+
+
+def _missing_bytes(path: Path) -> int:
+    """Count the bytes that a WAV file declares and does not hold; 0 for one that was written to a pipe."""
+    with path.open("rb") as file:
+        mark, size = file.read(4), int.from_bytes(file.read(4), "little")
+    if mark != b"RIFF" or size >= _UNKNOWN_SIZE:
+        return 0
+    missing = size + 8 - path.stat().st_size
+    return missing if missing > _CARELESS_BYTES else 0
 
 
 def _read_other(path: Path, until_s: float, number: int | None, notes: Notes) -> NDArray[np.float32]:

@@ -37,6 +37,8 @@ def open_container(path: Path, *, sound_alone: bool = False) -> InputContainer:
     try:
         # The explicit protocol keeps a file named like an address from being taken for one.
         return av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
+    except PermissionError as error:
+        raise BadInput(f"{path} cannot be read: {reason(error)}. Check its permissions.") from error
     except (av.FFmpegError, OSError, ValueError) as error:
         kind, way_out = ("sound", "sound.wav, or use --silent") if sound_alone else ("a video", "out.mp4")
         raise BadInput(

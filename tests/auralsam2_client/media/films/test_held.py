@@ -1,4 +1,4 @@
-"""Sound that outlasts the pictures, one picture with sound, sound shorter than a window, and sound out of any file."""
+"""Sound that outlasts the pictures, one picture with sound, and sound shorter than a window."""
 
 import re
 from pathlib import Path
@@ -99,41 +99,3 @@ def test_less_sound_than_one_window_is_filled_up_with_silence(tmp_path: Path) ->
     assert heard.shape == (WINDOW_SAMPLES, 2)
     assert np.abs(heard[11_000:]).max() < 0.02
     assert re.search(r"the sound is 0\.6\d\d s long, shorter than the 0\.975 s.*filled up with silence", found.notes[0])
-
-
-SOUND_FILES = [
-    ("memo.m4a", "aac", "ipod", "fltp"),
-    ("memo.aac", "aac", "adts", "fltp"),
-    ("memo.mp3", "libmp3lame", "mp3", "s16p"),
-    ("memo.opus", "libopus", "opus", "flt"),
-    ("memo.webm", "libopus", "webm", "flt"),
-    ("memo.mka", "flac", "matroska", "s16"),
-    ("memo.ac3", "ac3", "ac3", "fltp"),
-    ("memo.caf", "pcm_s16be", "caf", "s16"),
-    ("memo.aiff", "pcm_s16be", "aiff", "s16"),
-    ("memo.wv", "wavpack", "wv", "fltp"),
-    ("memo.ts", "mp2", "mpegts", "s16p"),
-]
-
-
-@pytest.fixture(scope="module")
-def mute(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return filming.film(tmp_path_factory.mktemp("mute") / "mute.mp4", 3, silent=True)
-
-
-@pytest.mark.parametrize(("name", "codec", "container", "sample_format"), SOUND_FILES)
-def test_any_file_with_sound_will_do(
-    mute: Path, tmp_path: Path, name: str, codec: str, container: str, sample_format: str
-) -> None:
-    memo = filming.write_sound(tmp_path / name, telling.pitches(3), codec, container, sample_format)
-    found = read_media(mute, sound_path=memo, strict=True)
-    assert (telling.numbers(found), telling.seconds(found)) == ([0, 25, 50], [0, 1, 2])
-
-
-def test_the_sound_of_another_video(mute: Path, film: Path) -> None:
-    assert telling.seconds(read_media(mute, sound_path=film)) == [0, 1, 2]
-    assert telling.seconds(read_media(mute, sound_path=film, audio_track=1)) == [0, 1, 2]
-    with pytest.raises(BadInput, match=r"--audio-track 2, but .* has 1 sound track,"):
-        read_media(mute, sound_path=film, audio_track=2)
-    with pytest.raises(BadInput, match=r"mute\.mp4 has no sound track"):
-        read_media(mute, sound_path=mute)
