@@ -177,6 +177,11 @@ def _note_damage(reader: VideoReader, notes: Notes) -> None:
             f"the clock of the file starts again or leaps {count_of(len(packets.clock.joints_s), 'time')}; its pieces "
             "were laid one after the other"
         )
+    if reader.ended and packets.unread_bytes:
+        notes.add_damage(
+            f"the last {packets.unread_bytes / 2**20:.1f} MiB hold a piece with other tracks than the beginning, which "
+            "is left out"
+        )
     missing_s = reader.missing_s if reader.ended else 0.0
     if missing_s > TRUNCATION_SLACK_S and reader.declared_s is not None:
         notes.add_damage(

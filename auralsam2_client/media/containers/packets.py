@@ -25,6 +25,8 @@ _MAY_LEAP = 0x0200
 # A reader goes on behind damage, as players do; one that gets nowhere ends.
 _MAX_FAILURES_IN_A_ROW = 32
 _MAX_FAILURES = 4096
+# Stuffing and tables behind the last packet are no piece.
+_TAIL_BYTES, _TAIL_SHARE = 20_000, 0.05
 
 
 def open_container(path: Path, *, sound_alone: bool = False) -> InputContainer:
@@ -77,6 +79,7 @@ class PacketReader:
         # By stream: the end of its last packet, in seconds; and how many the container marks as damaged.
         self.ends_s: dict[int, float] = {}
         self.num_marked: dict[int, int] = {}
+        self._read_bytes = 0
 
     def missing_s(self, stream: Stream) -> float:
         """Return the seconds of a track that the file declares and does not hold, once it was read to its end."""
@@ -99,6 +102,17 @@ class PacketReader:
         begins = 0 if "matroska" in self.container.format.name else self.container.start_time or 0
         return (begins + declared_s) / av.time_base - max(self.ends_s.values())
 
+    @property
+    def unread_bytes(self) -> int:
+        """Count the bytes behind the last packet, once a stream of joined pieces was read to its end.
+
+        PyAV knows the tracks that a file begins with; a piece with others is not read.
+        """
+        if not may_leap(self.container) or not self._read_bytes:
+            return 0
+        left = self.container.size - self._read_bytes
+        return left if left > max(_TAIL_BYTES, self.container.size * _TAIL_SHARE) else 0
+
     def packets(self) -> "Iterator[tuple[Packet[Stream], Stream]]":
         """Yield each packet with its stream; at the end an empty one for each stream, which flushes its decoder."""
         in_a_row = 0
@@ -108,6 +122,9 @@ class PacketReader:
                     in_a_row = 0
                     self._place(packet)
                     yield packet, packet.stream
+                return
+            except IndexError:
+                # PyAV flushes tracks that came up in the middle of the file, and has none of them.
                 return
             except av.FFmpegError as error:
                 self.last_failure = error
@@ -120,6 +137,8 @@ class PacketReader:
         """Move a packet's times to the one clock, and keep its end."""
         if packet.is_corrupt:
             self.num_marked[packet.stream.index] = self.num_marked.get(packet.stream.index, 0) + 1
+        if packet.pos is not None:
+            self._read_bytes = max(self._read_bytes, packet.pos + packet.size)
         tick_s = packet.time_base
         if tick_s is None or (packet.pts is None and packet.dts is None):
             return

@@ -2,6 +2,7 @@
 
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,22 @@ def test_joined_recordings(tmp_path: Path, second: str) -> None:
 
 def within(found: list[int], expected: list[int], most: int) -> bool:
     return all(abs(one - other) <= most for one, other in zip(found, expected, strict=True))
+
+
+def test_a_joined_piece_with_other_tracks_is_told(tmp_path: Path) -> None:
+    """PyAV knows the tracks of a file's beginning, and ended with an IndexError where others come up."""
+    other = replace(filming.MPEG2, container_options={"mpegts_start_pid": "0x200", "mpegts_pmt_start_pid": "0x1100"})
+    pieces = [
+        filming.film(tmp_path / "a.ts", 2.2, filming.MPEG2),
+        filming.film(tmp_path / "b.ts", 2.2, other, first=55),
+    ]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
+    found = read_media(joined)
+    assert telling.numbers(found) == [0, 25, 50]
+    assert re.search(r"the last 0\.\d MiB hold a piece with other tracks", found.notes[0])
+    with pytest.raises(BadInput, match="other tracks"):
+        read_media(joined, strict=True)
 
 
 def test_a_subtitle_may_outlast_the_video(film: Path, tmp_path: Path) -> None:
