@@ -19,7 +19,14 @@ STREAM = SimpleNamespace(index=0, type="video", time_base=Fraction(1, 10), durat
 
 def packet(at: int) -> Any:
     return SimpleNamespace(
-        pts=at, dts=at, duration=1, time_base=Fraction(1, 10), stream=STREAM, is_corrupt=False, is_discard=False
+        pts=at,
+        dts=at,
+        duration=1,
+        time_base=Fraction(1, 10),
+        stream=STREAM,
+        is_corrupt=False,
+        is_discard=False,
+        pos=None,
     )
 
 
