@@ -103,6 +103,7 @@ def sample(
     sampled: list[NDArray[np.uint8]] = []
     shown: VideoFrame | None = None
     rgb: NDArray[np.uint8] | None = None
+    flaws_s: list[float] = []
 
     def take(num_frames: int) -> None:
         nonlocal rgb
@@ -118,6 +119,9 @@ def sample(
             return None
         take(min(plan.count_before(time_s - tolerance_s, 0), plan.limit))
         shown, rgb = frame, None
+        # What lies before the start is decoded from a key frame that may refer to what was left out.
+        if frame.is_corrupt and time_s >= plan.start_s:
+            flaws_s.append(time_s)
         if len(sampled) == plan.limit:
             break
     else:
@@ -127,6 +131,10 @@ def sample(
         take(min(plan.count_before(end_s, frame_s), plan.limit))
         if not sampled:
             raise starts_too_late(plan, end_s)
+    if flaws_s:
+        notes.add_damage(
+            f"{count_of(len(flaws_s), 'picture')} of the video came damaged, the first at {flaws_s[0]:.2f} s"
+        )
     _note_damage(reader, notes)
     return _stack(sampled)
 
@@ -191,7 +199,7 @@ def _note_damage(reader: VideoReader, notes: Notes) -> None:
         return
     if reader.num_marked > reader.num_damaged:
         notes.add_damage(
-            f"{count_of(reader.num_marked, 'packet')} of the video came damaged; the rest of each is shown"
+            f"{count_of(reader.num_marked, 'packet')} of the video came damaged; what is left of each is shown"
         )
     if packets.num_failures:
         why = "" if packets.last_failure is None else f" ({reason(packets.last_failure)})"

@@ -5,6 +5,7 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from auralsam2_client.errors import BadInput
@@ -49,6 +50,23 @@ def test_a_lost_picture_is_stood_in_for_by_the_one_before(tmp_path: Path) -> Non
     clip = filming.spoilt(whole, tmp_path / "bad.mov", "video", 50)
     assert telling.numbers(read_media(clip)) == [0, 25, 49]
     assert read_media(whole, strict=True).notes == ()
+
+
+def test_a_picture_with_damage_inside_is_shown_and_counted(tmp_path: Path) -> None:
+    """A decoder mends what it can, and marks the picture."""
+    recipe = filming.Recipe(video="mpeg4", video_options={}, bit_rate=2_000_000, container="mp4")
+    random = np.random.default_rng(0)
+    noisy = [np.clip(telling.picture(i) + random.integers(-20, 20, (48, 80, 3)), 0, 255) for i in range(75)]
+    whole = filming.write(tmp_path / "whole.mp4", [shown.astype(np.uint8) for shown in noisy], None, recipe)
+    content = bytearray(whole.read_bytes())
+    for nth in (10, 60):
+        place, size, _ = filming.packet_places(whole, "video")[nth]
+        content[place + size // 2 : place + size // 2 + 24] = b"\xff" * 24
+    (tmp_path / "bad.mp4").write_bytes(content)
+    found = read_media(tmp_path / "bad.mp4", silent=True)
+    assert telling.numbers(found) == [0, 25, 50]
+    assert re.search(r"2 pictures of the video came damaged, the first at 0\.40 s", found.notes[0])
+    assert read_media(whole, silent=True, strict=True).notes == ()
 
 
 def test_a_lost_first_picture_is_told(tmp_path: Path) -> None:
