@@ -141,6 +141,7 @@ def read_track(
     # Plain floats may be in another scale; what a codec makes of damage may be anything.
     plain = track.codec_context.name.startswith("pcm_")
     damages: list[tuple[float, str]] = []
+    num_flawed = 0
     lost = False
     for packet in _packets_of(track, packets):
         try:
@@ -151,6 +152,7 @@ def read_track(
                 lost = True
             continue
         for frame, channels in decoded:
+            num_flawed += frame.is_corrupt
             if not parts.is_empty and not MIN_RATE_HZ <= frame.sample_rate <= MAX_RATE_HZ:
                 damages.append((parts.read_s, f"it says {frame.sample_rate} Hz"))
                 lost = True
@@ -173,9 +175,9 @@ def read_track(
             f"{count_of(len(damages), 'packet')} of the sound cannot be decoded, the first at {damages[0][0]:.2f} s; "
             "silence stands in"
         )
-    num_marked = packets.num_marked.get(track.index, 0) - len(packets.clock.joints_s)
+    num_marked = max(num_flawed, packets.num_marked.get(track.index, 0)) - len(packets.clock.joints_s)
     if num_marked > len(damages):
-        notes.add_damage(f"{count_of(num_marked, 'packet')} of the sound came damaged; the rest of each is heard")
+        notes.add_damage(f"{count_of(num_marked, 'packet')} of the sound came damaged; what is left of each is heard")
     if parts.num_bad_samples:
         notes.add_damage(f"{count_of(parts.num_bad_samples, 'sample')} of the sound is no number; silence stands in")
     if parts.gaps_s > TRUNCATION_SLACK_S:
