@@ -28,8 +28,7 @@ READ = """
 import sys
 import numpy as np
 from auralsam2_client.media.reader import read_media
-found = read_media(sys.argv[1])
-np.savez(sys.argv[2], sound=found.sound, frames=found.frames, times_s=found.times_s)
+np.savez(sys.argv[1], *(read_media(path).sound for path in sys.argv[2:]))
 """
 
 KEEP = """
@@ -74,15 +73,26 @@ def test_a_lone_low_channel_is_heard(tmp_path: Path) -> None:
     assert telling.sides(found) == [700, 700]
 
 
+# Layout, QuickTime's tag, the order that it states, by the names that the layout has for its channels.
+TAGS = [
+    ("6.1", 125, "FL FR FC LFE SL SR BC", "SR"),
+    ("5.1", 124, "FC FL FR BL BR LFE", "BR"),
+    ("7.1", 128, "FL FR FC LFE SL SR BL BR", "BR"),
+]
+
+
 @pytest.fixture(scope="module")
-def tagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """6.1 sound whose channels are ordered by a QuickTime tag."""
+def tagged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Sounds whose channels are ordered by a QuickTime tag; front left has 700 Hz, one on the right 2500."""
     folder = tmp_path_factory.mktemp("tagged")
-    # Tag 125: left, right, centre, LFE, left side, right side, back.
-    sound = telling.placed("6.1", 2, FL=700, SR=2500)[:, [0, 1, 2, 3, 5, 6, 4]]
-    plain = clip(folder / "plain.mov", "6.1", "pcm_s16le", "s16", "mov", sound)
-    tag = (125 << 16 | 7).to_bytes(4, "big") + bytes(4)
-    return filming.patched(plain, folder / "tagged.mov", b"chan", 8, tag)
+    paths = []
+    for layout, tag, order, right in TAGS:
+        names = telling.channel_names(layout)
+        sound = telling.placed(layout, 2, FL=700, **{right: 2500})[:, [names.index(name) for name in order.split()]]
+        plain = clip(folder / f"plain{tag}.mov", layout, "pcm_s16le", "s16", "mov", sound)
+        value = (tag << 16 | len(names)).to_bytes(4, "big") + bytes(4)
+        paths.append(filming.patched(plain, folder / f"tagged{tag}.mov", b"chan", 8, value))
+    return paths
 
 
 def run_apart(code: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
@@ -92,16 +102,17 @@ def run_apart(code: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=paths, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_the_order_of_a_quicktime_tag_leaves_the_process_alive(tagged: Path, tmp_path: Path) -> None:
-    ran = run_apart(READ, tagged, tmp_path / "read.npz")
+def test_the_order_of_a_quicktime_tag_leaves_the_process_alive(tagged: list[Path], tmp_path: Path) -> None:
+    ran = run_apart(READ, tmp_path / "read.npz", *tagged)
     assert ran.returncode == 0, ran.stderr
     with np.load(tmp_path / "read.npz") as found:
-        halves = [telling.loudest_hertz(found["sound"][4000:-4000, side]) for side in (0, 1)]
-    assert halves == [pytest.approx(700, abs=5), pytest.approx(2500, abs=5)]
+        for sound in found.values():
+            halves = [telling.loudest_hertz(sound[4000:-4000, side]) for side in (0, 1)]
+            assert halves == [pytest.approx(700, abs=5), pytest.approx(2500, abs=5)]
 
 
-def test_an_order_that_comes_up_later_leaves_the_process_alive(tagged: Path) -> None:
-    ran = run_apart(KEEP, tagged)
+def test_an_order_that_comes_up_later_leaves_the_process_alive(tagged: list[Path]) -> None:
+    ran = run_apart(KEEP, tagged[0])
     assert ran.returncode == 0, ran.stderr
 
 
