@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,7 @@ def write_results(
     fps: float,
     model: str,
     precision: Mapping[str, str],
+    facts: Mapping[str, Any] | None = None,
     masks_as_png: bool = True,
     files: Sequence[str] = (),
     beside: Sequence[str] = (),
@@ -127,6 +128,7 @@ def write_results(
         out_dir: made if it is missing; files of the same names are replaced, links themselves.
         frames: in order of time, masks of one size.
         source, fps, model, precision: written as they are.
+        facts: written beside them: `Media.facts`.
         masks_as_png: also write mask_00000.png and so on.
         files: the file that each frame comes from, `Media.files`; none for a video.
         beside: names of other files of the same run, for the list `written`.
@@ -170,6 +172,7 @@ def write_results(
         "fps": float(fps),
         "model": model,
         "precision": dict(precision),
+        **(facts or {}),
         "frames": entries,
         "written": [*(mask_name(index) for index in range(len(frames) if masks_as_png else 0)), *beside, RESULT],
     }

@@ -25,6 +25,16 @@ class SegmentedMedia:
     num_repeated_windows: int
     """Frames that heard sound of an earlier moment, because the sound ends before the video."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What stood in for what was not there, a line each."""
+        if not self.num_repeated_windows:
+            return ()
+        return (
+            f"the sound ends before the video: {self.num_repeated_windows} of {len(self.frames)} frames heard the last "
+            "0.975 s again",
+        )
+
     def masks(self) -> NDArray[np.bool_]:
         """Return the masks at the size of the input, [N, H, W] bool."""
         return np.stack([frame.mask for frame in self.frames])

@@ -23,17 +23,21 @@ MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 BLOCK_SAMPLES = 1 << 18
 
 _HALF_POWER = 1 / math.sqrt(2)
-_SIDES: dict[str, tuple[float, float]] = {
+SIDES: dict[str, tuple[float, float]] = {
     "FL": (1.0, 0.0),
     "FR": (0.0, 1.0),
     "FC": (_HALF_POWER, _HALF_POWER),
     "LFE": (0.0, 0.0),
     "LFE2": (0.0, 0.0),
-    "BC": (0.5, 0.5),
+    **dict.fromkeys(("BC", "TC", "TFC", "TBC", "BFC"), (0.5, 0.5)),
     "DL": (1.0, 0.0),
     "DR": (0.0, 1.0),
-    **dict.fromkeys(("BL", "SL", "FLC", "WL", "TFL", "TBL", "TSL"), (_HALF_POWER, 0.0)),
-    **dict.fromkeys(("BR", "SR", "FRC", "WR", "TFR", "TBR", "TSR"), (0.0, _HALF_POWER)),
+    **dict.fromkeys(
+        ("BL", "SL", "FLC", "WL", "TFL", "TBL", "TSL", "BFL", "SDL", "SSL", "TTL", "BIL"), (_HALF_POWER, 0.0)
+    ),
+    **dict.fromkeys(
+        ("BR", "SR", "FRC", "WR", "TFR", "TBR", "TSR", "BFR", "SDR", "SSR", "TTR", "BIR"), (0.0, _HALF_POWER)
+    ),
 }
 # What a bare channel count means in a WAV file: the order of the WAVE format.
 _CHANNELS_OF_COUNT: dict[int, tuple[str, ...]] = {
@@ -48,6 +52,11 @@ _CHANNELS_OF_COUNT: dict[int, tuple[str, ...]] = {
 }
 
 
+def channels_of_count(count: int) -> tuple[str, ...] | None:
+    """Return the channels that a bare count means, in the order of the WAVE format; None beyond 8."""
+    return _CHANNELS_OF_COUNT.get(count)
+
+
 def downmix_matrix(layout: int | Sequence[str]) -> NDArray[np.float32]:
     """Look up the coefficients from the channels of a layout to left and right.
 
@@ -60,12 +69,12 @@ def downmix_matrix(layout: int | Sequence[str]) -> NDArray[np.float32]:
         if layout not in _CHANNELS_OF_COUNT:
             raise BadInput(f"The sound has {layout} channels; 1 to 8 are supported. Mix it down to stereo first.")
         layout = _CHANNELS_OF_COUNT[layout]
-    unknown = [name for name in layout if name not in _SIDES]
+    unknown = [name for name in layout if name not in SIDES]
     if unknown:
         raise BadInput(
-            f"The sound has a channel {unknown[0]!r}; known are {', '.join(_SIDES)}. Mix it down to stereo first."
+            f"The sound has a channel {unknown[0]!r}; known are {', '.join(SIDES)}. Mix it down to stereo first."
         )
-    matrix = np.array([_SIDES[name] for name in layout], np.float32).reshape(-1, 2)
+    matrix = np.array([SIDES[name] for name in layout], np.float32).reshape(-1, 2)
     loudest = matrix.sum(axis=0).max(initial=0.0)
     if loudest == 0:
         raise BadInput(f"The sound has only the channels {list(layout)}; at least one other than LFE is needed.")

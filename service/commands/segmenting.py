@@ -18,8 +18,17 @@ def segment(
     fps: Annotated[float, typer.Option(help="Frames a second to segment.")] = 1.0,
     start: Annotated[float, typer.Option(help="Second to begin at.")] = 0.0,
     max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
-    sound: Annotated[Path | None, typer.Option(help="A sound file in place of the clip's own track.")] = None,
+    sound: Annotated[Path | None, typer.Option(help="A file with sound in place of the clip's own track.")] = None,
+    audio_track: Annotated[
+        int | None, typer.Option(help="Sound track by number, from 1; default: the one that players take.")
+    ] = None,
+    video_track: Annotated[
+        int | None, typer.Option(help="Video track by number, from 1; default: the one that players take.")
+    ] = None,
     silent: Annotated[bool, typer.Option("--silent", help="Treat the clip as silent.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a clip of which anything is missing or damaged.")
+    ] = False,
     overlay: Annotated[bool, typer.Option(help="Write the overlay video and the contact sheet.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds for each clip of T frames.")] = 300.0,
     points: Annotated[
@@ -54,8 +63,13 @@ def segment(
                 max_frames=max_frames,
                 silent=silent,
                 sound_path=sound,
+                audio_track=audio_track,
+                video_track=video_track,
+                strict=strict,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
+        for line in media.notes:
+            note(f"note: {line}.")
         with Client(url, timeout_s=timeout, retries=2) as client, progress_bar("segmenting") as bar:
             task = bar.add_task("", total=len(media.frames))
             segmented = segment_media(
@@ -71,11 +85,8 @@ def segment(
         paths = write_outputs(out, media, segmented, model=model, precision={}, overlay=overlay, prompts=prompts)
     except AuralServeError as error:
         fail(error)
-    if segmented.num_repeated_windows:
-        note(
-            f"note: the sound ends before the video: {segmented.num_repeated_windows} of {len(media.frames)} frames"
-            " heard the last 0.975 s again."
-        )
+    for line in segmented.notes:
+        note(f"note: {line}.")
     for found in segmented.frames:
         share = found.mask.mean()
         made_by = "" if found.mode == "audio" else f"  by {found.mode}"

@@ -41,6 +41,7 @@ def write_outputs(
             model=model,
             precision=precision,
             files=media.files,
+            facts={**media.facts(), "notes": [*media.notes, *segmented.notes]},
             beside=[path.name for path in beside],
         )
     return [out_dir / path.name for path in (*beside, result)]
@@ -53,6 +54,15 @@ def _draw(folder: Path, media: Media, segmented: SegmentedMedia, prompts: Prompt
     captions = [caption_of(frame.time_s, frame.object_score) for frame in segmented.frames]
     start_s = float(media.times_s[0])
     return [
-        write_overlay(folder / OVERLAY, frames, masks, captions, media.fps, media.sound, sound_start_s=start_s),
-        contact_sheet(folder / SHEET, frames, masks, captions),
+        write_overlay(
+            folder / OVERLAY,
+            frames,
+            masks,
+            captions,
+            media.fps,
+            media.sound,
+            sound_start_s=start_s,
+            pixel_aspect=media.pixel_aspect,
+        ),
+        contact_sheet(folder / SHEET, frames, masks, captions, pixel_aspect=media.pixel_aspect),
     ]

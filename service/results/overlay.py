@@ -88,6 +88,7 @@ def write_overlay(
     sound: NDArray[np.float32] | None,
     *,
     sound_start_s: float = 0.0,
+    pixel_aspect: float = 1.0,
 ) -> Path:
     """Write the frames with their masks as a video, each held for 1 / fps seconds, with the sound beneath.
 
@@ -99,6 +100,7 @@ def write_overlay(
         fps: frames a second of the clip, 1/3600 to 120.
         sound: [S, 2] float32 at 16 kHz, or None for a video without sound. What is longer than the frames is left out.
         sound_start_s: where in the sound the first frame is: `Media.times_s[0]`.
+        pixel_aspect: width by height of a pixel as it is shown; others than 1 are shown by more pixels.
     Returns: the path.
     Raises: BadInput when counts or shapes differ or the file cannot be written; ConfigError without libx264.
     """
@@ -112,10 +114,9 @@ def write_overlay(
     # Summed before rounding: 3 frames a second are held for 8, 9 and 8 frames, and the sound stays in step.
     lasts = 1 / Fraction(fps).limit_denominator(1001) if fps > 1 else Fraction(1 / fps).limit_denominator(1001)
     ends = [round((index + 1) * rate * lasts) for index in range(len(frames))]
-    drawn = (
-        draw_mask(*_scaled_down(frame, mask), caption)
-        for frame, mask, caption in zip(frames, masks, captions, strict=True)
-    )
+    width, height = _shown_size(frames[0], pixel_aspect)
+    shown = zip(frames, masks, captions, strict=True)
+    drawn = (draw_mask(*_resized(frame, mask, width, height), caption) for frame, mask, caption in shown)
     held = zip(drawn, np.diff([0, *ends]).tolist(), strict=True)
     if sound is not None:
         sound = sound[round(sound_start_s * SAMPLE_RATE) :]
@@ -164,6 +165,7 @@ def contact_sheet(
     *,
     tile_width_px: int = 320,
     max_columns: int = 6,
+    pixel_aspect: float = 1.0,
 ) -> Path:
     """Write a PNG with a row of frames above a row of the same frames with their masks.
 
@@ -172,6 +174,7 @@ def contact_sheet(
         frames, masks, captions: as in `write_overlay`.
         tile_width_px: width of one picture.
         max_columns: of more frames, this many are taken at even distances, the first and the last among them.
+        pixel_aspect: width by height of a pixel as it is shown.
     Returns: the path.
     Raises: BadInput when counts or shapes differ or the file cannot be written.
     """
@@ -179,8 +182,8 @@ def contact_sheet(
         named = "" if captions is None else f", {len(captions)} captions"
         raise BadInput(f"{len(frames)} frames, {len(masks)} masks{named}; must be as many of each, at least 1.")
     chosen = np.unique(np.rint(np.linspace(0, len(frames) - 1, min(max_columns, len(frames)))).astype(int)).tolist()
-    rows, columns = frames[0].shape[:2]
-    width, height = tile_width_px, max(1, round(tile_width_px * rows / columns))
+    shown_width, shown_height = _shown_size(frames[0], pixel_aspect)
+    width, height = tile_width_px, max(1, round(tile_width_px * shown_height / shown_width))
     # The gaps are transparent: the sheet is read on light pages and on dark ones.
     sheet = Image.new(
         "RGBA", (len(chosen) * (width + _SHEET_GAP_PX) - _SHEET_GAP_PX, 2 * height + _SHEET_GAP_PX), (0, 0, 0, 0)
@@ -199,17 +202,19 @@ def contact_sheet(
     return Path(path)
 
 
-def _scaled_down(frame: NDArray[np.uint8], mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    rows, columns = frame.shape[:2]
-    scale = MAX_SIDE_PX / max(rows, columns)
-    if scale >= 1:
-        return frame, mask
-    return _resized(frame, mask, max(1, round(scale * columns)), max(1, round(scale * rows)))
+def _shown_size(frame: NDArray[np.uint8], pixel_aspect: float) -> tuple[int, int]:
+    """Width and height at which a frame [H, W, 3] is shown by square pixels, as large as a video may be."""
+    height, width = frame.shape[0] * max(1.0, 1 / pixel_aspect), frame.shape[1] * max(1.0, pixel_aspect)
+    scale = min(1.0, MAX_SIDE_PX / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _resized(
     frame: NDArray[np.uint8], mask: NDArray[np.bool_], width: int, height: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A frame and its mask at another size."""
+    if frame.shape[:2] == (height, width):
+        return frame, mask
     small = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
     cover = Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0)))
     return np.asarray(small), np.asarray(cover.resize((width, height), Image.Resampling.BILINEAR)) > 127

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ from auralsam2_client.version import __version__
 from service.builds.golden import Golden
 from service.commands.cli import app
 from service.server.serving import free_ports
+from tests.auralsam2_client.media.films import filming, telling
 
 RESTORED_WITHIN_S = 30
 
@@ -122,6 +124,35 @@ def test_a_clip_without_sound_names_silent_and_silent_works(
     assert not (tmp_path / "out").exists()
     taken = run("segment", mute, "-o", tmp_path / "out", "--url", url, "--silent", "--no-overlay")
     assert taken.exit_code == 0, taken.output
+
+
+def test_a_damaged_clip_of_wide_pixels_comes_with_a_note_and_is_refused_by_strict(
+    served_compact: Any, tmp_path: Path
+) -> None:
+    wide = filming.Recipe(aspect=Fraction(2))
+    whole = filming.write(tmp_path / "whole.mp4", map(telling.picture, range(75)), telling.pitches(3), wide)
+    clip = filming.spoilt(whole, tmp_path / "clip.mp4", "audio", 30)
+    out = tmp_path / "out"
+    arguments = ("-o", out, "--url", served_compact.config.grpc_url)
+    taken = run("segment", clip, *arguments, "--audio-track", "1", "--video-track", "1")
+    assert taken.exit_code == 0, taken.output
+    note = "1 packet of the sound cannot be decoded"
+    assert f"note: {note}" in " ".join(taken.output.split())
+    record = json.loads((out / "result.json").read_text())
+    assert record["notes"][0].startswith(note)
+    assert record["tracks"]["sound"] == {"track": 1, "of": 1, "codec": "aac"}
+    assert record["rotation"] == {"degrees_clockwise": 0, "mirrored": False}
+    assert record["pixel_aspect"] == 2
+    # Masks stay in stored pixels; what a person looks at is shown as on a screen.
+    with Image.open(out / "mask_00000.png") as mask:
+        assert mask.size == (80, 48)
+    with av.open(str(out / "overlay.mp4")) as overlay:
+        assert (overlay.streams.video[0].width, overlay.streams.video[0].height) == (160, 48)
+    refused = run("segment", clip, *arguments, "--strict")
+    assert refused.exit_code == 2
+    assert note in " ".join(refused.output.split())
+    missing = run("segment", clip, *arguments, "--audio-track", "2")
+    assert "has 1 sound track, counted from 1" in " ".join(missing.output.split())
 
 
 def test_segment_a_film(served_compact: Any, clips: ModuleType, tmp_path: Path) -> None:

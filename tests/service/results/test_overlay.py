@@ -7,6 +7,7 @@ from PIL import Image
 
 from auralsam2_client.errors import BadInput, ConfigError
 from auralsam2_client.media.reader import read_media
+from service.results import overlay
 from service.results.overlay import COLOUR, caption_of, contact_sheet, draw_mask, write_overlay
 
 HEIGHT, WIDTH = 120, 160
@@ -153,3 +154,20 @@ def test_the_contact_sheet_has_two_rows(tmp_path):
     assert (sheet[60:68, :, 3] == 0).all()
     with pytest.raises(BadInput, match="9 frames, 9 masks, 2 captions"):
         contact_sheet(tmp_path / "a.png", frames, masks, ["a", "b"])
+
+
+@pytest.mark.parametrize(("pixel_aspect", "shown"), [(64 / 45, (46, 32)), (0.5, (32, 64))])
+def test_pixels_that_are_not_square_are_shown_by_more_of_them(tmp_path, pixel_aspect, shown):
+    frames, masks = clip_of(2, 32, 32)
+    masks[:, :, :16] = True
+    path = write_overlay(tmp_path / "a.mp4", frames, masks, None, 1.0, None, pixel_aspect=pixel_aspect)
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        assert (video.width, video.height) == shown
+    sheet = contact_sheet(tmp_path / "a.png", frames, masks, tile_width_px=64, pixel_aspect=pixel_aspect)
+    with Image.open(sheet) as image:
+        assert image.size == (2 * 64 + 8, 2 * round(64 * shown[1] / (32 * max(1, pixel_aspect))) + 8)
+
+
+def test_a_shown_picture_is_no_larger_than_an_image_may_be():
+    assert overlay._shown_size(np.zeros((100, 8000, 3), np.uint8), 2.0) == (4096, 26)
