@@ -39,9 +39,11 @@ class LaunchPlan:
 
     @property
     def ready_timeout_s(self) -> float:
-        """Seconds until the server is ready at the latest; without compiled code in the cache, those of a compiler."""
-        compiles = bool(self.cards) and not any(self.config.cache.glob("*.inductor"))
-        return max(self.config.ready_timeout_s, COMPILING_TIMEOUT_S) if compiles else self.config.ready_timeout_s
+        """Seconds until the server is ready at the latest; on cards, those of a compiler.
+
+        Only the stages can tell whether compiled code in the cache is of this card and this PyTorch.
+        """
+        return max(self.config.ready_timeout_s, COMPILING_TIMEOUT_S) if self.cards else self.config.ready_timeout_s
 
     @property
     def python_stages(self) -> bool:
@@ -66,6 +68,7 @@ class LaunchPlan:
         variables = environment(program, config, mark, torch_path(runtime) if self.manifest.in_pytorch else "")
         if self.cards:
             variables[VISIBLE_DEVICES] = visible(self.cards)
+            variables |= compiled_code(config.cache)
         known = known_flags(program, variables)
         flags = command_line(
             program, config, mark, known, python_stages=self.python_stages, memory_flags=self.memory_flags
@@ -113,6 +116,17 @@ def plan_launch(config: ServerConfig, cards: CardsInUse | None = None) -> Launch
             f"authentication{holes}: let only a gateway of yours reach it."
         )
     return LaunchPlan(config, manifest, golden, tuple(memory_flags), tuple(notes), chosen)
+
+
+def compiled_code(cache: Path) -> dict[str, str]:
+    """Tell Inductor and Triton to keep what they compile with the build, as the variables that they read.
+
+    The file that came with the build is of the first card and of the PyTorch that exported it. Everything else would go
+    into the system's temporary folder, where it is gone after a restart, and into a home that may be missing.
+    """
+    if not os.access(cache, os.W_OK | os.X_OK):
+        return {}
+    return {"TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"), "TRITON_CACHE_DIR": str(cache / "triton")}
 
 
 def make_cache(config: ServerConfig, sink: Callable[[str], None]) -> None:

@@ -5,6 +5,8 @@ server's Python may keep PyTorch in an environment of its own: the launcher name
 environment has comes first.
 """
 
+import contextlib
+import locale
 import os
 import sys
 
@@ -13,3 +15,8 @@ from auralsam2_client.contract import TORCH_VARIABLE
 sys.path.extend(
     folder for folder in os.environ.get(TORCH_VARIABLE, "").split(os.pathsep) if folder and folder not in sys.path
 )
+# The server starts its Python without a locale, whatever LANG says, and files are read as ASCII then; Inductor's own
+# templates are not.
+if locale.getpreferredencoding(False).upper().replace("-", "") != "UTF8":
+    with contextlib.suppress(locale.Error):
+        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")

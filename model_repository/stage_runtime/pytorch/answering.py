@@ -44,7 +44,7 @@ class ClipAnswers:
         with flight.computing(), torch.no_grad():
             seen = {name: outputs[name] for name in IMAGE_FEATURES}
             if features:
-                answer |= {name: value.float().clone() for name, value in seen.items()}
+                answer |= {name: value.to(torch.float32, copy=True) for name, value in seen.items()}
             if asked.prompt is not None:
                 heard = {name: _to_host(outputs[name]) for name in RESULTS} if asked.use_audio else None
                 prompted = self._decoder(seen, [asked.prompt])
@@ -53,7 +53,9 @@ class ClipAnswers:
                 return answer, ()
         answer[PROMPT_MODE] = mode_tensor(BY_SOUND)
         if not asked.use_audio:
-            # Of a session without sound, which reads the features alone.
+            # Of a session without sound, which reads the features alone. Nothing comes back, but `collect` waits for
+            # their copies.
+            flight.download(slot, outputs, ())
             return answer | {name: np.zeros(shape, np.float32) for name, shape in self._results.items()}, ()
         flight.download(slot, outputs, RESULTS)
         return answer, RESULTS

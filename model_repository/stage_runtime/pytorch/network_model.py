@@ -87,7 +87,8 @@ class NetworkModel:
         self._passage = Passage(role, table, self._telemetry, description.num_frames)
         # Clips enter in one thread and leave in another.
         self._lock = threading.Lock()
-        self._computing, self._finishing = Worker("compute", self._compute), Worker("answer", self._finish)
+        self._computing = Worker("compute", self._compute, pb_utils.Logger.log_error)
+        self._finishing = Worker("answer", self._finish, pb_utils.Logger.log_error)
 
     def execute(self, requests: list[Any]) -> None:
         """Take requests in; each is answered by its own sender, so that the next comes in while one computes."""

@@ -25,6 +25,8 @@ class CardSessionModel(SessionModel):
         """Capture the stages that track prompts on the device of this instance."""
         name = args["model_name"]
         placed = load_placed(args, parameters, lambda line: pb_utils.Logger.log_info(f"{name}: {line}"))
+        # Written by the model that has all stages, or by the export; what is compiled here is a part of it.
+        placed.compiled.read()
         self._device = placed.placing.device
         self._in_one_process = parameters[Parameter.NETWORK] == NETWORK
         return load_prompted_decoder(placed.network, placed.placing)

@@ -17,7 +17,9 @@ def write_tensor(name: str, value: Any) -> Any:
         return pb_utils.Tensor(name, value)
     if value.device.type == "cpu":
         return pb_utils.Tensor(name, np.ascontiguousarray(value.numpy()))
-    return pb_utils.Tensor.from_dlpack(name, value.contiguous().__dlpack__())
+    # PyTorch exports what lies on the current card alone, and each thread has a current card of its own.
+    with torch.cuda.device(value.device):
+        return pb_utils.Tensor.from_dlpack(name, value.contiguous().__dlpack__())
 
 
 def read_tensor(tensor: Any) -> Any:
@@ -29,4 +31,8 @@ def take_tensor(tensor: Any, device: torch.device) -> Tensor:
     """Copy the server's tensor to a device, to be kept."""
     value = read_tensor(tensor)
     held: Tensor = value if isinstance(value, Tensor) else from_numpy(value)
-    return held.to(device, copy=True)
+    taken = held.to(device, copy=True)
+    if device.type == "cuda":
+        # From one card to another place on it, a copy is only begun; the server takes back what is read.
+        torch.cuda.current_stream(device).synchronize()
+    return taken

@@ -42,6 +42,21 @@ def test_a_card_that_is_gone_is_noted_once_for_each_error(note: Path) -> None:
     }
 
 
+def test_no_memory_of_the_runtimes_own_is_no_failed_card(note: Path) -> None:
+    error = torch.AcceleratorError("CUDA error: out of memory")
+    error.error_code = 2  # type: ignore[attr-defined]  # PyTorch sets it where it raises, from its CUDA's own number
+    failed = CARD.explain(error)
+    assert failed is not None
+    assert "has no memory left for this request" in str(failed)
+    assert not note.exists()
+
+
+def test_a_note_that_cannot_be_written_is_no_second_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LAUNCH_VARIABLE, "auralsam2_1_ab_")
+    monkeypatch.setattr(failures, "failed_cards_path", lambda mark: tmp_path / "removed" / mark)
+    assert CARD.explain(torch.AcceleratorError("CUDA error: unknown")) is not None
+
+
 def test_an_error_of_our_own_is_not_the_cards(note: Path) -> None:
     assert CARD.explain(ValueError("zip() argument 2 is longer")) is None
     assert not note.exists()

@@ -3,6 +3,7 @@
 import threading
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -57,6 +58,30 @@ def test_a_worker_does_what_it_was_given_in_order_and_then_ends() -> None:
     worker.close()
     assert done == list(range(100))
     assert not worker._thread.is_alive()
+
+
+def test_a_clip_that_does_not_come_in_leaves_its_slot() -> None:
+    flight = Flight(INPUTS, OUTPUTS, CPU, slots=1)
+    with pytest.raises(ValueError, match="broadcast"):
+        flight.upload({"X": np.zeros(4, np.float32)})
+    assert flight._free.qsize() == 1, "the next caller would wait for ever"
+    assert upload(flight, 3).arrived["X"].tolist() == [3, 3, 3]
+
+
+def test_a_worker_outlives_what_its_work_raises() -> None:
+    done, lines = list[int](), list[str]()
+
+    def work(number: int) -> None:
+        if number == 1:
+            raise RuntimeError("the response sender is closed")
+        done.append(number)
+
+    worker = Worker("answer", work, lines.append)
+    for number in range(3):
+        worker.give(number)
+    worker.close()
+    assert done == [0, 2]
+    assert lines == ["answer: RuntimeError('the response sender is closed')"]
 
 
 def test_marks_on_a_cpu_tell_the_time_between_them() -> None:

@@ -16,7 +16,8 @@ from service.cards.checks import CardError, Problem
 from service.cards.in_use import CardsInUse
 from service.cards.torch_build import TorchBuild
 from service.monitoring.metrics import fetch
-from service.server.launch_plan import COMPILING_TIMEOUT_S, plan_launch
+from service.server import launch_plan
+from service.server.launch_plan import COMPILING_TIMEOUT_S, compiled_code, plan_launch
 from service.server.launcher import Launcher
 from tests.service.cards.stand_in_driver import GIB, H200, L4, NO_DRIVER, SECOND_H200, StandInDriver, seeing
 from tests.service.server.test_supervisor import Supervised
@@ -98,8 +99,17 @@ def test_the_command_says_it_in_one_line(build: Path) -> None:
     assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
 
 
-def test_a_start_that_compiles_may_take_longer(build: Path) -> None:
+def test_a_start_that_may_compile_may_take_longer(build: Path) -> None:
     plan = plan_launch(toy_config(build), CardsInUse(StandInDriver(seeing(H200)), TORCH))
-    assert plan.ready_timeout_s == COMPILING_TIMEOUT_S
+    # Of another card, or of another PyTorch: nobody knows before the stages have looked.
     (build / "cache" / "0123.inductor").touch()
-    assert plan.ready_timeout_s == plan.config.ready_timeout_s < COMPILING_TIMEOUT_S
+    assert plan.ready_timeout_s == COMPILING_TIMEOUT_S > plan.config.ready_timeout_s
+
+
+def test_what_is_compiled_stays_with_the_build(build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_launch(toy_config(build), CardsInUse(StandInDriver(seeing(H200)), TORCH))
+    names = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+    _, variables = plan.command(tmp_path / "run", "auralsam2_1_ab_")
+    assert all(Path(variables[name]).parent == plan.config.cache for name in names)
+    monkeypatch.setattr(launch_plan.os, "access", lambda path, mode: False)
+    assert compiled_code(plan.config.cache) == {}

@@ -4,6 +4,7 @@ An error of the CUDA runtime ends the context of the process: nothing on that ca
 card is noted in a file of this launch, and whoever watches the server starts it again without that card.
 """
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from auralsam2_client.contract import LAUNCH_VARIABLE, Reason, failed_cards_path
 from ...engine.refusals import Refusal
 
 UUID_PREFIX = "GPU-"
+# cudaErrorMemoryAllocation. Beside PyTorch's own allocator, of page-locked memory and of graphs; the context lives on.
+NO_MEMORY = 2
 
 
 class CardFailed(Refusal):
@@ -46,7 +49,7 @@ class Card:
 
         A card that is gone is noted for whoever watches the server.
         """
-        if isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, torch.OutOfMemoryError) or getattr(error, "error_code", None) == NO_MEMORY:
             return CardFailed(
                 f"{self.name} has no memory left for this request. Repeat it after a pause; end sessions or other"
                 " programs on the card if it stays so."
@@ -57,9 +60,14 @@ class Card:
         return None
 
     def note_failure(self, words: str) -> None:
-        """Leave a line for whoever started the server. One without a launch has nobody to tell."""
+        """Leave a line for whoever started the server. One without a launch has nobody to tell.
+
+        Where it cannot be written, the caller gets an answer all the same.
+        """
         mark = os.environ.get(LAUNCH_VARIABLE, "")
-        if mark:
+        if not mark:
+            return
+        with contextlib.suppress(OSError):
             _append(failed_cards_path(mark), {"uuid": self.uuid, "name": self.name, "words": words})
 
 

@@ -53,13 +53,20 @@ class Flight:
         self._computed = Mark(device)
 
     def upload(self, given: Mapping[str, Array]) -> Slot:
-        """Take a free slot, wait for one if need be, and send a clip's arrays on their way to the device."""
+        """Take a free slot, wait for one if need be, and send a clip's arrays on their way to the device.
+
+        Raises: what the device failed with; the slot is free again then.
+        """
         slot = self._free.get()
-        with self._copies.enter():
-            for name, value in given.items():
-                np.copyto(slot.given[name].numpy(), value)
-                slot.arrived[name].copy_(slot.given[name], non_blocking=True)
-            slot.uploaded.note()
+        try:
+            with self._copies.enter():
+                for name, value in given.items():
+                    np.copyto(slot.given[name].numpy(), value)
+                    slot.arrived[name].copy_(slot.given[name], non_blocking=True)
+                slot.uploaded.note()
+        except Exception:
+            self.release(slot)
+            raise
         return slot
 
     def replay(self, graph: Captured, slot: Slot) -> dict[str, Tensor]:
@@ -103,10 +110,13 @@ class Flight:
 
 
 class Worker:
-    """A thread that does one thing with each item, in order. `close` lets it finish what was given to it."""
+    """A thread that does one thing with each item, in order. `close` lets it finish what was given to it.
 
-    def __init__(self, name: str, work: Callable[[Any], None]) -> None:
-        self._work = work
+    `report`: gets a line for an item whose work raised; the thread goes on with the next.
+    """
+
+    def __init__(self, name: str, work: Callable[[Any], None], report: Callable[[str], None] = print) -> None:
+        self._work, self._report = work, report
         self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -121,4 +131,9 @@ class Worker:
 
     def _run(self) -> None:
         while (item := self._items.get()) is not None:
-            self._work(item)
+            try:
+                self._work(item)
+            except Exception as error:  # noqa: BLE001  (a thread that ends would leave every later caller waiting)
+                self._report(f"{self._thread.name}: {error!r}")
+            # What it holds, tensors of a card among it, goes now and not when the next one comes.
+            del item
