@@ -114,6 +114,7 @@ def write_results(
     fps: float,
     model: str,
     precision: Mapping[str, str],
+    wire: str | None = None,
     masks_as_png: bool = True,
     files: Sequence[str] = (),
     beside: Sequence[str] = (),
@@ -124,6 +125,7 @@ def write_results(
         out_dir: made if it is missing; files of the same names are replaced, links themselves.
         frames: in order of time, masks of one size.
         source, fps, model, precision: written as they are.
+        wire: how the frames went to the server, where it is known.
         masks_as_png: also write mask_00000.png and so on.
         files: the file that each frame comes from, `Media.files`; none for a video.
         beside: names of other files of the same run, for the list `written`.
@@ -167,6 +169,7 @@ def write_results(
         "fps": float(fps),
         "model": model,
         "precision": dict(precision),
+        **({} if wire is None else {"wire": wire}),
         "frames": entries,
         "written": [*(mask_name(index) for index in range(len(frames) if masks_as_png else 0)), *beside, RESULT],
     }

@@ -47,7 +47,7 @@ def write_models(
             text = render(
                 settings,
                 stage.name,
-                jpeg_keeps_masks=jpeg_keeps_masks,
+                jpeg_keeps_masks,
                 frames_per_call=stage.frames_per_call,
                 sha256=sha256,
                 precision=precision,
@@ -59,7 +59,7 @@ def write_models(
     without_graph = (ENSEMBLE, FEATURES_ENSEMBLE, SESSION) if settings.target == "cpu" else (ENSEMBLE,)
     for name in without_graph:
         (models / name / "1").mkdir(parents=True)
-        text = render(settings, name, jpeg_keeps_masks=jpeg_keeps_masks, precision=precision)
+        text = render(settings, name, jpeg_keeps_masks, precision=precision)
         (models / name / "config.pbtxt").write_text(text)
     if SESSION in without_graph:
         _write_code(settings, SESSION, models / SESSION)
@@ -84,7 +84,7 @@ def write_pytorch_models(
     computing = [NETWORK] if settings.layout == ONE_PROCESS else [*by_name]
     for name in (*computing, ENSEMBLE, FEATURES_ENSEMBLE, SESSION):
         (models / name / "1").mkdir(parents=True, exist_ok=True)
-        text = render(settings, name, jpeg_keeps_masks=jpeg_keeps_masks, **parameters)
+        text = render(settings, name, jpeg_keeps_masks, **parameters)
         if name in by_name:
             check_stage(text, by_name[name])
         (models / name / "config.pbtxt").write_text(text)

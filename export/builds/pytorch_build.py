@@ -14,6 +14,7 @@ from export.builds.triton_config import network_model
 from export.errors import ExportError
 from export.gates.prompt_gate import pass_prompt_gate
 from export.gates.stage_gate import GateResult, pass_gate
+from export.gates.wire_gate import keeps_masks
 from export.reports import Report
 from export.settings import ExportSettings
 from model_repository.stage_runtime.pytorch.network import Network, NetworkDescription, write_network
@@ -95,7 +96,13 @@ def fill_pytorch(
             settings, model, load_prompted_decoder(network, placing), settings.precision, result.features, report
         )
     )
-    write_pytorch_models(settings, stages, build / "models", description.sha256)
+    write_pytorch_models(
+        settings,
+        stages,
+        build / "models",
+        description.sha256,
+        jpeg_keeps_masks=keeps_masks(result.jpeg_iou),
+    )
     return result, _card_used(device)
 
 

@@ -50,7 +50,7 @@ CLIPS_BETWEEN_STAGES = """
   max_inflight_requests: 16"""
 
 
-def render(settings: ExportSettings, name: str, *, jpeg_keeps_masks: bool = False, **parameters: str | int) -> str:
+def render(settings: ExportSettings, name: str, jpeg_keeps_masks: bool = False, /, **parameters: str | int) -> str:
     """Render one model's `config.pbtxt`.
 
     Args:
@@ -145,7 +145,10 @@ def _steps_text(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> 
     """
     ensemble, handed_on, steps = _model(settings, name, jpeg_keeps_masks), False, []
     for stage in _chain(settings, name):
-        model, lines = _model(settings, stage, jpeg_keeps_masks), [f'      model_name: "{stage}"', "      model_version: -1"]
+        model, lines = (
+            _model(settings, stage, jpeg_keeps_masks),
+            [f'      model_name: "{stage}"', "      model_version: -1"],
+        )
         for key in (*model.inputs, *(each for each in model.optional if each in ensemble.optional)):
             value = HANDED_ON if handed_on and key == TOKENS else key
             lines.append(f'      input_map {{ key: "{key}" value: "{value}" }}')

@@ -154,7 +154,7 @@ class StageModel:
 
 
 class SoundModel(StageModel):
-    """A stage that rests when a request switches the sound off. The one that sees prompts and files refuses bad ones."""
+    """A stage that rests when a request switches the sound off. The one that sees prompts and files refuses bad."""
 
     def logic(self, parts: Parts) -> Logic:
         if "MASK_INPUT" not in parts.shapes:

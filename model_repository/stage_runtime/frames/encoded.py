@@ -76,7 +76,8 @@ class EncodedFrames:
                 if image.size == (self._size, self._size):
                     answer[...] = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
                     return
-        except Exception as error:  # noqa: BLE001  (of a damaged file Pillow's plug-ins raise what they stumble over)
+        # Of a damaged file Pillow's plug-ins raise whatever they stumble over.
+        except Exception as error:
             raise _refusal(frame, f"is a damaged {header.format}. Encode it again.") from error
         raise _refusal(frame, f"is a {header.format} that says two sizes. Encode it again.")
 

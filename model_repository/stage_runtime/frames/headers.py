@@ -28,7 +28,7 @@ _ANIMATED, _ALPHA = 0x02, 0x10
 
 
 class BadPicture(ValueError):
-    """A file that is no picture for this service. The message goes on after "frame 3 " and says what and the way out."""
+    """A file that is no picture for this service. The message goes on after "frame 3 ", and tells the way out."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def read_header(data: bytes) -> Header:
             return _read_webp(data)
     except (struct.error, IndexError) as error:
         raise _cut_short() from error
-    raise BadPicture(f"begins with {data[:4].hex(' ') or 'nothing'}; must be a JPEG, PNG or WebP file. Encode it as one.")
+    raise BadPicture(
+        f"begins with {data[:4].hex(' ') or 'nothing'}; must be a JPEG, PNG or WebP file. Encode it as one."
+    )
 
 
 def _cut_short() -> BadPicture:

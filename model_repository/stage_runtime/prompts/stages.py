@@ -33,7 +33,7 @@ class SoundStage:
         clip: ClipSize | None = None,
         encoded: EncodedFrames | None = None,
     ) -> None:
-        """`clip` and `encoded`: given to the first stage, which refuses bad prompts and files before any work is done."""
+        """`clip` and `encoded`: given to the first stage, which refuses bad prompts and files before any work."""
         self._stage = stage
         self._clip, self._encoded = clip, encoded
         self._silence = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in outputs}
