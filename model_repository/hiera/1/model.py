@@ -1,4 +1,4 @@
-"""FRAMES [T, S, S, 3] uint8 RGB, or their files -> image features; AUDIO_TOKENS are handed on: the chain stays serial."""
+"""FRAMES [T, S, S, 3] uint8, or files -> image features; AUDIO_TOKENS are handed on: the chain stays serial."""
 
 from stage_runtime.adapter import ImageModel
 

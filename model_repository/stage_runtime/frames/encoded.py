@@ -5,7 +5,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image
 
 from auralsam2_client.contract import ENCODED_FRAMES
 
@@ -71,6 +70,9 @@ class EncodedFrames:
         return header
 
     def _decode_file(self, frame: int, data: bytes, header: Header, answer: Array) -> None:
+        # Only the stage that decodes has the library in its process.
+        from PIL import Image
+
         try:
             with Image.open(io.BytesIO(data), formats=(header.format,)) as image:
                 if image.size == (self._size, self._size):

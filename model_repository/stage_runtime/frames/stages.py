@@ -24,7 +24,7 @@ def check_one_form(given: Mapping[str, Any]) -> None:
     """Raise BadRequest unless the frames came in exactly one of their forms."""
     if (FRAMES in given) == (ENCODED_FRAMES in given):
         found = "both came" if FRAMES in given else "neither came"
-        raise BadRequest(f"{FRAMES} (raw) and {ENCODED_FRAMES} (files): {found}. Send one of the two.")
+        raise BadRequest(f"{FRAMES} (raw) and {ENCODED_FRAMES} (files): {found}; a clip has one of the two. Send one.")
 
 
 class FramesStage:

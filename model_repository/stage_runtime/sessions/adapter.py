@@ -116,7 +116,7 @@ class SessionModel:
             if start:
                 came = {name: name for name in OF_CLIP if _has(request, name)}
                 if "AUDIO" not in came:
-                    raise BadRequest("A session starts with FRAMES and AUDIO; AUDIO did not come.")
+                    raise BadRequest("AUDIO did not come; a session starts with a clip, frames and sound. Send both.")
                 check_one_form(came)
                 return self._sessions.open(int(key), lambda sound: self._encode(request, sound), tensors)
             if any(_has(request, name) for name in OF_CLIP):

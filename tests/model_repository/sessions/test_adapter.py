@@ -130,7 +130,9 @@ def test_a_callers_mistakes_are_refused_and_not_logged(model: Any, backend: Any,
     cases = [
         (ask(model, backend, 5, **points((1, 1, 1))), "has ended: it never was"),
         (ask(model, backend, 5, start=True, FRAMES=FRAMES), "AUDIO did not come"),
-        (ask(model, backend, 5, start=True), "FRAMES and AUDIO did not come"),
+        (ask(model, backend, 5, start=True), "AUDIO did not come"),
+        (ask(model, backend, 5, start=True, AUDIO=AUDIO), "neither came"),
+        (ask(model, backend, 5, start=True, AUDIO=AUDIO, FRAMES=FRAMES, FRAMES_ENCODED=FILES), "both came"),
         (opened(model, backend, 5, **points((1, 99, 1))), "outside the frame"),
         (opened(model, backend, 5, USE_AUDIO=np.array([False])), "nothing says what to segment"),
     ]
