@@ -225,7 +225,7 @@ def answer_request(
 
 def refuse_request(reason: Reason, message: str) -> Any:
     """Answer with a reason, which reaches callers here alone: a status of gRPC, and a code before the words."""
-    return refuse_with_status(error_text(reason, message), _status(STATUS[reason]))
+    return refuse_with_status(error_text(reason, message), status_of(reason))
 
 
 def refuse_with_status(text: str, status: Any) -> Any:
@@ -233,5 +233,7 @@ def refuse_with_status(text: str, status: Any) -> Any:
     return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(text, status))
 
 
-def _status(name: str) -> Any:
+def status_of(reason: Reason) -> Any:
+    """Give the status that goes with a reason, as the server's python backend has it."""
+    name = STATUS[reason]
     return getattr(pb_utils.TritonError, _STATUS_NAMES.get(name, name))

@@ -21,7 +21,7 @@ STAGES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
 # What is behind each model.py, by its module in the runtime.
 CLASSES = {
     "vggish": ("adapter", "SoundModel"),
-    "hiera": ("adapter", "StageModel"),
+    "hiera": ("adapter", "ImageModel"),
     "aural_fuser": ("adapter", "SoundModel"),
     "sam2_decoder": ("adapter", "DecoderModel"),
     "auralsam2_session": ("sessions.adapter", "SessionModel"),

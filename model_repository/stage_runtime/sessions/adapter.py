@@ -30,7 +30,16 @@ from auralsam2_client.contract import (
     read_error,
 )
 
-from ..adapter import CANCELLED, FAULT, answer_request, optional_inputs, prompts_of, refuse_request, refuse_with_status
+from ..adapter import (
+    CANCELLED,
+    FAULT,
+    answer_request,
+    optional_inputs,
+    prompts_of,
+    refuse_request,
+    refuse_with_status,
+    status_of,
+)
 from ..admission.clip_table import ClipTable, table_path
 from ..admission.telemetry import Telemetry
 from ..engine import Array, cache_dir_from_environment
@@ -51,12 +60,15 @@ LABELS = {"model": Parameter.PRESET, "precision": Parameter.PRECISION}
 
 
 class StageFailed(RuntimeError):
-    """A stage refused or failed. Its reason and words go on to the session's caller; `status` is the server's own."""
+    """A stage refused or failed. Its reason and words go on to the session's caller.
+
+    `status` is the reason's; where there is none, the server's own. An ensemble's refusal reaches a model as INTERNAL.
+    """
 
     def __init__(self, text: str, status: Any) -> None:
         reason, words = read_error(text)
         super().__init__(words if reason is None else error_text(reason, words))
-        self.status = status
+        self.status = status if reason is None else status_of(reason)
 
 
 class SessionModel:

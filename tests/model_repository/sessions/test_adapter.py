@@ -12,8 +12,10 @@ import pytest
 from tests.model_repository.prompted_stand_in import CLIP, S, StandIn, T, features, heard, points
 
 FRAMES, AUDIO = np.zeros((T, S, S, 3), np.uint8), np.zeros((T, 15600, 2), np.float32)
+FILES = np.array([b"\xff\xd8\xff\xd9"] * T, np.object_)
 NAMES = ["MASK_LOGITS", "IOU", "PROMPT_MODE"]
-OPTIONAL = ("FRAMES", "AUDIO", "POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "PROMPT_FRAME", "USE_AUDIO", "STEP")
+MARKS = ("POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "PROMPT_FRAME", "USE_AUDIO", "STEP")
+OPTIONAL = ("FRAMES", "AUDIO", "FRAMES_ENCODED", *MARKS)
 PARAMETERS = {
     "engine": "openvino",
     "precision": "float32",
