@@ -1,4 +1,4 @@
-"""Frames as files on the real server: the masks of raw frames, in every way of asking; bad files are refused by frame."""
+"""Frames as files on the real server: the masks of raw frames in every way of asking; bad files are refused."""
 
 import io
 import struct

@@ -187,19 +187,19 @@ def test_no_room_may_be_tried_again(model: Any, backend: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "passed_on"),
+    ("said", "passed_on", "status"),
     [
-        ("[bad_request] AUDIO: nan at [0, 1, 0]", "[bad_request] AUDIO: nan at [0, 1, 0]"),
-        ("in ensemble 'auralsam2_features', [queue_full] no room", "[queue_full] no room"),
-        ("the server's own words", "the server's own words"),
+        ("[bad_request] AUDIO: nan at [0, 1, 0]", "[bad_request] AUDIO: nan at [0, 1, 0]", "INVALID_ARG"),
+        ("in ensemble 'auralsam2_features', [queue_full] no room", "[queue_full] no room", "UNAVAILABLE"),
+        ("the server's own words", "the server's own words", "its status"),
     ],
 )
-def test_a_stages_refusal_comes_through_with_its_reason(
-    model: Any, backend: Any, stages: Stages, said: str, passed_on: str
+def test_a_stages_refusal_comes_through_with_its_reason_and_status(
+    model: Any, backend: Any, stages: Stages, said: str, passed_on: str, status: str
 ) -> None:
     stages.refusal = SimpleNamespace(message=lambda: said, code=lambda: "its status")
     refused = opened(model, backend, 1)
-    assert (refused.error.message, refused.error.code) == (passed_on, "its status")
+    assert (refused.error.message, refused.error.code) == (passed_on, status)
     assert len(model._sessions) == 0
 
 
