@@ -20,7 +20,8 @@ def test_the_iou_is_of_the_masks_of_all_frames() -> None:
     logits = np.full((2, 4, 4), -1.0, np.float32)
     assert mask_iou(logits, logits) == 1.0, "both empty"
     wanted = logits.copy()
-    wanted[0], found = 1, wanted.copy()
+    wanted[0] = 1
+    found = wanted.copy()
     found[0, 0], found[1, 0] = -1, 3
     assert mask_iou(found, wanted) == 12 / 20
 
