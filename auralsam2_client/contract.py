@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Of a build's manifest. 2: a clip's memory holds binary masks, as in the published network, and errors carry a code.
-BUILD_FORMAT = 2
+# 3: frames may come encoded.
+BUILD_FORMAT = 3
 
 # Models, by the names under which the server loads them.
 STAGE_NAMES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
@@ -97,6 +98,7 @@ class Parameter(StrEnum):
     MAX_SESSION_BYTES = "max_session_bytes"
     SESSION_IDLE_TIMEOUT_S = "session_idle_timeout_s"
     SESSION_GIVE_WAY_S = "session_give_way_s"
+    MAX_ENCODED_FRAME_BYTES = "max_encoded_frame_bytes"
 
     @property
     def variable(self) -> str:
@@ -146,6 +148,8 @@ DTYPES: Mapping[str, type[np.generic]] = {
 _MAP = ("T", "C", "S/16", "S/16")
 _TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
     "FRAMES": ("UINT8", ("T", "S", "S", 3), "RGB, resized by PIL bicubic"),
+    "FRAMES_ENCODED": ("STRING", ("T",), "in place of FRAMES: a JPEG, PNG or WebP file of S x S px a frame"),
+    "JPEG_KEEPS_MASKS": ("BOOL", (1,), "never sent: a build that names it was measured, and JPEG keeps its masks"),
     "AUDIO": ("FP32", ("T", WINDOW_SAMPLES, 2), "left and right in [-1, 1]: what each frame hears"),
     "POINT_COORDS": ("FP32", (MAX_POINTS, 2), "x and y in pixels of the frame as it is sent, 0 to S; then padding"),
     "POINT_LABELS": ("INT32", (MAX_POINTS,), "1 on the object, 0 beside it, 2 and 3 corners of a box, -1 padding"),
@@ -171,6 +175,11 @@ _TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
 }
 
 CLIP = ("FRAMES", "AUDIO")
+FRAMES, ENCODED_FRAMES, JPEG_KEEPS_MASKS = "FRAMES", "FRAMES_ENCODED", "JPEG_KEEPS_MASKS"
+MIN_JPEG_IOU = 0.995
+"""Of masks by JPEG with those by raw frames, measured at export: from here on a build names JPEG_KEEPS_MASKS."""
+SPARE_ENCODED_BYTES = 1 << 16
+"""An encoded frame may have as many bytes as a raw one, and these for its headers."""
 PROMPTS = ("POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "PROMPT_FRAME", "USE_AUDIO", "COMBINATION")
 IMAGE_FEATURES = ("HIGH_RES_S4", "HIGH_RES_S8", "IMAGE_EMBEDDING")
 """What the decoder reads with prompts alone; more of it comes from the sound."""
@@ -184,7 +193,10 @@ BY_SOUND, ENDED = "audio", "ended"
 
 @dataclass(frozen=True)
 class Model:
-    """What a model of a build for CPUs takes and gives, in the order of its `config.pbtxt`, and its parameters."""
+    """What a model of a build for CPUs takes and gives, in the order of its `config.pbtxt`, and its parameters.
+
+    Where it takes FRAMES_ENCODED, FRAMES is optional too: exactly one of them comes.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -194,19 +206,27 @@ class Model:
 
 _OF_STAGES = (Parameter.ENGINE, Parameter.PRECISION, Parameter.FRAMES_PER_CALL, Parameter.PRESET, Parameter.SHA256)
 _PATCHES = ("PATCHES_1", "PATCHES_2")
+_ENCODED = (ENCODED_FRAMES, JPEG_KEEPS_MASKS)
 
 MODELS: Mapping[str, Model] = {
     "vggish": Model(
         ("AUDIO",),
         ("AUDIO_TOKENS",),
-        # Only looked at: a bad prompt is refused before the clip costs anything.
-        PROMPTS,
-        (*_OF_STAGES, Parameter.CONDITIONING_FRAME, Parameter.MAX_CLIPS_IN_FLIGHT, Parameter.CLIP_TIMEOUT_S),
+        # Only looked at: bad prompts and files are refused before the clip costs anything.
+        (ENCODED_FRAMES, *PROMPTS),
+        (
+            *_OF_STAGES,
+            Parameter.CONDITIONING_FRAME,
+            Parameter.MAX_CLIPS_IN_FLIGHT,
+            Parameter.CLIP_TIMEOUT_S,
+            Parameter.MAX_ENCODED_FRAME_BYTES,
+        ),
     ),
     "hiera": Model(
         ("FRAMES", "AUDIO_TOKENS"),
         ("HIGH_RES_S4", "HIGH_RES_S8", *_PATCHES, "IMAGE_EMBEDDING", "AUDIO_TOKENS"),
-        parameters=_OF_STAGES,
+        _ENCODED,
+        (*_OF_STAGES, Parameter.MAX_ENCODED_FRAME_BYTES),
     ),
     "aural_fuser": Model((*_PATCHES, "IMAGE_EMBEDDING", "AUDIO_TOKENS"), SOUND_FEATURES, ("USE_AUDIO",), _OF_STAGES),
     "sam2_decoder": Model(
@@ -219,15 +239,22 @@ MODELS: Mapping[str, Model] = {
         CLIP,
         # A session goes on with the features.
         (*RESULTS, PROMPT_MODE, *IMAGE_FEATURES),
-        PROMPTS,
-        (*_OF_STAGES, Parameter.MAX_CLIPS_IN_FLIGHT, Parameter.CLIP_TIMEOUT_S, Parameter.ENDS_CLIP, Parameter.NETWORK),
+        (*_ENCODED, *PROMPTS),
+        (
+            *_OF_STAGES,
+            Parameter.MAX_CLIPS_IN_FLIGHT,
+            Parameter.CLIP_TIMEOUT_S,
+            Parameter.ENDS_CLIP,
+            Parameter.NETWORK,
+            Parameter.MAX_ENCODED_FRAME_BYTES,
+        ),
     ),
-    ENSEMBLE: Model(CLIP, (*RESULTS, PROMPT_MODE), PROMPTS),
-    FEATURES_ENSEMBLE: Model(CLIP, (*IMAGE_FEATURES, *SOUND_FEATURES), ("USE_AUDIO",)),
+    ENSEMBLE: Model(CLIP, (*RESULTS, PROMPT_MODE), (*_ENCODED, *PROMPTS)),
+    FEATURES_ENSEMBLE: Model(CLIP, (*IMAGE_FEATURES, *SOUND_FEATURES), (ENCODED_FRAMES, "USE_AUDIO")),
     SESSION: Model(
         (),
         (*RESULTS, PROMPT_MODE),
-        (*CLIP, *PROMPTS, "PROPAGATE", "STEP"),
+        (*CLIP, ENCODED_FRAMES, *PROMPTS, "PROPAGATE", "STEP"),
         (
             Parameter.ENGINE,
             Parameter.PRECISION,

@@ -118,6 +118,7 @@ def write_results(
     model: str,
     precision: Mapping[str, str],
     facts: Mapping[str, Any] | None = None,
+    wire: str | None = None,
     masks_as_png: bool = True,
     files: Sequence[str] = (),
     beside: Sequence[str] = (),
@@ -129,6 +130,7 @@ def write_results(
         frames: in order of time, masks of one size.
         source, fps, model, precision: written as they are.
         facts: written beside them: `Media.facts`.
+        wire: how the frames went to the server, where it is known.
         masks_as_png: also write mask_00000.png and so on.
         files: the file that each frame comes from, `Media.files`; none for a video.
         beside: names of other files of the same run, for the list `written`.
@@ -173,6 +175,7 @@ def write_results(
         "model": model,
         "precision": dict(precision),
         **(facts or {}),
+        **({} if wire is None else {"wire": wire}),
         "frames": entries,
         "written": [*(mask_name(index) for index in range(len(frames) if masks_as_png else 0)), *beside, RESULT],
     }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from auralsam2_client.calls.address import is_nowhere, not_grpc, speaks_http
 from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
 from auralsam2_client.calls.endpoint import QUESTION_TIMEOUT_S, Endpoint, MakeCall, plan_infer, plan_segment
+from auralsam2_client.calls.frame_wire import choose_wire
 from auralsam2_client.calls.segmentation import Segmentation, read_segmentation
 from auralsam2_client.calls.session import AsyncSession, Rounds
 from auralsam2_client.calls.wire import WIRE_ERRORS, Arrays, Call, ClipShape, read_answer, read_clip_shape
@@ -63,6 +64,10 @@ class AsyncClient(Endpoint):
             self._shape = read_clip_shape(self.model, metadata)
         return self._shape
 
+    async def chosen_wire(self) -> str:
+        """Tell how frames go to the served build, as `Client.chosen_wire` does."""
+        return choose_wire(self.wire, await self.clip_shape())
+
     async def infer(
         self,
         frames: NDArray[np.uint8],
@@ -86,7 +91,7 @@ class AsyncClient(Endpoint):
         timeout_s: float | None = None,
     ) -> Segmentation:
         """Segment one clip, as `Client.segment` does."""
-        plan = plan_segment(frames, audio, prompts, use_audio, combination)
+        plan = plan_segment(frames, audio, prompts, use_audio, combination, self.wire)
         answer = await self._call(self.model, plan, timeout_s)
         return read_segmentation(answer, frames.shape)
 
@@ -100,7 +105,7 @@ class AsyncClient(Endpoint):
         timeout_s: float | None = None,
     ) -> AsyncSession:
         """Open a session as `Client.session` does, for `async with`."""
-        return AsyncSession(self._call_session, Rounds(frames, audio, use_audio, combination), timeout_s)
+        return AsyncSession(self._call_session, Rounds(frames, audio, use_audio, combination, self.wire), timeout_s)
 
     async def is_ready(self, timeout_s: float = QUESTION_TIMEOUT_S) -> bool:
         """Ask whether the server is ready, as `Client.is_ready` does."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from auralsam2_client.calls.address import is_nowhere, not_grpc, speaks_http
 from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
 from auralsam2_client.calls.endpoint import QUESTION_TIMEOUT_S, Endpoint, MakeCall, plan_infer, plan_segment
+from auralsam2_client.calls.frame_wire import choose_wire
 from auralsam2_client.calls.segmentation import Segmentation, read_segmentation
 from auralsam2_client.calls.session import Rounds, Session
 from auralsam2_client.calls.wire import WIRE_ERRORS, Arrays, Call, ClipShape, read_answer, read_clip_shape
@@ -27,6 +28,8 @@ class Client(Endpoint):
         url: host:port of the server's gRPC; http://host:port is the same.
         timeout_s: seconds from call to answer, queueing and retries included, unless a call says otherwise.
         retries: how often a call is repeated that met ServerUnavailable, after a random pause, within its deadline.
+        wire: how `segment` and `session` send frames: "raw"; "jpeg" (quality 95, 4:4:4); "lossless", files as well; or
+            "auto", JPEG for clips of over 2 MB where the build was measured to give the same masks by it.
         caller: begins the id of each request, which the server's log names; its stages follow a clip by it.
     """
 
@@ -70,6 +73,10 @@ class Client(Endpoint):
             self._shape = read_clip_shape(self.model, metadata)
         return self._shape
 
+    def chosen_wire(self) -> str:
+        """Tell how frames go to the served build: "raw", "jpeg" or "lossless". Raises: as `clip_shape`; ConfigError."""
+        return choose_wire(self.wire, self.clip_shape())
+
     def infer(
         self,
         frames: NDArray[np.uint8],
@@ -79,7 +86,7 @@ class Client(Endpoint):
         prompts: Mapping[str, NDArray[Any]] | None = None,
         timeout_s: float | None = None,
     ) -> Arrays:
-        """Send one clip exactly as the model takes it and return the outputs asked for, by name.
+        """Send one clip exactly as the model takes it, raw, and return the outputs asked for, by name.
 
         Args:
             frames: [T, S, S, 3] uint8 RGB.
@@ -117,7 +124,7 @@ class Client(Endpoint):
             timeout_s: seconds from call to answer; None is the client's own.
         Raises: as `infer`.
         """
-        plan = plan_segment(frames, audio, prompts, use_audio, combination)
+        plan = plan_segment(frames, audio, prompts, use_audio, combination, self.wire)
         answer = self._call(self.model, plan, timeout_s)
         return read_segmentation(answer, frames.shape)
 
@@ -134,7 +141,7 @@ class Client(Endpoint):
 
         A context manager; arguments as for `segment`. Nothing is sent before the first request.
         """
-        return Session(self._call_session, Rounds(frames, audio, use_audio, combination), timeout_s)
+        return Session(self._call_session, Rounds(frames, audio, use_audio, combination, self.wire), timeout_s)
 
     def is_ready(self, timeout_s: float = QUESTION_TIMEOUT_S) -> bool:
         """Ask whether the server and the model call themselves ready, as they do even when a stage has died."""

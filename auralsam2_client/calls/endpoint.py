@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from auralsam2_client.calls.address import parse_address
 from auralsam2_client.calls.deadline import check_settings, time_left
+from auralsam2_client.calls.frame_wire import AUTO, check_wire, choose_wire
 from auralsam2_client.calls.segmentation import prepare_clip
 from auralsam2_client.calls.wire import (
     CHANNEL_OPTIONS,
@@ -46,10 +47,12 @@ class Endpoint:
         timeout_s: float = 60.0,
         *,
         retries: int = 0,
+        wire: str = AUTO,
         caller: str = "client",
     ) -> None:
         check_settings(timeout_s, retries)
-        self.caller = caller
+        check_wire(wire)
+        self.caller, self.wire = caller, wire
         self.url, self.model, self.timeout_s, self.retries = parse_address(url), model, timeout_s, retries
         self._wire = self._library.InferenceServerClient(self.url, channel_args=CHANNEL_OPTIONS)
         self._shape: ClipShape | None = None
@@ -102,6 +105,12 @@ def plan_segment(
     prompts: Prompts | None,
     use_audio: bool,
     combination: str,
+    wire: str,
 ) -> MakeCall:
     """Plan the request for a clip of any size and its prompts. What is returned raises as `prepare_clip` does."""
-    return lambda shape: prepare_clip(frames, audio, shape, prompts, use_audio, combination).to_call()
+
+    def make(shape: ClipShape) -> Call:
+        chosen = choose_wire(wire, shape)
+        return prepare_clip(frames, audio, shape, prompts, use_audio, combination).to_call(chosen)
+
+    return make

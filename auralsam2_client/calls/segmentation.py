@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts, clip_tensors, fit_clip
+from auralsam2_client.calls.frame_wire import coded_clip_tensors
+from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts, fit_clip
 from auralsam2_client.contract import BY_SOUND, PROMPT_MODE, USUAL_RESULTS, WINDOW_SAMPLES, prompt_tensors
 from auralsam2_client.errors import BadInput
 from auralsam2_client.masks import to_masks
@@ -39,9 +40,9 @@ class PromptedClip:
     prompts: Tensors
     outputs: Sequence[str]
 
-    def to_call(self) -> Call:
-        """Put it as a request. What it is made of was checked, and is not checked again."""
-        return Call(clip_tensors(self.frames, self.audio, self.prompts), self.outputs)
+    def to_call(self, wire: str) -> Call:
+        """Put it as a request, frames "raw" or as files. What it is made of was checked, and is not checked again."""
+        return Call(coded_clip_tensors(self.frames, self.audio, self.prompts, wire), self.outputs)
 
 
 def prepare_clip(

@@ -9,8 +9,9 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from auralsam2_client.calls.frame_wire import AUTO, choose_wire, coded_clip_tensors
 from auralsam2_client.calls.segmentation import Segmentation, prepare_clip, read_segmentation
-from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts, clip_tensors
+from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts
 from auralsam2_client.contract import PROMPT_MODE, USUAL_RESULTS, prompt_tensors
 from auralsam2_client.errors import AuralServeError, SessionEnded
 from auralsam2_client.prompts import Prompts, Tensors, frame_prompt, setting_tensors
@@ -27,12 +28,17 @@ class Rounds:
     """
 
     def __init__(
-        self, frames: NDArray[np.uint8], audio: NDArray[np.float32] | None, use_audio: bool, combination: str
+        self,
+        frames: NDArray[np.uint8],
+        audio: NDArray[np.float32] | None,
+        use_audio: bool,
+        combination: str,
+        wire: str = AUTO,
     ) -> None:
         setting_tensors(use_audio, combination)
         self._clip: tuple[NDArray[np.uint8], NDArray[np.float32] | None] | None = (frames, audio)
         self.input_shape = np.shape(frames)
-        self._use_audio, self._combination = use_audio, combination
+        self._use_audio, self._combination, self._wire = use_audio, combination, wire
         # Nobody guesses another's: the server knows a session by this number alone.
         self._key = 1 + secrets.randbits(62)
         self._step = 0
@@ -60,7 +66,8 @@ class Rounds:
             tensors["PROPAGATE"] = np.array([0], np.int32)
         if self._clip is not None:
             clip = prepare_clip(*self._clip, shape, prompts, self._use_audio, chosen)
-            tensors |= clip_tensors(clip.frames, clip.audio, clip.prompts | settings)
+            wire = choose_wire(self._wire, shape)
+            tensors |= coded_clip_tensors(clip.frames, clip.audio, clip.prompts | settings, wire)
             return Call(tensors, OUTPUTS, {"sequence_id": self._key, "sequence_start": True})
         if prompts is not None:
             N, height, width = self.input_shape[:3]

@@ -11,7 +11,18 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from auralsam2_client.calls.server_words import reason_of
-from auralsam2_client.contract import BUSY, DTYPES, ENSEMBLE, MAX_SAMPLE, MODELS, WINDOW_SAMPLES, Reason, read_error
+from auralsam2_client.contract import (
+    BUSY,
+    DTYPES,
+    ENCODED_FRAMES,
+    ENSEMBLE,
+    JPEG_KEEPS_MASKS,
+    MAX_SAMPLE,
+    MODELS,
+    WINDOW_SAMPLES,
+    Reason,
+    read_error,
+)
 from auralsam2_client.errors import (
     AuralServeError,
     BadInput,
@@ -45,6 +56,10 @@ class ClipShape:
     num_frames: int
     image_size: int
     takes_prompts: bool = False
+    takes_files: bool = False
+    """Frames may come encoded."""
+    jpeg_keeps_masks: bool = False
+    """As the build's export measured it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +80,8 @@ def read_clip_shape(model: str, metadata: Any) -> ClipShape:
             f"Model {model!r} takes {shapes}; FRAMES [T, S, S, 3] and AUDIO [T, {WINDOW_SAMPLES}, 2] are needed. "
             f"Name the ensemble, {ENSEMBLE!r}."
         )
-    return ClipShape(frames[0], frames[1], "POINT_COORDS" in shapes)
+    named = (name in shapes for name in ("POINT_COORDS", ENCODED_FRAMES, JPEG_KEEPS_MASKS))
+    return ClipShape(frames[0], frames[1], *named)
 
 
 def check_takes_prompts(shape: ClipShape) -> None:
@@ -150,12 +166,12 @@ def _fill_up(values: NDArray[Any], length: int) -> NDArray[Any]:
 def clip_tensors(
     frames: NDArray[np.uint8], audio: NDArray[np.float32], prompts: Mapping[str, NDArray[Any]] | None = None
 ) -> Arrays:
-    """Name the tensors of a clip, and of its prompts, as they go on the wire."""
+    """Name the tensors of a clip, and of its prompts, as they go on the wire, frames raw."""
     return {"FRAMES": frames, "AUDIO": audio, **(prompts or {})}
 
 
-# A text would need an encoding of its own, and nothing that is sent is one.
-_TYPES = {np.dtype(dtype).name: name for name, dtype in DTYPES.items() if name != "STRING"}
+# The configuration's STRING is BYTES on the wire.
+_TYPES = {np.dtype(dtype).name: "BYTES" if name == "STRING" else name for name, dtype in DTYPES.items()}
 
 
 def encode_request(module: Any, call: Call) -> tuple[list[Any], list[Any]]:

@@ -21,11 +21,19 @@ MODEL_FILES = {"cpu": "model.py", "cuda": "pytorch_model.py"}
 NOT_SERVED = ("__pycache__", "weights", "data", "evaluation", "training", "compiled.json", "*.md")
 
 
-def write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: Path, precision: str) -> None:
+def write_models(
+    settings: ExportSettings,
+    stages: tuple[Stage, ...],
+    models: Path,
+    precision: str,
+    *,
+    jpeg_keeps_masks: bool = False,
+) -> None:
     """Write configurations and code below `models`, where the graphs of a CPU are already.
 
     Args:
         precision: that the stages of a CPU are served in.
+        jpeg_keeps_masks: what was measured of JPEG on the wire.
     Raises: ExportError for a configuration that does not fit its stage.
     """
     for stage in stages:
@@ -37,7 +45,12 @@ def write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: Pa
         if settings.target == "cpu":
             _write_code(settings, stage.name, folder)
             text = render(
-                settings, stage.name, frames_per_call=stage.frames_per_call, sha256=sha256, precision=precision
+                settings,
+                stage.name,
+                jpeg_keeps_masks,
+                frames_per_call=stage.frames_per_call,
+                sha256=sha256,
+                precision=precision,
             )
         else:
             text = render_gpu(settings, stage, sha256)
@@ -46,16 +59,20 @@ def write_models(settings: ExportSettings, stages: tuple[Stage, ...], models: Pa
     without_graph = (ENSEMBLE, FEATURES_ENSEMBLE, SESSION) if settings.target == "cpu" else (ENSEMBLE,)
     for name in without_graph:
         (models / name / "1").mkdir(parents=True)
-        (models / name / "config.pbtxt").write_text(render(settings, name, precision=precision))
+        text = render(settings, name, jpeg_keeps_masks, precision=precision)
+        (models / name / "config.pbtxt").write_text(text)
     if SESSION in without_graph:
         _write_code(settings, SESSION, models / SESSION)
 
 
-def write_pytorch_models(settings: ExportSettings, stages: tuple[Stage, ...], models: Path, sha256: str) -> None:
+def write_pytorch_models(
+    settings: ExportSettings, stages: tuple[Stage, ...], models: Path, sha256: str, *, jpeg_keeps_masks: bool = False
+) -> None:
     """Write configurations and code of a build for target cuda below `models`, where the weights are already.
 
     Args:
         sha256: of the file of weights.
+        jpeg_keeps_masks: what was measured of JPEG on the wire.
     Raises: ExportError for a configuration that does not fit its stage.
     """
     parameters: dict[str, str | int] = {
@@ -67,7 +84,7 @@ def write_pytorch_models(settings: ExportSettings, stages: tuple[Stage, ...], mo
     computing = [NETWORK] if settings.layout == ONE_PROCESS else [*by_name]
     for name in (*computing, ENSEMBLE, FEATURES_ENSEMBLE, SESSION):
         (models / name / "1").mkdir(parents=True, exist_ok=True)
-        text = render(settings, name, **parameters)
+        text = render(settings, name, jpeg_keeps_masks, **parameters)
         if name in by_name:
             check_stage(text, by_name[name])
         (models / name / "config.pbtxt").write_text(text)

@@ -14,6 +14,7 @@ from export.builds.triton_config import network_model
 from export.errors import ExportError
 from export.gates.prompt_gate import pass_prompt_gate
 from export.gates.stage_gate import GateResult, pass_gate
+from export.gates.wire_gate import keeps_masks
 from export.reports import Report
 from export.settings import ExportSettings
 from model_repository.stage_runtime.pytorch.compile_cache import CompileCache
@@ -101,7 +102,13 @@ def fill_pytorch(
         cache = build / "cache"
         cache.mkdir()
         CompileCache(cache, _name(device), network.description, report).write()
-    write_pytorch_models(settings, stages, build / "models", description.sha256)
+    write_pytorch_models(
+        settings,
+        stages,
+        build / "models",
+        description.sha256,
+        jpeg_keeps_masks=keeps_masks(result.jpeg_iou),
+    )
     return result, _card_used(device)
 
 

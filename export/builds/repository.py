@@ -26,6 +26,7 @@ from export.engines.tensorrt import EngineRecord, check_capabilities
 from export.engines.tensorrt_builder import load_builder
 from export.errors import ExportError
 from export.gates.sample_clip import sample_audio, sample_frames
+from export.gates.wire_gate import keeps_masks
 from export.graphs.onnx_graph import export_stage
 from export.precision.precision_report import precision_report
 from export.reports import Report
@@ -124,10 +125,10 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
             fusion=settings.fusion,
         )
     if settings.target != "tensorrt-rtx":
-        write_models(settings, stages, models, served_precision)
+        write_models(settings, stages, models, served_precision, jpeg_keeps_masks=keeps_masks(result.jpeg_iou))
     record = manifest(settings, build, result.parity, seconds) | {"engines": engine_entries(engines)}
     if settings.target == "cpu":
-        record["precision"] = served_precision
+        record |= {"precision": served_precision, "wire": {"jpeg_iou": result.jpeg_iou}}
     (build / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")
     (build / "cache").mkdir(exist_ok=True)
 
@@ -142,6 +143,7 @@ def _fill_in_pytorch(settings: ExportSettings, build: Path, report: Report) -> N
     record = manifest(settings, build, result.parity, {}) | {
         "device": settings.device,
         "layout": settings.layout,
+        "wire": {"jpeg_iou": result.jpeg_iou},
         "card": {} if card is None else asdict(card),
     }
     (build / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")

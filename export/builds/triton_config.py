@@ -15,15 +15,19 @@ from auralsam2.stages.clip_stages import Stage
 from auralsam2_client import contract
 from auralsam2_client.contract import (
     DECODER,
+    ENCODED_FRAMES,
     ENCODERS,
     ENSEMBLE,
     FEATURES_ENSEMBLE,
+    FRAMES,
     HANDED_ON,
     IMAGE_FEATURES,
+    JPEG_KEEPS_MASKS,
     MODELS,
     NETWORK,
     PROMPT_MODE,
     RESULTS,
+    SPARE_ENCODED_BYTES,
     STAGE_NAMES,
     Model,
     Parameter,
@@ -46,28 +50,30 @@ CLIPS_BETWEEN_STAGES = """
   max_inflight_requests: 16"""
 
 
-def render(settings: ExportSettings, name: str, **parameters: str | int) -> str:
+def render(settings: ExportSettings, name: str, jpeg_keeps_masks: bool = False, /, **parameters: str | int) -> str:
     """Render one model's `config.pbtxt`.
 
     Args:
         name: a stage, or the ensemble.
+        jpeg_keeps_masks: what was measured; the ensemble says so to clients.
         parameters: what the template asks for beside the settings: frames_per_call and sha256 of a stage.
     Raises: ExportError when a placeholder is unknown or the text is not a ModelConfig of that name.
     """
     in_python = settings.in_python
     values: dict[str, Any] = {
-        "tensors": _tensors_text(settings, name),
+        "tensors": _tensors_text(settings, name, jpeg_keeps_masks),
         "engine": settings.engine,
         "preset": settings.preset,
         "precision": settings.precision,
         "conditioning_frame": settings.conditioning_frame,
+        "max_encoded_frame_bytes": 3 * settings.size**2 + SPARE_ENCODED_BYTES,
         "instances": f"[ {{ count: 1 kind: {'KIND_GPU' if settings.on_card else 'KIND_CPU'} }} ]",
         "pytorch": _pytorch_text(settings),
         "clips_between_stages": "" if in_python else CLIPS_BETWEEN_STAGES,
         **parameters,
     }
     if name in CHAINS:
-        values["steps"] = _steps_text(settings, name)
+        values["steps"] = _steps_text(settings, name, jpeg_keeps_masks)
     return _fill_template(settings, name, f"{name}/config.pbtxt", values)
 
 
@@ -76,13 +82,15 @@ def sizes(settings: ExportSettings) -> Sizes:
     return Sizes(settings.num_frames, settings.size, preset(settings.preset).width)
 
 
-def _model(settings: ExportSettings, name: str) -> Model:
-    """A model of the contract. Without Python no prompts: its clips are those of the sound alone.
+def _model(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> Model:
+    """A model of the contract. Without Python no prompts and no files: its clips are raw, and of the sound alone.
 
     Where one process has all stages, a session gets features and answer by sound from one call.
     """
     model = MODELS[name]
     if settings.in_python:
+        if not jpeg_keeps_masks:
+            model = replace(model, optional=tuple(each for each in model.optional if each != JPEG_KEEPS_MASKS))
         alone = name == FEATURES_ENSEMBLE and _in_one_process(settings)
         return replace(model, outputs=(*IMAGE_FEATURES, *RESULTS)) if alone else model
     return replace(model, optional=(), outputs=tuple(output for output in model.outputs if output != PROMPT_MODE))
@@ -115,29 +123,32 @@ def _pytorch_text(settings: ExportSettings) -> str:
     )
 
 
-def _tensors_text(settings: ExportSettings, name: str) -> str:
+def _tensors_text(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> str:
     """The `input` and `output` lists of a model."""
-    model, config = _model(settings, name), model_config_pb2.ModelConfig()
+    model, config = _model(settings, name, jpeg_keeps_masks), model_config_pb2.ModelConfig()
     for names, entries in (((*model.inputs, *model.optional), config.input), (model.outputs, config.output)):
         for spec in contract.tensors(names, sizes(settings)):
             entry = entries.add(name=spec.name, dims=spec.shape)
             entry.data_type = model_config_pb2.DataType.Value(f"TYPE_{spec.dtype}")
     for entry in config.input:
-        entry.optional = entry.name in model.optional
+        entry.optional = entry.name in model.optional or (entry.name == FRAMES and ENCODED_FRAMES in model.optional)
     lines = [f"  {{ {text_format.MessageToString(entry, as_one_line=True)} }}" for entry in config.input]
     given = [f"  {{ {text_format.MessageToString(entry, as_one_line=True)} }}" for entry in config.output]
     return "input [\n" + ",\n".join(lines) + "\n]\noutput [\n" + ",\n".join(given) + "\n]"
 
 
-def _steps_text(settings: ExportSettings, name: str) -> str:
+def _steps_text(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> str:
     """The steps of an ensemble: each stage takes and gives tensors under their own names.
 
     But for the audio tokens: once hiera has handed them on they have another name in the ensemble, so that the fuser
     waits for it. A graph on a GPU gives them under that name by itself.
     """
-    ensemble, handed_on, steps = _model(settings, name), False, []
+    ensemble, handed_on, steps = _model(settings, name, jpeg_keeps_masks), False, []
     for stage in _chain(settings, name):
-        model, lines = _model(settings, stage), [f'      model_name: "{stage}"', "      model_version: -1"]
+        model, lines = (
+            _model(settings, stage, jpeg_keeps_masks),
+            [f'      model_name: "{stage}"', "      model_version: -1"],
+        )
         for key in (*model.inputs, *(each for each in model.optional if each in ensemble.optional)):
             value = HANDED_ON if handed_on and key == TOKENS else key
             lines.append(f'      input_map {{ key: "{key}" value: "{value}" }}')

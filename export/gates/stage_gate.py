@@ -13,8 +13,9 @@ from auralsam2 import AuralSAM2
 from auralsam2.network import image_encoder
 from auralsam2.network.log_mel import LogMel
 from auralsam2.stages.clip_stages import Stage
-from auralsam2_client.contract import ENSEMBLE, IMAGE_FEATURES
+from auralsam2_client.contract import ENSEMBLE, FRAMES, IMAGE_FEATURES
 from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare, run_network
+from export.gates.wire_gate import mask_iou, through_jpeg
 from export.graphs.chain import run_clip
 from export.reports import Report
 from export.settings import ExportSettings
@@ -32,6 +33,8 @@ class GateResult:
     graphs: dict[str, Array]
     features: dict[str, Array] = field(default_factory=dict)
     """What the network made of the clip's frames, by name: what prompts are decoded from."""
+    jpeg_iou: float | None = None
+    """Of the chain's masks of the clip by JPEG with those by raw frames; None where stages take no JPEG."""
 
 
 def pass_gate(
@@ -56,6 +59,7 @@ def pass_gate(
     """
     wire: dict[str, Tensor] = {name: torch.from_numpy(value) for name, value in clip.items()}
     chain: dict[str, Array] = dict(clip)
+    coded = clip | {FRAMES: through_jpeg(clip[FRAMES])} if settings.in_python else None
     measured: list[OutputParity] = []
     for stage in stages:
         engine = load(stage.name)
@@ -69,6 +73,8 @@ def pass_gate(
         report(f"checked    {stage.name:13} {worst.output} relative RMS {worst.relative_rms:.1e}")
         wire |= wanted
         chain |= run_clip(engine, chain)
+        if coded is not None:
+            coded |= run_clip(engine, coded)
         # Its weights and maps go before those of the next come.
         del engine
     masks: Array = wire["MASK_LOGITS"].numpy()
@@ -81,11 +87,16 @@ def pass_gate(
     uncut = compare("stages in PyTorch", "MASK_LOGITS", masks, _uncut_masks(settings, model, clip))
     check(uncut, "float32", last_stage=True)
     final = [spec.name for spec in stages[-1].outputs]
+    jpeg_iou = None
+    if coded is not None:
+        jpeg_iou = mask_iou(coded["MASK_LOGITS"], chain["MASK_LOGITS"])
+        report(f"checked    wire          masks' IoU by JPEG with those by raw frames {jpeg_iou:.4f}")
     return GateResult(
         [*measured, whole, uncut],
         {name: wire[name].numpy() for name in final},
         {name: chain[name] for name in final},
         {name: wire[name].numpy() for name in IMAGE_FEATURES},
+        jpeg_iou,
     )
 
 

@@ -11,6 +11,7 @@ import triton_python_backend_utils as pb_utils
 
 from auralsam2_client.contract import (
     BY_SOUND,
+    FRAMES,
     LAUNCH_VARIABLE,
     MASK_STRIDE,
     PROMPT_MODE,
@@ -26,6 +27,8 @@ from .admission.telemetry import Telemetry
 from .engine import Array, cache_dir_from_environment, check_hash, load_engine, resolve_precision
 from .engine.refusals import NotAdmitted, Refusal
 from .engine.stage import ClipStage, Stage, TensorShape
+from .frames.encoded import EncodedFrames
+from .frames.stages import FramesStage
 from .prompts.decoder import PromptedDecoder
 from .prompts.reading import ClipSize
 from .prompts.stages import DecoderStage, SoundStage
@@ -81,7 +84,8 @@ class StageModel:
         self._input_names = [entry["name"] for entry in config["input"] if entry["name"] not in self._optional]
         shapes = {tensor.name: tensor for tensor in (*tensor_shapes(config["input"]), *tensor_shapes(config["output"]))}
         outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] != PROMPT_MODE]
-        inputs = [shapes[name] for name in self._input_names]
+        # Whatever form the frames come in, the graph takes them raw.
+        inputs = [tensor for tensor in shapes.values() if tensor.name in (*self._input_names, FRAMES)]
         self._stage, precision = self.load_stage(args, parameters, inputs, outputs)
         pb_utils.Logger.log_info(f"{self._name}: {parameters[Parameter.ENGINE]} computes in {precision}")
         self._logic = self.logic(Parts(self._stage, outputs, shapes, parameters, folder))
@@ -134,7 +138,7 @@ class StageModel:
         try:
             began_s = passage.enter(clip, request.timeout())
             inputs = {name: self.read(pb_utils.get_input_tensor_by_name(request, name)) for name in self._input_names}
-            answer = self._logic(inputs, read_optional(request, self._optional))
+            answer = self._logic(inputs, read_optional(request, self._optional, self.read))
             response = answer_request(answer, request, keep=keep, write=self.write)
             passage.leave(clip, began_s, inputs, prompts_of(answer))
             return response
@@ -150,11 +154,21 @@ class StageModel:
 
 
 class SoundModel(StageModel):
-    """A stage that rests when a request switches the sound off. The one that takes prompts refuses bad ones."""
+    """A stage that rests when a request switches the sound off. The one that sees prompts and files refuses bad."""
 
     def logic(self, parts: Parts) -> Logic:
-        takes_prompts = "MASK_INPUT" in parts.shapes
-        return SoundStage(parts.stage, parts.outputs, clip_size(parts) if takes_prompts else None)
+        if "MASK_INPUT" not in parts.shapes:
+            return SoundStage(parts.stage, parts.outputs)
+        clip = clip_size(parts)
+        return SoundStage(parts.stage, parts.outputs, clip, encoded_frames(parts.parameters, clip))
+
+
+class ImageModel(StageModel):
+    """The stage of the frames, raw or encoded."""
+
+    def logic(self, parts: Parts) -> Logic:
+        num_frames, image_size, *_ = parts.shapes[FRAMES].shape
+        return FramesStage(parts.stage, encoded_frames(parts.parameters, ClipSize(num_frames, image_size, 0)))
 
 
 class DecoderModel(StageModel):
@@ -173,15 +187,22 @@ def clip_size(parts: Parts) -> ClipSize:
     return ClipSize(first.shape[0], MASK_STRIDE * mask.shape[0], conditioning_frame)
 
 
+def encoded_frames(parameters: Mapping[str, str], clip: ClipSize) -> EncodedFrames:
+    """Make what reads FRAMES_ENCODED, with the limit that the build names."""
+    return EncodedFrames(clip.num_frames, clip.image_size, int(parameters[Parameter.MAX_ENCODED_FRAME_BYTES]))
+
+
 def prompts_of(answer: Mapping[str, Array]) -> str:
     """Tell what an answer was made from; of a stage that does not say, "audio"."""
     return answer[PROMPT_MODE].item().decode() if PROMPT_MODE in answer else BY_SOUND
 
 
-def read_optional(request: Any, names: Iterable[str]) -> dict[str, Array]:
+def read_optional(
+    request: Any, names: Iterable[str], read: Callable[[Any], Any] = lambda tensor: tensor.as_numpy()
+) -> dict[str, Array]:
     """Read those of a request's optional tensors that came, by name."""
     tensors = ((name, pb_utils.get_input_tensor_by_name(request, name)) for name in names)
-    return {name: tensor.as_numpy() for name, tensor in tensors if tensor is not None}
+    return {name: read(tensor) for name, tensor in tensors if tensor is not None}
 
 
 def answer_request(
@@ -204,7 +225,7 @@ def answer_request(
 
 def refuse_request(reason: Reason, message: str) -> Any:
     """Answer with a reason, which reaches callers here alone: a status of gRPC, and a code before the words."""
-    return refuse_with_status(error_text(reason, message), _status(STATUS[reason]))
+    return refuse_with_status(error_text(reason, message), status_of(reason))
 
 
 def refuse_with_status(text: str, status: Any) -> Any:
@@ -212,5 +233,7 @@ def refuse_with_status(text: str, status: Any) -> Any:
     return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(text, status))
 
 
-def _status(name: str) -> Any:
+def status_of(reason: Reason) -> Any:
+    """Give the status that goes with a reason, as the server's python backend has it."""
+    name = STATUS[reason]
     return getattr(pb_utils.TritonError, _STATUS_NAMES.get(name, name))

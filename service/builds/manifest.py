@@ -12,8 +12,11 @@ from auralsam2_client.errors import ConfigError
 
 REMEDY = "Export the build again: auralsam2 export."
 ENGINE_REMEDY = "Build the engines again: auralsam2 engines --build {build}"
-# Builds whose memory held soft masks.
-EARLIER_FORMATS = (1,)
+# Builds of earlier versions, and what they are without.
+EARLIER_FORMATS = {
+    1: "whose masks differ from the published network's from the second frame on",
+    2: "whose stages know nothing of encoded frames",
+}
 # What a build is for, and the backend of the server that loads its stages.
 BACKENDS = {"cpu": "python", "cuda": "python", "onnx-gpu": "onnxruntime", "tensorrt": "tensorrt"}
 
@@ -73,10 +76,10 @@ def read_manifest(build: Path) -> Manifest:
         raise ConfigError(f"{path} cannot be read: {error}. {REMEDY}") from error
     if not isinstance(record, dict) or record.get("format") != BUILD_FORMAT:
         found = record.get("format") if isinstance(record, dict) else type(record).__name__
-        if found in EARLIER_FORMATS:
+        if isinstance(found, int) and found in EARLIER_FORMATS:
             raise ConfigError(
-                f"{path}: format = {found}; this build is of an earlier version, whose masks differ from the published"
-                " network's from the second frame on, so it is not served: export it again with auralsam2 export."
+                f"{path}: format = {found}; this build is of an earlier version, {EARLIER_FORMATS[found]}, so it is not"
+                " served: export it again with auralsam2 export."
             )
         raise ConfigError(f"{path}: format = {found!r}; this version reads {BUILD_FORMAT}. {REMEDY}")
     kinds = {"image_size": int, "num_frames": int, "files": dict, "card": dict}

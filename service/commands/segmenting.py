@@ -41,6 +41,12 @@ def segment(
         int | None, typer.Option(help="Frame of points, box or mask, from 0; default: the one that is decoded first.")
     ] = None,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Go by the sound too, beside the prompts.")] = True,
+    wire: Annotated[
+        str,
+        typer.Option(
+            help="Frames go to the server as: auto | raw | jpeg | lossless. auto: JPEG where it changes little."
+        ),
+    ] = "auto",
     combine: Annotated[
         str, typer.Option(help=f"Sound and prompts combine by: {' | '.join(COMBINATIONS)}")
     ] = COMBINATIONS[0],
@@ -70,7 +76,7 @@ def segment(
             )
         for line in media.notes:
             note(f"note: {line}.")
-        with Client(url, timeout_s=timeout, retries=2) as client, progress_bar("segmenting") as bar:
+        with Client(url, timeout_s=timeout, retries=2, wire=wire) as client, progress_bar("segmenting") as bar:
             task = bar.add_task("", total=len(media.frames))
             segmented = segment_media(
                 client,
@@ -81,8 +87,11 @@ def segment(
                 timeout_s=timeout,
                 progress=lambda done, total: bar.update(task, completed=done),
             )
+            chosen_wire = client.chosen_wire()
             model = f"{client.model}, {client.image_size} px, clips of {client.num_frames} frames"
-        paths = write_outputs(out, media, segmented, model=model, precision={}, overlay=overlay, prompts=prompts)
+        paths = write_outputs(
+            out, media, segmented, model=model, precision={}, wire=chosen_wire, overlay=overlay, prompts=prompts
+        )
     except AuralServeError as error:
         fail(error)
     for line in segmented.notes:

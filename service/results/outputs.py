@@ -20,6 +20,7 @@ def write_outputs(
     *,
     model: str,
     precision: Mapping[str, str],
+    wire: str | None = None,
     overlay: bool = True,
     prompts: Prompts | None = None,
 ) -> list[Path]:
@@ -40,6 +41,7 @@ def write_outputs(
             fps=media.fps,
             model=model,
             precision=precision,
+            wire=wire,
             files=media.files,
             facts={**media.facts(), "notes": [*media.notes, *segmented.notes]},
             beside=[path.name for path in beside],

@@ -42,7 +42,7 @@ def same(found: Segmentation, wanted: Segmentation) -> bool:
 
 def raw(config: ServerConfig, model: str, tensors: dict[str, NDArray[Any]], **sequence: Any) -> Any:
     """A request that our client would never send."""
-    types = {"uint8": "UINT8", "float32": "FP32", "int32": "INT32", "bool": "BOOL"}
+    types = {"uint8": "UINT8", "float32": "FP32", "int32": "INT32", "bool": "BOOL", "object": "BYTES"}
     inputs = [
         triton.InferInput(name, list(value.shape), types[value.dtype.name]).set_data_from_numpy(value)
         for name, value in tensors.items()

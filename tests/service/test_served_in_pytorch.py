@@ -27,7 +27,7 @@ from service.monitoring.metrics import fetch, in_flight, read_page, total
 from service.server.launcher import Launcher
 from service.server.serving import serve_build
 from tests.builds import IN_PYTORCH, TINY, TINY_IN_PYTORCH, built_once, copy_to_serve, in_both_layouts, served_once
-from tests.service.marks import FRAME, GOOD, LOUD, SILENT, box_of, middle_of, raw
+from tests.service.marks import FRAME, GOOD, LOUD, SILENT, box_of, middle_of, raw, same
 from tests.service.test_served_network import AGREEMENT, agreement, network_answer
 from tests.service.toy.running import eventually, settled_counters
 
@@ -57,6 +57,17 @@ def ask_everything(client: Client, media: Media, heard: NDArray[np.float32], tru
         answers["another click"] = session.click(other_x, other_y, "-", frame=3)
     with client.session(media.frames, heard, use_audio=False) as session:
         answers["without sound"] = session.click(x, y, frame=2)
+    with Client(client.url, wire="lossless") as encoded:
+        answers["files"] = encoded.segment(media.frames, heard)
+        answers["files and points"] = encoded.segment(media.frames, heard, prompts=prompts["points"])
+        with encoded.session(media.frames, heard) as session:
+            answers["files in a session"] = session.segment()
+    for name, as_raw in (
+        ("files", "audio"),
+        ("files and points", "audio+points"),
+        ("files in a session", "first round"),
+    ):
+        assert same(answers[name], answers[as_raw]), name
     return answers
 
 
@@ -189,6 +200,7 @@ def test_callers_at_once_get_their_own_answers(client: Client, one_process: Laun
 BAD: dict[str, tuple[Callable[[], dict[str, NDArray[Any]]], str]] = {
     "NaN": (lambda: {"AUDIO": np.full((5, 15600, 2), np.nan, np.float32)}, "AUDIO: nan"),
     "a point outside": (lambda: {"POINT_COORDS": GOOD["POINT_COORDS"] + 1000}, "POINT_COORDS"),
+    "both forms of the frames": (lambda: {"FRAMES_ENCODED": np.array([b""] * 5, np.object_)}, "both came"),
     "nothing to go by": (lambda: {"USE_AUDIO": np.array([False])}, "USE_AUDIO"),
 }
 

@@ -1,7 +1,7 @@
-"""FRAMES [T, S, S, 3] uint8 RGB -> image features; AUDIO_TOKENS are handed on, so that the chain stays serial."""
+"""FRAMES [T, S, S, 3] uint8, or files -> image features; AUDIO_TOKENS are handed on: the chain stays serial."""
 
-from stage_runtime.adapter import StageModel
+from stage_runtime.adapter import ImageModel
 
 
-class TritonPythonModel(StageModel):
+class TritonPythonModel(ImageModel):
     """Stateless, CPU; see stage_runtime."""

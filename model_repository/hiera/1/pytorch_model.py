@@ -1,7 +1,7 @@
-"""FRAMES [T, S, S, 3] uint8 RGB -> image features; AUDIO_TOKENS are handed on, so that the chain stays serial."""
+"""FRAMES [T, S, S, 3] uint8, or files -> image features; AUDIO_TOKENS are handed on: the chain stays serial."""
 
-from stage_runtime.pytorch.stage_models import CardModel
+from stage_runtime.pytorch.stage_models import CardImageModel
 
 
-class TritonPythonModel(CardModel):
+class TritonPythonModel(CardImageModel):
     """Computes in PyTorch; see stage_runtime/pytorch."""

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from auralsam2_client.contract import BY_SOUND, IMAGE_FEATURES, PROMPT_MODE
+from auralsam2_client.contract import BY_SOUND, ENCODED_FRAMES, IMAGE_FEATURES, PROMPT_MODE
 
 from ..engine import Array
 from ..engine.full_scale import check_full_scale
 from ..engine.refusals import BadRequest
 from ..engine.stage import ClipStage, TensorShape
+from ..frames.encoded import EncodedFrames
 from .combination import combine
 from .reading import NOTHING_TO_GO_BY, ClipSize, Prompt, kinds, mode_of, read_prompts, use_audio
 
@@ -25,16 +26,26 @@ def mode_tensor(mode: str) -> Array:
 class SoundStage:
     """A stage of the sound. With USE_AUDIO false it does no arithmetic and hands on zeros, which nobody reads."""
 
-    def __init__(self, stage: ClipStage, outputs: Sequence[TensorShape], clip: ClipSize | None = None) -> None:
-        """`clip`: given to the first stage of the chain, which refuses bad prompts before any work is done."""
+    def __init__(
+        self,
+        stage: ClipStage,
+        outputs: Sequence[TensorShape],
+        clip: ClipSize | None = None,
+        encoded: EncodedFrames | None = None,
+    ) -> None:
+        """`clip` and `encoded`: given to the first stage, which refuses bad prompts and files before any work."""
         self._stage = stage
-        self._clip = clip
+        self._clip, self._encoded = clip, encoded
         self._silence = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in outputs}
 
     def __call__(self, inputs: Mapping[str, Array], prompts: Mapping[str, Array]) -> dict[str, Array]:
-        """Raises: BadRequest for bad prompts, for sound in another scale than [-1, 1], and as Stage."""
+        """Raises: BadRequest for bad prompts and files, for sound in another scale than [-1, 1], and as Stage."""
+        prompts = dict(prompts)
+        files = prompts.pop(ENCODED_FRAMES, None)
         if self._clip is not None and prompts:
             read_prompts(prompts, self._clip)
+        if self._encoded is not None and files is not None:
+            self._encoded.check(files)
         if not use_audio(prompts):
             return self._silence
         check_full_scale(inputs)

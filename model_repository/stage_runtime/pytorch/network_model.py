@@ -11,7 +11,10 @@ import triton_python_backend_utils as pb_utils
 
 from auralsam2_client.contract import (
     CLIP,
+    ENCODED_FRAMES,
+    FRAMES,
     IMAGE_FEATURES,
+    JPEG_KEEPS_MASKS,
     LAUNCH_VARIABLE,
     Reason,
 )
@@ -20,6 +23,7 @@ from ..adapter import (
     CANCELLED,
     FAULT,
     answer_request,
+    encoded_frames,
     optional_inputs,
     prompts_of,
     read_optional,
@@ -32,6 +36,7 @@ from ..admission.telemetry import Telemetry
 from ..engine import Array
 from ..engine.refusals import NotAdmitted, Refusal
 from ..engine.stage import check_tensor
+from ..frames.stages import take_frames
 from ..prompts.reading import Asked, ClipSize, read_prompts
 from .answering import ClipAnswers
 from .device.flight import NUM_SLOTS, Flight, Slot, Worker
@@ -39,6 +44,8 @@ from .loading import load_placed
 from .prompted import load_prompted_decoder
 from .tensors import write_tensor
 from .whole_clip import ClipGraphs
+
+FORMS = (FRAMES, ENCODED_FRAMES)
 
 
 @dataclass
@@ -67,7 +74,7 @@ class NetworkModel:
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         self._name = args["model_name"]
-        self._optional = optional_inputs(config)
+        self._prompts = [name for name in optional_inputs(config) if name not in (*FORMS, JPEG_KEEPS_MASKS)]
         placed = load_placed(args, parameters, self._say)
         self._card = placed.card
         placed.compiled.read()
@@ -79,6 +86,7 @@ class NetworkModel:
         placed.compiled.write()
         self._inputs = [shape for shape in tensor_shapes(config["input"]) if shape.name in CLIP]
         self._clip_size = ClipSize(description.num_frames, description.image_size, description.conditioning_frame)
+        self._encoded = encoded_frames(parameters, self._clip_size)
         self._say(f"{description.precision} on {self._card.name}")
         labels = {"model": description.preset, "precision": description.precision}
         table = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
@@ -108,12 +116,13 @@ class NetworkModel:
         try:
             with self._lock:
                 began_s = self._passage.enter(clip, request.timeout())
-            given = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in CLIP}
-            for shape in self._inputs:
-                check_tensor(shape, given[shape.name])
-            asked = read_prompts(read_optional(request, self._optional), self._clip_size)
+            asked = read_prompts(read_optional(request, self._prompts), self._clip_size)
             features = not set(IMAGE_FEATURES).isdisjoint(request.requested_output_names())
             self._answers.check(asked, features)
+            given = read_optional(request, (*FORMS, "AUDIO"))
+            given = {FRAMES: take_frames(given, self._encoded), "AUDIO": given["AUDIO"]}
+            for shape in self._inputs:
+                check_tensor(shape, given[shape.name])
             slot = self._flight.upload(given)
             # A view of the request's memory would end with it.
             self._computing.give(Job(request, sender, clip, began_s, given["AUDIO"].copy(), asked, slot, features, {}))

@@ -7,7 +7,7 @@ import triton_python_backend_utils as pb_utils
 
 from auralsam2_client.contract import Parameter
 
-from ..adapter import DecoderModel, Logic, Parts, SoundModel, StageModel, clip_size
+from ..adapter import DecoderModel, ImageModel, Logic, Parts, SoundModel, StageModel, clip_size
 from ..engine.stage import ClipStage, TensorShape
 from ..prompts.stages import DecoderStage
 from .card_stage import CardStage
@@ -47,6 +47,10 @@ class CardModel(StageModel):
 
 class CardSoundModel(CardModel, SoundModel):
     """A stage of the sound, which rests when a request switches it off."""
+
+
+class CardImageModel(CardModel, ImageModel):
+    """The stage of the frames, raw or encoded; files are decoded on the CPU."""
 
 
 class CardDecoderModel(CardModel, DecoderModel):

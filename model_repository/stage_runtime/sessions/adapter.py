@@ -16,6 +16,7 @@ import triton_python_backend_utils as pb_utils
 from auralsam2_client.contract import (
     CLIP,
     DECODER,
+    ENCODED_FRAMES,
     ENDED,
     FEATURES_ENSEMBLE,
     IMAGE_FEATURES,
@@ -29,17 +30,29 @@ from auralsam2_client.contract import (
     read_error,
 )
 
-from ..adapter import CANCELLED, FAULT, answer_request, optional_inputs, prompts_of, refuse_request, refuse_with_status
+from ..adapter import (
+    CANCELLED,
+    FAULT,
+    answer_request,
+    optional_inputs,
+    prompts_of,
+    refuse_request,
+    refuse_with_status,
+    status_of,
+)
 from ..admission.clip_table import ClipTable, table_path
 from ..admission.telemetry import Telemetry
 from ..engine import Array, cache_dir_from_environment
 from ..engine.refusals import BadRequest, Refusal
+from ..frames.stages import check_one_form
 from ..prompts.decoder import PromptedDecoder
 from ..prompts.reading import ClipSize
 from ..prompts.stages import mode_tensor
 from .rounds import SessionDecoder
 from .sessions import Encoded, Limits, Sessions
 
+# What the first round brings, and no other.
+OF_CLIP = (*CLIP, ENCODED_FRAMES)
 # Idle sessions are looked for this often within their time-out.
 SWEEPS = 8
 # Of metrics, and the parameters that they come from.
@@ -47,12 +60,15 @@ LABELS = {"model": Parameter.PRESET, "precision": Parameter.PRECISION}
 
 
 class StageFailed(RuntimeError):
-    """A stage refused or failed. Its reason and words go on to the session's caller; `status` is the server's own."""
+    """A stage refused or failed. Its reason and words go on to the session's caller.
+
+    `status` is the reason's; where there is none, the server's own. An ensemble's refusal reaches a model as INTERNAL.
+    """
 
     def __init__(self, text: str, status: Any) -> None:
         reason, words = read_error(text)
         super().__init__(words if reason is None else error_text(reason, words))
-        self.status = status
+        self.status = status if reason is None else status_of(reason)
 
 
 class SessionModel:
@@ -64,7 +80,7 @@ class SessionModel:
         shapes = {entry["name"]: [int(dim) for dim in entry["dims"]] for entry in config["input"]}
         clip = ClipSize(shapes["FRAMES"][0], shapes["FRAMES"][1], int(parameters[Parameter.CONDITIONING_FRAME]))
         self._name = args["model_name"]
-        self._optional = [name for name in optional_inputs(config) if name not in CLIP]
+        self._optional = [name for name in optional_inputs(config) if name not in OF_CLIP]
         limits = limits_from_environment(parameters)
         folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
         self._sessions = Sessions(self.load_decoder(args, parameters, folder), clip, limits)
@@ -114,11 +130,12 @@ class SessionModel:
         tensors = {name: _read(request, name) for name in self._optional if _has(request, name)}
         try:
             if start:
-                missing = [name for name in CLIP if not _has(request, name)]
-                if missing:
-                    raise BadRequest(f"A session starts with FRAMES and AUDIO; {' and '.join(missing)} did not come.")
+                came = {name: name for name in OF_CLIP if _has(request, name)}
+                if "AUDIO" not in came:
+                    raise BadRequest("AUDIO did not come; a session starts with a clip, frames and sound. Send both.")
+                check_one_form(came)
                 return self._sessions.open(int(key), lambda sound: self._encode(request, sound), tensors)
-            if any(_has(request, name) for name in CLIP):
+            if any(_has(request, name) for name in OF_CLIP):
                 raise BadRequest("FRAMES or AUDIO came in a later round; a session keeps its clip. Send prompts only.")
             if end and not tensors:
                 return {PROMPT_MODE: mode_tensor(ENDED)}
@@ -130,7 +147,7 @@ class SessionModel:
 
     def _encode(self, request: Any, sound: bool) -> Encoded:
         name = request.request_id() or f"session-{uuid.uuid4().hex}"
-        clip = [pb_utils.get_input_tensor_by_name(request, each) for each in CLIP]
+        clip = [pb_utils.get_input_tensor_by_name(request, each) for each in OF_CLIP if _has(request, each)]
         try:
             return self.encode(request, clip, pb_utils.Tensor("USE_AUDIO", np.array([sound])), name)
         finally:
@@ -140,7 +157,7 @@ class SessionModel:
         """Run the clip through the stages: the first three as an ensemble, then the decoder where sound is used.
 
         Args:
-            clip: FRAMES and AUDIO, as they came; `sound`: USE_AUDIO.
+            clip: FRAMES or FRAMES_ENCODED, and AUDIO, as they came; `sound`: USE_AUDIO.
             name: what the stages know the clip by, on its way from one to the next.
         """
         timeout = request.timeout()

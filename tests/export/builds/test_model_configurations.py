@@ -23,14 +23,17 @@ PROMPTS = {
     TensorSpec("USE_AUDIO", "BOOL", (1,)),
     TensorSpec("COMBINATION", "INT32", (1,)),
 }
+# Frames may come as files in their place.
+FILES = {TensorSpec("FRAMES_ENCODED", "STRING", (2,))}
+FORMS = FILES | {TensorSpec("FRAMES", "UINT8", (2, 224, 224, 3))}
 MODE = TensorSpec("PROMPT_MODE", "STRING", (1,))
 OPTIONAL = {
-    "vggish": PROMPTS,
-    "hiera": set(),
+    "vggish": PROMPTS | FILES,
+    "hiera": FORMS,
     "aural_fuser": {TensorSpec("USE_AUDIO", "BOOL", (1,))},
     "sam2_decoder": PROMPTS,
-    "auralsam2": PROMPTS,
-    "auralsam2_features": {TensorSpec("USE_AUDIO", "BOOL", (1,))},
+    "auralsam2": PROMPTS | FORMS,
+    "auralsam2_features": {TensorSpec("USE_AUDIO", "BOOL", (1,))} | FORMS,
 }
 ELEMENTS = {onnx.TensorProto.FLOAT: "FP32", onnx.TensorProto.UINT8: "UINT8"}
 HANDED_ON = {"hiera": {"AUDIO_TOKENS"}}
@@ -77,8 +80,8 @@ def test_a_configuration_names_the_tensors_of_the_graph_on_disk(
 
 
 def graph_tensors(entries: Any) -> list[TensorSpec]:
-    """Those that a clip by sound alone has."""
-    optional = {entry.name for entry in entries if getattr(entry, "optional", False)}
+    """Those that a raw clip by sound alone has."""
+    optional = {entry.name for entry in entries if getattr(entry, "optional", False)} - {"FRAMES"}
     return [spec for spec in tensors(entries) if spec.name not in optional and spec != MODE]
 
 
@@ -88,9 +91,12 @@ def test_a_configuration_is_the_contracts_and_the_contract_is_a_configuration(
 ) -> None:
     """Both ways: neither has a tensor, a parameter or a model that the other lacks."""
     config, model, sizes = configs[name], contract.MODELS[name], contract.Sizes(2, 224, 128)
-    assert tensors(config.input) == list(contract.tensors((*model.inputs, *model.optional), sizes))
+    # JPEG moves the masks of this build, so it does not say that it keeps them.
+    named = [each for each in model.optional if each != contract.JPEG_KEEPS_MASKS]
+    assert tensors(config.input) == list(contract.tensors((*model.inputs, *named), sizes))
     assert tensors(config.output) == list(contract.tensors(model.outputs, sizes))
-    assert [entry.name for entry in config.input if entry.optional] == list(model.optional)
+    raw = ["FRAMES"] if "FRAMES" in model.inputs and "FRAMES_ENCODED" in named else []
+    assert [entry.name for entry in config.input if entry.optional] == raw + named
     assert set(config.parameters) == set(model.parameters)
 
 
@@ -100,7 +106,7 @@ def test_the_contract_has_every_model_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_prompts_are_optional_and_nothing_else_is(name: str, configs: dict[str, Any]) -> None:
+def test_prompts_and_forms_of_the_frames_are_optional_and_nothing_else_is(name: str, configs: dict[str, Any]) -> None:
     config = configs[name]
     optional = [entry for entry in config.input if entry.optional]
     assert set(tensors(optional)) == OPTIONAL[name]
@@ -139,6 +145,7 @@ def test_a_stage_is_one_python_model_on_the_cpu(name: str, configs: dict[str, An
     added = {"conditioning_frame"} if "MASK_INPUT" in {entry.name for entry in config.input} else set()
     # Where clips enter and leave.
     added |= {"vggish": {"max_clips_in_flight", "clip_timeout_s"}, "sam2_decoder": {"ends_clip"}}.get(name, set())
+    added |= {"max_encoded_frame_bytes"} if name in ("vggish", "hiera") else set()
     assert set(parameters) == {"engine", "precision", "preset", "frames_per_call", "sha256"} | added
     assert (parameters["engine"], parameters["precision"]) == ("openvino", "float32")
     assert parameters["frames_per_call"] == ("1" if name == "hiera" else "2")
@@ -156,7 +163,8 @@ def check_chain(configs: dict[str, Any], name: str = "auralsam2") -> None:
     for index, (model, input_map, output_map) in enumerate(steps(ensemble)):
         takes = {spec.name: spec for spec in tensors(configs[model].input)}
         gives = {spec.name: spec for spec in tensors(configs[model].output)}
-        passed = {spec.name for spec in OPTIONAL[model] if spec.name in {other.name for other in OPTIONAL[name]}}
+        optional = {entry.name for entry in configs[model].input if entry.optional}
+        passed = optional & {entry.name for entry in ensemble.input if entry.optional}
         required = {entry.name for entry in configs[model].input if not entry.optional}
         assert set(input_map) == required | passed, model
         assert set(output_map) == set(gives), model
@@ -190,6 +198,7 @@ def test_what_the_client_sees_is_the_contract(configs: dict[str, Any]) -> None:
             TensorSpec("AUDIO", "FP32", (2, 15600, 2)),
         }
         | PROMPTS
+        | FILES
     )
     assert set(tensors(ensemble.output)) == {
         TensorSpec("MASK_LOGITS", "FP32", (2, 56, 56)),
@@ -225,3 +234,17 @@ def test_a_chain_that_could_run_side_by_side_would_be_seen(configs: dict[str, An
     fuser.input_map["AUDIO_TOKENS"] = "AUDIO_TOKENS"
     with pytest.raises(AssertionError, match="hiera may run beside"):
         check_chain(copies)
+
+
+def test_a_build_whose_masks_jpeg_keeps_says_so_to_clients_and_a_raw_frame_is_the_limit() -> None:
+    """By the name of a tensor: a client sees a model's tensors, and nothing else of its configuration."""
+    settings = ExportSettings(image_size=224, num_frames=2)
+    for keeps in (False, True):
+        configs = {name: parse(render(settings, name, keeps, **PARAMETERS)) for name in MODELS}
+        named = {name for name, config in configs.items() if contract.JPEG_KEEPS_MASKS in str(config.input)}
+        assert named == ({"auralsam2", "hiera"} if keeps else set())
+        for ensemble in ENSEMBLES:
+            check_chain(configs, ensemble)
+        for name in ("vggish", "hiera"):
+            limit = configs[name].parameters["max_encoded_frame_bytes"].string_value
+            assert int(limit) == 3 * 224 * 224 + 65536

@@ -12,8 +12,10 @@ import pytest
 from tests.model_repository.prompted_stand_in import CLIP, S, StandIn, T, features, heard, points
 
 FRAMES, AUDIO = np.zeros((T, S, S, 3), np.uint8), np.zeros((T, 15600, 2), np.float32)
+FILES = np.array([b"\xff\xd8\xff\xd9"] * T, np.object_)
 NAMES = ["MASK_LOGITS", "IOU", "PROMPT_MODE"]
-OPTIONAL = ("FRAMES", "AUDIO", "POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "PROMPT_FRAME", "USE_AUDIO", "STEP")
+MARKS = ("POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "PROMPT_FRAME", "USE_AUDIO", "STEP")
+OPTIONAL = ("FRAMES", "AUDIO", "FRAMES_ENCODED", *MARKS)
 PARAMETERS = {
     "engine": "openvino",
     "precision": "float32",
@@ -130,7 +132,9 @@ def test_a_callers_mistakes_are_refused_and_not_logged(model: Any, backend: Any,
     cases = [
         (ask(model, backend, 5, **points((1, 1, 1))), "has ended: it never was"),
         (ask(model, backend, 5, start=True, FRAMES=FRAMES), "AUDIO did not come"),
-        (ask(model, backend, 5, start=True), "FRAMES and AUDIO did not come"),
+        (ask(model, backend, 5, start=True), "AUDIO did not come"),
+        (ask(model, backend, 5, start=True, AUDIO=AUDIO), "neither came"),
+        (ask(model, backend, 5, start=True, AUDIO=AUDIO, FRAMES=FRAMES, FRAMES_ENCODED=FILES), "both came"),
         (opened(model, backend, 5, **points((1, 99, 1))), "outside the frame"),
         (opened(model, backend, 5, USE_AUDIO=np.array([False])), "nothing says what to segment"),
     ]
@@ -183,19 +187,19 @@ def test_no_room_may_be_tried_again(model: Any, backend: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "passed_on"),
+    ("said", "passed_on", "status"),
     [
-        ("[bad_request] AUDIO: nan at [0, 1, 0]", "[bad_request] AUDIO: nan at [0, 1, 0]"),
-        ("in ensemble 'auralsam2_features', [queue_full] no room", "[queue_full] no room"),
-        ("the server's own words", "the server's own words"),
+        ("[bad_request] AUDIO: nan at [0, 1, 0]", "[bad_request] AUDIO: nan at [0, 1, 0]", "INVALID_ARG"),
+        ("in ensemble 'auralsam2_features', [queue_full] no room", "[queue_full] no room", "UNAVAILABLE"),
+        ("the server's own words", "the server's own words", "its status"),
     ],
 )
-def test_a_stages_refusal_comes_through_with_its_reason(
-    model: Any, backend: Any, stages: Stages, said: str, passed_on: str
+def test_a_stages_refusal_comes_through_with_its_reason_and_status(
+    model: Any, backend: Any, stages: Stages, said: str, passed_on: str, status: str
 ) -> None:
     stages.refusal = SimpleNamespace(message=lambda: said, code=lambda: "its status")
     refused = opened(model, backend, 1)
-    assert (refused.error.message, refused.error.code) == (passed_on, "its status")
+    assert (refused.error.message, refused.error.code) == (passed_on, status)
     assert len(model._sessions) == 0
 
 

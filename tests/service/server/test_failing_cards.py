@@ -16,7 +16,6 @@ from service.cards.checks import CardError, Problem
 from service.cards.in_use import CardsInUse
 from service.cards.torch_build import TorchBuild
 from service.monitoring.metrics import fetch
-from service.server import launch_plan
 from service.server.launch_plan import COMPILING_TIMEOUT_S, compiled_code, plan_launch
 from service.server.launcher import Launcher
 from tests.service.cards.stand_in_driver import GIB, H200, L4, NO_DRIVER, SECOND_H200, StandInDriver, seeing
@@ -111,5 +110,5 @@ def test_what_is_compiled_stays_with_the_build(build: Path, tmp_path: Path, monk
     names = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
     _, variables = plan.command(tmp_path / "run", "auralsam2_1_ab_")
     assert all(Path(variables[name]).parent == plan.config.cache for name in names)
-    monkeypatch.setattr(launch_plan.os, "access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
     assert compiled_code(plan.config.cache) == {}
