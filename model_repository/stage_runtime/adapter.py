@@ -122,6 +122,10 @@ class StageModel:
         """Choose what answers a request. Here: the stage, which knows no optional tensors."""
         return lambda inputs, optional: parts.stage(inputs)
 
+    def explain(self, error: Exception) -> Refusal | None:
+        """Say what an error means to a caller; None: it is our own, and its words stay in the log."""
+        return None
+
     def finalize(self) -> None:
         self._passage.close()
 
@@ -149,8 +153,10 @@ class StageModel:
             return refuse_request(refusal.reason, str(refusal))
         except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
             pb_utils.Logger.log_error(f"{self._name}: request {clip!r} failed: {error!r}")
-            passage.fail(clip, Reason.FAULT)
-            return refuse_request(Reason.FAULT, f"{self._name}: {FAULT}")
+            failed = self.explain(error)
+            reason = Reason.FAULT if failed is None else failed.reason
+            passage.fail(clip, reason)
+            return refuse_request(reason, f"{self._name}: {FAULT}" if failed is None else str(failed))
 
 
 class SoundModel(StageModel):

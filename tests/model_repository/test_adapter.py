@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auralsam2_client.contract import Reason
 from model_repository.stage_runtime.engine import EngineError, file_sha256
+from model_repository.stage_runtime.engine.refusals import Refusal
 
 CONFIG = {
     "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": ["2", "3"]}],
@@ -18,6 +20,10 @@ CONFIG = {
         {"name": "Z", "data_type": "TYPE_FP32", "dims": [2]},
     ],
 }
+
+
+class CardGone(Refusal):
+    reason = Reason.UNREADY
 
 
 @pytest.fixture
@@ -155,3 +161,14 @@ def test_our_own_error_is_logged_and_answered_without_its_text(
     (line,) = backend.log
     for part in ("doubler", "clip-7", "primitive failed"):
         assert part in line
+
+
+def test_what_a_card_failed_with_is_told_and_logged(
+    started: Callable[..., Any], backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = started()
+    monkeypatch.setattr(type(model._stage), "__call__", lambda stage, inputs: 1 / 0)
+    monkeypatch.setattr(type(model), "explain", lambda self, error: CardGone("a card is gone"))
+    (response,) = model.execute([backend.request({"X": x()}, ["Y"])])
+    assert (response.error.code, response.error.message) == ("UNAVAILABLE", "[unready] a card is gone")
+    assert "ZeroDivisionError" in backend.log[0]

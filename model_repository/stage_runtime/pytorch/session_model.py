@@ -10,6 +10,7 @@ import triton_python_backend_utils as pb_utils
 from auralsam2_client.contract import FEATURES_ENSEMBLE, IMAGE_FEATURES, NETWORK, RESULTS, Parameter
 
 from ..engine import Array
+from ..engine.refusals import Refusal
 from ..sessions.adapter import SessionModel, call_model
 from ..sessions.rounds import SessionDecoder
 from ..sessions.sessions import Encoded
@@ -27,7 +28,7 @@ class CardSessionModel(SessionModel):
         placed = load_placed(args, parameters, lambda line: pb_utils.Logger.log_info(f"{name}: {line}"))
         # Written by the model that has all stages, or by the export; what is compiled here is a part of it.
         placed.compiled.read()
-        self._device = placed.placing.device
+        self._card, self._device = placed.card, placed.placing.device
         self._in_one_process = parameters[Parameter.NETWORK] == NETWORK
         return load_prompted_decoder(placed.network, placed.placing)
 
@@ -48,6 +49,10 @@ class CardSessionModel(SessionModel):
             {name: found[name].as_numpy().copy() for name in RESULTS} if use_audio else None
         )
         return features, heard
+
+    def explain(self, error: Exception) -> Refusal | None:
+        """Say what the card failed with, where it was the card."""
+        return self._card.explain(error)
 
     def give_back(self) -> None:
         """Return freed memory to the card, and what was the host's to the system."""

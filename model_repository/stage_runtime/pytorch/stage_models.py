@@ -8,6 +8,7 @@ import triton_python_backend_utils as pb_utils
 from auralsam2_client.contract import Parameter
 
 from ..adapter import DecoderModel, ImageModel, Logic, Parts, SoundModel, StageModel, clip_size
+from ..engine.refusals import Refusal
 from ..engine.stage import ClipStage, TensorShape
 from ..prompts.stages import DecoderStage
 from .card_stage import CardStage
@@ -43,6 +44,10 @@ class CardModel(StageModel):
     def write(self, name: str, value: Any) -> Any:
         """Write a tensor where it is."""
         return write_tensor(name, value)
+
+    def explain(self, error: Exception) -> Refusal | None:
+        """Say what the card failed with, where it was the card: outside the stage itself too."""
+        return self.placed.card.explain(error)
 
 
 class CardSoundModel(CardModel, SoundModel):

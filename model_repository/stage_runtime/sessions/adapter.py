@@ -121,6 +121,9 @@ class SessionModel:
             return refuse_with_status(str(error), error.status)
         except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
             pb_utils.Logger.log_error(f"{self._name}: request {request.request_id()!r} failed: {error!r}")
+            failed = self.explain(error)
+            if failed is not None:
+                return refuse_request(failed.reason, str(failed))
             return refuse_request(Reason.FAULT, f"{self._name}: {FAULT}")
         finally:
             self._tell()
@@ -173,6 +176,10 @@ class SessionModel:
     def keep(self, tensor: Any) -> Any:
         """Copy a feature out of shared memory, which goes back to the backend when the tensor is dropped."""
         return tensor.as_numpy().copy()
+
+    def explain(self, error: Exception) -> Refusal | None:
+        """Say what an error means to a caller; None: it is our own, and its words stay in the log."""
+        return None
 
     def give_back(self) -> None:
         """Return freed memory to the system: the allocator would keep maps of less than 32 MiB for itself."""

@@ -41,6 +41,13 @@ def test_the_golden_tolerance_is_positive_where_every_mask_is_empty() -> None:
     assert 0 < golden_tolerance(gate_result(empty, empty), "MASK_LOGITS") < 1
 
 
+@pytest.mark.parametrize(("score", "tolerance"), [(5.0, 0.01), (-5.0, 0.01), (0.0, 0.02)])
+def test_one_value_that_was_met_exactly_has_a_tolerance(score: float, tolerance: float) -> None:
+    """The object score of a clip of one frame: its spread is 0, and a build with a tolerance of 0 is not served."""
+    one = np.full(1, score, np.float32)
+    assert golden_tolerance(gate_result(one, one), "MASK_LOGITS") == pytest.approx(tolerance)
+
+
 def test_the_golden_tolerance_grows_with_what_was_measured() -> None:
     seen = np.random.default_rng(0).normal(0, 3, (1, 8, 8)).astype(np.float32)
     assert golden_tolerance(gate_result(seen, seen + np.float32(0.5)), "MASK_LOGITS") == pytest.approx(5.0, rel=1e-5)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auralsam2_client.contract import Reason
+from model_repository.stage_runtime.engine.refusals import Refusal
 from tests.model_repository.prompted_stand_in import CLIP, S, StandIn, T, features, heard, points
 
 FRAMES, AUDIO = np.zeros((T, S, S, 3), np.uint8), np.zeros((T, 15600, 2), np.float32)
@@ -26,6 +28,10 @@ PARAMETERS = {
     "session_idle_timeout_s": "1000",
     "session_give_way_s": "500",
 }
+
+
+class CardGone(Refusal):
+    reason = Reason.UNREADY
 
 
 class Stages:
@@ -236,3 +242,18 @@ def test_limits_are_the_builds_unless_the_launcher_says_otherwise(
     monkeypatch.setenv("AURALSAM2_SESSION_IDLE_TIMEOUT_S", "2.5")
     limits = module.limits_from_environment(PARAMETERS)
     assert (limits.max_sessions, limits.idle_timeout_s, limits.max_bytes) == (7, 2.5, 1 << 30)
+
+
+def test_what_a_card_failed_with_is_told_and_logged(
+    model: Any, backend: Any, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(model, backend, 1)
+
+    def broken(self: Any, key: int, tensors: Any) -> Any:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(type(model._sessions), "round", broken)
+    monkeypatch.setattr(type(model), "explain", lambda self, error: CardGone(f"{type(error).__name__}: a card is gone"))
+    response = ask(model, backend, 1, **points((1, 1, 1)))
+    assert (response.error.code, response.error.message) == ("UNAVAILABLE", "[unready] RuntimeError: a card is gone")
+    assert "unspecified launch failure" in backend.log[0]
