@@ -11,6 +11,7 @@ import tritonclient.grpc.aio as asynchronous
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.address import is_nowhere, not_grpc, speaks_http
+from auralsam2_client.calls.answers import LOGITS
 from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
 from auralsam2_client.calls.endpoint import QUESTION_TIMEOUT_S, Endpoint, MakeCall, plan_infer, plan_segment
 from auralsam2_client.calls.segmentation import Segmentation, read_segmentation
@@ -83,10 +84,11 @@ class AsyncClient(Endpoint):
         prompts: Prompts | None = None,
         use_audio: bool = True,
         combination: str = COMBINATIONS[0],
+        answer: str = LOGITS,
         timeout_s: float | None = None,
     ) -> Segmentation:
         """Segment one clip, as `Client.segment` does."""
-        plan = plan_segment(frames, audio, prompts, use_audio, combination)
+        plan = plan_segment(frames, audio, prompts, use_audio, combination, answer)
         answer = await self._call(self.model, plan, timeout_s)
         return read_segmentation(answer, frames.shape)
 
@@ -97,10 +99,11 @@ class AsyncClient(Endpoint):
         *,
         use_audio: bool = True,
         combination: str = COMBINATIONS[0],
+        answer: str = LOGITS,
         timeout_s: float | None = None,
     ) -> AsyncSession:
         """Open a session as `Client.session` does, for `async with`."""
-        return AsyncSession(self._call_session, Rounds(frames, audio, use_audio, combination), timeout_s)
+        return AsyncSession(self._call_session, Rounds(frames, audio, use_audio, combination, answer), timeout_s)
 
     async def is_ready(self, timeout_s: float = QUESTION_TIMEOUT_S) -> bool:
         """Ask whether the server is ready, as `Client.is_ready` does."""

@@ -10,6 +10,7 @@ import tritonclient.grpc as blocking
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.address import is_nowhere, not_grpc, speaks_http
+from auralsam2_client.calls.answers import LOGITS
 from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
 from auralsam2_client.calls.endpoint import QUESTION_TIMEOUT_S, Endpoint, MakeCall, plan_infer, plan_segment
 from auralsam2_client.calls.segmentation import Segmentation, read_segmentation
@@ -85,7 +86,8 @@ class Client(Endpoint):
             frames: [T, S, S, 3] uint8 RGB.
             audio: [T, 15600, 2] float32 in [-1, 1], the 0.975 s that each frame hears.
             outputs: some of MASK_LOGITS [T, S/4, S/4], CANDIDATE_LOGITS [T, 3, S/4, S/4], IOU [T, 3], OBJECT_SCORE [T],
-                PROMPT_MODE [1].
+                PROMPT_MODE [1]. In place of logits one of MASK_LOGITS_FP16, MASK_BITS [T, S/4, S/32], MASK_RLE [T], the
+                last with OUTPUT_SIZE among `prompts`.
             prompts: tensors of SAM2's own prompts, as `auralsam2_client.prompts` makes them.
             timeout_s: seconds from call to answer; None is the client's own.
         Raises:
@@ -103,6 +105,7 @@ class Client(Endpoint):
         prompts: Prompts | None = None,
         use_audio: bool = True,
         combination: str = COMBINATIONS[0],
+        answer: str = LOGITS,
         timeout_s: float | None = None,
     ) -> Segmentation:
         """Segment one clip of frames of any size: what sounds, what is marked, or both.
@@ -114,10 +117,12 @@ class Client(Endpoint):
             prompts: points, a box or a mask on one frame, in pixels of `frames`.
             use_audio: False goes by the prompts alone.
             combination: of sound and prompts: "mean" of logits, "best_iou" frame by frame, "union".
+            answer: form of the masks on the wire: "logits" | "float16" | "bits", at the map's size, a bit a pixel |
+                "rle", made by the server at the size of `frames`, the same masks as from logits.
             timeout_s: seconds from call to answer; None is the client's own.
         Raises: as `infer`.
         """
-        plan = plan_segment(frames, audio, prompts, use_audio, combination)
+        plan = plan_segment(frames, audio, prompts, use_audio, combination, answer)
         answer = self._call(self.model, plan, timeout_s)
         return read_segmentation(answer, frames.shape)
 
@@ -128,13 +133,14 @@ class Client(Endpoint):
         *,
         use_audio: bool = True,
         combination: str = COMBINATIONS[0],
+        answer: str = LOGITS,
         timeout_s: float | None = None,
     ) -> Session:
         """Open an interactive session on one clip: its first request encodes the clip, later ones bring prompts only.
 
         A context manager; arguments as for `segment`. Nothing is sent before the first request.
         """
-        return Session(self._call_session, Rounds(frames, audio, use_audio, combination), timeout_s)
+        return Session(self._call_session, Rounds(frames, audio, use_audio, combination, answer), timeout_s)
 
     def is_ready(self, timeout_s: float = QUESTION_TIMEOUT_S) -> bool:
         """Ask whether the server and the model call themselves ready, as they do even when a stage has died."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.address import parse_address
+from auralsam2_client.calls.answers import wish_tensors
 from auralsam2_client.calls.deadline import check_settings, time_left
 from auralsam2_client.calls.segmentation import prepare_clip
 from auralsam2_client.calls.wire import (
@@ -84,14 +85,15 @@ def plan_infer(
 ) -> MakeCall:
     """Plan the request for a clip that is exactly as the model takes it.
 
-    What is returned raises BadInput when it is not, and ConfigError when the model takes no prompts.
+    What is returned raises BadInput when it is not, and ConfigError when the model takes no prompts, or gives no
+    masks in the form that is asked for.
     """
 
     def make(shape: ClipShape) -> Call:
         check_clip(frames, audio, shape)
         if prompts:
             check_takes_prompts(shape)
-        return Call(clip_tensors(frames, audio, prompts), outputs)
+        return Call(clip_tensors(frames, audio, {**wish_tensors(outputs, shape), **(prompts or {})}), outputs)
 
     return make
 
@@ -102,6 +104,7 @@ def plan_segment(
     prompts: Prompts | None,
     use_audio: bool,
     combination: str,
+    answer: str,
 ) -> MakeCall:
     """Plan the request for a clip of any size and its prompts. What is returned raises as `prepare_clip` does."""
-    return lambda shape: prepare_clip(frames, audio, shape, prompts, use_audio, combination).to_call()
+    return lambda shape: prepare_clip(frames, audio, shape, prompts, use_audio, combination, answer).to_call()

@@ -45,6 +45,8 @@ class ClipShape:
     num_frames: int
     image_size: int
     takes_prompts: bool = False
+    takes_answer: bool = False
+    """Whether masks come in other forms than logits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ def read_clip_shape(model: str, metadata: Any) -> ClipShape:
             f"Model {model!r} takes {shapes}; FRAMES [T, S, S, 3] and AUDIO [T, {WINDOW_SAMPLES}, 2] are needed. "
             f"Name the ensemble, {ENSEMBLE!r}."
         )
-    return ClipShape(frames[0], frames[1], "POINT_COORDS" in shapes)
+    return ClipShape(frames[0], frames[1], "POINT_COORDS" in shapes, "ANSWER" in shapes)
 
 
 def check_takes_prompts(shape: ClipShape) -> None:

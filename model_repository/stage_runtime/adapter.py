@@ -10,6 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from auralsam2_client.contract import (
+    BESIDE_GRAPH,
     BY_SOUND,
     LAUNCH_VARIABLE,
     MASK_STRIDE,
@@ -80,7 +81,7 @@ class StageModel:
         self._optional = optional_inputs(config)
         self._input_names = [entry["name"] for entry in config["input"] if entry["name"] not in self._optional]
         shapes = {tensor.name: tensor for tensor in (*tensor_shapes(config["input"]), *tensor_shapes(config["output"]))}
-        outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] != PROMPT_MODE]
+        outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] not in BESIDE_GRAPH]
         inputs = [shapes[name] for name in self._input_names]
         self._stage, precision = self.load_stage(args, parameters, inputs, outputs)
         pb_utils.Logger.log_info(f"{self._name}: {parameters[Parameter.ENGINE]} computes in {precision}")

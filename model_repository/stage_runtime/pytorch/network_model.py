@@ -32,6 +32,8 @@ from ..admission.telemetry import Telemetry
 from ..engine import Array
 from ..engine.refusals import NotAdmitted, Refusal
 from ..engine.stage import check_tensor
+from ..forms.masks import in_form
+from ..forms.wish import Wish, read_wish
 from ..prompts.reading import Asked, ClipSize, read_prompts
 from .answering import ClipAnswers
 from .device.flight import NUM_SLOTS, Flight, Slot, Worker
@@ -51,6 +53,7 @@ class Job:
     began_s: float
     audio: Array
     asked: Asked
+    wish: Wish
     slot: Slot
     features: bool
     """Asked for by a session, which goes on with them."""
@@ -110,12 +113,14 @@ class NetworkModel:
             given = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in CLIP}
             for shape in self._inputs:
                 check_tensor(shape, given[shape.name])
-            asked = read_prompts(read_optional(request, self._optional), self._clip_size)
+            optional = read_optional(request, self._optional)
+            asked, wish = read_prompts(optional, self._clip_size), read_wish(optional)
             features = not set(IMAGE_FEATURES).isdisjoint(request.requested_output_names())
             self._answers.check(asked, features)
             slot = self._flight.upload(given)
             # A view of the request's memory would end with it.
-            self._computing.give(Job(request, sender, clip, began_s, given["AUDIO"].copy(), asked, slot, features, {}))
+            audio = given["AUDIO"].copy()
+            self._computing.give(Job(request, sender, clip, began_s, audio, asked, wish, slot, features, {}))
         except NotAdmitted as refusal:
             _send(sender, refuse_request(refusal.reason, f"{self._name}: {refusal}"))
         except Exception as error:  # noqa: BLE001  (sorted there)
@@ -134,7 +139,7 @@ class NetworkModel:
 
     def _finish(self, job: Job) -> None:
         try:
-            answer = self._answers.collect(job.slot, job.answer, job.coming)
+            answer = in_form(self._answers.collect(job.slot, job.answer, job.coming), job.wish)
             response = answer_request(answer, job.request, write=write_tensor)
             inputs: Mapping[str, Array] = {"AUDIO": job.audio}
             with self._lock:

@@ -23,17 +23,29 @@ from auralsam2_client.contract import (
     PROMPT_MODE,
     RESULTS,
     SOUND_FEATURES,
+    WISHES,
     Parameter,
     Reason,
     error_text,
     read_error,
 )
 
-from ..adapter import CANCELLED, FAULT, answer_request, optional_inputs, prompts_of, refuse_request, refuse_with_status
+from ..adapter import (
+    CANCELLED,
+    FAULT,
+    answer_request,
+    optional_inputs,
+    prompts_of,
+    read_optional,
+    refuse_request,
+    refuse_with_status,
+)
 from ..admission.clip_table import ClipTable, table_path
 from ..admission.telemetry import Telemetry
 from ..engine import Array, cache_dir_from_environment
 from ..engine.refusals import BadRequest, Refusal
+from ..forms.masks import in_form
+from ..forms.wish import read_wish
 from ..prompts.decoder import PromptedDecoder
 from ..prompts.reading import ClipSize
 from ..prompts.stages import mode_tensor
@@ -64,7 +76,7 @@ class SessionModel:
         shapes = {entry["name"]: [int(dim) for dim in entry["dims"]] for entry in config["input"]}
         clip = ClipSize(shapes["FRAMES"][0], shapes["FRAMES"][1], int(parameters[Parameter.CONDITIONING_FRAME]))
         self._name = args["model_name"]
-        self._optional = [name for name in optional_inputs(config) if name not in CLIP]
+        self._optional = [name for name in optional_inputs(config) if name not in (*CLIP, *WISHES)]
         limits = limits_from_environment(parameters)
         folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
         self._sessions = Sessions(self.load_decoder(args, parameters, folder), clip, limits)
@@ -92,7 +104,9 @@ class SessionModel:
         if request.is_cancelled():
             return refuse_request(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
         try:
-            answer = self._round(request)
+            # Of one answer, and no part of the round: one that is repeated may ask for another form.
+            wish = read_wish(read_optional(request, WISHES))
+            answer = in_form(self._round(request), wish)
             self._telemetry.count("auralsam2_session_rounds_total", prompts=prompts_of(answer))
             return answer_request(answer, request)
         except Refusal as refusal:
