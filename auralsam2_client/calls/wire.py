@@ -156,20 +156,25 @@ def clip_tensors(
     return {"FRAMES": frames, "AUDIO": audio, **(prompts or {})}
 
 
-# A text would need an encoding of its own, and nothing that is sent is one.
-_TYPES = {np.dtype(dtype).name: name for name, dtype in DTYPES.items() if name != "STRING"}
+TYPES = {np.dtype(dtype).name: name for name, dtype in DTYPES.items() if name != "STRING"}
+"""Names of types on the wire, by numpy's. A text would need an encoding of its own, and nothing that is sent is one."""
+
+
+def check_outputs(outputs: Sequence[str]) -> None:
+    """Check that outputs are some of the ensemble's. Raises: BadInput."""
+    unknown = [name for name in outputs if name not in KNOWN_OUTPUTS]
+    if unknown or not outputs or isinstance(outputs, str):
+        raise BadInput(f"outputs = {outputs!r}; must be one or more of {', '.join(KNOWN_OUTPUTS)}.")
 
 
 def encode_request(module: Any, call: Call) -> tuple[list[Any], list[Any]]:
     """Put a call as inputs and wanted outputs of `module`, the blocking or the asyncio library. Raises: BadInput."""
-    unknown = [name for name in call.outputs if name not in KNOWN_OUTPUTS]
-    if unknown or not call.outputs or isinstance(call.outputs, str):
-        raise BadInput(f"outputs = {call.outputs!r}; must be one or more of {', '.join(KNOWN_OUTPUTS)}.")
+    check_outputs(call.outputs)
     inputs = []
     for name, value in call.tensors.items():
-        kind = _TYPES.get(value.dtype.name)
+        kind = TYPES.get(value.dtype.name)
         if kind is None:
-            raise BadInput(f"{name} is {value.dtype}; tensors on the wire are {', '.join(_TYPES)}. Use .astype.")
+            raise BadInput(f"{name} is {value.dtype}; tensors on the wire are {', '.join(TYPES)}. Use .astype.")
         inputs.append(module.InferInput(name, list(value.shape), kind).set_data_from_numpy(value))
     return inputs, [module.InferRequestedOutput(name) for name in dict.fromkeys(call.outputs)]
 

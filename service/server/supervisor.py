@@ -213,6 +213,10 @@ class Supervisor:
         assert self.launcher.golden is not None
         assert self._client is not None
         self._successes_before = self._successes() or 0
+        if self.config.local_memory:
+            # Of clients that were killed; one that the server does not answer now is asked again with the next canary.
+            with contextlib.suppress(AuralServeError):
+                self._client.sweep_local_memory()
         self._canary = GoldenCall(self.launcher.golden, self._client, self._patience_s)
 
     @property

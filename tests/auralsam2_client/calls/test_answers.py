@@ -15,7 +15,8 @@ SHAPE = ClipShape(3, 32, takes_prompts=True, takes_answer=True)
 BEFORE = ClipShape(3, 32, takes_prompts=True)
 FRAMES, AUDIO = np.zeros((2, 40, 50, 3), np.uint8), np.zeros((3, WINDOW_SAMPLES, 2), np.float32)
 REST = {"IOU": np.ones((3, 3), np.float32), "OBJECT_SCORE": np.ones(3, np.float32)}
-LOGITS = np.random.default_rng(0).normal(0, 3, (3, 8, 8)).astype(np.float32)
+ROWS, COLUMNS = np.ogrid[:8, :8]
+LOGITS = np.stack([radius - np.hypot(ROWS - 3, COLUMNS - 4) for radius in (2, 3, 4)]).astype(np.float32)
 
 
 @pytest.mark.parametrize("answer", ANSWERS)

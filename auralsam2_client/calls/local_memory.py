@@ -1,0 +1,209 @@
+"""Clips by shared memory, for a client on the server's machine: tensors are written where the server reads them."""
+
+import contextlib
+import math
+import mmap
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as blocking
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
+
+from auralsam2_client.calls.wire import (
+    TYPES,
+    WIRE_ERRORS,
+    Arrays,
+    Call,
+    ClipShape,
+    check_outputs,
+    encode_request,
+    read_answer,
+    scrub,
+)
+from auralsam2_client.contract import DTYPES, Sizes, TensorSpec, tensor
+from auralsam2_client.errors import ConfigError, ServerFault
+from auralsam2_client.local_regions import Region, is_ours, sweep_all, sweep_dead
+
+# What is smaller goes with the message, which is sent anyway.
+LEAST_BYTES = 4096
+_ALIGNMENT = 64
+_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Where the tensors of a call lie in a region: names with offsets, outputs with their form too."""
+
+    inputs: Mapping[str, tuple[int, NDArray[Any]]]
+    outputs: Mapping[str, tuple[int, TensorSpec]]
+    num_bytes: int
+
+
+def place(call: Call, shape: ClipShape) -> Placed:
+    """Place what is large of a call, one after the other. Raises: BadInput for an unknown output."""
+    check_outputs(call.outputs)
+    end = 0
+    inputs: dict[str, tuple[int, NDArray[Any]]] = {}
+    outputs: dict[str, tuple[int, TensorSpec]] = {}
+    for name, value in call.tensors.items():
+        if value.nbytes >= LEAST_BYTES and value.dtype.name in TYPES:
+            inputs[name] = (end, value)
+            end = _aligned(end + value.nbytes)
+    for name in call.outputs:
+        spec = tensor(name, Sizes(shape.num_frames, shape.image_size, 0))
+        # A text's length is not known before it comes.
+        if spec.dtype != "STRING" and _num_bytes(spec) >= LEAST_BYTES:
+            outputs[name] = (end, spec)
+            end = _aligned(end + _num_bytes(spec))
+    return Placed(inputs, outputs, end)
+
+
+class LocalMemory:
+    """The regions of one client at one server, which are used again for calls of the same size. For many threads."""
+
+    def __init__(self, wire: Any, url: str) -> None:
+        self._wire, self._url = wire, url
+        self._lock = threading.Lock()
+        self._idle: list[Region] = []
+        # Of calls that were given up: the server may still be at work in them.
+        self._retired: list[Region] = []
+        sweep_all()
+
+    @contextlib.contextmanager
+    def lend(self, num_bytes: int) -> Iterator[Region]:
+        """Lend a region that the server has mapped. One whose call raised is not lent again.
+
+        Raises: ConfigError when the server does not take it, or there is no room for it.
+        """
+        region = self._take(num_bytes)
+        try:
+            yield region
+        except BaseException:
+            with self._lock:
+                self._retired.append(region)
+            raise
+        if not region.removed:
+            with self._lock:
+                self._idle.append(region)
+
+    def forgot(self, region: Region) -> bool:
+        """Ask whether the server does not know a region (any more), as one that was started again; then remove all."""
+        with contextlib.suppress(*WIRE_ERRORS):
+            if region.name not in self._known():
+                with self._lock:
+                    idle, self._idle = self._idle, []
+                for each in (region, *idle):
+                    each.remove()
+                return True
+        return False
+
+    def close(self) -> None:
+        """Let the server forget all regions, and remove them."""
+        with self._lock:
+            regions, self._idle, self._retired = [*self._idle, *self._retired], [], []
+        for region in regions:
+            self._let_go(region)
+            region.remove()
+
+    def _take(self, num_bytes: int) -> Region:
+        with self._lock:
+            fitting = [region for region in self._idle if region.num_bytes == _whole_pages(num_bytes)]
+            for region in fitting[:1]:
+                self._idle.remove(region)
+            retired, self._retired = self._retired, []
+        kept = [region for region in retired if not self._let_go(region)]
+        with self._lock:
+            self._retired += kept
+        for region in retired:
+            if region not in kept:
+                region.remove()
+        return fitting[0] if fitting else self._register(Region(_whole_pages(num_bytes)))
+
+    def _register(self, region: Region) -> Region:
+        try:
+            self._wire.register_system_shared_memory(
+                region.name, region.key, region.num_bytes, client_timeout=_TIMEOUT_S
+            )
+        except WIRE_ERRORS as error:
+            region.remove()
+            with contextlib.suppress(*WIRE_ERRORS):
+                if self._wire.is_server_live(client_timeout=_TIMEOUT_S):
+                    raise ConfigError(
+                        f"The server at {self._url} takes no local memory ({scrub(str(error))}). Start it on this"
+                        " machine, as this user, with `auralsam2 serve --local-memory`, or leave local_memory out."
+                    ) from error
+            raise
+        return region
+
+    def _let_go(self, region: Region) -> bool:
+        """Let the server forget a region; False while it is at work in it."""
+        with contextlib.suppress(*WIRE_ERRORS):
+            self._wire.unregister_system_shared_memory(region.name, client_timeout=_TIMEOUT_S)
+            return True
+        with contextlib.suppress(*WIRE_ERRORS):
+            return region.name not in self._known()
+        return False
+
+    def _known(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._wire.get_system_shared_memory_status(client_timeout=_TIMEOUT_S).regions
+        return found
+
+
+def encode_placed(call: Call, placed: Placed, region: Region) -> tuple[list[Any], list[Any]]:
+    """Write a call's large tensors into a region; return inputs and wanted outputs that name their places."""
+    inputs = []
+    for name, (offset, value) in placed.inputs.items():
+        np.frombuffer(region.memory, value.dtype, value.size, offset).reshape(value.shape)[...] = value
+        item = blocking.InferInput(name, list(value.shape), TYPES[value.dtype.name])
+        item.set_shared_memory(region.name, value.nbytes, offset)
+        inputs.append(item)
+    rest = Call({name: value for name, value in call.tensors.items() if name not in placed.inputs}, call.outputs)
+    others, wanted = encode_request(blocking, rest)
+    for output in wanted:
+        if output.name() in placed.outputs:
+            offset, spec = placed.outputs[output.name()]
+            output.set_shared_memory(region.name, _num_bytes(spec), offset)
+    return [*inputs, *others], wanted
+
+
+def read_placed(result: Any, call: Call, placed: Placed, region: Region) -> Arrays:
+    """Read an answer, copying what lies in the region. Raises: ServerFault when an output is missing."""
+    arrays = read_answer(result, [name for name in call.outputs if name not in placed.outputs])
+    for name, (offset, spec) in placed.outputs.items():
+        if result.get_output(name) is None:
+            raise ServerFault(f"The server answered without {name}, which was asked for. Restart it; see its log.")
+        dtype = np.dtype(DTYPES[spec.dtype])
+        arrays[name] = np.frombuffer(region.memory, dtype, math.prod(spec.shape), offset).reshape(spec.shape).copy()
+    return arrays
+
+
+def sweep_server(wire: Any) -> int:
+    """Let a server forget the regions of clients that died, and remove them; return how many it forgot.
+
+    Raises: InferenceServerException when the server does not answer, or keeps its shared memory closed.
+    """
+    sweep_all()
+    forgotten = 0
+    for name, status in wire.get_system_shared_memory_status(client_timeout=_TIMEOUT_S).regions.items():
+        if is_ours(status.key) and sweep_dead(status.key):
+            # While it is at work in one, it keeps it; the next sweep finds it again.
+            with contextlib.suppress(InferenceServerException):
+                wire.unregister_system_shared_memory(name, client_timeout=_TIMEOUT_S)
+                forgotten += 1
+    return forgotten
+
+
+def _num_bytes(spec: TensorSpec) -> int:
+    return math.prod(spec.shape) * np.dtype(DTYPES[spec.dtype]).itemsize
+
+
+def _aligned(place: int) -> int:
+    return -(-place // _ALIGNMENT) * _ALIGNMENT
+
+
+def _whole_pages(num_bytes: int) -> int:
+    return max(1, -(-num_bytes // mmap.PAGESIZE)) * mmap.PAGESIZE
