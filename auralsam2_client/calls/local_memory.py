@@ -92,14 +92,13 @@ class LocalMemory:
 
     def forgot(self, region: Region) -> bool:
         """Ask whether the server does not know a region (any more), as one that was started again; then remove all."""
-        with contextlib.suppress(*WIRE_ERRORS):
-            if region.name not in self._known():
-                with self._lock:
-                    idle, self._idle = self._idle, []
-                for each in (region, *idle):
-                    each.remove()
-                return True
-        return False
+        if self._is_known(region):
+            return False
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for each in (region, *idle):
+            each.remove()
+        return True
 
     def close(self) -> None:
         """Let the server forget all regions, and remove them."""
@@ -130,13 +129,12 @@ class LocalMemory:
             )
         except WIRE_ERRORS as error:
             region.remove()
-            with contextlib.suppress(*WIRE_ERRORS):
-                if self._wire.is_server_live(client_timeout=_TIMEOUT_S):
-                    raise ConfigError(
-                        f"The server at {self._url} takes no local memory ({scrub(str(error))}). Start it on this"
-                        " machine, as this user, with `auralsam2 serve --local-memory`, or leave local_memory out."
-                    ) from error
-            raise
+            if not self._is_live():
+                raise
+            raise ConfigError(
+                f"The server at {self._url} takes no local memory ({scrub(str(error))}). Start it on this machine, as"
+                " this user, with `auralsam2 serve --local-memory`, or leave local_memory out."
+            ) from error
         return region
 
     def _let_go(self, region: Region) -> bool:
@@ -144,13 +142,19 @@ class LocalMemory:
         with contextlib.suppress(*WIRE_ERRORS):
             self._wire.unregister_system_shared_memory(region.name, client_timeout=_TIMEOUT_S)
             return True
-        with contextlib.suppress(*WIRE_ERRORS):
-            return region.name not in self._known()
-        return False
+        return not self._is_known(region)
 
-    def _known(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._wire.get_system_shared_memory_status(client_timeout=_TIMEOUT_S).regions
-        return found
+    def _is_known(self, region: Region) -> bool:
+        """Ask whether the server knows a region; one that does not tell, since it keeps that closed, knows none."""
+        try:
+            return region.name in self._wire.get_system_shared_memory_status(client_timeout=_TIMEOUT_S).regions
+        except WIRE_ERRORS:
+            return not self._is_live()
+
+    def _is_live(self) -> bool:
+        with contextlib.suppress(*WIRE_ERRORS):
+            return bool(self._wire.is_server_live(client_timeout=_TIMEOUT_S))
+        return False
 
 
 def encode_placed(call: Call, placed: Placed, region: Region) -> tuple[list[Any], list[Any]]:
