@@ -69,7 +69,7 @@ def above_zero(frame: NDArray[np.float32], rows: Taps, columns: Taps, *, by_colu
     places = np.divmod(edge, found.shape[1])
     y, x = places[::-1] if by_column else places
     flat[edge] = _enlarged_points(frame, rows, columns, y, x) > 0
-    return found.view(np.bool_)
+    return np.asarray(found.view(np.bool_))
 
 
 def _enlarged_points(

@@ -89,8 +89,7 @@ class AsyncClient(Endpoint):
     ) -> Segmentation:
         """Segment one clip, as `Client.segment` does."""
         plan = plan_segment(frames, audio, prompts, use_audio, combination, answer)
-        answer = await self._call(self.model, plan, timeout_s)
-        return read_segmentation(answer, frames.shape)
+        return read_segmentation(await self._call(self.model, plan, timeout_s), frames.shape)
 
     def session(
         self,

@@ -141,8 +141,7 @@ class Client(Endpoint):
         Raises: as `infer`.
         """
         plan = plan_segment(frames, audio, prompts, use_audio, combination, answer)
-        answer = self._call(self.model, plan, timeout_s)
-        return read_segmentation(answer, frames.shape)
+        return read_segmentation(self._call(self.model, plan, timeout_s), frames.shape)
 
     def session(
         self,

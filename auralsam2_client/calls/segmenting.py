@@ -67,7 +67,7 @@ def segment_media(
         here = prompts if first == marked else None
         if here is not None and here.frame is not None:
             here = replace(here, frame=here.frame - first)
-        answer = client.segment(
+        found = client.segment(
             frames,
             saturate(heard.samples),
             prompts=here,
@@ -76,15 +76,15 @@ def segment_media(
             answer=answer,
             timeout_s=timeout_s,
         )
-        for offset, mask in enumerate(answer.masks()):
+        for offset, mask in enumerate(found.masks()):
             results.append(
                 FrameResult(
                     time_s=float(media.times_s[first + offset]),
                     mask=mask,
-                    iou=answer.iou[offset],
-                    best_candidate=int(answer.iou[offset].argmax()),
-                    object_score=float(answer.object_score[offset]),
-                    mode=answer.mode,
+                    iou=found.iou[offset],
+                    best_candidate=int(found.iou[offset].argmax()),
+                    object_score=float(found.object_score[offset]),
+                    mode=found.mode,
                 )
             )
         if progress is not None:

@@ -93,4 +93,4 @@ def _write_code(settings: ExportSettings, name: str, folder: Path) -> None:
     package.mkdir()
     (package / "__init__.py").touch()
     for shared in (auralsam2_client.contract, auralsam2_client.enlarging):
-        shutil.copy2(shared.__file__, package)
+        shutil.copy2(shared.__file__ or "", package)

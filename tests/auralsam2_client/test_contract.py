@@ -150,7 +150,7 @@ def test_the_stages_of_a_build_read_a_copy_beside_them(model: str, small_build: 
     """In a Python of its own, with the model's folder last on the path, as the server's stub puts it there."""
     folder = shutil.copytree(small_build / "models" / model / "1", tmp_path / "1")
     copied = {path.name: path.read_bytes() for path in (folder / "auralsam2_client").iterdir()}
-    shared = {Path(module.__file__).name: Path(module.__file__).read_bytes() for module in (contract, enlarging)}
+    shared = {path.name: path.read_bytes() for path in (Path(str(each.__file__)) for each in (contract, enlarging))}
     assert copied == shared | {"__init__.py": b""}
     numpy_only = tmp_path / "site"
     numpy_only.mkdir()

@@ -17,6 +17,7 @@ import pytest
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import ConfigError, ServerFault, ServerTimeout, ServerUnavailable
+from auralsam2_client.local_regions import FOLDER, Region
 from service.commands.terminal import EXIT_CODES
 from service.monitoring.metrics import fetch, in_flight
 from service.server.guardian import processes_of, shared_memory_of
@@ -64,7 +65,9 @@ class Supervised:
 
 @pytest.fixture(scope="module")
 def supervised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
-    supervised = Supervised(toy.write(tmp_path_factory.mktemp("supervisor") / "build"), restart_limit=100)
+    supervised = Supervised(
+        toy.write(tmp_path_factory.mktemp("supervisor") / "build"), restart_limit=100, local_memory=True
+    )
     yield supervised
     mark = supervised.launcher.mark
     assert supervised.stop() == 0
@@ -98,6 +101,21 @@ def assert_restored(supervised: Supervised, before: int, old: Launcher, kind: st
 def test_canaries_go_on_while_all_is_well(supervised: Supervised, client: Client) -> None:
     before = fetch(supervised.supervisor.config.metrics_url)["auralsam2"].success
     eventually(lambda: fetch(supervised.supervisor.config.metrics_url)["auralsam2"].success >= before + 2, within_s=10)
+    assert supervised.num_restarts == 0
+
+
+def test_shared_memory_of_a_client_that_died_goes_with_the_next_canary(supervised: Supervised, client: Client) -> None:
+    region, living = Region(4096), Region(4096)
+    for each in (region, living):
+        client._wire.register_system_shared_memory(each.name, each.key, each.num_bytes)
+    # As the kernel does when a process dies.
+    region.memory.close()
+    os.close(region._file)
+    known = client._wire.get_system_shared_memory_status
+    eventually(lambda: set(known().regions) == {living.name} and not (FOLDER / region.name).exists(), within_s=10)
+    assert (FOLDER / living.name).exists()
+    client._wire.unregister_system_shared_memory(living.name)
+    living.remove()
     assert supervised.num_restarts == 0
 
 
