@@ -13,11 +13,11 @@ from auralsam2_client.calls.address import is_nowhere, not_grpc, speaks_http
 from auralsam2_client.calls.answers import LOGITS
 from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
 from auralsam2_client.calls.endpoint import QUESTION_TIMEOUT_S, Endpoint, MakeCall, plan_infer, plan_segment
-from auralsam2_client.calls.local_memory import LocalMemory, encode_placed, place, read_placed, sweep_server
+from auralsam2_client.calls.local_memory import LocalMemory, encode_placed, place, read_placed
 from auralsam2_client.calls.segmentation import Segmentation, read_segmentation
 from auralsam2_client.calls.session import Rounds, Session
 from auralsam2_client.calls.wire import WIRE_ERRORS, Arrays, Call, ClipShape, read_answer, read_clip_shape
-from auralsam2_client.contract import COMBINATIONS, ENSEMBLE, SESSION_SUFFIX, USUAL_RESULTS
+from auralsam2_client.contract import COMBINATIONS, SESSION_SUFFIX, USUAL_RESULTS
 from auralsam2_client.errors import ServerUnavailable
 from auralsam2_client.prompts import Prompts
 
@@ -35,19 +35,6 @@ class Client(Endpoint):
     """
 
     _library = blocking
-
-    def __init__(
-        self,
-        url: str = "127.0.0.1:8001",
-        model: str = ENSEMBLE,
-        timeout_s: float = 60.0,
-        *,
-        retries: int = 0,
-        caller: str = "client",
-        local_memory: bool = False,
-    ) -> None:
-        super().__init__(url, model, timeout_s, retries=retries, caller=caller)
-        self._local = LocalMemory(self._wire, self.url) if local_memory else None
 
     def __enter__(self) -> "Client":
         return self
@@ -187,42 +174,31 @@ class Client(Endpoint):
                 time.sleep(pause_s)
         raise AssertionError("the last try returns or raises")
 
-    def sweep_local_memory(self) -> int:
-        """Let the server forget the shared memory of clients that died; return how many regions. Raises: as `infer`."""
-        try:
-            return sweep_server(self._wire)
-        except WIRE_ERRORS as error:
-            raise self._translate(error, QUESTION_TIMEOUT_S) from error
-
-    def _send_local(self, local: LocalMemory, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
-        """Send a call by shared memory, a second time to a server that was started again since it knew the region."""
-        placed = place(call, self.clip_shape())
-        if not placed.num_bytes:
-            return self._send_message(model, call, deadline, budget_s)
-        try:
-            for tries_left in (1, 0):
-                with local.lend(placed.num_bytes) as region:
-                    request = self._request(call, deadline, budget_s, encode_placed(call, placed, region))
-                    try:
-                        result = self._wire.infer(model, **request)
-                    except WIRE_ERRORS:
-                        if tries_left and local.forgot(region):
-                            continue
-                        raise
-                    return read_placed(result, call, placed, region)
-        except WIRE_ERRORS as error:
-            raise self._translate(error, budget_s) from error
-        raise AssertionError("the last try returns or raises")
-
     def _send(self, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
         if self._local is not None:
             return self._send_local(self._local, model, call, deadline, budget_s)
-        return self._send_message(model, call, deadline, budget_s)
-
-    def _send_message(self, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
         request = self._request(call, deadline, budget_s)
         try:
             result = self._wire.infer(model, **request)
         except WIRE_ERRORS as error:
             raise self._translate(error, budget_s) from error
         return read_answer(result, call.outputs)
+
+    def _send_local(self, local: LocalMemory, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
+        """Send a call by shared memory, a second time to a server that was started again since it knew the region."""
+        placed = place(call, self.clip_shape())
+        try:
+            for tries_left in (1, 0):
+                region = local.take(placed.num_bytes, time_left(deadline, budget_s))
+                try:
+                    request = self._request(call, deadline, budget_s, encode_placed(call, placed, region))
+                    answer = read_placed(self._wire.infer(model, **request), call, placed, region)
+                except BaseException as error:
+                    if local.give_up(region, error, deadline) and tries_left:
+                        continue
+                    raise
+                local.give_back(region)
+                return answer
+        except WIRE_ERRORS as error:
+            raise self._translate(error, budget_s) from error
+        raise AssertionError("the last try returns or raises")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from auralsam2_client.calls.address import parse_address
 from auralsam2_client.calls.answers import wish_tensors
 from auralsam2_client.calls.deadline import check_settings, time_left
+from auralsam2_client.calls.local_memory import LocalMemory
 from auralsam2_client.calls.segmentation import prepare_clip
 from auralsam2_client.calls.wire import (
     CHANNEL_OPTIONS,
@@ -48,11 +49,13 @@ class Endpoint:
         *,
         retries: int = 0,
         caller: str = "client",
+        local_memory: bool = False,
     ) -> None:
         check_settings(timeout_s, retries)
         self.caller = caller
         self.url, self.model, self.timeout_s, self.retries = parse_address(url), model, timeout_s, retries
         self._wire = self._library.InferenceServerClient(self.url, channel_args=CHANNEL_OPTIONS)
+        self._local = LocalMemory(self.url) if local_memory else None
         self._shape: ClipShape | None = None
 
     def _request(

@@ -4,7 +4,8 @@ import contextlib
 import math
 import mmap
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from auralsam2_client.calls.wire import (
+    CHANNEL_OPTIONS,
     TYPES,
     WIRE_ERRORS,
     Arrays,
@@ -23,6 +25,7 @@ from auralsam2_client.calls.wire import (
     encode_request,
     read_answer,
     scrub,
+    translate,
 )
 from auralsam2_client.contract import DTYPES, Sizes, TensorSpec, tensor
 from auralsam2_client.errors import ConfigError, ServerFault
@@ -31,7 +34,7 @@ from auralsam2_client.local_regions import Region, is_ours, sweep_all, sweep_dea
 # What is smaller goes with the message, which is sent anyway.
 LEAST_BYTES = 4096
 _ALIGNMENT = 64
-_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,71 +68,83 @@ def place(call: Call, shape: ClipShape) -> Placed:
 class LocalMemory:
     """The regions of one client at one server, which are used again for calls of the same size. For many threads."""
 
-    def __init__(self, wire: Any, url: str) -> None:
-        self._wire, self._url = wire, url
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._wire = blocking.InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
         self._lock = threading.Lock()
+        self._all: set[Region] = set()
         self._idle: list[Region] = []
         # Of calls that were given up: the server may still be at work in them.
         self._retired: list[Region] = []
         sweep_all()
 
-    @contextlib.contextmanager
-    def lend(self, num_bytes: int) -> Iterator[Region]:
-        """Lend a region that the server has mapped. One whose call raised is not lent again.
+    def take(self, num_bytes: int, timeout_s: float) -> Region:
+        """Take a region that the server has mapped, for one call. `give_back` it after an answer, else `give_up`.
 
-        Raises: ConfigError when the server does not take it, or there is no room for it.
+        Raises: ConfigError when the server does not take it, or there is no room for it; what the library raises when
+            there is no server.
         """
-        region = self._take(num_bytes)
-        try:
-            yield region
-        except BaseException:
-            with self._lock:
-                self._retired.append(region)
-            raise
-        if not region.removed:
-            with self._lock:
-                self._idle.append(region)
-
-    def forgot(self, region: Region) -> bool:
-        """Ask whether the server does not know a region (any more), as one that was started again; then remove all."""
-        if self._is_known(region):
-            return False
+        wanted = _whole_pages(num_bytes)
         with self._lock:
-            idle, self._idle = self._idle, []
-        for each in (region, *idle):
-            each.remove()
-        return True
+            fitting = next((region for region in self._idle if region.num_bytes == wanted), None)
+            if fitting is not None:
+                self._idle.remove(fitting)
+            retired, self._retired = self._retired, []
+        for region in retired:
+            if self._let_go(region, timeout_s):
+                self._remove(region)
+            else:
+                self._retire(region)
+        return self._register(wanted, timeout_s) if fitting is None else fitting
+
+    def give_back(self, region: Region) -> None:
+        """Keep a region for a later call."""
+        with self._lock:
+            self._idle.append(region)
+
+    def give_up(self, region: Region, error: BaseException, deadline: float) -> bool:
+        """Take back a region whose call raised; return whether to send the call again, in another.
+
+        That is so when the server knew no such region, as one that was started again. Else it may still be at work in
+        it, so that nobody gets it again, and it is removed once the server has let go of it.
+        """
+        left_s = deadline - time.monotonic()
+        if isinstance(error, WIRE_ERRORS) and left_s > 0 and not self._is_known(region, left_s):
+            with self._lock:
+                idle, self._idle = self._idle, []
+            for each in (region, *idle):
+                self._remove(each)
+            return True
+        self._retire(region)
+        return False
 
     def close(self) -> None:
         """Let the server forget all regions, and remove them."""
         with self._lock:
-            regions, self._idle, self._retired = [*self._idle, *self._retired], [], []
+            regions, self._all, self._idle, self._retired = self._all, set(), [], []
         for region in regions:
-            self._let_go(region)
+            self._let_go(region, CLOSE_TIMEOUT_S)
             region.remove()
+        self._wire.close()
 
-    def _take(self, num_bytes: int) -> Region:
+    def _retire(self, region: Region) -> None:
         with self._lock:
-            fitting = [region for region in self._idle if region.num_bytes == _whole_pages(num_bytes)]
-            for region in fitting[:1]:
-                self._idle.remove(region)
-            retired, self._retired = self._retired, []
-        kept = [region for region in retired if not self._let_go(region)]
-        with self._lock:
-            self._retired += kept
-        for region in retired:
-            if region not in kept:
-                region.remove()
-        return fitting[0] if fitting else self._register(Region(_whole_pages(num_bytes)))
+            self._retired.append(region)
 
-    def _register(self, region: Region) -> Region:
+    def _remove(self, region: Region) -> None:
+        with self._lock:
+            self._all.discard(region)
+        region.remove()
+
+    def _register(self, num_bytes: int, timeout_s: float) -> Region:
+        region = Region(num_bytes)
+        with self._lock:
+            self._all.add(region)
         try:
-            self._wire.register_system_shared_memory(
-                region.name, region.key, region.num_bytes, client_timeout=_TIMEOUT_S
-            )
+            self._wire.register_system_shared_memory(region.name, region.key, num_bytes, client_timeout=timeout_s)
         except WIRE_ERRORS as error:
-            region.remove()
-            if not self._is_live():
+            self._remove(region)
+            if not self._is_live(timeout_s):
                 raise
             raise ConfigError(
                 f"The server at {self._url} takes no local memory ({scrub(str(error))}). Start it on this machine, as"
@@ -137,23 +152,23 @@ class LocalMemory:
             ) from error
         return region
 
-    def _let_go(self, region: Region) -> bool:
+    def _let_go(self, region: Region, timeout_s: float) -> bool:
         """Let the server forget a region; False while it is at work in it."""
         with contextlib.suppress(*WIRE_ERRORS):
-            self._wire.unregister_system_shared_memory(region.name, client_timeout=_TIMEOUT_S)
+            self._wire.unregister_system_shared_memory(region.name, client_timeout=timeout_s)
             return True
-        return not self._is_known(region)
+        return not self._is_known(region, timeout_s)
 
-    def _is_known(self, region: Region) -> bool:
+    def _is_known(self, region: Region, timeout_s: float) -> bool:
         """Ask whether the server knows a region; one that does not tell, since it keeps that closed, knows none."""
         try:
-            return region.name in self._wire.get_system_shared_memory_status(client_timeout=_TIMEOUT_S).regions
+            return region.name in self._wire.get_system_shared_memory_status(client_timeout=timeout_s).regions
         except WIRE_ERRORS:
-            return not self._is_live()
+            return not self._is_live(timeout_s)
 
-    def _is_live(self) -> bool:
+    def _is_live(self, timeout_s: float) -> bool:
         with contextlib.suppress(*WIRE_ERRORS):
-            return bool(self._wire.is_server_live(client_timeout=_TIMEOUT_S))
+            return bool(self._wire.is_server_live(client_timeout=timeout_s))
         return False
 
 
@@ -185,18 +200,22 @@ def read_placed(result: Any, call: Call, placed: Placed, region: Region) -> Arra
     return arrays
 
 
-def sweep_server(wire: Any) -> int:
-    """Let a server forget the regions of clients that died, and remove them; return how many it forgot.
+def sweep_server(url: str) -> int:
+    """Let the server at host:port forget the regions of clients that died, and remove them; return how many it forgot.
 
-    Raises: InferenceServerException when the server does not answer, or keeps its shared memory closed.
+    Raises: ServerUnavailable, ServerTimeout; ServerUnavailable too where it keeps its shared memory closed.
     """
     sweep_all()
     forgotten = 0
-    for name, status in wire.get_system_shared_memory_status(client_timeout=_TIMEOUT_S).regions.items():
-        if is_ours(status.key) and sweep_dead(status.key):
+    with blocking.InferenceServerClient(url, channel_args=CHANNEL_OPTIONS) as wire:
+        try:
+            known = wire.get_system_shared_memory_status(client_timeout=CLOSE_TIMEOUT_S).regions
+        except WIRE_ERRORS as error:
+            raise translate(error, url=url, timeout_s=CLOSE_TIMEOUT_S) from error
+        for name in [name for name, status in known.items() if is_ours(status.key) and sweep_dead(status.key)]:
             # While it is at work in one, it keeps it; the next sweep finds it again.
             with contextlib.suppress(InferenceServerException):
-                wire.unregister_system_shared_memory(name, client_timeout=_TIMEOUT_S)
+                wire.unregister_system_shared_memory(name, client_timeout=CLOSE_TIMEOUT_S)
                 forgotten += 1
     return forgotten
 

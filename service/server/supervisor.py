@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.calls.local_memory import sweep_server
 from auralsam2_client.contract import BUSY, GOLDEN_CALLER
 from auralsam2_client.errors import AuralServeError, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.builds.golden import GoldenCall, digest
@@ -216,7 +217,7 @@ class Supervisor:
         if self.config.local_memory:
             # Of clients that were killed; one that the server does not answer now is asked again with the next canary.
             with contextlib.suppress(AuralServeError):
-                self._client.sweep_local_memory()
+                sweep_server(self.config.grpc_url)
         self._canary = GoldenCall(self.launcher.golden, self._client, self._patience_s)
 
     @property

@@ -1,5 +1,6 @@
 """Clips by shared memory, on the real server: the same answers, nothing left, one error where a side is closed."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 from auralsam2_client.calls import local_memory
+from auralsam2_client.calls.async_client import AsyncClient
 from auralsam2_client.calls.client import Client
+from auralsam2_client.calls.local_memory import sweep_server
 from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import ConfigError, ServerTimeout
 from auralsam2_client.local_regions import FOLDER
@@ -79,6 +82,19 @@ def test_threads_get_their_own_answers(launcher: Launcher) -> None:
         assert 1 <= len(known(client)) <= 4
 
 
+@pytest.mark.asyncio
+async def test_the_asyncio_client_does_the_same(launcher: Launcher) -> None:
+    before = regions()
+    clips = [toy.clip(seed) for seed in range(4)]
+    async with AsyncClient(launcher.config.grpc_url, local_memory=True) as client:
+        for clip, found in zip(clips, await asyncio.gather(*(client.infer(*clip) for clip in clips)), strict=True):
+            np.testing.assert_array_equal(found["MASK_LOGITS"], toy.expected(*clip)["MASK_LOGITS"])
+        with pytest.raises(ServerTimeout):
+            await client.infer(toy.asking(clips[0][0], "sleep", 1), clips[0][1], timeout_s=0.3)
+        assert regions() > before
+    assert regions() == before
+
+
 def test_a_region_in_which_the_server_still_works_is_not_used_again(launcher: Launcher) -> None:
     before = regions()
     frames, audio = toy.clip()
@@ -103,13 +119,14 @@ def test_the_regions_of_a_killed_client_vanish(launcher: Launcher, repository_ro
         assert process.stdout is not None
         assert process.stdout.readline() == "answered\n"
         with Client(launcher.config.grpc_url) as service:
-            assert service.sweep_local_memory() == 0, "it lives"
+            sweep_server(launcher.config.grpc_url)
             (left,) = regions() - before
+            assert left in known(service), "it lives"
             process.send_signal(signal.SIGKILL)
             process.wait()
             assert left in regions() & known(service), "nobody could clear up"
             # As the supervisor asks with every golden clip.
-            assert service.sweep_local_memory() == 1
+            assert sweep_server(launcher.config.grpc_url) == 1
             assert left not in regions() | known(service)
 
 
