@@ -1,6 +1,7 @@
 """Clips by shared memory, on the real server: the same answers, nothing left, one error where a side is closed."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -50,8 +51,9 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_memory, "LEAST_BYTES", 1)
 
 
-def regions() -> set[str]:
-    return {path.name for path in FOLDER.glob("auralsam2_local_*")}
+def regions(pid: int | None = None) -> set[str]:
+    """Those of a process, this one without a number: others of the machine may come and go."""
+    return {path.name for path in FOLDER.glob(f"auralsam2_local_{pid or os.getpid()}_*")}
 
 
 def known(client: Client) -> set[str]:
@@ -108,7 +110,6 @@ def test_a_region_in_which_the_server_still_works_is_not_used_again(launcher: La
 
 
 def test_the_regions_of_a_killed_client_vanish(launcher: Launcher, repository_root: Path) -> None:
-    before = regions()
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, launcher.config.grpc_url],
         cwd=repository_root,
@@ -120,14 +121,14 @@ def test_the_regions_of_a_killed_client_vanish(launcher: Launcher, repository_ro
         assert process.stdout.readline() == "answered\n"
         with Client(launcher.config.grpc_url) as service:
             sweep_server(launcher.config.grpc_url)
-            (left,) = regions() - before
+            (left,) = regions(process.pid)
             assert left in known(service), "it lives"
             process.send_signal(signal.SIGKILL)
             process.wait()
-            assert left in regions() & known(service), "nobody could clear up"
+            assert left in regions(process.pid) & known(service), "nobody could clear up"
             # As the supervisor asks with every golden clip.
-            assert sweep_server(launcher.config.grpc_url) == 1
-            assert left not in regions() | known(service)
+            assert sweep_server(launcher.config.grpc_url) >= 1
+            assert left not in regions(process.pid) | known(service)
 
 
 def test_a_server_that_forgot_its_regions_is_told_them_again(launcher: Launcher) -> None:
