@@ -133,7 +133,7 @@ class LocalMemory:
 
     def _remove(self, region: Region) -> None:
         with self._lock:
-            self._all.discard(region)
+            self._all -= {region}
         region.remove()
 
     def _register(self, num_bytes: int, timeout_s: float) -> Region:
