@@ -34,7 +34,7 @@ from auralsam2_client.local_regions import Region, is_ours, sweep_all, sweep_dea
 # What is smaller goes with the message, which is sent anyway.
 LEAST_BYTES = 4096
 _ALIGNMENT = 64
-CLOSE_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S, CLOSE_PATIENCE_S, _PAUSE_S = 2.0, 0.5, 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +122,13 @@ class LocalMemory:
         """Let the server forget all regions, and remove them."""
         with self._lock:
             regions, self._all, self._idle, self._retired = self._all, set(), [], []
+        # A moment after its answer the server may still hold one; what it holds longer is the service's to sweep.
+        deadline, held = time.monotonic() + CLOSE_PATIENCE_S, regions
+        while held := {region for region in held if not self._let_go(region, CLOSE_TIMEOUT_S)}:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_PAUSE_S)
         for region in regions:
-            self._let_go(region, CLOSE_TIMEOUT_S)
             region.remove()
         self._wire.close()
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.segmentation import Segmentation
+from auralsam2_client.calls.segmenting import segment_media
 from auralsam2_client.contract import ANSWERS, RESULTS
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.frames import resize_frames
@@ -36,6 +37,11 @@ def test_every_form_of_a_clip_says_the_same(
     client: Client, media: Media, heard: NDArray[np.float32], prompts: Prompts | None
 ) -> None:
     check_forms({form: client.segment(media.frames, heard, prompts=prompts, answer=form) for form in ANSWERS})
+
+
+def test_a_video_has_the_same_masks_by_run_lengths(client: Client, media: Media) -> None:
+    usual, rle = (segment_media(client, media, answer=form) for form in ("logits", "rle"))
+    np.testing.assert_array_equal(rle.masks(), usual.masks())
 
 
 def test_every_form_of_a_round_says_the_same(client: Client, media: Media, heard: NDArray[np.float32]) -> None:
