@@ -1,12 +1,11 @@
 """Regions of this machine's shared memory, as files that their process holds a lock on: who dies lets go, and is swept.
 
 A lock of the kernel's ends with its process however that ends, also where two containers share the memory and not the
-numbers of processes. Standard library alone.
+numbers of processes; a process that was forked off keeps it too. Standard library alone.
 """
 
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
 import re
@@ -22,14 +21,19 @@ _NAME = re.compile(r"auralsam2_local_\d+_[0-9a-f]{16}")
 class Region:
     """Shared memory of `num_bytes`, named by this process, for this user alone. `remove` it; a killed process need not.
 
-    Raises: ConfigError when there is no room for it.
+    Raises: ConfigError when there is no room for it, or no such memory.
     """
 
     def __init__(self, num_bytes: int) -> None:
         self.num_bytes = num_bytes
         self.name = f"auralsam2_local_{os.getpid()}_{secrets.token_hex(8)}"
         self._path = FOLDER / self.name
-        self._file = _create_locked(self._path)
+        try:
+            self._file = _create_locked(self._path)
+        except (OSError, ImportError) as error:
+            raise ConfigError(
+                f"{FOLDER} takes no region ({error}); local_memory is for Linux. Leave it out: clips go by messages then."
+            ) from error
         try:
             # What is promised here and not there would end this process, or the server's, when it is written.
             os.posix_fallocate(self._file, 0, num_bytes)
@@ -81,7 +85,7 @@ def sweep_dead(key: str) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file)
         path.unlink(missing_ok=True)
     except OSError:
         return False
@@ -95,11 +99,19 @@ def sweep_all() -> int:
     return sum(sweep_dead(path.name) for path in FOLDER.glob("auralsam2_local_*") if is_ours(path.name))
 
 
+def lock(file: int) -> None:
+    """Take the lock of an open file, which goes with its last descriptor. Raises: OSError when another has it."""
+    # Not on Windows, where the rest of the client runs.
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _create_locked(path: Path) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
             # A sweep between the two calls would have taken it for a dead one's.
             if path.stat().st_ino == os.fstat(file).st_ino:
                 return file

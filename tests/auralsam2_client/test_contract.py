@@ -117,6 +117,8 @@ TOGETHER = {
     contract.COMBINATIONS,
     contract.CLIP,
     contract.PROMPTS,
+    contract.WISHES,
+    contract.SMALL_MASKS,
     contract.RESULTS,
     contract.USUAL_RESULTS,
     contract.IMAGE_FEATURES,

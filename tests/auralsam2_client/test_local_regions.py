@@ -81,6 +81,13 @@ def test_what_is_of_others_is_left_alone(folder: Path) -> None:
     assert sorted(folder.iterdir()) == sorted([*others, link])
 
 
+def test_a_system_without_such_memory_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_regions, "FOLDER", folder / "none")
+    assert sweep_all() == 0
+    with pytest.raises(ConfigError, match="local_memory is for Linux"):
+        Region(4096)
+
+
 def test_no_room_is_an_error_that_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: int) -> None:
         raise OSError(28, "No space left on device")
