@@ -32,7 +32,7 @@ class Region:
             self._file = _create_locked(self._path)
         except (OSError, ImportError) as error:
             raise ConfigError(
-                f"{FOLDER} takes no region ({error}); local_memory is for Linux. Leave it out: clips go by messages then."
+                f"{FOLDER} takes no region ({error}); local_memory is for Linux. Leave it out."
             ) from error
         try:
             # What is promised here and not there would end this process, or the server's, when it is written.
