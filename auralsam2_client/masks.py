@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from auralsam2_client.enlarging import above_zero, enlarge, part, taps
 from auralsam2_client.errors import BadInput
 from auralsam2_client.new_file import new_file
 from auralsam2_client.run_files import RESULT, mask_name
@@ -51,9 +52,9 @@ def upsample(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np
     """
     flat = _frames_of(logits, height, width)
     resized = np.empty((len(flat), height, width), np.float32)
-    rows, columns = _taps(logits.shape[-2], height), _taps(logits.shape[-1], width)
+    rows, columns = taps(logits.shape[-2], height), taps(logits.shape[-1], width)
     for index, frame in enumerate(flat):
-        resized[index] = _resize(frame, rows, columns)
+        resized[index] = enlarge(frame, rows, columns)
     return resized.reshape(*logits.shape[:-2], height, width)
 
 
@@ -69,11 +70,11 @@ def to_masks(logits: NDArray[np.float32], size: tuple[int, int] | None = None) -
         return np.asarray(logits > 0)
     flat = _frames_of(logits, *size)
     masks = np.empty((len(flat), *size), np.bool_)
-    (first, second, weight), columns = _taps(logits.shape[-2], size[0]), _taps(logits.shape[-1], size[1])
+    rows, columns = taps(logits.shape[-2], size[0]), taps(logits.shape[-1], size[1])
     for index, frame in enumerate(flat):
         for start in range(0, size[0], _BAND_ROWS):
-            band = slice(start, start + _BAND_ROWS)
-            np.greater(_resize(frame, (first[band], second[band], weight[band]), columns), 0, out=masks[index, band])
+            end = start + _BAND_ROWS
+            masks[index, start:end] = above_zero(frame, part(rows, start, end), columns)
     return masks.reshape(*logits.shape[:-2], *size)
 
 
@@ -194,26 +195,6 @@ def write_results(
 
 # The floats of a large frame take many times the memory of its mask, those of a band little.
 _BAND_ROWS = 256
-# Along one axis: the two input positions of each output pixel, and the weight of the second.
-_Taps = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]
-
-
-def _taps(num_in: int, num_out: int) -> _Taps:
-    # torch computes positions in float32 with one rounding (a fused multiply-add): exact here in float64, then rounded.
-    # In plain float32 or float64 the weights differ by 1e-5, and the logits by 1e-4.
-    scale = np.float64(np.float32(num_in) / np.float32(num_out))
-    position = np.maximum(scale * (np.arange(num_out) + 0.5) - 0.5, 0).astype(np.float32)
-    first = np.minimum(position.astype(np.intp), num_in - 1)
-    second = np.minimum(first + 1, num_in - 1)
-    return first, second, np.clip(position - first.astype(np.float32), np.float32(0), np.float32(1))
-
-
-def _resize(frame: NDArray[np.float32], rows: _Taps, columns: _Taps) -> NDArray[np.float32]:
-    """[h, w] -> [height, width]: columns first, while there are few rows."""
-    first, second, weight = columns
-    wide = frame[:, first] * (1 - weight) + frame[:, second] * weight
-    first, second, weight = rows[0], rows[1], rows[2][:, None]
-    return np.asarray(wide[first] * (1 - weight) + wide[second] * weight, np.float32)
 
 
 def _frames_of(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from auralsam2_client.calls.answers import LOGITS
 from auralsam2_client.calls.client import Client
 from auralsam2_client.contract import COMBINATIONS
 from auralsam2_client.errors import BadInput
@@ -47,6 +48,7 @@ def segment_media(
     prompts: Prompts | None = None,
     use_audio: bool = True,
     combination: str = COMBINATIONS[0],
+    answer: str = LOGITS,
     timeout_s: float | None = None,
     progress: Progress | None = None,
 ) -> SegmentedMedia:
@@ -58,7 +60,7 @@ def segment_media(
     Args:
         prompts: on a frame of the whole video, counted from 0; None for its frame: the first clip's conditioning frame.
             They reach over the clip that the frame is in; the other clips go by their sound.
-        use_audio, combination: as `Client.segment`; False needs a video of one clip.
+        use_audio, combination, answer: as `Client.segment`; False needs a video of one clip.
         timeout_s: seconds for each clip; None is the client's own.
         progress: called with (frames done, frames in all) after each clip.
     Raises: as `Client.segment`, and `windows` but for samples that are not finite: those the call itself refuses.
@@ -75,23 +77,24 @@ def segment_media(
         here = prompts if first == marked else None
         if here is not None and here.frame is not None:
             here = replace(here, frame=here.frame - first)
-        answer = client.segment(
+        found = client.segment(
             frames,
             saturate(heard.samples),
             prompts=here,
             use_audio=use_audio,
             combination=combination,
+            answer=answer,
             timeout_s=timeout_s,
         )
-        for offset, mask in enumerate(answer.masks()):
+        for offset, mask in enumerate(found.masks()):
             results.append(
                 FrameResult(
                     time_s=float(media.times_s[first + offset]),
                     mask=mask,
-                    iou=answer.iou[offset],
-                    best_candidate=int(answer.iou[offset].argmax()),
-                    object_score=float(answer.object_score[offset]),
-                    mode=answer.mode,
+                    iou=found.iou[offset],
+                    best_candidate=int(found.iou[offset].argmax()),
+                    object_score=float(found.object_score[offset]),
+                    mode=found.mode,
                 )
             )
         if progress is not None:

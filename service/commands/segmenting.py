@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from auralsam2_client.contract import COMBINATIONS
+from auralsam2_client.contract import ANSWERS, COMBINATIONS
 from auralsam2_client.errors import AuralServeError
 from service.commands.options import OutOption
 from service.commands.terminal import fail, note, progress_bar, say
@@ -50,6 +50,9 @@ def segment(
     combine: Annotated[
         str, typer.Option(help=f"Sound and prompts combine by: {' | '.join(COMBINATIONS)}")
     ] = COMBINATIONS[0],
+    answer: Annotated[
+        str, typer.Option(help=f"Form of the masks on the wire: {' | '.join(ANSWERS)}; bits are coarser.")
+    ] = "logits",
 ) -> None:
     """Segment the sounding objects of a clip, or what you mark in it, through a running server."""
     from auralsam2_client.calls.client import Client
@@ -84,6 +87,7 @@ def segment(
                 prompts=prompts,
                 use_audio=audio,
                 combination=combine,
+                answer=answer,
                 timeout_s=timeout,
                 progress=lambda done, total: bar.update(task, completed=done),
             )
