@@ -3,9 +3,10 @@
 Nothing here sends or waits, so that the blocking client and the asyncio client do the same, each in its own way.
 """
 
+import copy
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +52,20 @@ class Endpoint:
         check_settings(timeout_s, retries)
         self.caller = caller
         self.url, self.model, self.timeout_s, self.retries = parse_address(url), model, timeout_s, retries
-        self._wire = self._library.InferenceServerClient(self.url, channel_args=CHANNEL_OPTIONS)
+        self._wire = self._open()
         self._shape: ClipShape | None = None
+
+    def own_channel(self) -> Self:
+        """Make a client like this one with a channel of its own and without retries, for one who paces them himself.
+
+        Closing it ends the calls on it, and those of this client go on.
+        """
+        other = copy.copy(self)
+        other.retries, other._wire = 0, self._open()
+        return other
+
+    def _open(self) -> Any:
+        return self._library.InferenceServerClient(self.url, channel_args=CHANNEL_OPTIONS)
 
     def _request(self, call: Call, deadline: float, budget_s: float) -> dict[str, Any]:
         """Put a call as the arguments of the library's `infer`, all but the model."""
