@@ -5,7 +5,7 @@ start_s + i / fps. Frames are decoded one after the other; only the sampled ones
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,7 +134,9 @@ def read_media(
         origin_s = 0.0
         sound_path = sound_path or (None if silent else _sound_of_folder(location))
     elif location.is_file():
-        frames, duration_s, origin_s = _read_video(location, plan)
+        found = _Found()
+        frames = _stack(list(_video_frames(location, plan, found)))
+        duration_s, origin_s = found.duration_s, found.origin_s
     else:
         what = "is neither a file nor a folder" if location.exists() else "does not exist"
         raise BadInput(f"{path} {what}. Give a video file, or a folder of frames.")
@@ -181,50 +183,65 @@ def _starts_too_late(plan: _Plan, end_s: float) -> BadInput:
     return BadInput(f"start_s = {plan.start_s:g}, but {plan.source} ends at {end_s:.2f} s. Give an earlier --start.")
 
 
-def _read_video(path: Path, plan: _Plan) -> tuple[NDArray[np.uint8], float, float]:
-    """Return the frames, the duration of the video, and the time of its first frame on the container's clock."""
-    if plan.start_s > _SEEK_BEYOND_S:
+@dataclass
+class _Found:
+    """What is known of a video while its frames are read: where it begins, and at the end how long it is."""
+
+    expected: int | None = None  # frames, by the declared duration
+    origin_s: float = 0.0  # of the first frame, on the container's clock
+    duration_s: float = 0.0
+
+
+class _SoughtPast(Exception):
+    """A seek went past the first of the planned times."""
+
+
+def _video_frames(path: Path, plan: _Plan, found: _Found) -> Iterator[NDArray[np.uint8]]:
+    """Give the frames on display at the planned times, one after the other; `found` is filled in on the way."""
+    for sought in (True, False) if plan.start_s > _SEEK_BEYOND_S else (False,):
         with open_container(path) as container:
             reader = VideoReader(path, container)
-            if reader.seek(plan.start_s):
-                frames = _sample(reader, plan, sought=True)
-                if frames is not None:
-                    return frames, reader.duration_s, reader.origin_s or 0.0
-    with open_container(path) as container:
-        reader = VideoReader(path, container)
-        frames = _sample(reader, plan, sought=False)
-        assert frames is not None
-        return frames, reader.duration_s, reader.origin_s or 0.0
+            if sought and not reader.seek(plan.start_s):
+                continue
+            try:
+                yield from _sample(reader, plan, found, sought=sought)
+            except _SoughtPast:
+                continue
+            found.duration_s = reader.duration_s
+            return
 
 
-def _sample(reader: VideoReader, plan: _Plan, *, sought: bool) -> NDArray[np.uint8] | None:
-    """Collect the frames on display at the planned times; None when a seek went past the first of them."""
+def _sample(reader: VideoReader, plan: _Plan, found: _Found, *, sought: bool) -> Iterator[NDArray[np.uint8]]:
+    """Give the frames on display at the planned times. Raises: _SoughtPast, before the first of them."""
     declared_s = reader.declared_s
     expected = None if declared_s is None else min(plan.count_before(declared_s, reader.frame_s), plan.limit)
+    found.expected = expected
     if expected is not None:
         plan.check(expected, reader.size[1], reader.size[0])
     # Containers round timestamps to their clock, so that a frame may seem up to half a tick late.
     tolerance_s = min(float(reader.stream.time_base or 0) / 2 + 1e-6, 1e-3)
-    sampled: list[NDArray[np.uint8]] = []
+    num_sampled = 0
     shown: VideoFrame | None = None
     rgb: NDArray[np.uint8] | None = None
 
-    def take(num_frames: int) -> None:
-        nonlocal rgb
-        while shown is not None and len(sampled) < num_frames:
-            plan.check(len(sampled) + 1, shown.height, shown.width)
+    def take(num_frames: int) -> Iterator[NDArray[np.uint8]]:
+        nonlocal rgb, num_sampled
+        while shown is not None and num_sampled < num_frames:
+            plan.check(num_sampled + 1, shown.height, shown.width)
             rgb = to_rgb(shown, reader.path) if rgb is None else rgb
-            sampled.append(rgb)
+            num_sampled += 1
+            found.origin_s = reader.origin_s or 0.0
             if plan.progress is not None:
-                plan.progress(len(sampled), expected)
+                plan.progress(num_sampled, expected)
+            yield rgb
 
     for frame, time_s in reader.frames():
         if sought and shown is None and time_s > plan.start_s + tolerance_s:
-            return None
-        take(min(plan.count_before(time_s - tolerance_s, 0), plan.limit))
+            raise _SoughtPast
+        yield from take(min(plan.count_before(time_s - tolerance_s, 0), plan.limit))
         shown, rgb = frame, None
-        if len(sampled) == plan.limit:
-            return _stack(sampled)
+        if num_sampled == plan.limit:
+            return
     why = "" if reader.damage is None else f" ({reason(reader.damage)})"
     if reader.num_frames == 0:
         raise BadInput(f"{reader.path}: no frame of its video can be decoded{why}. Convert it: ffmpeg -i FILE out.mp4")
@@ -237,10 +254,9 @@ def _sample(reader: VideoReader, plan: _Plan, *, sought: bool) -> NDArray[np.uin
         )
     if reader.num_frames == 1:
         raise BadInput(f"{reader.path} is a video of 1 frame; at least 2 are needed. Give a longer video.")
-    take(min(plan.count_before(reader.end_s, reader.frame_s), plan.limit))
-    if not sampled:
+    yield from take(min(plan.count_before(reader.end_s, reader.frame_s), plan.limit))
+    if not num_sampled:
         raise _starts_too_late(plan, reader.end_s)
-    return _stack(sampled)
 
 
 def _stack(sampled: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

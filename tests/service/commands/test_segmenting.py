@@ -19,6 +19,7 @@ class StandIn:
     """Answers each clip with one mask."""
 
     num_frames, image_size, model = 5, 64, "auralsam2"
+    timeout_s, retries = 60.0, 0
 
     def __init__(self, url: str, **settings: Any) -> None:
         pass
@@ -27,6 +28,12 @@ class StandIn:
         return self
 
     def __exit__(self, *what: object) -> None:
+        pass
+
+    def own_channel(self) -> "StandIn":
+        return self
+
+    def close(self) -> None:
         pass
 
     def segment(self, frames: np.ndarray, audio: np.ndarray, **marks: Any) -> Segmentation:
