@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from auralsam2_client.contract import SAMPLE_RATE
 from auralsam2_client.errors import BadInput, ConfigError
-from auralsam2_client.media.reader import MAX_FPS, MIN_FPS
+from auralsam2_client.media.reading import MAX_FPS, MIN_FPS
 from auralsam2_client.new_file import new_file
 
 COLOUR = (255, 45, 120)
