@@ -43,6 +43,7 @@ class MediaStream:
             path, fps=fps, start_s=start_s, max_frames=max_frames, silent=silent, sound_path=sound_path
         )
         self.fps, self.source, self.files = self._reading.plan.fps, self._reading.source, self._reading.files
+        self.silent = silent
         self._first = next(self._reading.frames)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="sound")
         self._sound = _Ahead(self._reading, self._pool)
@@ -96,6 +97,8 @@ class _Ahead:
 
     def __init__(self, reading: Reading, pool: ThreadPoolExecutor) -> None:
         self._read: Callable[[float], Sound] = reading.read_sound
+        if reading.found.expected is not None:
+            reading.sound_until_s(reading.found.expected)
         # The declared number of frames may be short by one.
         most = reading.plan.limit if reading.found.expected is None else reading.found.expected + 1
         until_s = min(MAX_SOUND_S, reading.plan.time_s(most) + 2 / reading.plan.fps + _MARGIN_S)
