@@ -1,4 +1,4 @@
-"""Where `segment` takes its frames from: a clip as it is read or, where prompts are on one of its frames, read first."""
+"""Where `segment` takes its frames from: a clip as it is read; where prompts are on one of its frames, read first."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
