@@ -3,9 +3,10 @@
 Nothing here sends or waits, so that the blocking client and the asyncio client do the same, each in its own way.
 """
 
+import copy
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,9 +59,22 @@ class Endpoint:
         # Shared memory costs less than coding does.
         self.caller, self.wire = caller, RAW if local_memory and wire == AUTO else wire
         self.url, self.model, self.timeout_s, self.retries = parse_address(url), model, timeout_s, retries
-        self._wire = self._library.InferenceServerClient(self.url, channel_args=CHANNEL_OPTIONS)
+        self._wire = self._open()
         self._local = LocalMemory(self.url) if local_memory else None
         self._shape: ClipShape | None = None
+
+    def own_channel(self) -> Self:
+        """Make a client like this one with a channel of its own and without retries, for one who paces them himself.
+
+        Closing it ends the calls on it, and those of this client go on.
+        """
+        other = copy.copy(self)
+        other.retries, other._wire = 0, self._open()
+        other._local = None if self._local is None else LocalMemory(self.url)
+        return other
+
+    def _open(self) -> Any:
+        return self._library.InferenceServerClient(self.url, channel_args=CHANNEL_OPTIONS)
 
     def _request(
         self, call: Call, deadline: float, budget_s: float, encoded: tuple[list[Any], list[Any]] | None = None
