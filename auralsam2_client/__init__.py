@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from auralsam2_client.masks import write_masks as write_masks
     from auralsam2_client.masks import write_results as write_results
     from auralsam2_client.media.clips import MediaClip as MediaClip
-    from auralsam2_client.media.frames import resize_frames as resize_frames
     from auralsam2_client.media.prompt_options import read_prompts as read_prompts
     from auralsam2_client.media.reader import Media as Media
     from auralsam2_client.media.reader import read_media as read_media
     from auralsam2_client.media.sound import to_stereo_16k as to_stereo_16k
     from auralsam2_client.media.sound_windows import Windows as Windows
     from auralsam2_client.media.sound_windows import windows as windows
+    from auralsam2_client.media.stills.frames import resize_frames as resize_frames
     from auralsam2_client.prompts import Prompts as Prompts
 
 _PUBLIC = {
@@ -77,7 +77,7 @@ _PUBLIC = {
         "write_results",
     ),
     "media.clips": ("MediaClip",),
-    "media.frames": ("resize_frames",),
+    "media.stills.frames": ("resize_frames",),
     "media.prompt_options": ("read_prompts",),
     "media.reader": ("Media", "read_media"),
     "media.sound": ("to_stereo_16k",),

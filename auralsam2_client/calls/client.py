@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from auralsam2_client.calls.address import is_nowhere, not_grpc, speaks_http
 from auralsam2_client.calls.answers import LOGITS
-from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
 from auralsam2_client.calls.endpoint import QUESTION_TIMEOUT_S, Endpoint, MakeCall, plan_infer, plan_segment
 from auralsam2_client.calls.frame_wire import choose_wire
 from auralsam2_client.calls.local_memory import LocalMemory, encode_placed, place, read_placed
@@ -20,6 +19,7 @@ from auralsam2_client.calls.session import Rounds, Session
 from auralsam2_client.calls.wire import WIRE_ERRORS, Arrays, Call, ClipShape, read_answer, read_clip_shape
 from auralsam2_client.contract import COMBINATIONS, SESSION_SUFFIX, USUAL_RESULTS
 from auralsam2_client.errors import ServerUnavailable
+from auralsam2_client.flow.deadline import choose_budget, pauses, time_left
 from auralsam2_client.prompts import Prompts
 
 

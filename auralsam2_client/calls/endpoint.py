@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from auralsam2_client.calls.address import parse_address
 from auralsam2_client.calls.answers import wish_tensors
-from auralsam2_client.calls.deadline import check_settings, time_left
 from auralsam2_client.calls.frame_wire import AUTO, RAW, check_wire, choose_wire
 from auralsam2_client.calls.local_memory import LocalMemory
 from auralsam2_client.calls.segmentation import prepare_clip
@@ -29,6 +28,7 @@ from auralsam2_client.calls.wire import (
 )
 from auralsam2_client.contract import ENSEMBLE, request_id
 from auralsam2_client.errors import AuralServeError, ServerTimeout, ServerUnavailable
+from auralsam2_client.flow.deadline import check_settings, time_left
 from auralsam2_client.prompts import Prompts
 
 # The server answers cheap questions (metadata, health) while it computes, so these need not wait long.

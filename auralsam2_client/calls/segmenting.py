@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from auralsam2_client.calls.answers import LOGITS
 from auralsam2_client.calls.client import Client
-from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
 from auralsam2_client.calls.planning import Plan, SegmentedClip, notes_of, read_clip
 from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.contract import BUSY, COMBINATIONS
 from auralsam2_client.errors import ServerUnavailable
+from auralsam2_client.flow.deadline import choose_budget, pauses, time_left
 from auralsam2_client.flow.pace import Pace
 from auralsam2_client.flow.threads import InOrder, Places
 from auralsam2_client.masks import FrameResult

@@ -7,11 +7,11 @@ from contextlib import aclosing
 
 from auralsam2_client.calls.answers import LOGITS
 from auralsam2_client.calls.async_client import AsyncClient
-from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
 from auralsam2_client.calls.planning import Plan, SegmentedClip, read_clip
 from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.contract import BUSY, COMBINATIONS
 from auralsam2_client.errors import ServerUnavailable
+from auralsam2_client.flow.deadline import choose_budget, pauses, time_left
 from auralsam2_client.flow.pace import Pace
 from auralsam2_client.flow.tasks import AsyncPlaces, in_order
 from auralsam2_client.media.clips import MediaClip

@@ -32,7 +32,7 @@ from auralsam2_client.errors import (
     ServerUnavailable,
     SessionEnded,
 )
-from auralsam2_client.media.frames import resize_frames
+from auralsam2_client.media.stills.frames import resize_frames
 
 KNOWN_OUTPUTS = MODELS[ENSEMBLE].outputs
 

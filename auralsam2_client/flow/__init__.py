@@ -1,1 +1,1 @@
-"""Several clips on their way at once: how many, in which order they come back, and how all of it ends."""
+"""Calls on their way: the time that each has, how many at once, in which order they come back, how all of it ends."""

@@ -18,11 +18,11 @@ from auralsam2_client.errors import BadInput
 from auralsam2_client.media.containers.display import pixel_aspect
 from auralsam2_client.media.containers.packets import open_container
 from auralsam2_client.media.containers.tracks import Used, sound_track, track_used
-from auralsam2_client.media.folders import list_files
-from auralsam2_client.media.frames import check_one_size, image_size, list_frames, read_frames
 from auralsam2_client.media.notes import Notes
 from auralsam2_client.media.sampling import Found, Plan, Progress, SoughtPast, sample, starts_too_late
 from auralsam2_client.media.sound_reader import read_sound_file, read_track, sound_file_end_s
+from auralsam2_client.media.stills.folders import list_files
+from auralsam2_client.media.stills.frames import check_one_size, image_size, list_frames, read_frames
 from auralsam2_client.media.video_reader import VideoReader
 
 MAX_FRAMES = 600

@@ -11,8 +11,8 @@ from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.calls.segmenting import segment_media
 from auralsam2_client.contract import ANSWERS, RESULTS
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media.frames import resize_frames
 from auralsam2_client.media.reader import Media
+from auralsam2_client.media.stills.frames import resize_frames
 from auralsam2_client.prompts import Prompts
 from tests.service.marks import CLIP, raw
 

@@ -143,7 +143,7 @@ def test_a_busy_server_is_asked_by_one_clip_at_a_time_until_the_time_is_over() -
 
 
 def test_an_absent_server_is_asked_as_often_as_the_client_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("auralsam2_client.calls.deadline.RETRY_BASE_S", 0.0)
+    monkeypatch.setattr("auralsam2_client.flow.deadline.RETRY_BASE_S", 0.0)
 
     def absent(number: int, asked: dict[str, Any]) -> None:
         raise ServerUnavailable("nobody there")

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media.folders import list_files
-from auralsam2_client.media.pictures import check_size, opened_picture, to_rgb, upright_size
+from auralsam2_client.media.stills.folders import list_files
+from auralsam2_client.media.stills.pictures import check_size, opened_picture, to_rgb, upright_size
 from auralsam2_client.run_files import written_files
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
