@@ -59,14 +59,16 @@ class Plan:
 
     @property
     def limit(self) -> int:
+        """How many frames to collect."""
         # One more than allowed, so that a video which is too long is seen to be.
         return MAX_FRAMES + 1 if self.max_frames is None else self.max_frames
 
     def time_s(self, index: int) -> float:
+        """Return when a sampled frame is shown."""
         return self.start_s + index / self.fps
 
     def count_before(self, end_s: float, frame_s: float) -> int:
-        """Number of sampled times, unlimited, in a video that ends at end_s and whose last frame lasts frame_s."""
+        """Count the sampled times, unlimited, in a video that ends at end_s and whose last frame lasts frame_s."""
         return max(0, math.ceil((end_s - min(frame_s / 2, _END_SLACK_S) - self.start_s) * self.fps - 1e-9))
 
     def check(self, num_frames: int, height: int, width: int) -> None:
