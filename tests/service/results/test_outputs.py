@@ -22,7 +22,7 @@ N, HEIGHT, WIDTH = 13, 36, 48
 
 @pytest.fixture(scope="module", autouse=True)
 def what_is_encoded() -> Iterator[None]:
-    """In place of the overlay, a digest of its pictures and sound: libx264 does not give the same bytes each time."""
+    """In place of the overlay a digest of pictures and sound: libx264 does not give the same bytes each time."""
 
     def digest(
         path: Path, pictures: Iterable[tuple[np.ndarray, int]], rate: Fraction, sound: OverlaySound | None
