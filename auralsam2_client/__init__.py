@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from auralsam2_client.calls.async_client import AsyncClient as AsyncClient
     from auralsam2_client.calls.client import Client as Client
     from auralsam2_client.calls.health import check_health as check_health
+    from auralsam2_client.calls.planning import SegmentedClip as SegmentedClip
     from auralsam2_client.calls.segmentation import Segmentation as Segmentation
     from auralsam2_client.calls.segmenting import SegmentedMedia as SegmentedMedia
+    from auralsam2_client.calls.segmenting import segment_clips as segment_clips
     from auralsam2_client.calls.segmenting import segment_media as segment_media
+    from auralsam2_client.calls.segmenting_async import segment_clips_async as segment_clips_async
     from auralsam2_client.calls.session import AsyncSession as AsyncSession
     from auralsam2_client.calls.session import Session as Session
     from auralsam2_client.calls.wire import ClipShape as ClipShape
@@ -34,21 +37,24 @@ if TYPE_CHECKING:
     from auralsam2_client.masks import upsample as upsample
     from auralsam2_client.masks import write_masks as write_masks
     from auralsam2_client.masks import write_results as write_results
-    from auralsam2_client.media.frames import resize_frames as resize_frames
+    from auralsam2_client.media.clips import MediaClip as MediaClip
     from auralsam2_client.media.prompt_options import read_prompts as read_prompts
     from auralsam2_client.media.reader import Media as Media
     from auralsam2_client.media.reader import read_media as read_media
     from auralsam2_client.media.sound import to_stereo_16k as to_stereo_16k
     from auralsam2_client.media.sound_windows import Windows as Windows
     from auralsam2_client.media.sound_windows import windows as windows
+    from auralsam2_client.media.stills.frames import resize_frames as resize_frames
     from auralsam2_client.prompts import Prompts as Prompts
 
 _PUBLIC = {
     "calls.async_client": ("AsyncClient",),
     "calls.client": ("Client",),
     "calls.health": ("check_health",),
+    "calls.planning": ("SegmentedClip",),
     "calls.segmentation": ("Segmentation",),
-    "calls.segmenting": ("SegmentedMedia", "segment_media"),
+    "calls.segmenting": ("SegmentedMedia", "segment_clips", "segment_media"),
+    "calls.segmenting_async": ("segment_clips_async",),
     "calls.session": ("AsyncSession", "Session"),
     "calls.wire": ("ClipShape",),
     "errors": (
@@ -70,7 +76,8 @@ _PUBLIC = {
         "write_masks",
         "write_results",
     ),
-    "media.frames": ("resize_frames",),
+    "media.clips": ("MediaClip",),
+    "media.stills.frames": ("resize_frames",),
     "media.prompt_options": ("read_prompts",),
     "media.reader": ("Media", "read_media"),
     "media.sound": ("to_stereo_16k",),

@@ -61,6 +61,12 @@ DEFAULT_FRAME = -1
 COMBINATIONS = ("mean", "best_iou", "union")
 """Of sound and prompts; COMBINATION is the index."""
 
+# Answers.
+ANSWERS = {"logits": "MASK_LOGITS", "float16": "MASK_LOGITS_FP16", "bits": "MASK_BITS", "rle": "MASK_RLE"}
+"""Forms of the masks, and the output that each comes in; ANSWER is the index."""
+MAX_OUTPUT_SIDE = 8192
+"""Of OUTPUT_SIZE, in pixels."""
+
 # Clips of the supervisor's own. They are answered as any other, and counted apart.
 GOLDEN_CALLER = "golden"
 
@@ -130,7 +136,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor of a model. `dtype` by Triton's name: FP32, UINT8, INT32, BOOL, STRING."""
+    """A tensor of a model. `dtype` by Triton's name: FP32, FP16, UINT8, INT32, BOOL, STRING."""
 
     name: str
     dtype: str
@@ -139,6 +145,7 @@ class TensorSpec:
 
 DTYPES: Mapping[str, type[np.generic]] = {
     "FP32": np.float32,
+    "FP16": np.float16,
     "UINT8": np.uint8,
     "INT32": np.int32,
     "BOOL": np.bool_,
@@ -157,6 +164,8 @@ _TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
     "PROMPT_FRAME": ("INT32", (1,), "frame of the prompts; absent or -1: the conditioning frame"),
     "USE_AUDIO": ("BOOL", (1,), "absent: true. False: the stages of the sound do no arithmetic"),
     "COMBINATION": ("INT32", (1,), "index in COMBINATIONS; absent: 0"),
+    "ANSWER": ("INT32", (1,), "index in ANSWERS: masks in that form alone, without candidates; absent: both logits"),
+    "OUTPUT_SIZE": ("INT32", (2,), "of MASK_RLE: height and width in pixels, 1 to 8192 each"),
     "PROPAGATE": ("INT32", (1,), "of a session: 1 tracks to all frames, 0 answers the marked one; absent: 1"),
     "STEP": ("INT32", (1,), "of a session: number of the round, from 0, so that a repeated one counts once"),
     "AUDIO_TOKENS": ("FP32", ("T", "C"), "a token for each frame"),
@@ -168,6 +177,13 @@ _TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
     **{f"VISUAL_{stage}": ("FP32", _MAP, f"visual features of fuser stage {stage}") for stage in (1, 2, 3)},
     **{f"SOUND_{stage}": ("FP32", ("T", "C"), f"audio features of fuser stage {stage}") for stage in (1, 2, 3)},
     "MASK_LOGITS": ("FP32", ("T", "S/4", "S/4"), "the selected logits; the mask is where they are above 0"),
+    "MASK_LOGITS_FP16": ("FP16", ("T", "S/4", "S/4"), "the selected logits, rounded; above 0 where they are"),
+    "MASK_BITS": (
+        "UINT8",
+        ("T", "S/4", "S/32"),
+        "a bit a logit, 1 above 0; eight of a row in a byte, the first highest",
+    ),
+    "MASK_RLE": ("STRING", ("T",), "counts of COCO's compressed RLE, at OUTPUT_SIZE"),
     "CANDIDATE_LOGITS": ("FP32", ("T", NUM_CANDIDATES, "S/4", "S/4"), "all three candidates"),
     "IOU": ("FP32", ("T", NUM_CANDIDATES), "predicted IoU of each candidate"),
     "OBJECT_SCORE": ("FP32", ("T",), "logit: is any sounding object there"),
@@ -181,12 +197,17 @@ MIN_JPEG_IOU = 0.995
 SPARE_ENCODED_BYTES = 1 << 16
 """An encoded frame may have as many bytes as a raw one, and these for its headers."""
 PROMPTS = ("POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "PROMPT_FRAME", "USE_AUDIO", "COMBINATION")
+WISHES = ("ANSWER", "OUTPUT_SIZE")
+"""What a caller says of the answer's form."""
 IMAGE_FEATURES = ("HIGH_RES_S4", "HIGH_RES_S8", "IMAGE_EMBEDDING")
 """What the decoder reads with prompts alone; more of it comes from the sound."""
 SOUND_FEATURES = ("VISUAL_1", "VISUAL_2", "VISUAL_3", "SOUND_1", "SOUND_2", "SOUND_3")
 RESULTS = ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
 USUAL_RESULTS = ("MASK_LOGITS", "IOU", "OBJECT_SCORE")
 PROMPT_MODE = "PROMPT_MODE"
+SMALL_MASKS = tuple(ANSWERS.values())[1:]
+BESIDE_GRAPH = (*SMALL_MASKS, PROMPT_MODE)
+"""Outputs that the runtime of the last stage makes, and no graph."""
 BY_SOUND, ENDED = "audio", "ended"
 """PROMPT_MODE of a clip without prompts, and of a session's end."""
 
@@ -212,8 +233,8 @@ MODELS: Mapping[str, Model] = {
     "vggish": Model(
         ("AUDIO",),
         ("AUDIO_TOKENS",),
-        # Only looked at: bad prompts and files are refused before the clip costs anything.
-        (ENCODED_FRAMES, *PROMPTS),
+        # Only looked at: bad prompts, wishes and files are refused before the clip costs anything.
+        (ENCODED_FRAMES, *PROMPTS, *WISHES),
         (
             *_OF_STAGES,
             Parameter.CONDITIONING_FRAME,
@@ -231,15 +252,15 @@ MODELS: Mapping[str, Model] = {
     "aural_fuser": Model((*_PATCHES, "IMAGE_EMBEDDING", "AUDIO_TOKENS"), SOUND_FEATURES, ("USE_AUDIO",), _OF_STAGES),
     "sam2_decoder": Model(
         (*IMAGE_FEATURES, *SOUND_FEATURES),
-        (*RESULTS, PROMPT_MODE),
-        PROMPTS,
+        (*RESULTS, *BESIDE_GRAPH),
+        (*PROMPTS, *WISHES),
         (*_OF_STAGES, Parameter.CONDITIONING_FRAME, Parameter.ENDS_CLIP),
     ),
     NETWORK: Model(
         CLIP,
         # A session goes on with the features.
-        (*RESULTS, PROMPT_MODE, *IMAGE_FEATURES),
-        (*_ENCODED, *PROMPTS),
+        (*RESULTS, *BESIDE_GRAPH, *IMAGE_FEATURES),
+        (*_ENCODED, *PROMPTS, *WISHES),
         (
             *_OF_STAGES,
             Parameter.MAX_CLIPS_IN_FLIGHT,
@@ -249,12 +270,12 @@ MODELS: Mapping[str, Model] = {
             Parameter.MAX_ENCODED_FRAME_BYTES,
         ),
     ),
-    ENSEMBLE: Model(CLIP, (*RESULTS, PROMPT_MODE), (*_ENCODED, *PROMPTS)),
+    ENSEMBLE: Model(CLIP, (*RESULTS, *BESIDE_GRAPH), (*_ENCODED, *PROMPTS, *WISHES)),
     FEATURES_ENSEMBLE: Model(CLIP, (*IMAGE_FEATURES, *SOUND_FEATURES), (ENCODED_FRAMES, "USE_AUDIO")),
     SESSION: Model(
         (),
-        (*RESULTS, PROMPT_MODE),
-        (*CLIP, ENCODED_FRAMES, *PROMPTS, "PROPAGATE", "STEP"),
+        (*RESULTS, *BESIDE_GRAPH),
+        (*CLIP, ENCODED_FRAMES, *PROMPTS, *WISHES, "PROPAGATE", "STEP"),
         (
             Parameter.ENGINE,
             Parameter.PRECISION,

@@ -3,7 +3,8 @@
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from auralsam2_client.enlarging import above_zero, enlarge, part, taps
 from auralsam2_client.errors import BadInput
 from auralsam2_client.new_file import new_file
 from auralsam2_client.run_files import RESULT, mask_name
@@ -51,9 +53,9 @@ def upsample(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np
     """
     flat = _frames_of(logits, height, width)
     resized = np.empty((len(flat), height, width), np.float32)
-    rows, columns = _taps(logits.shape[-2], height), _taps(logits.shape[-1], width)
+    rows, columns = taps(logits.shape[-2], height), taps(logits.shape[-1], width)
     for index, frame in enumerate(flat):
-        resized[index] = _resize(frame, rows, columns)
+        resized[index] = enlarge(frame, rows, columns)
     return resized.reshape(*logits.shape[:-2], height, width)
 
 
@@ -69,11 +71,11 @@ def to_masks(logits: NDArray[np.float32], size: tuple[int, int] | None = None) -
         return np.asarray(logits > 0)
     flat = _frames_of(logits, *size)
     masks = np.empty((len(flat), *size), np.bool_)
-    (first, second, weight), columns = _taps(logits.shape[-2], size[0]), _taps(logits.shape[-1], size[1])
+    rows, columns = taps(logits.shape[-2], size[0]), taps(logits.shape[-1], size[1])
     for index, frame in enumerate(flat):
         for start in range(0, size[0], _BAND_ROWS):
-            band = slice(start, start + _BAND_ROWS)
-            np.greater(_resize(frame, (first[band], second[band], weight[band]), columns), 0, out=masks[index, band])
+            end = start + _BAND_ROWS
+            masks[index, start:end] = above_zero(frame, part(rows, start, end), columns)
     return masks.reshape(*logits.shape[:-2], *size)
 
 
@@ -102,11 +104,15 @@ def write_masks(out_dir: str | Path, masks: Sequence[NDArray[np.bool_]] | NDArra
     Files of the same names are replaced; a link is replaced itself, and not what it points at.
     """
     folder = _folder(out_dir)
-    paths = [folder / mask_name(index) for index in range(len(masks))]
-    for path, mask in zip(paths, masks, strict=True):
-        with new_file(path) as partial:
-            Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))).save(partial, format="PNG")
-    return paths
+    return [write_mask(folder, index, mask) for index, mask in enumerate(masks)]
+
+
+def write_mask(folder: Path, index: int, mask: NDArray[np.bool_]) -> Path:
+    """Write one mask as `write_masks` does, into a folder that is there."""
+    path = folder / mask_name(index)
+    with new_file(path) as partial:
+        Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))).save(partial, format="PNG")
+    return path
 
 
 def write_results(
@@ -142,32 +148,70 @@ def write_results(
         raise BadInput("There are 0 frames to write; at least 1 is needed. Was the clip empty?")
     if files and len(files) != len(frames):
         raise BadInput(f"There are {len(files)} files for {len(frames)} frames; one a frame is needed, or none.")
-    height, width = frames[0].mask.shape
-    entries = []
-    for index, frame in enumerate(frames):
-        if frame.mask.shape != (height, width):
-            raise BadInput(
-                f"Mask {index} is {list(frame.mask.shape)}, mask 0 is {[height, width]}; one size is needed."
-            )
-        iou = [float(value) for value in frame.iou]
-        if not all(math.isfinite(value) for value in (*iou, frame.object_score, frame.time_s)):
-            raise BadInput(
-                f"Frame {index}: time {frame.time_s}, iou {iou}, object_score {frame.object_score}; JSON holds finite "
-                "numbers only. The model's answer is broken: check its weights and precision."
-            )
-        entries.append(
-            {
-                "index": index,
-                "time_s": float(frame.time_s),
-                **({"file": files[index]} if files else {}),
-                "rle": to_rle(frame.mask),
-                "area_px": int(np.count_nonzero(frame.mask)),
-                "iou": iou,
-                "best_candidate": int(frame.best_candidate),
-                "object_score": float(frame.object_score),
-                "mode": frame.mode,
-            }
+    size = frames[0].mask.shape
+    entries = [frame_entry(index, frame, size, files[index] if files else None) for index, frame in enumerate(frames)]
+    folder = _folder(out_dir)
+    with _writing(folder):
+        if masks_as_png:
+            write_masks(folder, [frame.mask for frame in frames])
+    return write_entries(
+        folder,
+        entries,
+        source=source,
+        fps=fps,
+        model=model,
+        precision=precision,
+        facts=facts,
+        wire=wire,
+        masks_as_png=masks_as_png,
+        beside=beside,
+    )
+
+
+def frame_entry(index: int, frame: FrameResult, size: tuple[int, ...], file: str | None = None) -> dict[str, Any]:
+    """Put a frame's answer as result.json has it.
+
+    Args:
+        size: of the first mask, which all have.
+        file: the file that the frame comes from.
+    Raises: BadInput for a mask of another size, or a number that is not finite.
+    """
+    if frame.mask.shape != size:
+        raise BadInput(f"Mask {index} is {list(frame.mask.shape)}, mask 0 is {list(size)}; one size is needed.")
+    iou = [float(value) for value in frame.iou]
+    if not all(math.isfinite(value) for value in (*iou, frame.object_score, frame.time_s)):
+        raise BadInput(
+            f"Frame {index}: time {frame.time_s}, iou {iou}, object_score {frame.object_score}; JSON holds finite "
+            "numbers only. The model's answer is broken: check its weights and precision."
         )
+    return {
+        "index": index,
+        "time_s": float(frame.time_s),
+        **({} if file is None else {"file": file}),
+        "rle": to_rle(frame.mask),
+        "area_px": int(np.count_nonzero(frame.mask)),
+        "iou": iou,
+        "best_candidate": int(frame.best_candidate),
+        "object_score": float(frame.object_score),
+        "mode": frame.mode,
+    }
+
+
+def write_entries(
+    folder: Path,
+    entries: Sequence[Mapping[str, Any]],
+    *,
+    source: str,
+    fps: float,
+    model: str,
+    precision: Mapping[str, str],
+    facts: Mapping[str, Any] | None = None,
+    wire: str | None = None,
+    masks_as_png: bool = True,
+    beside: Sequence[str] = (),
+) -> Path:
+    """Write result.json from the entries of its frames, at least one. Arguments and errors as `write_results`."""
+    height, width = entries[0]["rle"]["size"]
     result = {
         "source": source,
         "image_size": {"height": int(height), "width": int(width)},
@@ -176,44 +220,26 @@ def write_results(
         "precision": dict(precision),
         **(facts or {}),
         **({} if wire is None else {"wire": wire}),
-        "frames": entries,
-        "written": [*(mask_name(index) for index in range(len(frames) if masks_as_png else 0)), *beside, RESULT],
+        "frames": list(entries),
+        "written": [*(mask_name(index) for index in range(len(entries) if masks_as_png else 0)), *beside, RESULT],
     }
-    folder = _folder(out_dir)
     path = folder / RESULT
+    # Whoever waits for the file never reads half of it.
+    with _writing(folder), new_file(path) as partial:
+        partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
     try:
-        if masks_as_png:
-            write_masks(folder, [frame.mask for frame in frames])
-        # Whoever waits for the file never reads half of it.
-        with new_file(path) as partial:
-            partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        yield
     except OSError as error:
         raise BadInput(f"{folder} cannot be written: {error.strerror}. Choose another --out.") from error
-    return path
 
 
 # The floats of a large frame take many times the memory of its mask, those of a band little.
 _BAND_ROWS = 256
-# Along one axis: the two input positions of each output pixel, and the weight of the second.
-_Taps = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]
-
-
-def _taps(num_in: int, num_out: int) -> _Taps:
-    # torch computes positions in float32 with one rounding (a fused multiply-add): exact here in float64, then rounded.
-    # In plain float32 or float64 the weights differ by 1e-5, and the logits by 1e-4.
-    scale = np.float64(np.float32(num_in) / np.float32(num_out))
-    position = np.maximum(scale * (np.arange(num_out) + 0.5) - 0.5, 0).astype(np.float32)
-    first = np.minimum(position.astype(np.intp), num_in - 1)
-    second = np.minimum(first + 1, num_in - 1)
-    return first, second, np.clip(position - first.astype(np.float32), np.float32(0), np.float32(1))
-
-
-def _resize(frame: NDArray[np.float32], rows: _Taps, columns: _Taps) -> NDArray[np.float32]:
-    """[h, w] -> [height, width]: columns first, while there are few rows."""
-    first, second, weight = columns
-    wide = frame[:, first] * (1 - weight) + frame[:, second] * weight
-    first, second, weight = rows[0], rows[1], rows[2][:, None]
-    return np.asarray(wide[first] * (1 - weight) + wide[second] * weight, np.float32)
 
 
 def _frames_of(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""`python -m loadtests.collect`: keep what `make bench`, `bench-sessions` and `loadtest` wrote, as loadtests/results/.
+"""`python -m loadtests.collect`: keep what the benches and `make loadtest` wrote, as loadtests/results/.
 
 The page loadtests/results/README.md is made of the kept files alone, and a test makes it again; the project's README
 quotes it.
@@ -16,6 +16,7 @@ from typing import Any
 from loadtests.cpu import growth, report, savings
 from loadtests.run import describe
 from loadtests.throughput_table import markdown as throughput
+from loadtests.wire import report as wire
 
 RESULTS = Path(__file__).parent / "results"
 CASES = "case_*.json"
@@ -26,6 +27,7 @@ SOURCES = {
     "savings.json": "bench-cpu/savings.json",
     "waterfall.png": "bench-cpu/waterfall.png",
     "sessions.json": "bench-sessions.json",
+    "wire.json": "bench-wire/wire.json",
     "load.json": "load/load.json",
     "load.png": "load/load.png",
     "throughput.json": "load/throughput.json",
@@ -65,6 +67,7 @@ def page(results: Path) -> str:
     part("savings.json", "What each saving saves (`make bench`)", savings.markdown)
     part("growth.json", "Longer clips, more callers (`make bench`)", growth.markdown)
     part("sessions.json", "Rounds of a session (`make bench-sessions`)", sessions)
+    part("wire.json", "The wire (`make bench-wire`)", wire.markdown)
     part("throughput.json", "The paper's tables (`make loadtest`)", lambda found: throughput(found, found["caption"]))
     part("load.json", "Two minutes of load (`make loadtest`)", lambda found: f"```\n{describe(found)}\n```")
     part("overload.json", "Overload (`make loadtest`)", overload)

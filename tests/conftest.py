@@ -19,7 +19,7 @@ from auralsam2 import AuralSAM2
 from auralsam2.data.world.showpiece import FRAMES_PER_SECOND, showpiece
 from auralsam2.network.log_mel import SAMPLE_RATE
 from export.settings import ExportSettings, load_model
-from service.results.overlay import write_video
+from service.results.video import write_video
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
 from service.server.serving import serve_build

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from auralsam2.data.resampling import Resampler, to_stereo_16_khz
 from auralsam2.errors import DataError
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media import folders, frames, mask_pictures
+from auralsam2_client.media.stills import folders, frames, mask_pictures
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_LENGTH_ERROR_S = 1.0
@@ -110,7 +110,7 @@ def read_frames(paths: list[Path]) -> NDArray[np.uint8]:
 
 
 def read_masks(paths: list[Path]) -> NDArray[np.bool_]:
-    """Read [T, H, W]: what is of the object, by what the picture is (`auralsam2_client.media.mask_pictures`).
+    """Read [T, H, W]: what is of the object, by what the picture is (`auralsam2_client.media.stills.mask_pictures`).
 
     Raises DataError as `read_frames` does.
     """

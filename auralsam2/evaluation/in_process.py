@@ -11,7 +11,7 @@ from auralsam2.evaluation.protocol import Precision
 from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
-from auralsam2_client.media.frames import resize_frames
+from auralsam2_client.media.stills.frames import resize_frames
 
 TextEncoder = Callable[[str], torch.Tensor]
 """An expression -> [1, L, 768] float32 DistilRoBERTa states."""

@@ -22,7 +22,7 @@ from auralsam2.network.pvt import MLP_RATIO, Mlp
 from auralsam2.network.readout import ReadOut, select
 from auralsam2.network.tracker import ImageFeatures, track
 from auralsam2.presets import STRIDE
-from auralsam2_client.contract import HANDED_ON, MODELS, PROMPT_MODE, STAGE_NAMES, Sizes, TensorSpec, tensor, tensors
+from auralsam2_client.contract import BESIDE_GRAPH, HANDED_ON, MODELS, STAGE_NAMES, Sizes, TensorSpec, tensor, tensors
 
 # On a CPU, of hiera's leading blocks and the fuser's MLPs: what one operator gives and the next reads should not leave
 # the last cache.
@@ -230,7 +230,7 @@ def build_stages(
     sizes = Sizes(num_frames, model.image_size, model.preset.width)
     # What a stage's own runtime reads, writes or hands on is not the graph's.
     takes = {name: tensors(MODELS[name].inputs, sizes) for name in STAGE_NAMES}
-    gives = {name: tensors((n for n in MODELS[name].outputs if n != PROMPT_MODE), sizes) for name in STAGE_NAMES}
+    gives = {name: tensors((n for n in MODELS[name].outputs if n not in BESIDE_GRAPH), sizes) for name in STAGE_NAMES}
     tokens = tensor("AUDIO_TOKENS", sizes)
     takes["hiera"], gives["hiera"] = (tuple(s for s in specs["hiera"] if s != tokens) for specs in (takes, gives))
     # A GPU has no use for strips: they are launches more, of less work each.

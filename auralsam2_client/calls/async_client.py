@@ -11,14 +11,16 @@ import tritonclient.grpc.aio as asynchronous
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.address import is_nowhere, not_grpc, speaks_http
-from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
+from auralsam2_client.calls.answers import LOGITS
 from auralsam2_client.calls.endpoint import QUESTION_TIMEOUT_S, Endpoint, MakeCall, plan_infer, plan_segment
 from auralsam2_client.calls.frame_wire import choose_wire
+from auralsam2_client.calls.local_memory import LocalMemory, encode_placed, place, read_placed
 from auralsam2_client.calls.segmentation import Segmentation, read_segmentation
 from auralsam2_client.calls.session import AsyncSession, Rounds
 from auralsam2_client.calls.wire import WIRE_ERRORS, Arrays, Call, ClipShape, read_answer, read_clip_shape
 from auralsam2_client.contract import COMBINATIONS, SESSION_SUFFIX, USUAL_RESULTS
 from auralsam2_client.errors import ServerUnavailable
+from auralsam2_client.flow.deadline import choose_budget, pauses, time_left
 from auralsam2_client.prompts import Prompts
 
 
@@ -41,6 +43,8 @@ class AsyncClient(Endpoint):
 
     async def close(self) -> None:
         """Close the channel."""
+        if self._local is not None:
+            await asyncio.to_thread(self._local.close)
         await self._wire.close()
 
     async def num_frames(self) -> int:
@@ -88,12 +92,12 @@ class AsyncClient(Endpoint):
         prompts: Prompts | None = None,
         use_audio: bool = True,
         combination: str = COMBINATIONS[0],
+        answer: str = LOGITS,
         timeout_s: float | None = None,
     ) -> Segmentation:
         """Segment one clip, as `Client.segment` does."""
-        plan = plan_segment(frames, audio, prompts, use_audio, combination, self.wire)
-        answer = await self._call(self.model, plan, timeout_s)
-        return read_segmentation(answer, frames.shape)
+        plan = plan_segment(frames, audio, prompts, use_audio, combination, self.wire, answer)
+        return read_segmentation(await self._call(self.model, plan, timeout_s), frames.shape)
 
     def session(
         self,
@@ -102,10 +106,12 @@ class AsyncClient(Endpoint):
         *,
         use_audio: bool = True,
         combination: str = COMBINATIONS[0],
+        answer: str = LOGITS,
         timeout_s: float | None = None,
     ) -> AsyncSession:
         """Open a session as `Client.session` does, for `async with`."""
-        return AsyncSession(self._call_session, Rounds(frames, audio, use_audio, combination, self.wire), timeout_s)
+        rounds = Rounds(frames, audio, use_audio, combination, self.wire, answer)
+        return AsyncSession(self._call_session, rounds, timeout_s)
 
     async def is_ready(self, timeout_s: float = QUESTION_TIMEOUT_S) -> bool:
         """Ask whether the server is ready, as `Client.is_ready` does."""
@@ -136,9 +142,31 @@ class AsyncClient(Endpoint):
         raise AssertionError("the last try returns or raises")
 
     async def _send(self, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
+        if self._local is not None:
+            return await self._send_local(self._local, model, call, deadline, budget_s)
         request = self._request(call, deadline, budget_s)
         try:
             result = await self._wire.infer(model, **request)
         except WIRE_ERRORS as error:
             raise self._translate(error, budget_s) from error
         return read_answer(result, call.outputs)
+
+    async def _send_local(self, local: LocalMemory, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
+        """Send a call by shared memory, as `Client` does; what takes a while goes to a thread."""
+        placed = place(call, await self.clip_shape())
+        try:
+            for tries_left in (1, 0):
+                region = await asyncio.to_thread(local.take, placed.num_bytes, time_left(deadline, budget_s))
+                try:
+                    encoded = await asyncio.to_thread(encode_placed, call, placed, region)
+                    request = self._request(call, deadline, budget_s, encoded)
+                    answer = read_placed(await self._wire.infer(model, **request), call, placed, region)
+                except BaseException as error:
+                    if await asyncio.to_thread(local.give_up, region, error, deadline) and tries_left:
+                        continue
+                    raise
+                local.give_back(region)
+                return answer
+        except WIRE_ERRORS as error:
+            raise self._translate(error, budget_s) from error
+        raise AssertionError("the last try returns or raises")

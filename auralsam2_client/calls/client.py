@@ -10,14 +10,16 @@ import tritonclient.grpc as blocking
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.address import is_nowhere, not_grpc, speaks_http
-from auralsam2_client.calls.deadline import choose_budget, pauses, time_left
+from auralsam2_client.calls.answers import LOGITS
 from auralsam2_client.calls.endpoint import QUESTION_TIMEOUT_S, Endpoint, MakeCall, plan_infer, plan_segment
 from auralsam2_client.calls.frame_wire import choose_wire
+from auralsam2_client.calls.local_memory import LocalMemory, encode_placed, place, read_placed
 from auralsam2_client.calls.segmentation import Segmentation, read_segmentation
 from auralsam2_client.calls.session import Rounds, Session
 from auralsam2_client.calls.wire import WIRE_ERRORS, Arrays, Call, ClipShape, read_answer, read_clip_shape
 from auralsam2_client.contract import COMBINATIONS, SESSION_SUFFIX, USUAL_RESULTS
 from auralsam2_client.errors import ServerUnavailable
+from auralsam2_client.flow.deadline import choose_budget, pauses, time_left
 from auralsam2_client.prompts import Prompts
 
 
@@ -29,8 +31,11 @@ class Client(Endpoint):
         timeout_s: seconds from call to answer, queueing and retries included, unless a call says otherwise.
         retries: how often a call is repeated that met ServerUnavailable, after a random pause, within its deadline.
         wire: how `segment` and `session` send frames: "raw"; "jpeg" (quality 95, 4:4:4); "lossless", files as well; or
-            "auto", JPEG for clips of over 2 MB where the build was measured to give the same masks by it.
+            "auto", JPEG for clips of over 2 MB where the build was measured to give the same masks by it, raw with
+            `local_memory`.
         caller: begins the id of each request, which the server's log names; its stages follow a clip by it.
+        local_memory: send clips by shared memory, to a server on this machine that was started with --local-memory.
+            `close` removes what it takes; that of a client that was killed goes with the next one, or the service.
     """
 
     _library = blocking
@@ -45,6 +50,8 @@ class Client(Endpoint):
 
     def close(self) -> None:
         """Close the channel. Calls under way in other threads end with ServerUnavailable."""
+        if self._local is not None:
+            self._local.close()
         self._wire.close()
 
     @property
@@ -92,7 +99,8 @@ class Client(Endpoint):
             frames: [T, S, S, 3] uint8 RGB.
             audio: [T, 15600, 2] float32 in [-1, 1], the 0.975 s that each frame hears.
             outputs: some of MASK_LOGITS [T, S/4, S/4], CANDIDATE_LOGITS [T, 3, S/4, S/4], IOU [T, 3], OBJECT_SCORE [T],
-                PROMPT_MODE [1].
+                PROMPT_MODE [1]. In place of logits one of MASK_LOGITS_FP16, MASK_BITS [T, S/4, S/32], MASK_RLE [T], the
+                last with OUTPUT_SIZE among `prompts`.
             prompts: tensors of SAM2's own prompts, as `auralsam2_client.prompts` makes them.
             timeout_s: seconds from call to answer; None is the client's own.
         Raises:
@@ -110,6 +118,7 @@ class Client(Endpoint):
         prompts: Prompts | None = None,
         use_audio: bool = True,
         combination: str = COMBINATIONS[0],
+        answer: str = LOGITS,
         timeout_s: float | None = None,
     ) -> Segmentation:
         """Segment one clip of frames of any size: what sounds, what is marked, or both.
@@ -121,12 +130,13 @@ class Client(Endpoint):
             prompts: points, a box or a mask on one frame, in pixels of `frames`.
             use_audio: False goes by the prompts alone.
             combination: of sound and prompts: "mean" of logits, "best_iou" frame by frame, "union".
+            answer: form of the masks on the wire: "logits" | "float16" | "bits", at the map's size, a bit a pixel |
+                "rle", made by the server at the size of `frames`, the same masks as from logits.
             timeout_s: seconds from call to answer; None is the client's own.
         Raises: as `infer`.
         """
-        plan = plan_segment(frames, audio, prompts, use_audio, combination, self.wire)
-        answer = self._call(self.model, plan, timeout_s)
-        return read_segmentation(answer, frames.shape)
+        plan = plan_segment(frames, audio, prompts, use_audio, combination, self.wire, answer)
+        return read_segmentation(self._call(self.model, plan, timeout_s), frames.shape)
 
     def session(
         self,
@@ -135,13 +145,15 @@ class Client(Endpoint):
         *,
         use_audio: bool = True,
         combination: str = COMBINATIONS[0],
+        answer: str = LOGITS,
         timeout_s: float | None = None,
     ) -> Session:
         """Open an interactive session on one clip: its first request encodes the clip, later ones bring prompts only.
 
         A context manager; arguments as for `segment`. Nothing is sent before the first request.
         """
-        return Session(self._call_session, Rounds(frames, audio, use_audio, combination, self.wire), timeout_s)
+        rounds = Rounds(frames, audio, use_audio, combination, self.wire, answer)
+        return Session(self._call_session, rounds, timeout_s)
 
     def is_ready(self, timeout_s: float = QUESTION_TIMEOUT_S) -> bool:
         """Ask whether the server and the model call themselves ready, as they do even when a stage has died."""
@@ -172,9 +184,30 @@ class Client(Endpoint):
         raise AssertionError("the last try returns or raises")
 
     def _send(self, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
+        if self._local is not None:
+            return self._send_local(self._local, model, call, deadline, budget_s)
         request = self._request(call, deadline, budget_s)
         try:
             result = self._wire.infer(model, **request)
         except WIRE_ERRORS as error:
             raise self._translate(error, budget_s) from error
         return read_answer(result, call.outputs)
+
+    def _send_local(self, local: LocalMemory, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
+        """Send a call by shared memory, a second time to a server that was started again since it knew the region."""
+        placed = place(call, self.clip_shape())
+        try:
+            for tries_left in (1, 0):
+                region = local.take(placed.num_bytes, time_left(deadline, budget_s))
+                try:
+                    request = self._request(call, deadline, budget_s, encode_placed(call, placed, region))
+                    answer = read_placed(self._wire.infer(model, **request), call, placed, region)
+                except BaseException as error:
+                    if local.give_up(region, error, deadline) and tries_left:
+                        continue
+                    raise
+                local.give_back(region)
+                return answer
+        except WIRE_ERRORS as error:
+            raise self._translate(error, budget_s) from error
+        raise AssertionError("the last try returns or raises")

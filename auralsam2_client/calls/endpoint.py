@@ -3,16 +3,18 @@
 Nothing here sends or waits, so that the blocking client and the asyncio client do the same, each in its own way.
 """
 
+import copy
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.address import parse_address
-from auralsam2_client.calls.deadline import check_settings, time_left
-from auralsam2_client.calls.frame_wire import AUTO, check_wire, choose_wire
+from auralsam2_client.calls.answers import wish_tensors
+from auralsam2_client.calls.frame_wire import AUTO, RAW, check_wire, choose_wire
+from auralsam2_client.calls.local_memory import LocalMemory
 from auralsam2_client.calls.segmentation import prepare_clip
 from auralsam2_client.calls.wire import (
     CHANNEL_OPTIONS,
@@ -26,6 +28,7 @@ from auralsam2_client.calls.wire import (
 )
 from auralsam2_client.contract import ENSEMBLE, request_id
 from auralsam2_client.errors import AuralServeError, ServerTimeout, ServerUnavailable
+from auralsam2_client.flow.deadline import check_settings, time_left
 from auralsam2_client.prompts import Prompts
 
 # The server answers cheap questions (metadata, health) while it computes, so these need not wait long.
@@ -49,17 +52,38 @@ class Endpoint:
         retries: int = 0,
         wire: str = AUTO,
         caller: str = "client",
+        local_memory: bool = False,
     ) -> None:
         check_settings(timeout_s, retries)
         check_wire(wire)
-        self.caller, self.wire = caller, wire
+        # Shared memory costs less than coding does.
+        self.caller, self.wire = caller, RAW if local_memory and wire == AUTO else wire
         self.url, self.model, self.timeout_s, self.retries = parse_address(url), model, timeout_s, retries
-        self._wire = self._library.InferenceServerClient(self.url, channel_args=CHANNEL_OPTIONS)
+        self._wire = self._open()
+        self._local = LocalMemory(self.url) if local_memory else None
         self._shape: ClipShape | None = None
 
-    def _request(self, call: Call, deadline: float, budget_s: float) -> dict[str, Any]:
-        """Put a call as the arguments of the library's `infer`, all but the model."""
-        inputs, wanted = encode_request(self._library, call)
+    def own_channel(self) -> Self:
+        """Make a client like this one with a channel of its own and without retries, for one who paces them himself.
+
+        Closing it ends the calls on it, and those of this client go on.
+        """
+        other = copy.copy(self)
+        other.retries, other._wire = 0, self._open()
+        other._local = None if self._local is None else LocalMemory(self.url)
+        return other
+
+    def _open(self) -> Any:
+        return self._library.InferenceServerClient(self.url, channel_args=CHANNEL_OPTIONS)
+
+    def _request(
+        self, call: Call, deadline: float, budget_s: float, encoded: tuple[list[Any], list[Any]] | None = None
+    ) -> dict[str, Any]:
+        """Put a call as the arguments of the library's `infer`, all but the model.
+
+        `encoded`: its inputs and wanted outputs, where they are made already.
+        """
+        inputs, wanted = encode_request(self._library, call) if encoded is None else encoded
         left_s = time_left(deadline, budget_s)
         # What the server's stages know a clip by, and until when they need to work on it.
         marks = {"request_id": request_id(self.caller, uuid.uuid4().hex), "timeout": max(1, int(1e6 * left_s))}
@@ -87,14 +111,15 @@ def plan_infer(
 ) -> MakeCall:
     """Plan the request for a clip that is exactly as the model takes it.
 
-    What is returned raises BadInput when it is not, and ConfigError when the model takes no prompts.
+    What is returned raises BadInput when it is not, and ConfigError when the model takes no prompts, or gives no
+    masks in the form that is asked for.
     """
 
     def make(shape: ClipShape) -> Call:
         check_clip(frames, audio, shape)
         if prompts:
             check_takes_prompts(shape)
-        return Call(clip_tensors(frames, audio, prompts), outputs)
+        return Call(clip_tensors(frames, audio, {**wish_tensors(outputs, shape), **(prompts or {})}), outputs)
 
     return make
 
@@ -106,11 +131,12 @@ def plan_segment(
     use_audio: bool,
     combination: str,
     wire: str,
+    answer: str,
 ) -> MakeCall:
     """Plan the request for a clip of any size and its prompts. What is returned raises as `prepare_clip` does."""
 
     def make(shape: ClipShape) -> Call:
         chosen = choose_wire(wire, shape)
-        return prepare_clip(frames, audio, shape, prompts, use_audio, combination).to_call(chosen)
+        return prepare_clip(frames, audio, shape, prompts, use_audio, combination, answer).to_call(chosen)
 
     return make

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from auralsam2_client.calls.wire import Arrays, ClipShape, clip_tensors
 from auralsam2_client.contract import ENCODED_FRAMES, FRAMES
 from auralsam2_client.errors import BadInput, ConfigError
-from auralsam2_client.media.frame_files import CODINGS, JPEG, encode_frames
+from auralsam2_client.media.stills.frame_files import CODINGS, JPEG, encode_frames
 
 AUTO, RAW = "auto", "raw"
 WIRES = (AUTO, RAW, *CODINGS)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from auralsam2_client.calls.answers import LOGITS, outputs_of, read_logits, read_rles, wish_tensors
 from auralsam2_client.calls.frame_wire import coded_clip_tensors
 from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts, fit_clip
-from auralsam2_client.contract import BY_SOUND, PROMPT_MODE, USUAL_RESULTS, WINDOW_SAMPLES, prompt_tensors
+from auralsam2_client.contract import BY_SOUND, PROMPT_MODE, WINDOW_SAMPLES, prompt_tensors
 from auralsam2_client.errors import BadInput
-from auralsam2_client.masks import to_masks
+from auralsam2_client.masks import Rle, from_rle, to_masks
 from auralsam2_client.prompts import Prompts, Tensors, frame_prompt, setting_tensors
 
 
@@ -18,16 +19,20 @@ from auralsam2_client.prompts import Prompts, Tensors, frame_prompt, setting_ten
 class Segmentation:
     """The answer for N frames of height x width; S is the model's image size."""
 
-    mask_logits: NDArray[np.float32]  # [N, S/4, S/4]
+    mask_logits: NDArray[np.float32]  # [N, S/4, S/4]; of answer "bits" 1 or -1; of "rle" [N, 0, 0]
     iou: NDArray[np.float32]  # [N, 3]: predicted, of each candidate mask
     object_score: NDArray[np.float32]  # [N]
     height: int
     width: int
     mode: str = BY_SOUND
     """What made it: "audio", "points+box", "audio+mask" and so on."""
+    rles: tuple[Rle, ...] = ()
+    """Of answer "rle": N masks [height, width]."""
 
     def masks(self) -> NDArray[np.bool_]:
         """Return the masks at the size of the input, [N, H, W] bool: upsampled logits > 0."""
+        if self.rles:
+            return np.stack([from_rle(rle) for rle in self.rles])
         return to_masks(self.mask_logits, (self.height, self.width))
 
 
@@ -52,30 +57,33 @@ def prepare_clip(
     prompts: Prompts | None,
     use_audio: bool,
     combination: str,
+    answer: str = LOGITS,
 ) -> PromptedClip:
     """Bring a clip of any size and its prompts to what the model takes. With sound alone nothing is added to the clip.
 
-    Raises: BadInput; ConfigError when the model takes no prompts.
+    Raises: BadInput; ConfigError when the model takes no prompts, or gives no masks in the form `answer`.
     """
     if audio is None:
         if use_audio:
             raise BadInput("audio is None; give the windows that the frames hear, or use_audio=False with prompts.")
         # The model reads none of it.
         audio = np.zeros((shape.num_frames, WINDOW_SAMPLES, 2), np.float32)
-    settings = setting_tensors(use_audio, combination)
+    settings, outputs = setting_tensors(use_audio, combination), outputs_of(answer)
     if prompts is None and not use_audio:
         raise BadInput("use_audio is False and there are no prompts, so that nothing says what to segment. Give one.")
     wire_frames, wire_audio = fit_clip(frames, audio, shape)
-    if prompts is None:
-        return PromptedClip(wire_frames, wire_audio, {}, USUAL_RESULTS)
-    check_takes_prompts(shape)
     N, height, width = frames.shape[:3]
+    wish = wish_tensors(outputs, shape, (height, width))
+    if prompts is None:
+        return PromptedClip(wire_frames, wire_audio, wish, outputs)
+    check_takes_prompts(shape)
     tensors = prompt_tensors(frame_prompt(prompts, N, height, width, shape.image_size))
-    return PromptedClip(wire_frames, wire_audio, tensors | settings, (*USUAL_RESULTS, PROMPT_MODE))
+    return PromptedClip(wire_frames, wire_audio, tensors | settings | wish, (*outputs, PROMPT_MODE))
 
 
 def read_segmentation(answer: Arrays, input_shape: Sequence[int]) -> Segmentation:
     """Read the model's answer. `input_shape` is that of the given frames, [N, H, W, 3]."""
     N, height, width = input_shape[:3]
     mode = bytes(answer[PROMPT_MODE][0]).decode() if PROMPT_MODE in answer else BY_SOUND
-    return Segmentation(answer["MASK_LOGITS"][:N], answer["IOU"][:N], answer["OBJECT_SCORE"][:N], height, width, mode)
+    logits, rles = read_logits(answer, N), read_rles(answer, N, height, width)
+    return Segmentation(logits, answer["IOU"][:N], answer["OBJECT_SCORE"][:N], height, width, mode, rles)

@@ -9,14 +9,14 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from auralsam2_client.calls.answers import LOGITS, outputs_of, wish_tensors
 from auralsam2_client.calls.frame_wire import AUTO, choose_wire, coded_clip_tensors
 from auralsam2_client.calls.segmentation import Segmentation, prepare_clip, read_segmentation
 from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts
-from auralsam2_client.contract import PROMPT_MODE, USUAL_RESULTS, prompt_tensors
+from auralsam2_client.contract import PROMPT_MODE, prompt_tensors
 from auralsam2_client.errors import AuralServeError, SessionEnded
 from auralsam2_client.prompts import Prompts, Tensors, frame_prompt, setting_tensors
 
-OUTPUTS = (*USUAL_RESULTS, PROMPT_MODE)
 # An end that does not arrive is made up for by the server's time-out.
 END_TIMEOUT_S = 5.0
 
@@ -34,8 +34,10 @@ class Rounds:
         use_audio: bool,
         combination: str,
         wire: str = AUTO,
+        answer: str = LOGITS,
     ) -> None:
         setting_tensors(use_audio, combination)
+        self._answer, self._outputs = answer, (*outputs_of(answer), PROMPT_MODE)
         self._clip: tuple[NDArray[np.uint8], NDArray[np.float32] | None] | None = (frames, audio)
         self.input_shape = np.shape(frames)
         self._use_audio, self._combination, self._wire = use_audio, combination, wire
@@ -65,14 +67,15 @@ class Rounds:
         if not propagate:
             tensors["PROPAGATE"] = np.array([0], np.int32)
         if self._clip is not None:
-            clip = prepare_clip(*self._clip, shape, prompts, self._use_audio, chosen)
+            clip = prepare_clip(*self._clip, shape, prompts, self._use_audio, chosen, self._answer)
             wire = choose_wire(self._wire, shape)
             tensors |= coded_clip_tensors(clip.frames, clip.audio, clip.prompts | settings, wire)
-            return Call(tensors, OUTPUTS, {"sequence_id": self._key, "sequence_start": True})
+            return Call(tensors, self._outputs, {"sequence_id": self._key, "sequence_start": True})
+        N, height, width = self.input_shape[:3]
+        tensors |= wish_tensors(self._outputs, shape, (height, width))
         if prompts is not None:
-            N, height, width = self.input_shape[:3]
             tensors |= prompt_tensors(frame_prompt(prompts, N, height, width, shape.image_size))
-        return Call(tensors | settings, OUTPUTS, {"sequence_id": self._key})
+        return Call(tensors | settings, self._outputs, {"sequence_id": self._key})
 
     def note_answer(self) -> None:
         """Note that the request of `make_next` was answered: the server has the clip now."""

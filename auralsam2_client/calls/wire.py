@@ -32,7 +32,7 @@ from auralsam2_client.errors import (
     ServerUnavailable,
     SessionEnded,
 )
-from auralsam2_client.media.frames import resize_frames
+from auralsam2_client.media.stills.frames import resize_frames
 
 KNOWN_OUTPUTS = MODELS[ENSEMBLE].outputs
 
@@ -60,6 +60,8 @@ class ClipShape:
     """Frames may come encoded."""
     jpeg_keeps_masks: bool = False
     """As the build's export measured it."""
+    takes_answer: bool = False
+    """Whether masks come in other forms than logits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ def read_clip_shape(model: str, metadata: Any) -> ClipShape:
             f"Model {model!r} takes {shapes}; FRAMES [T, S, S, 3] and AUDIO [T, {WINDOW_SAMPLES}, 2] are needed. "
             f"Name the ensemble, {ENSEMBLE!r}."
         )
-    named = (name in shapes for name in ("POINT_COORDS", ENCODED_FRAMES, JPEG_KEEPS_MASKS))
+    named = (name in shapes for name in ("POINT_COORDS", ENCODED_FRAMES, JPEG_KEEPS_MASKS, "ANSWER"))
     return ClipShape(frames[0], frames[1], *named)
 
 
@@ -170,20 +172,25 @@ def clip_tensors(
     return {"FRAMES": frames, "AUDIO": audio, **(prompts or {})}
 
 
-# The configuration's STRING is BYTES on the wire.
-_TYPES = {np.dtype(dtype).name: "BYTES" if name == "STRING" else name for name, dtype in DTYPES.items()}
+TYPES = {np.dtype(dtype).name: "BYTES" if name == "STRING" else name for name, dtype in DTYPES.items()}
+"""Names of types on the wire, by numpy's. The configuration's STRING is BYTES there."""
+
+
+def check_outputs(outputs: Sequence[str]) -> None:
+    """Check that outputs are some of the ensemble's. Raises: BadInput."""
+    unknown = [name for name in outputs if name not in KNOWN_OUTPUTS]
+    if unknown or not outputs or isinstance(outputs, str):
+        raise BadInput(f"outputs = {outputs!r}; must be one or more of {', '.join(KNOWN_OUTPUTS)}.")
 
 
 def encode_request(module: Any, call: Call) -> tuple[list[Any], list[Any]]:
     """Put a call as inputs and wanted outputs of `module`, the blocking or the asyncio library. Raises: BadInput."""
-    unknown = [name for name in call.outputs if name not in KNOWN_OUTPUTS]
-    if unknown or not call.outputs or isinstance(call.outputs, str):
-        raise BadInput(f"outputs = {call.outputs!r}; must be one or more of {', '.join(KNOWN_OUTPUTS)}.")
+    check_outputs(call.outputs)
     inputs = []
     for name, value in call.tensors.items():
-        kind = _TYPES.get(value.dtype.name)
+        kind = TYPES.get(value.dtype.name)
         if kind is None:
-            raise BadInput(f"{name} is {value.dtype}; tensors on the wire are {', '.join(_TYPES)}. Use .astype.")
+            raise BadInput(f"{name} is {value.dtype}; tensors on the wire are {', '.join(TYPES)}. Use .astype.")
         inputs.append(module.InferInput(name, list(value.shape), kind).set_data_from_numpy(value))
     return inputs, [module.InferRequestedOutput(name) for name in dict.fromkeys(call.outputs)]
 

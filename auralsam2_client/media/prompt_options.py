@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media.mask_pictures import read_mask
+from auralsam2_client.media.stills.mask_pictures import read_mask
 from auralsam2_client.prompts import Box, Point, Prompts
 
 

@@ -1,7 +1,7 @@
 """Which frames of a video are taken: those on display at the sampled times, and the last while the sound goes on."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.containers.packets import reason
+from auralsam2_client.media.containers.tracks import Used
 from auralsam2_client.media.notes import Notes, count_of
 from auralsam2_client.media.video_reader import VideoReader, to_rgb
 
@@ -71,6 +72,25 @@ class Plan:
             )
 
 
+@dataclass
+class Found:
+    """What is known of a clip while its frames are read; of a video the most from the first frame on."""
+
+    expected: int | None = None
+    """Frames, by the declared duration; more come where the last is held."""
+    duration_s: float = 0.0
+    """Known after the last frame."""
+    origin_s: float = 0.0
+    """Of the first frame of the video, on the container's clock."""
+    used: Used | None = None
+    aspect: float = 1.0
+    """Width by height of a pixel as it is shown."""
+
+
+class SoughtPast(Exception):
+    """A seek went past the first of the planned times."""
+
+
 def starts_too_late(plan: Plan, end_s: float) -> BadInput:
     """Make the error of a first sampled time behind the end."""
     return BadInput(f"start_s = {plan.start_s:g}, but {plan.source} ends at {end_s:.2f} s. Give an earlier --start.")
@@ -79,64 +99,67 @@ def starts_too_late(plan: Plan, end_s: float) -> BadInput:
 def sample(
     reader: VideoReader,
     plan: Plan,
+    found: Found,
     notes: Notes,
     sound_end_s: Callable[[int], float | None],
     *,
     first_packet: int = 0,
     sought: bool = False,
-) -> NDArray[np.uint8] | None:
-    """Collect the frames on display at the planned times.
+) -> Iterator[NDArray[np.uint8]]:
+    """Give the frames on display at the planned times, [H, W, 3] uint8 RGB, one after the other.
 
     Args:
         reader: not read yet, or moved to a key frame.
-        notes: takes a line for each kind of damage, and for a picture that is held.
+        found: takes how many frames there are by the declared duration.
+        notes: takes, after the last frame, a line for each kind of damage, and for a picture that is held.
         sound_end_s: called at the end of the pictures with their number; gives when the sound ends, or None.
         first_packet: as in `VideoReader.frames`.
         sought: the reader was moved.
-    Returns: [N, H, W, 3] uint8 RGB; None when a seek went past the first of the times.
-    Raises: BadInput when there is nothing to show, or more than may be held.
+    Raises: BadInput when there is nothing to show, or more than may be held; SoughtPast, before the first frame, when a
+        seek went past it.
     """
     declared_s = reader.declared_s
     expected = None if declared_s is None else min(plan.count_before(declared_s, reader.frame_s), plan.limit)
     # Containers round timestamps to their clock, so that a frame may seem up to half a tick late.
     tolerance_s = min(float(reader.stream.time_base or 0) / 2 + 1e-6, 1e-3)
-    sampled: list[NDArray[np.uint8]] = []
+    found.expected = expected
+    num_sampled = 0
     shown: VideoFrame | None = None
     rgb: NDArray[np.uint8] | None = None
     flaws_s: list[float] = []
 
-    def take(num_frames: int) -> None:
-        nonlocal rgb
-        while shown is not None and len(sampled) < num_frames:
-            plan.check(len(sampled) + 1, shown.height, shown.width)
+    def take(num_frames: int) -> Iterator[NDArray[np.uint8]]:
+        nonlocal rgb, num_sampled
+        while shown is not None and num_sampled < num_frames:
+            plan.check(num_sampled + 1, shown.height, shown.width)
             rgb = to_rgb(shown, reader.path, reader.orientation) if rgb is None else rgb
-            sampled.append(rgb)
+            num_sampled += 1
             if plan.progress is not None:
-                plan.progress(len(sampled), None if expected is None else max(expected, len(sampled)))
+                plan.progress(num_sampled, None if expected is None else max(expected, num_sampled))
+            yield rgb
 
     for frame, time_s in reader.frames(first_packet):
         if sought and shown is None and time_s > plan.start_s + tolerance_s:
-            return None
-        take(min(plan.count_before(time_s - tolerance_s, 0), plan.limit))
+            raise SoughtPast
+        yield from take(min(plan.count_before(time_s - tolerance_s, 0), plan.limit))
         shown, rgb = frame, None
         # What lies before the start is decoded from a key frame that may refer to what was left out.
         if frame.is_corrupt and time_s >= plan.start_s:
             flaws_s.append(time_s)
-        if len(sampled) == plan.limit:
+        if num_sampled == plan.limit:
             break
     else:
         if sought and shown is None:
-            return None
+            raise SoughtPast
         end_s, frame_s = _end(reader, plan, notes, sound_end_s)
-        take(min(plan.count_before(end_s, frame_s), plan.limit))
-        if not sampled:
+        yield from take(min(plan.count_before(end_s, frame_s), plan.limit))
+        if not num_sampled:
             raise starts_too_late(plan, end_s)
     if flaws_s:
         notes.add_damage(
             f"{count_of(len(flaws_s), 'picture')} of the video came damaged, the first at {flaws_s[0]:.2f} s"
         )
     _note_damage(reader, notes)
-    return _stack(sampled)
 
 
 def _end(
@@ -204,11 +227,3 @@ def _note_damage(reader: VideoReader, notes: Notes) -> None:
     if packets.num_failures:
         why = "" if packets.last_failure is None else f" ({reason(packets.last_failure)})"
         notes.add_damage(f"the file is damaged in {count_of(packets.num_failures, 'place')}{why}, and read past them")
-
-
-def _stack(sampled: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """As np.stack, but gives each frame back as soon as it is copied, so that the clip lies in memory once."""
-    frames = np.empty((len(sampled), *sampled[0].shape), np.uint8)
-    for index in reversed(range(len(sampled))):
-        frames[index] = sampled.pop()
-    return frames

@@ -100,6 +100,7 @@ class StereoStream:
         self._matrix = downmix_matrix(layout)
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 2, dtype="float32", quality="HQ")
         self._pieces: list[NDArray[np.float32]] = []
+        self._blocks: list[NDArray[np.float32]] = []
 
     def add(self, samples: NDArray[np.float32]) -> None:
         """Append [n, C] float32 in [-1, 1]. Raises BadInput at NaN, Inf or a peak above 16, naming its sample."""
@@ -109,7 +110,7 @@ class StereoStream:
             self._reject(samples)
         for start in range(0, len(samples), BLOCK_SAMPLES):
             block = samples[start : start + BLOCK_SAMPLES]
-            self._pieces.append(self._resampler.resample_chunk(np.ascontiguousarray(block @ self._matrix), last=False))
+            self._keep(self._resampler.resample_chunk(np.ascontiguousarray(block @ self._matrix), last=False))
         self.num_samples += len(samples)
 
     def add_silence(self, num_samples: int) -> None:
@@ -119,11 +120,23 @@ class StereoStream:
 
     def finish(self) -> NDArray[np.float32]:
         """Return all of it, [S, 2] float32 in [-1, 1] at 16 kHz."""
-        self._pieces.append(self._resampler.resample_chunk(np.zeros((0, 2), np.float32), last=True))
-        sound = np.concatenate(self._pieces)
-        self._pieces.clear()
+        self._keep(self._resampler.resample_chunk(np.zeros((0, 2), np.float32), last=True), last=True)
+        sound = np.empty((sum(map(len, self._blocks)), 2), np.float32)
+        end = len(sound)
+        # Each block is given back as soon as it is copied, so that the sound lies in memory once.
+        while self._blocks:
+            block = self._blocks.pop()
+            sound[end - len(block) : end] = block
+            end -= len(block)
         # The resampling filter and lossy decoders overshoot; the server's contract is [-1, 1].
         return np.clip(sound, -1.0, 1.0, out=sound)
+
+    def _keep(self, piece: NDArray[np.float32], *, last: bool = False) -> None:
+        """Keep a piece. Small ones are put together: many of them would tear memory into pieces as small."""
+        self._pieces.append(piece)
+        if last or sum(map(len, self._pieces)) >= BLOCK_SAMPLES:
+            self._blocks.append(np.concatenate(self._pieces))
+            self._pieces.clear()
 
     def _reject(self, samples: NDArray[np.float32]) -> None:
         bad = ~(np.abs(samples) <= MAX_PEAK)

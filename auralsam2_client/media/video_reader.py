@@ -15,7 +15,7 @@ from auralsam2_client.errors import BadInput
 from auralsam2_client.media.containers.display import Colour, Orientation, colour_of, orientation_of
 from auralsam2_client.media.containers.packets import PacketReader, may_leap, reason
 from auralsam2_client.media.containers.tracks import video_track
-from auralsam2_client.media.pictures import MAX_SIDE_PX, check_size
+from auralsam2_client.media.stills.pictures import MAX_SIDE_PX, check_size
 
 # Some streams never have a whole picture: beyond so many, what the decoder makes is shown.
 _MAX_MADE_UP = 300

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import auralsam2
 import auralsam2_client.contract
+import auralsam2_client.enlarging
 import kernels
 from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import ENSEMBLE, FEATURES_ENSEMBLE, NETWORK, SESSION
@@ -93,7 +94,7 @@ def write_pytorch_models(
 
 
 def _write_code(settings: ExportSettings, name: str, folder: Path) -> None:
-    """Write a Python model's model.py, and beside it the runtime and the contract, by the names that it imports.
+    """Write a Python model's model.py, and beside it the runtime and what the client shares, by the names imported.
 
     What computes in PyTorch brings the network's own code too: what is served is what was compared.
     """
@@ -104,9 +105,9 @@ def _write_code(settings: ExportSettings, name: str, folder: Path) -> None:
         for computing in (auralsam2, kernels):
             code = Path(computing.__file__ or "").parent
             shutil.copytree(code, folder / "1" / code.name, ignore=shutil.ignore_patterns(*NOT_SERVED))
-    # A package of one module: what else the client has is not there.
-    source = Path(auralsam2_client.contract.__file__)
-    package = folder / "1" / source.parent.name
+    # A package of what both sides share: what else the client has is not there.
+    package = folder / "1" / "auralsam2_client"
     package.mkdir()
     (package / "__init__.py").touch()
-    shutil.copy2(source, package)
+    for shared in (auralsam2_client.contract, auralsam2_client.enlarging):
+        shutil.copy2(shared.__file__ or "", package)

@@ -14,6 +14,7 @@ from auralsam2.presets import preset
 from auralsam2.stages.clip_stages import Stage
 from auralsam2_client import contract
 from auralsam2_client.contract import (
+    BESIDE_GRAPH,
     DECODER,
     ENCODED_FRAMES,
     ENCODERS,
@@ -25,7 +26,6 @@ from auralsam2_client.contract import (
     JPEG_KEEPS_MASKS,
     MODELS,
     NETWORK,
-    PROMPT_MODE,
     RESULTS,
     SPARE_ENCODED_BYTES,
     STAGE_NAMES,
@@ -93,7 +93,7 @@ def _model(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> Model
             model = replace(model, optional=tuple(each for each in model.optional if each != JPEG_KEEPS_MASKS))
         alone = name == FEATURES_ENSEMBLE and _in_one_process(settings)
         return replace(model, outputs=(*IMAGE_FEATURES, *RESULTS)) if alone else model
-    return replace(model, optional=(), outputs=tuple(output for output in model.outputs if output != PROMPT_MODE))
+    return replace(model, optional=(), outputs=tuple(name for name in model.outputs if name not in BESIDE_GRAPH))
 
 
 def _in_one_process(settings: ExportSettings) -> bool:
@@ -220,7 +220,7 @@ def tensors(entries: Any) -> list[TensorSpec]:
 def check_stage(text: str, stage: Stage) -> None:
     """Check that a configuration names its graph's tensors, types and shapes; what it adds, it hands on untouched.
 
-    But for prompts and the mode that they make: the stage's own runtime reads and writes them.
+    But for prompts, the mode that they make, and small forms of masks: the stage's own runtime reads and writes them.
 
     Raises: ExportError naming the tensor that differs.
     """
@@ -230,7 +230,7 @@ def check_stage(text: str, stage: Stage) -> None:
         differing = [spec for spec in specs if spec not in found]
         if differing:
             raise ExportError(f"{stage.name}/config.pbtxt lacks {kind} {differing[0]}; it has {found}.")
-    own = {entry.name for entry in config.input if entry.optional and entry.name in optional} | {PROMPT_MODE}
+    own = {entry.name for entry in config.input if entry.optional and entry.name in optional} | {*BESIDE_GRAPH}
     added_in = [spec for spec in tensors(config.input) if spec not in stage.inputs and spec.name not in own]
     added_out = [spec for spec in tensors(config.output) if spec not in stage.outputs and spec.name not in own]
     if set(added_in) != set(added_out):

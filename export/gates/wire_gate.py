@@ -3,7 +3,7 @@
 import numpy as np
 
 from auralsam2_client.contract import MIN_JPEG_IOU
-from auralsam2_client.media.frame_files import JPEG, encode_frames
+from auralsam2_client.media.stills.frame_files import JPEG, encode_frames
 from model_repository.stage_runtime.engine import Array
 from model_repository.stage_runtime.frames.encoded import EncodedFrames
 

@@ -29,7 +29,7 @@ from auralsam2.evaluation.tallies import Score
 from auralsam2.network.readout import NO_OBJECT_LOGIT
 from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import HANDED_ON, STAGE_NAMES
-from auralsam2_client.media.frames import resize_frames
+from auralsam2_client.media.stills.frames import resize_frames
 from export.errors import ExportError
 from export.gates.parity import run_network
 from export.gates.sample_clip import sample_audio, sample_frames

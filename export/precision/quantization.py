@@ -20,7 +20,7 @@ import onnx
 from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.quality import mean_iou
 from auralsam2.stages.clip_stages import Stage
-from auralsam2_client.media.frames import resize_frames
+from auralsam2_client.media.stills.frames import resize_frames
 from export.errors import ExportError, ParityError
 from export.graphs.chain import run_clip, split_calls
 from export.reports import Report

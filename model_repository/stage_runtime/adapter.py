@@ -10,6 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from auralsam2_client.contract import (
+    BESIDE_GRAPH,
     BY_SOUND,
     FRAMES,
     LAUNCH_VARIABLE,
@@ -83,7 +84,7 @@ class StageModel:
         self._optional = optional_inputs(config)
         self._input_names = [entry["name"] for entry in config["input"] if entry["name"] not in self._optional]
         shapes = {tensor.name: tensor for tensor in (*tensor_shapes(config["input"]), *tensor_shapes(config["output"]))}
-        outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] != PROMPT_MODE]
+        outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] not in BESIDE_GRAPH]
         # Whatever form the frames come in, the graph takes them raw.
         inputs = [tensor for tensor in shapes.values() if tensor.name in (*self._input_names, FRAMES)]
         self._stage, precision = self.load_stage(args, parameters, inputs, outputs)

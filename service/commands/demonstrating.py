@@ -91,7 +91,7 @@ def _write_showpiece(out: Path) -> "tuple[Path, NDArray[np.bool_]]":
     """Write the demo's clip as a video file; return its path, and which pixels sound at each full second."""
     from auralsam2.data.world.showpiece import FRAMES_PER_SECOND, showpiece
     from auralsam2.network.log_mel import SAMPLE_RATE
-    from service.results.overlay import write_video
+    from service.results.video import write_video
 
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,10 @@ def serve(
         Path | None,
         typer.Option(help="Home of NVIDIA's server, as /opt/tritonserver, which a GPU build needs; else the embedded."),
     ] = None,
+    local_memory: Annotated[
+        bool | None,
+        typer.Option("--local-memory", help="Let clients of this machine use shared memory; see SECURITY.md."),
+    ] = None,
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where engines keep what they compiled; default: in the build.")
     ] = None,
@@ -43,6 +47,7 @@ def serve(
         "exporter_port": exporter_port,
         "server_env": server_env,
         "tritonserver": tritonserver,
+        "local_memory": local_memory,
         "cache_dir": cache_dir,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}

@@ -1,14 +1,24 @@
 """The command `segment`: a clip goes through a running server, files with its masks come out."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import Progress
 
-from auralsam2_client.contract import COMBINATIONS
+from auralsam2_client.contract import ANSWERS, COMBINATIONS
 from auralsam2_client.errors import AuralServeError
 from service.commands.options import OutOption
 from service.commands.terminal import fail, note, progress_bar, say
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from auralsam2_client.calls.planning import SegmentedClip
+    from auralsam2_client.masks import FrameResult
 
 
 def segment(
@@ -50,54 +60,90 @@ def segment(
     combine: Annotated[
         str, typer.Option(help=f"Sound and prompts combine by: {' | '.join(COMBINATIONS)}")
     ] = COMBINATIONS[0],
+    answer: Annotated[
+        str, typer.Option(help=f"Form of the masks on the wire: {' | '.join(ANSWERS)}; bits are coarser.")
+    ] = "logits",
 ) -> None:
     """Segment the sounding objects of a clip, or what you mark in it, through a running server."""
     from auralsam2_client.calls.client import Client
-    from auralsam2_client.calls.segmenting import segment_media
+    from auralsam2_client.calls.segmenting import segment_clips
     from auralsam2_client.media.prompt_options import read_prompts
-    from auralsam2_client.media.reader import read_media
-    from service.results.outputs import write_outputs
+    from service.commands.segment_source import open_source
+    from service.results.outputs import write_run
 
     try:
-        prompts = read_prompts(points, box, mask, frame)
-        with progress_bar("reading   ") as bar:
-            task = bar.add_task("", total=None)
-            media = read_media(
-                clip,
-                fps=fps,
-                start_s=start,
-                max_frames=max_frames,
-                silent=silent,
-                sound_path=sound,
-                audio_track=audio_track,
-                video_track=video_track,
-                strict=strict,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+        with ExitStack() as stack:
+            prompts = read_prompts(points, box, mask, frame)
+            source = stack.enter_context(
+                open_source(
+                    clip,
+                    whole=prompts is not None or not audio,
+                    fps=fps,
+                    start_s=start,
+                    max_frames=max_frames,
+                    silent=silent,
+                    sound_path=sound,
+                    audio_track=audio_track,
+                    video_track=video_track,
+                    strict=strict,
+                )
             )
-        for line in media.notes:
-            note(f"note: {line}.")
-        with Client(url, timeout_s=timeout, retries=2, wire=wire) as client, progress_bar("segmenting") as bar:
-            task = bar.add_task("", total=len(media.frames))
-            segmented = segment_media(
+            client = stack.enter_context(Client(url, timeout_s=timeout, retries=2, wire=wire))
+            segmented = segment_clips(
                 client,
-                media,
+                source.of_length(client.num_frames),
                 prompts=prompts,
                 use_audio=audio,
                 combination=combine,
+                answer=answer,
                 timeout_s=timeout,
-                progress=lambda done, total: bar.update(task, completed=done),
             )
-            chosen_wire = client.chosen_wire()
+            stack.enter_context(closing(segmented))
+            bar = stack.enter_context(progress_bar("segmenting"))
             model = f"{client.model}, {client.image_size} px, clips of {client.num_frames} frames"
-        paths = write_outputs(
-            out, media, segmented, model=model, precision={}, wire=chosen_wire, overlay=overlay, prompts=prompts
-        )
+            told = Told(bar, source.expected)
+            run = source.run(
+                model=model,
+                precision={},
+                wire=client.chosen_wire(),
+                overlay=overlay,
+                prompts=prompts,
+                answer_notes=told.notes,
+            )
+            paths = write_run(out, told.frames(segmented), run)
     except AuralServeError as error:
         fail(error)
-    for line in segmented.notes:
+    for line in (*source.notes, *told.notes()):
         note(f"note: {line}.")
-    for found in segmented.frames:
-        share = found.mask.mean()
-        made_by = "" if found.mode == "audio" else f"  by {found.mode}"
-        say(f"{found.time_s:7.2f} s  mask {share:6.1%} of the frame  object score {found.object_score:+.2f}{made_by}")
+    for line in told.lines:
+        say(line)
     say("wrote " + ", ".join(str(path) for path in paths))
+
+
+class Told:
+    """What a person sees of a run: frames as they are written, and a line for each at the end."""
+
+    def __init__(self, bar: Progress, expected: int | None) -> None:
+        self.lines: list[str] = []
+        self.num_repeated = 0
+        self._bar, self._task = bar, bar.add_task("", total=expected)
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what stood in for what was not there, a line each."""
+        from auralsam2_client.calls.planning import notes_of
+
+        return notes_of(self.num_repeated, len(self.lines))
+
+    def frames(self, clips: "Iterable[SegmentedClip]") -> "Iterator[tuple[NDArray[np.uint8], FrameResult]]":
+        """Give each frame and its answer. One counts as done when the next is asked for."""
+        for clip in clips:
+            self.num_repeated += clip.num_repeated_windows
+            for picture, found in zip(clip.clip.frames, clip.results, strict=True):
+                yield picture, found
+                made_by = "" if found.mode == "audio" else f"  by {found.mode}"
+                share, score = found.mask.mean(), found.object_score
+                self.lines.append(
+                    f"{found.time_s:7.2f} s  mask {share:6.1%} of the frame  object score {score:+.2f}{made_by}"
+                )
+                self._bar.update(self._task, completed=len(self.lines))
+            del clip, picture, found

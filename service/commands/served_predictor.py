@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media.frames import resize_frames
+from auralsam2_client.media.stills.frames import resize_frames
 
 if TYPE_CHECKING:
     from auralsam2.evaluation.predictions import Predictor

@@ -1,16 +1,54 @@
-"""What `segment` leaves in its folder: overlay video with the sound, contact sheet, PNG masks, result.json."""
+"""What `segment` leaves in its folder: overlay video with the sound, contact sheet, PNG masks, result.json.
 
-from collections.abc import Mapping
+Frames are written as they come, and none is kept: a video may be longer than memory.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from auralsam2_client.calls.segmenting import SegmentedMedia
-from auralsam2_client.masks import write_results
+from auralsam2_client.errors import BadInput
+from auralsam2_client.masks import FrameResult, Rle, frame_entry, from_rle, write_entries, write_mask
 from auralsam2_client.media.reader import Media
 from auralsam2_client.prompts import Prompts
 from auralsam2_client.run_files import OVERLAY, SHEET
 from service.results.out_folder import results_into
-from service.results.overlay import caption_of, contact_sheet, write_overlay
+from service.results.overlay import caption_of, contact_sheet, sheet_frames, sheet_tile, write_shown
+from service.results.overlay_sound import SoundUntil
 from service.results.prompt_drawing import draw_prompts
+
+Picture = NDArray[np.uint8]
+# A file may declare a frame more or less than it has.
+_OFF_BY = (-1, 0, 1)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is written beside the answers."""
+
+    source: str
+    fps: float
+    model: str
+    precision: Mapping[str, str]
+    sound: SoundUntil | None
+    start_s: float  # of the first frame
+    expected: int | None  # frames, as far as it is known before the last
+    picture: Callable[[int], Picture]
+    """Gets a frame once more, by its number."""
+    files: tuple[str, ...] = ()
+    pixel_aspect: float = 1.0  # width by height of a pixel as it is shown
+    facts: Callable[[], Mapping[str, Any]] = dict
+    """Tells about the reading, once the last frame was read: `Media.facts`."""
+    answer_notes: Callable[[], Sequence[str]] = tuple
+    """Tells about the answers, once the last is there."""
+    wire: str | None = None
+    overlay: bool = True
+    prompts: Prompts | None = None
 
 
 def write_outputs(
@@ -32,39 +70,122 @@ def write_outputs(
     Raises: BadInput when a file cannot be written, ConfigError when this machine cannot encode H.264. Nothing is
         written or removed then.
     """
+    run = run_of(
+        media,
+        model=model,
+        precision=precision,
+        wire=wire,
+        overlay=overlay,
+        prompts=prompts,
+        answer_notes=lambda: segmented.notes,
+    )
+    return write_run(out_dir, zip(media.frames, segmented.frames, strict=True), run)
+
+
+def run_of(media: Media, **settings: Any) -> Run:
+    """Tell of a video in memory what a run needs to know; `settings` are the rest of it."""
+    return Run(
+        source=media.source,
+        fps=media.fps,
+        sound=None if media.sound is None else lambda until_s: media.sound,
+        start_s=float(media.times_s[0]),
+        expected=len(media.frames),
+        picture=lambda index: media.frames[index],
+        files=media.files,
+        pixel_aspect=media.pixel_aspect,
+        facts=media.facts,
+        **settings,
+    )
+
+
+def write_run(out_dir: Path, shown: Iterable[tuple[Picture, FrameResult]], run: Run) -> list[Path]:
+    """Write everything as `write_outputs` does, of frames and their answers as they come.
+
+    Raises: as `write_outputs`; BadInput without a frame; and what `shown` raises.
+    """
     with results_into(out_dir) as folder:
-        beside = _draw(folder, media, segmented, prompts) if overlay else []
-        result = write_results(
+        written = _Written(folder, shown, run)
+        beside = []
+        if run.overlay:
+            write_shown(
+                folder / OVERLAY,
+                written.frames(),
+                run.fps,
+                run.sound,
+                sound_start_s=run.start_s,
+                pixel_aspect=run.pixel_aspect,
+            )
+            beside = [OVERLAY, SHEET]
+            contact_sheet(folder / SHEET, *written.sheet())
+        else:
+            for _ in written.frames():
+                pass
+        if not written.entries:
+            raise BadInput("There are 0 frames to write; at least 1 is needed. Was the clip empty?")
+        facts = run.facts()
+        result = write_entries(
             folder,
-            segmented.frames,
-            source=media.source,
-            fps=media.fps,
-            model=model,
-            precision=precision,
-            wire=wire,
-            files=media.files,
-            facts={**media.facts(), "notes": [*media.notes, *segmented.notes]},
-            beside=[path.name for path in beside],
+            written.entries,
+            source=run.source,
+            fps=run.fps,
+            model=run.model,
+            precision=run.precision,
+            facts={**facts, "notes": [*facts.get("notes", ()), *run.answer_notes()]},
+            wire=run.wire,
+            beside=beside,
         )
-    return [out_dir / path.name for path in (*beside, result)]
+    return [out_dir / name for name in (*beside, result.name)]
 
 
-def _draw(folder: Path, media: Media, segmented: SegmentedMedia, prompts: Prompts | None) -> list[Path]:
-    masks, frames = [frame.mask for frame in segmented.frames], list(media.frames)
-    if prompts is not None and prompts.frame is not None:
-        frames[prompts.frame] = draw_prompts(frames[prompts.frame], prompts)
-    captions = [caption_of(frame.time_s, frame.object_score) for frame in segmented.frames]
-    start_s = float(media.times_s[0])
-    return [
-        write_overlay(
-            folder / OVERLAY,
-            frames,
-            masks,
-            captions,
-            media.fps,
-            media.sound,
-            sound_start_s=start_s,
-            pixel_aspect=media.pixel_aspect,
-        ),
-        contact_sheet(folder / SHEET, frames, masks, captions, pixel_aspect=media.pixel_aspect),
-    ]
+@dataclass
+class _Written:
+    """The frames of a run that passed: their masks are files, their entries and some small pictures are here."""
+
+    folder: Path
+    shown: Iterable[tuple[Picture, FrameResult]]
+    run: Run
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    tiles: dict[int, tuple[Picture, NDArray[np.bool_]]] = field(default_factory=dict)
+    size: tuple[int, ...] = ()
+
+    def frames(self) -> Iterator[tuple[Picture, NDArray[np.bool_], str]]:
+        """Give each frame, its mask and its caption, once its files are written."""
+        run, wanted = self.run, self._wanted()
+        for index, (picture, result) in enumerate(self.shown):
+            self.size = self.size or result.mask.shape
+            self.entries.append(frame_entry(index, result, self.size, run.files[index] if run.files else None))
+            try:
+                write_mask(self.folder, index, result.mask)
+            except OSError as error:
+                raise BadInput(f"The masks cannot be written: {error.strerror}. Choose another --out.") from error
+            drawn = self._drawn(index, picture)
+            if index in wanted:
+                self.tiles[index] = sheet_tile(drawn, result.mask, pixel_aspect=run.pixel_aspect)
+            yield drawn, result.mask, caption_of(result.time_s, result.object_score)
+            del picture, result, drawn
+
+    def sheet(self) -> tuple[list[Picture], list[NDArray[np.bool_]], list[str]]:
+        """Give what the contact sheet shows: pictures, masks and captions."""
+        pictures, masks, captions = [], [], []
+        for index in sheet_frames(len(self.entries)):
+            entry = self.entries[index]
+            if index not in self.tiles:
+                rle: Rle = entry["rle"]
+                picture = self._drawn(index, self.run.picture(index))
+                self.tiles[index] = sheet_tile(picture, from_rle(rle), pixel_aspect=self.run.pixel_aspect)
+            picture, mask = self.tiles[index]
+            pictures.append(picture)
+            masks.append(mask)
+            captions.append(caption_of(entry["time_s"], entry["object_score"]))
+        return pictures, masks, captions
+
+    def _wanted(self) -> set[int]:
+        """The frames that the contact sheet may show."""
+        if not self.run.overlay or self.run.expected is None:
+            return set()
+        counts = (self.run.expected + off for off in _OFF_BY)
+        return {index for count in counts if count > 0 for index in sheet_frames(count)}
+
+    def _drawn(self, index: int, picture: Picture) -> Picture:
+        prompts = self.run.prompts
+        return picture if prompts is None or prompts.frame != index else draw_prompts(picture, prompts)

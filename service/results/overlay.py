@@ -4,37 +4,28 @@ A mask is filled with a colour at half strength and outlined by a white line wit
 background. Videos are H.264 and AAC in MP4 at 25 frames a second: some players stumble over one frame a second.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from itertools import repeat
 from pathlib import Path
 
-import av
 import numpy as np
-import soxr
-from av.audio.stream import AudioStream
-from av.container import OutputContainer
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from auralsam2_client.contract import SAMPLE_RATE
-from auralsam2_client.errors import BadInput, ConfigError
-from auralsam2_client.media.reader import MAX_FPS, MIN_FPS
+from auralsam2_client.errors import BadInput
+from auralsam2_client.media.reading import MAX_FPS, MIN_FPS
 from auralsam2_client.new_file import new_file
+from service.results.overlay_sound import OverlaySound, SoundUntil
+from service.results.video import write_with_sound
 
 COLOUR = (255, 45, 120)
 ALPHA = 0.45
 VIDEO_RATE = 25
-# Players and their sound cards expect 48 kHz; 16 kHz AAC is refused by some.
-AAC_RATE = 48_000
-_BT709 = 1
 # Decoders of H.264 in players end here; larger frames are scaled down, in the overlay alone.
 MAX_SIDE_PX = 4096
-# Above 4K the encoder looks ahead fewer frames, each of which it holds in several sizes.
-_LARGE_PX = 3840 * 2160
-_LARGE_LOOKAHEAD = "5"
 _SHEET_GAP_PX = 8
+TILE_WIDTH_PX, MAX_COLUMNS = 320, 6
 
 
 Frames = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
@@ -110,51 +101,58 @@ def write_overlay(
             f"{len(frames)} frames, {len(masks)} masks, {len(captions)} captions, fps = {fps}; must be as many of "
             f"each, at least 1, and fps 1/3600 to {MAX_FPS:g}."
         )
+    shown = zip(frames, masks, captions, strict=True)
+    under = None if sound is None else lambda until_s: sound
+    return write_shown(path, shown, fps, under, sound_start_s=sound_start_s, pixel_aspect=pixel_aspect)
+
+
+def write_shown(
+    path: str | Path,
+    shown: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_], str]],
+    fps: float,
+    sound: SoundUntil | None,
+    *,
+    sound_start_s: float = 0.0,
+    pixel_aspect: float = 1.0,
+) -> Path:
+    """Write as `write_overlay` does, (frame, mask, caption) by one after the other as they come.
+
+    Args:
+        sound: gives the sound at 16 kHz as far as the frames have come; None for a video without.
+    """
     rate = Fraction(fps).limit_denominator(1001) if fps > VIDEO_RATE else Fraction(VIDEO_RATE)
     # Summed before rounding: 3 frames a second are held for 8, 9 and 8 frames, and the sound stays in step.
     lasts = 1 / Fraction(fps).limit_denominator(1001) if fps > 1 else Fraction(1 / fps).limit_denominator(1001)
-    ends = [round((index + 1) * rate * lasts) for index in range(len(frames))]
-    width, height = _shown_size(frames[0], pixel_aspect)
-    shown = zip(frames, masks, captions, strict=True)
-    drawn = (draw_mask(*_resized(frame, mask, width, height), caption) for frame, mask, caption in shown)
-    held = zip(drawn, np.diff([0, *ends]).tolist(), strict=True)
-    if sound is not None:
-        sound = sound[round(sound_start_s * SAMPLE_RATE) :]
-    return write_video(path, held, rate, sound, SAMPLE_RATE)
+
+    def held() -> Iterator[tuple[NDArray[np.uint8], int]]:
+        for index, (frame, mask, caption) in enumerate(shown):
+            count = round((index + 1) * rate * lasts) - round(index * rate * lasts)
+            yield draw_mask(*_resized(frame, mask, *_shown_size(frame, pixel_aspect)), caption), count
+
+    under = None if sound is None else OverlaySound(sound, SAMPLE_RATE, sound_start_s)
+    return write_with_sound(Path(path), held(), rate, under)
 
 
-def write_video(
-    path: str | Path,
-    pictures: Iterable[tuple[NDArray[np.uint8], int]],
-    rate: Fraction,
-    sound: NDArray[np.float32] | None,
-    sound_rate: int,
-) -> Path:
-    """Write pictures, each with the number of frames it is held for, and sound as H.264 and AAC in MP4.
+def sheet_frames(num_frames: int, max_columns: int = MAX_COLUMNS) -> list[int]:
+    """Choose the frames that the contact sheet shows of so many."""
+    places = np.linspace(0, num_frames - 1, min(max_columns, num_frames))
+    return [int(index) for index in np.unique(np.rint(places).astype(int))]
 
-    Args:
-        path: replaced when the whole file is written; the folder must exist.
-        pictures: ([H, W, 3] uint8 RGB, count) one after the other, all of one size; odd sizes are padded by one pixel.
-        rate: video frames a second.
-        sound: [S, 2] float32 in [-1, 1] or None; cut to the length of the pictures.
-        sound_rate: samples a second of the sound.
-    Returns: the path.
-    Raises: ConfigError when libx264 is missing; BadInput when the file cannot be written.
-    """
-    if "libx264" not in av.codecs_available:
-        raise ConfigError(
-            "This build of PyAV has no libx264, which encodes the video. Install av from PyPI: pip install av"
-        )
-    path = Path(path)
-    if sound is not None and sound_rate != AAC_RATE:
-        sound = np.clip(soxr.resample(sound, sound_rate, AAC_RATE, quality="HQ"), -1, 1) if len(sound) else None
-    movable = {"movflags": "+faststart"}
-    try:
-        with new_file(path) as partial, av.open(str(partial), "w", format="mp4", options=movable) as output:
-            _encode(output, pictures, rate, sound)
-    except (av.FFmpegError, OSError) as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}. Choose another place for the video.") from error
-    return path
+
+def sheet_tile(
+    frame: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    tile_width_px: int = TILE_WIDTH_PX,
+    *,
+    pixel_aspect: float = 1.0,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return a frame and its mask as the contact sheet shows them; `contact_sheet` takes them in place of the large."""
+    return _resized(frame, mask, *_tile_size(frame, tile_width_px, pixel_aspect))
+
+
+def _tile_size(frame: NDArray[np.uint8], width: int, pixel_aspect: float) -> tuple[int, int]:
+    shown_width, shown_height = _shown_size(frame, pixel_aspect)
+    return width, max(1, round(width * shown_height / shown_width))
 
 
 def contact_sheet(
@@ -163,8 +161,8 @@ def contact_sheet(
     masks: Masks,
     captions: Sequence[str] | None = None,
     *,
-    tile_width_px: int = 320,
-    max_columns: int = 6,
+    tile_width_px: int = TILE_WIDTH_PX,
+    max_columns: int = MAX_COLUMNS,
     pixel_aspect: float = 1.0,
 ) -> Path:
     """Write a PNG with a row of frames above a row of the same frames with their masks.
@@ -181,9 +179,8 @@ def contact_sheet(
     if not len(frames) == len(masks) > 0 or (captions is not None and len(captions) != len(frames)):
         named = "" if captions is None else f", {len(captions)} captions"
         raise BadInput(f"{len(frames)} frames, {len(masks)} masks{named}; must be as many of each, at least 1.")
-    chosen = np.unique(np.rint(np.linspace(0, len(frames) - 1, min(max_columns, len(frames)))).astype(int)).tolist()
-    shown_width, shown_height = _shown_size(frames[0], pixel_aspect)
-    width, height = tile_width_px, max(1, round(tile_width_px * shown_height / shown_width))
+    chosen = sheet_frames(len(frames), max_columns)
+    width, height = _tile_size(frames[0], tile_width_px, pixel_aspect)
     # The gaps are transparent: the sheet is read on light pages and on dark ones.
     sheet = Image.new(
         "RGBA", (len(chosen) * (width + _SHEET_GAP_PX) - _SHEET_GAP_PX, 2 * height + _SHEET_GAP_PX), (0, 0, 0, 0)
@@ -252,49 +249,3 @@ def _with_caption(frame: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
         (margin + pad - left, y + (box_height - (bottom - top)) / 2 - top), caption, font=font, fill=(255, 255, 255)
     )
     return np.array(Image.alpha_composite(image, layer).convert("RGB"))
-
-
-def _encode(
-    output: OutputContainer,
-    pictures: Iterable[tuple[NDArray[np.uint8], int]],
-    rate: Fraction,
-    sound: NDArray[np.float32] | None,
-) -> None:
-    # One thread: its output does not depend on the machine's number of cores.
-    video: VideoStream = output.add_stream(
-        "libx264", rate=rate, options={"crf": "20", "preset": "fast", "threads": "1"}
-    )
-    audio: AudioStream | None = None
-    if sound is not None:
-        audio = output.add_stream("aac", rate=AAC_RATE, layout="stereo", bit_rate=128_000)
-    num_frames = num_samples = 0
-    for picture, count in pictures:
-        height, width = picture.shape[:2]
-        if num_frames == 0:
-            if height * width > _LARGE_PX:
-                video.options = {**video.options, "rc-lookahead": _LARGE_LOOKAHEAD}
-            video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-            video.color_primaries = video.color_trc = video.colorspace = video.color_range = _BT709
-        padded = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-        for _ in repeat(None, count):
-            frame.pts, frame.time_base = num_frames, 1 / rate
-            output.mux(video.encode(frame))
-            num_frames += 1
-        if audio is not None and sound is not None:
-            # In step with the video, so that the muxer need not hold one of the two back.
-            end = min(len(sound), round(num_frames / rate * AAC_RATE))
-            _encode_sound(output, audio, sound[num_samples:end], num_samples)
-            num_samples = end
-    output.mux(video.encode(None))
-    if audio is not None:
-        output.mux(audio.encode(None))
-
-
-def _encode_sound(output: OutputContainer, audio: AudioStream, sound: NDArray[np.float32], first: int) -> None:
-    if len(sound) == 0:
-        return
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.T, np.float32), format="fltp", layout="stereo")
-    frame.sample_rate, frame.pts, frame.time_base = AAC_RATE, first, Fraction(1, AAC_RATE)
-    output.mux(audio.encode(frame))

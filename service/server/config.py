@@ -47,6 +47,8 @@ class ServerConfig:
     # Where the supervisor's own metrics are served, beside the server's and at the same address; None: nowhere.
     exporter_port: int | None = None
     server_env: Path = field(default_factory=find_server_env)
+    # Whether callers on this machine may hand over clips in shared memory; SECURITY.md says what that opens.
+    local_memory: bool = False
     # Home of an installed server, as /opt/tritonserver in NVIDIA's image; None: the embedded server of server_env.
     tritonserver: Path | None = None
     # Where engines keep what they compiled, as the stages are told under the same name; None: in the build.
@@ -94,6 +96,11 @@ class ServerConfig:
             twin = next((other for other, value in ports.items() if value == port and other != name), None)
             if twin is not None:
                 raise ConfigError(f"{name} and {twin} are both {port}; each needs a port of its own. Change one.")
+        if self.local_memory and not self.is_loopback:
+            raise ConfigError(
+                f"local_memory is on and host = {self.host!r}; who reaches that port could then read the memory of this"
+                " service. Listen on 127.0.0.1, or leave local_memory out."
+            )
         if not self.model:
             raise ConfigError("model = ''; must be the public name of the ensemble. Leave it out for 'auralsam2'.")
         self._check_range("num_threads", self.num_threads, 1, 1024)
@@ -197,7 +204,14 @@ def _reachable_host(host: str) -> str:
     return "127.0.0.1" if ipaddress.IPv4Address(_numeric(host)).is_unspecified else host
 
 
+_SWITCHES = {"1": True, "true": True, "0": False, "false": False}
+
+
 def _parse(name: str, text: str, kind: str) -> object:
+    if kind in ("bool", str(bool)):
+        if text.lower() not in _SWITCHES:
+            raise ConfigError(f"{name} = {text!r}; must be 1 or 0. Correct it, or unset it for the default.")
+        return _SWITCHES[text.lower()]
     readers = {"int": int, "int | None": int, "float": float, "float | None": float, "str": str, "str | None": str}
     if "Path" in kind:
         if not text:

@@ -11,11 +11,13 @@ from service.server.config import ServerConfig
 from service.server.runtime import Program
 
 # Everything but health, metadata and inference. A fence rather than a lock: the key shows in the list of processes.
-RESTRICTED = "shared-memory,model-repository,model-config,logging,trace,statistics"
+RESTRICTED = "model-repository,model-config,logging,trace,statistics"
+# What callers on this machine may hand clips over by; open on request alone.
+SHARED_MEMORY = "shared-memory"
+ALLOW_SHARED_MEMORY = "--allow-client-shm"
 # Fences of what only some servers have, by release (client shared memory has a switch since 26.04) or by how they were
 # made (the rest). A flag that a server does not know ends it; what it does not list it does not have, or cannot close.
 OPTIONAL_FENCES = (
-    "--allow-client-shm=false",
     "--allow-sagemaker=false",
     "--allow-vertex-ai=false",
     "--trace-config=level=off",
@@ -66,6 +68,8 @@ def command_line(
         memory_flags: of `GpuMemory`; none on a CPU.
     """
     key = secrets.token_hex(16)
+    restricted = RESTRICTED if config.local_memory else f"{SHARED_MEMORY},{RESTRICTED}"
+    fences = (f"{ALLOW_SHARED_MEMORY}={'true' if config.local_memory else 'false'}", *OPTIONAL_FENCES)
     http = ["--allow-http=false"]
     if config.http_port is not None:
         http = [
@@ -73,7 +77,7 @@ def command_line(
             f"--http-address={config.local_host}",
             f"--http-port={config.http_port}",
             "--reuse-http-port=false",
-            f"--http-restricted-api={RESTRICTED}:auralsam2-key={key}",
+            f"--http-restricted-api={SHARED_MEMORY},{RESTRICTED}:auralsam2-key={key}",
         ]
     python = [
         f"--backend-config=python,shm-default-byte-size={config.shm_default_byte_size}",
@@ -97,7 +101,7 @@ def command_line(
         "--allow-metrics=true",
         f"--metrics-address={config.metrics_address}",
         f"--metrics-port={config.metrics_port}",
-        f"--grpc-restricted-protocol={RESTRICTED}:auralsam2-key={key}",
+        f"--grpc-restricted-protocol={restricted}:auralsam2-key={key}",
         "--grpc-keepalive-time=60000",
         "--grpc-keepalive-timeout=10000",
         "--grpc-max-connection-age=600000",
@@ -107,7 +111,7 @@ def command_line(
         # A little longer than the launcher waits, so that the launcher has the last word.
         f"--exit-timeout-secs={int(config.drain_timeout_s) + 5}",
         "--log-verbose=0",
-        *(fence for fence in OPTIONAL_FENCES if fence.split("=")[0] in known),
+        *(fence for fence in fences if fence.split("=")[0] in known),
         *(python if python_stages else []),
         *memory_flags,
     ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.calls.local_memory import sweep_server
 from auralsam2_client.contract import BUSY, GOLDEN_CALLER
 from auralsam2_client.errors import AuralServeError, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from service.builds.golden import GoldenCall, digest
@@ -213,6 +214,10 @@ class Supervisor:
         assert self.launcher.golden is not None
         assert self._client is not None
         self._successes_before = self._successes() or 0
+        if self.config.local_memory:
+            # Of clients that were killed; one that the server does not answer now is asked again with the next canary.
+            with contextlib.suppress(AuralServeError):
+                sweep_server(self.config.grpc_url)
         self._canary = GoldenCall(self.launcher.golden, self._client, self._patience_s)
 
     @property

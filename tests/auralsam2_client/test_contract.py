@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from auralsam2.network import log_mel
-from auralsam2_client import contract
+from auralsam2_client import contract, enlarging
 from auralsam2_client.contract import MODELS, Parameter, Reason, Sizes, error_text, point_tensors, read_error, tensor
 
 SIZES = Sizes(num_frames=5, image_size=224, channels=128)
@@ -33,6 +33,11 @@ SIZES = Sizes(num_frames=5, image_size=224, channels=128)
         ("CANDIDATE_LOGITS", "FP32", (5, 3, 56, 56)),
         ("OBJECT_SCORE", "FP32", (5,)),
         ("PROMPT_MODE", "STRING", (1,)),
+        ("MASK_LOGITS_FP16", "FP16", (5, 56, 56)),
+        ("MASK_BITS", "UINT8", (5, 56, 7)),
+        ("MASK_RLE", "STRING", (5,)),
+        ("ANSWER", "INT32", (1,)),
+        ("OUTPUT_SIZE", "INT32", (2,)),
     ],
 )
 def test_a_tensor_is_a_function_of_the_sizes(name: str, dtype: str, shape: tuple[int, ...]) -> None:
@@ -112,6 +117,8 @@ TOGETHER = {
     contract.COMBINATIONS,
     contract.CLIP,
     contract.PROMPTS,
+    contract.WISHES,
+    contract.SMALL_MASKS,
     contract.RESULTS,
     contract.USUAL_RESULTS,
     contract.IMAGE_FEATURES,
@@ -144,7 +151,9 @@ def test_what_the_contract_declares_is_written_down_nowhere_else(repository_root
 def test_the_stages_of_a_build_read_a_copy_beside_them(model: str, small_build: Path, tmp_path: Path) -> None:
     """In a Python of its own, with the model's folder last on the path, as the server's stub puts it there."""
     folder = shutil.copytree(small_build / "models" / model / "1", tmp_path / "1")
-    assert (folder / "auralsam2_client" / "contract.py").read_bytes() == Path(contract.__file__).read_bytes()
+    copied = {path.name: path.read_bytes() for path in (folder / "auralsam2_client").iterdir()}
+    shared = {path.name: path.read_bytes() for path in (Path(str(each.__file__)) for each in (contract, enlarging))}
+    assert copied == shared | {"__init__.py": b""}
     numpy_only = tmp_path / "site"
     numpy_only.mkdir()
     for package in Path(np.__file__).parent.parent.glob("numpy*"):

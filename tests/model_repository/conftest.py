@@ -146,6 +146,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     found = Backend(module)
     types = {
         "TYPE_FP32": np.float32,
+        "TYPE_FP16": np.float16,
         "TYPE_UINT8": np.uint8,
         "TYPE_INT32": np.int32,
         "TYPE_BOOL": np.bool_,

@@ -15,9 +15,9 @@ from tritonclient.utils import InferenceServerException
 from auralsam2_client.calls.async_client import AsyncClient
 from auralsam2_client.calls.client import Client
 from auralsam2_client.contract import Reason, read_error
-from auralsam2_client.media.frame_files import encode_frames
-from auralsam2_client.media.frames import resize_frames
 from auralsam2_client.media.reader import Media
+from auralsam2_client.media.stills.frame_files import encode_frames
+from auralsam2_client.media.stills.frames import resize_frames
 from auralsam2_client.prompts import Prompts
 from model_repository.stage_runtime.frames.encoded import EncodedFrames
 from service.server.config import ServerConfig

@@ -15,8 +15,8 @@ from auralsam2.prompted.prompts import FramePrompt
 from auralsam2.stages.clip_stages import HieraStage
 from auralsam2_client.calls.client import Client
 from auralsam2_client.contract import RESULTS, Reason, point_tensors, prompt_tensors, read_error
-from auralsam2_client.media.frames import resize_frames
 from auralsam2_client.media.reader import Media
+from auralsam2_client.media.stills.frames import resize_frames
 from auralsam2_client.prompts import Prompts, frame_prompt, setting_tensors
 from service.monitoring.metrics import fetch
 from service.server.config import ServerConfig

@@ -48,6 +48,8 @@ def ask_everything(client: Client, media: Media, heard: NDArray[np.float32], tru
     for name, prompt in prompts.items():
         answers[name] = client.segment(media.frames, None, prompts=prompt, use_audio=False)
         answers[f"audio+{name}"] = client.segment(media.frames, heard, prompts=prompt)
+    for form in ("float16", "bits"):
+        answers[form] = client.segment(media.frames, heard, answer=form)
     for rule in ("best_iou", "union"):
         answers[rule] = client.segment(media.frames, heard, prompts=prompts["box"], combination=rule)
     with client.session(media.frames, heard) as session:
@@ -141,6 +143,15 @@ def test_both_layouts_give_the_same_bytes(
         assert found[name].mask_logits.tobytes() == answer.mask_logits.tobytes(), name
         assert found[name].iou.tobytes() == answer.iou.tobytes(), name
     assert all(counters[stage].success > 0 for stage in STAGE_NAMES), "each stage is a model of its own"
+
+
+def test_run_lengths_are_those_of_the_logits(
+    client: Client, answers: Answers, media: Media, heard: NDArray[np.float32]
+) -> None:
+    found = client.segment(media.frames, heard, answer="rle")
+    np.testing.assert_array_equal(found.masks(), answers["audio"].masks())
+    with client.session(media.frames, heard, answer="rle") as session:
+        np.testing.assert_array_equal(session.segment().masks(), found.masks())
 
 
 def test_a_client_sees_the_same_model_in_every_build(served_compact: Any, one_process: Launcher) -> None:

@@ -11,7 +11,7 @@ from auralsam2.data.resampling import Resampler
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.training.examples.clips import Example, Source
-from auralsam2_client.media.frames import resize_frames
+from auralsam2_client.media.stills.frames import resize_frames
 
 FIRST_FRAME_ONLY = "v1s"
 _LOG = logging.getLogger(__name__)

@@ -11,9 +11,11 @@ from ..engine import Array
 from ..engine.full_scale import check_full_scale
 from ..engine.refusals import BadRequest
 from ..engine.stage import ClipStage, TensorShape
+from ..forms.masks import in_form
+from ..forms.wish import read_wish
 from ..frames.encoded import EncodedFrames
 from .combination import combine
-from .reading import NOTHING_TO_GO_BY, ClipSize, Prompt, kinds, mode_of, read_prompts, use_audio
+from .reading import NOTHING_TO_GO_BY, Asked, ClipSize, Prompt, kinds, mode_of, read_prompts, use_audio
 
 Decoder = Callable[[Mapping[str, Array], Sequence[Prompt]], dict[str, Array]]
 
@@ -44,6 +46,7 @@ class SoundStage:
         files = prompts.pop(ENCODED_FRAMES, None)
         if self._clip is not None and prompts:
             read_prompts(prompts, self._clip)
+            read_wish(prompts)
         if self._encoded is not None and files is not None:
             self._encoded.check(files)
         if not use_audio(prompts):
@@ -53,7 +56,7 @@ class SoundStage:
 
 
 class DecoderStage:
-    """The masks: by sound, by prompts, or by both, from the same image features."""
+    """The masks: by sound, by prompts, or by both, from the same image features, in the form that is asked for."""
 
     def __init__(self, stage: ClipStage, decoder: Decoder, clip: ClipSize) -> None:
         self._stage = stage
@@ -63,7 +66,10 @@ class DecoderStage:
 
     def __call__(self, inputs: Mapping[str, Array], prompts: Mapping[str, Array]) -> dict[str, Array]:
         """Raises: BadRequest for bad prompts, for neither sound nor prompts, and as Stage."""
-        asked = read_prompts(prompts, self._clip)
+        asked, wish = read_prompts(prompts, self._clip), read_wish(prompts)
+        return in_form(self._answer(asked, inputs), wish)
+
+    def _answer(self, asked: Asked, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if asked.prompt is None:
             if not asked.use_audio:
                 raise BadRequest(NOTHING_TO_GO_BY)

@@ -36,6 +36,8 @@ from ..admission.telemetry import Telemetry
 from ..engine import Array
 from ..engine.refusals import NotAdmitted, Refusal
 from ..engine.stage import check_tensor
+from ..forms.masks import in_form
+from ..forms.wish import Wish, read_wish
 from ..frames.stages import take_frames
 from ..prompts.reading import Asked, ClipSize, read_prompts
 from .answering import ClipAnswers
@@ -58,6 +60,7 @@ class Job:
     began_s: float
     audio: Array
     asked: Asked
+    wish: Wish
     slot: Slot
     features: bool
     """Asked for by a session, which goes on with them."""
@@ -74,7 +77,7 @@ class NetworkModel:
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         self._name = args["model_name"]
-        self._prompts = [name for name in optional_inputs(config) if name not in (*FORMS, JPEG_KEEPS_MASKS)]
+        self._optional = [name for name in optional_inputs(config) if name not in (*FORMS, JPEG_KEEPS_MASKS)]
         placed = load_placed(args, parameters, self._say)
         self._card = placed.card
         placed.compiled.read()
@@ -116,7 +119,8 @@ class NetworkModel:
         try:
             with self._lock:
                 began_s = self._passage.enter(clip, request.timeout())
-            asked = read_prompts(read_optional(request, self._prompts), self._clip_size)
+            optional = read_optional(request, self._optional)
+            asked, wish = read_prompts(optional, self._clip_size), read_wish(optional)
             features = not set(IMAGE_FEATURES).isdisjoint(request.requested_output_names())
             self._answers.check(asked, features)
             given = read_optional(request, (*FORMS, "AUDIO"))
@@ -125,7 +129,8 @@ class NetworkModel:
                 check_tensor(shape, given[shape.name])
             slot = self._flight.upload(given)
             # A view of the request's memory would end with it.
-            self._computing.give(Job(request, sender, clip, began_s, given["AUDIO"].copy(), asked, slot, features, {}))
+            audio = given["AUDIO"].copy()
+            self._computing.give(Job(request, sender, clip, began_s, audio, asked, wish, slot, features, {}))
         except NotAdmitted as refusal:
             _send(sender, refuse_request(refusal.reason, f"{self._name}: {refusal}"))
         except Exception as error:  # noqa: BLE001  (sorted there)
@@ -144,7 +149,7 @@ class NetworkModel:
 
     def _finish(self, job: Job) -> None:
         try:
-            answer = self._answers.collect(job.slot, job.answer, job.coming)
+            answer = in_form(self._answers.collect(job.slot, job.answer, job.coming), job.wish)
             response = answer_request(answer, job.request, write=write_tensor)
             inputs: Mapping[str, Array] = {"AUDIO": job.audio}
             with self._lock:

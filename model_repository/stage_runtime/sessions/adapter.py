@@ -24,6 +24,7 @@ from auralsam2_client.contract import (
     PROMPT_MODE,
     RESULTS,
     SOUND_FEATURES,
+    WISHES,
     Parameter,
     Reason,
     error_text,
@@ -36,6 +37,7 @@ from ..adapter import (
     answer_request,
     optional_inputs,
     prompts_of,
+    read_optional,
     refuse_request,
     refuse_with_status,
     status_of,
@@ -44,6 +46,8 @@ from ..admission.clip_table import ClipTable, table_path
 from ..admission.telemetry import Telemetry
 from ..engine import Array, cache_dir_from_environment
 from ..engine.refusals import BadRequest, Refusal
+from ..forms.masks import in_form
+from ..forms.wish import read_wish
 from ..frames.stages import check_one_form
 from ..prompts.decoder import PromptedDecoder
 from ..prompts.reading import ClipSize
@@ -80,7 +84,7 @@ class SessionModel:
         shapes = {entry["name"]: [int(dim) for dim in entry["dims"]] for entry in config["input"]}
         clip = ClipSize(shapes["FRAMES"][0], shapes["FRAMES"][1], int(parameters[Parameter.CONDITIONING_FRAME]))
         self._name = args["model_name"]
-        self._optional = [name for name in optional_inputs(config) if name not in OF_CLIP]
+        self._optional = [name for name in optional_inputs(config) if name not in (*OF_CLIP, *WISHES)]
         limits = limits_from_environment(parameters)
         folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
         self._sessions = Sessions(self.load_decoder(args, parameters, folder), clip, limits)
@@ -112,7 +116,9 @@ class SessionModel:
         if request.is_cancelled():
             return refuse_request(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
         try:
-            answer = self._round(request)
+            # Of one answer, and no part of the round: one that is repeated may ask for another form.
+            wish = read_wish(read_optional(request, WISHES))
+            answer = in_form(self._round(request), wish)
             self._telemetry.count("auralsam2_session_rounds_total", prompts=prompts_of(answer))
             return answer_request(answer, request)
         except Refusal as refusal:

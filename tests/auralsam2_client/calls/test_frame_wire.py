@@ -7,7 +7,7 @@ from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.frame_wire import WIRES, choose_wire, coded_clip_tensors
 from auralsam2_client.calls.wire import ClipShape
 from auralsam2_client.errors import BadInput, ConfigError
-from auralsam2_client.media.frame_files import CODINGS, encode_frames
+from auralsam2_client.media.stills.frame_files import CODINGS, encode_frames
 from model_repository.stage_runtime.frames.encoded import EncodedFrames
 
 SOUND = np.zeros((5, 15600, 2), np.float32)

@@ -6,7 +6,7 @@ import soundfile
 
 from auralsam2_client.contract import SAMPLE_RATE, WINDOW_SAMPLES
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media import reader as media
+from auralsam2_client.media import reading as media
 from auralsam2_client.media.reader import read_media
 from auralsam2_client.media.sound_windows import windows
 

@@ -11,7 +11,7 @@ import soundfile
 from PIL import Image
 
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media import reader as media
+from auralsam2_client.media import reading as media
 from auralsam2_client.media.reader import read_media
 from auralsam2_client.media.sound_windows import windows
 

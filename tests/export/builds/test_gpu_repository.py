@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from auralsam2.stages.clip_stages import Stage
-from auralsam2_client.contract import FRAMES, HANDED_ON, STAGE_NAMES
+from auralsam2_client.contract import BESIDE_GRAPH, FRAMES, HANDED_ON, STAGE_NAMES
 from auralsam2_client.errors import ConfigError
 from export.builds.repository import build_repository
 from export.builds.triton_config import check_stage, parse, render, render_gpu, tensors
@@ -80,7 +80,7 @@ def test_by_sound_a_client_cannot_tell_the_ensembles_apart(gpu_build: Path, smal
     on_gpu, on_cpu = configs(gpu_build)["auralsam2"], configs(small_build)["auralsam2"]
     always = [entry for entry in on_cpu.input if not entry.optional or entry.name == FRAMES]
     assert tensors(on_gpu.input) == tensors(always)
-    assert tensors(on_gpu.output) == tensors(entry for entry in on_cpu.output if entry.name != "PROMPT_MODE")
+    assert tensors(on_gpu.output) == tensors(entry for entry in on_cpu.output if entry.name not in BESIDE_GRAPH)
     assert on_gpu.name == on_cpu.name
 
 

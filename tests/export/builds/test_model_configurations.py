@@ -22,11 +22,19 @@ PROMPTS = {
     TensorSpec("PROMPT_FRAME", "INT32", (1,)),
     TensorSpec("USE_AUDIO", "BOOL", (1,)),
     TensorSpec("COMBINATION", "INT32", (1,)),
+    TensorSpec("ANSWER", "INT32", (1,)),
+    TensorSpec("OUTPUT_SIZE", "INT32", (2,)),
+}
+# What the last stage's own runtime makes for clips of two frames.
+MADE = {
+    TensorSpec("MASK_LOGITS_FP16", "FP16", (2, 56, 56)),
+    TensorSpec("MASK_BITS", "UINT8", (2, 56, 7)),
+    TensorSpec("MASK_RLE", "STRING", (2,)),
+    TensorSpec("PROMPT_MODE", "STRING", (1,)),
 }
 # Frames may come as files in their place.
 FILES = {TensorSpec("FRAMES_ENCODED", "STRING", (2,))}
 FORMS = FILES | {TensorSpec("FRAMES", "UINT8", (2, 224, 224, 3))}
-MODE = TensorSpec("PROMPT_MODE", "STRING", (1,))
 OPTIONAL = {
     "vggish": PROMPTS | FILES,
     "hiera": FORMS,
@@ -52,7 +60,7 @@ def test_every_shape_is_fixed_and_no_batch_is_made(name: str, configs: dict[str,
     for spec in (*tensors(config.input), *tensors(config.output)):
         assert spec.shape, spec.name
         assert all(dim > 0 for dim in spec.shape), spec
-        assert spec.dtype in ("FP32", "UINT8", "INT32", "BOOL", "STRING")
+        assert spec.dtype in ("FP32", "FP16", "UINT8", "INT32", "BOOL", "STRING")
     assert not config.HasField("dynamic_batching")
 
 
@@ -82,7 +90,7 @@ def test_a_configuration_names_the_tensors_of_the_graph_on_disk(
 def graph_tensors(entries: Any) -> list[TensorSpec]:
     """Those that a raw clip by sound alone has."""
     optional = {entry.name for entry in entries if getattr(entry, "optional", False)} - {"FRAMES"}
-    return [spec for spec in tensors(entries) if spec.name not in optional and spec != MODE]
+    return [spec for spec in tensors(entries) if spec.name not in optional and spec not in MADE]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -205,7 +213,7 @@ def test_what_the_client_sees_is_the_contract(configs: dict[str, Any]) -> None:
         TensorSpec("CANDIDATE_LOGITS", "FP32", (2, 3, 56, 56)),
         TensorSpec("IOU", "FP32", (2, 3)),
         TensorSpec("OBJECT_SCORE", "FP32", (2,)),
-        MODE,
+        *MADE,
     }
 
 

@@ -13,7 +13,7 @@ from auralsam2.data.world.held_out import read_split
 from auralsam2.data.world.scenes import SPLITS
 from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import STAGE_NAMES
-from auralsam2_client.media.frames import resize_frames
+from auralsam2_client.media.stills.frames import resize_frames
 from export.gates.parity import run_network
 from export.graphs.chain import run_clip, split_calls
 from export.graphs.onnx_graph import export_stage

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from auralsam2_client.media.frame_files import encode_frames
+from auralsam2_client.media.stills.frame_files import encode_frames
 from model_repository.stage_runtime.engine.refusals import BadRequest
 from model_repository.stage_runtime.frames import encoded
 from model_repository.stage_runtime.frames.encoded import EncodedFrames

@@ -72,7 +72,7 @@ def test_segment_writes_overlay_masks_and_json(served_compact: Any, demo_clip: P
 def test_segment_what_is_marked(served_compact: Any, demo_clip: Path, tmp_path: Path) -> None:
     arguments = ("-o", tmp_path, "--url", served_compact.config.grpc_url)
     marks = ("--points", "143,379,+;20,20,-", "--box", "70,300,215,460", "--frame", "1")
-    result = run("segment", demo_clip, *arguments, *marks, "--combine", "union")
+    result = run("segment", demo_clip, *arguments, *marks, "--combine", "union", "--answer", "rle")
     assert result.exit_code == 0, result.output
     frames = json.loads((tmp_path / "result.json").read_text())["frames"]
     assert [frame["mode"] for frame in frames] == ["audio+points+box"] * 5
@@ -93,6 +93,7 @@ def test_segment_what_is_marked(served_compact: Any, demo_clip: Path, tmp_path: 
         (("--no-audio",), "nothing says what to segment"),
         (("--points", "5,5,+", "--no-audio", "--fps", "2"), "--max-frames"),
         (("--points", "5,5,+", "--combine", "max"), "best_iou"),
+        (("--answer", "png"), "must be one of logits, float16, bits, rle"),
     ],
 )
 def test_bad_marks_are_refused_with_the_way_out(

@@ -1,6 +1,8 @@
 """`segment` as a person meets it, against a stand-in of the client: names of files, and what lies in the folder."""
 
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +14,8 @@ from typer.testing import CliRunner
 
 from auralsam2_client.calls import client as client_module
 from auralsam2_client.calls.segmentation import Segmentation
+from auralsam2_client.media.clips import MediaClip
+from auralsam2_client.media.streaming import MediaStream
 from service.commands.cli import app
 
 
@@ -19,6 +23,7 @@ class StandIn:
     """Answers each clip with one mask."""
 
     num_frames, image_size, model = 5, 64, "auralsam2"
+    timeout_s, retries = 60.0, 0
 
     def __init__(self, url: str, **settings: Any) -> None:
         pass
@@ -27,6 +32,15 @@ class StandIn:
         return self
 
     def __exit__(self, *what: object) -> None:
+        pass
+
+    def chosen_wire(self) -> str:
+        return "raw"
+
+    def own_channel(self) -> "StandIn":
+        return self
+
+    def close(self) -> None:
         pass
 
     def segment(self, frames: np.ndarray, audio: np.ndarray, **marks: Any) -> Segmentation:
@@ -109,3 +123,41 @@ def test_what_cannot_be_is_one_error(
     assert result.exit_code == 2
     assert words in " ".join(result.output.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_leaves_neither_files_nor_threads_nor_a_traceback(
+    tmp_path: Path, clips: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(folder: Path, index: int, mask: object) -> None:
+        if index == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("service.results.outputs.write_mask", interrupted)
+    result = segment(clips.write_folder(tmp_path / "frames", 29), "--silent", "-o", tmp_path / "out")
+    assert result.exit_code != 0
+    assert "Traceback" not in result.output
+    assert list((tmp_path / "out").iterdir()) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("clips-", "sound"))]
+
+
+def test_a_clip_is_not_in_memory_as_a_whole(tmp_path: Path, clips: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead: list[int] = []
+    clip_of = MediaStream.clips
+
+    def counted(self: MediaStream, clip_length: int) -> Iterator[MediaClip]:
+        for part in clip_of(self, clip_length):
+            ahead.append(self.num_read - num_written[0])
+            yield part
+
+    num_written = [0]
+
+    def count(folder: Path, index: int, mask: object) -> None:
+        num_written[0] = index + 1
+
+    monkeypatch.setattr(MediaStream, "clips", counted)
+    monkeypatch.setattr("service.results.outputs.write_mask", count)
+    result = segment(clips.write_folder(tmp_path / "frames", 60), "--silent", "--no-overlay", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert (len(ahead), num_written) == (12, [60])
+    # Clips of 5 frames: one that is written, four in work.
+    assert max(ahead) <= 25

@@ -98,6 +98,7 @@ def test_variables_are_read_and_what_is_given_wins() -> None:
         ("SERVER_ENV", ""),
         ("TRITONSERVER", ""),
         ("CACHE_DIR", ""),
+        ("LOCAL_MEMORY", "yes"),
     ],
 )
 def test_a_variable_that_cannot_be_parsed_is_an_error(name: str, text: str) -> None:
@@ -106,12 +107,19 @@ def test_a_variable_that_cannot_be_parsed_is_an_error(name: str, text: str) -> N
 
 
 def test_every_field_can_come_from_the_environment() -> None:
-    texts = dict.fromkeys(("host", "metrics_host"), "127.0.0.1") | {"golden_at_start": "always"}
+    texts = dict.fromkeys(("host", "metrics_host"), "127.0.0.1") | {"golden_at_start": "always", "local_memory": "True"}
     for name in ServerConfig.__dataclass_fields__:
         text = texts.get(name, "1048576" if "byte" in name else "40")
         given = {} if name == "build" else {"build": BUILD}
         config = ServerConfig.from_environment({f"AURALSAM2_{name.upper()}": text}, **given)
         assert text in str(getattr(config, name))
+
+
+def test_local_memory_is_for_this_machine_alone() -> None:
+    assert not ServerConfig(BUILD).local_memory
+    assert ServerConfig.from_environment({"AURALSAM2_LOCAL_MEMORY": "1"}, build=BUILD).local_memory
+    with pytest.raises(ConfigError, match=r"local_memory is on and host = '0\.0\.0\.0'.*Listen on 127"):
+        ServerConfig(BUILD, host="0.0.0.0", local_memory=True)
 
 
 def test_a_build_must_be_named() -> None:

@@ -18,9 +18,9 @@ def server(path: Path, text: str) -> Program:
     return Program(path, path.parent / "backends", ("/usr/bin", "/bin"), ())
 
 
-def line(known: set[str], **changed: object) -> list[str]:
+def line(known: set[str], config: ServerConfig = CONFIG, **changed: object) -> list[str]:
     settings: dict[str, object] = {"python_stages": True, "memory_flags": [], **changed}
-    return command_line(Program(Path("/t"), Path("/b"), (), ()), CONFIG, "mark_", frozenset(known), **settings)  # type: ignore[arg-type]
+    return command_line(Program(Path("/t"), Path("/b"), (), ()), config, "mark_", frozenset(known), **settings)  # type: ignore[arg-type]
 
 
 def test_the_embedded_server_lists_every_flag_that_it_is_given(tmp_path: Path) -> None:
@@ -45,6 +45,17 @@ def test_optional_fences_are_given_to_servers_that_list_them() -> None:
     for fence in OPTIONAL_FENCES:
         assert fence in line({fence.split("=")[0]})
         assert fence not in line(set())
+
+
+def test_shared_memory_is_closed_to_clients_unless_it_is_opened() -> None:
+    switch = {"--allow-client-shm"}
+    opened = ServerConfig(Path("/somewhere/build"), local_memory=True, http_port=8000)
+    assert "--allow-client-shm=false" in line(switch)
+    assert "--allow-client-shm=true" in line(switch, opened)
+    assert not [flag for flag in line(set(), opened) if flag.startswith("--allow-client-shm")]
+    restricted = "--grpc-restricted-protocol=model-repository,model-config,logging,trace,statistics:"
+    assert any(flag.startswith(restricted) for flag in line(set(), opened))
+    assert any(flag.startswith("--http-restricted-api=shared-memory,model-rep") for flag in line(set(), opened))
 
 
 def test_required_flags_are_always_given() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import ConfigError, ServerFault, ServerTimeout, ServerUnavailable
+from auralsam2_client.local_regions import FOLDER, Region
 from service.cards.in_use import CardsInUse
 from service.commands.terminal import EXIT_CODES
 from service.monitoring.metrics import fetch, in_flight
@@ -65,7 +66,9 @@ class Supervised:
 
 @pytest.fixture(scope="module")
 def supervised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
-    supervised = Supervised(toy.write(tmp_path_factory.mktemp("supervisor") / "build"), restart_limit=100)
+    supervised = Supervised(
+        toy.write(tmp_path_factory.mktemp("supervisor") / "build"), restart_limit=100, local_memory=True
+    )
     yield supervised
     mark = supervised.launcher.mark
     assert supervised.stop() == 0
@@ -100,6 +103,16 @@ def test_canaries_go_on_while_all_is_well(supervised: Supervised, client: Client
     before = fetch(supervised.supervisor.config.metrics_url)["auralsam2"].success
     eventually(lambda: fetch(supervised.supervisor.config.metrics_url)["auralsam2"].success >= before + 2, within_s=10)
     assert supervised.num_restarts == 0
+
+
+def test_shared_memory_of_a_client_that_died_goes_with_a_canary(supervised: Supervised, client: Client) -> None:
+    region = Region(4096)
+    client._wire.register_system_shared_memory(region.name, region.key, region.num_bytes)
+    # As the kernel does when a process dies.
+    region.memory.close()
+    os.close(region._file)
+    eventually(lambda: not client._wire.get_system_shared_memory_status().regions, within_s=10)
+    assert not (FOLDER / region.name).exists()
 
 
 @pytest.mark.parametrize("name", ["hiera", "sam2_decoder"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import Phase, given, settings
 
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media import reader as media
+from auralsam2_client.media import reading as media
 from auralsam2_client.media.reader import read_media
 from tests.auralsam2_client.media.films import corpus, telling
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media import reader as media
+from auralsam2_client.media import reading as media
 from auralsam2_client.media.reader import read_media
 from tests.auralsam2_client.media.films import filming, telling
 

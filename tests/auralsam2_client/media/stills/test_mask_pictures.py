@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media.mask_pictures import read_mask
+from auralsam2_client.media.stills.mask_pictures import read_mask
 
 Mask = NDArray[np.bool_]
 HEIGHT, WIDTH = 96, 128

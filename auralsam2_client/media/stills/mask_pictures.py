@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from auralsam2_client.media.pictures import opened_picture, turn_upright
+from auralsam2_client.media.stills.pictures import opened_picture, turn_upright
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 _WAY_OUT = "Give a PNG: black is background, any other colour the object."

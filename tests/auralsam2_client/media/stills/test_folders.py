@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from auralsam2_client.media.folders import is_left_over, list_files, natural_key
+from auralsam2_client.media.stills.folders import is_left_over, list_files, natural_key
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media.folders import list_files
-from auralsam2_client.media.pictures import check_size, opened_picture, to_rgb, upright_size
+from auralsam2_client.media.stills.folders import list_files
+from auralsam2_client.media.stills.pictures import check_size, opened_picture, to_rgb, upright_size
 from auralsam2_client.run_files import written_files
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -52,7 +52,21 @@ def read_frames(paths: Sequence[Path], progress: Callable[[int, int | None], Non
     Returns: [N, H, W, 3] uint8 RGB.
     Raises: BadInput when an image is corrupt, beyond 8192 px a side, or of another size than the first.
     """
-    # All headers first, so that a folder of mixed sizes is refused before any memory is taken.
+    height, width = check_one_size(paths)
+    frames = np.empty((len(paths), height, width, 3), np.uint8)
+    for index, path in enumerate(paths):
+        with opened_picture(path, _WAY_OUT) as image:
+            frames[index] = to_rgb(image, str(path))
+        if progress is not None:
+            progress(index + 1, len(paths))
+    return frames
+
+
+def check_one_size(paths: Sequence[Path]) -> tuple[int, int]:
+    """Read the one (height, width) of images from their headers, before any memory is taken for them.
+
+    Raises: BadInput as `read_frames`.
+    """
     height, width = image_size(paths[0])
     for path in paths[1:]:
         other = image_size(path)
@@ -61,13 +75,7 @@ def read_frames(paths: Sequence[Path], progress: Callable[[int, int | None], Non
                 f"{paths[0].name} is {width} x {height} px, but {path.name} is {other[1]} x {other[0]} px; "
                 "all frames of a clip have one size. Scale them to one size first."
             )
-    frames = np.empty((len(paths), height, width, 3), np.uint8)
-    for index, path in enumerate(paths):
-        with opened_picture(path, _WAY_OUT) as image:
-            frames[index] = to_rgb(image, str(path))
-        if progress is not None:
-            progress(index + 1, len(paths))
-    return frames
+    return height, width
 
 
 def resize_frames(frames: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media.frames import image_size, list_frames, read_frames, resize_frames
-from auralsam2_client.media.pictures import MAX_SIDE_PX
+from auralsam2_client.media.stills.frames import image_size, list_frames, read_frames, resize_frames
+from auralsam2_client.media.stills.pictures import MAX_SIDE_PX
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from auralsam2_client.errors import BadInput
-from auralsam2_client.media.frames import read_frames
-from auralsam2_client.media.mask_pictures import read_mask
+from auralsam2_client.media.stills.frames import read_frames
+from auralsam2_client.media.stills.mask_pictures import read_mask
 
 HEIGHT, WIDTH = 12, 256
 

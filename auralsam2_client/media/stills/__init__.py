@@ -1,0 +1,1 @@
+"""Still images: pictures of any kind, folders of frames, masks that a person drew, frames as files."""
