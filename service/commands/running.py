@@ -33,7 +33,7 @@ def serve(
     Each setting of the server can also be given as a variable AURALSAM2_<NAME>; an option wins over it.
     """
     from service.server.config import PREFIX, ServerConfig
-    from service.server.supervisor import Supervisor
+    from service.supervision.supervisor import Supervisor
 
     options = {
         "build": build,

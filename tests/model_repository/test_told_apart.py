@@ -22,7 +22,7 @@ from model_repository.stage_runtime.engine.refusals import Refusal
 from model_repository.stage_runtime.prompts.reading import read_prompts
 from model_repository.stage_runtime.sessions.sessions import Limits, Sessions
 from service.server.config import ServerConfig
-from service.server.supervisor import Supervisor
+from service.supervision.supervisor import Supervisor
 from tests.model_repository.prompted_stand_in import CLIP, StandIn, features, heard, points
 
 OTHER_WORDS = "no queue, no session has ended, must specify the START flag: other words"

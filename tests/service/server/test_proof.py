@@ -13,7 +13,7 @@ from service.server.config import ServerConfig
 from service.server.launch_plan import LaunchPlan, plan_launch
 from service.server.launcher import Launcher
 from service.server.proof import forget, keep, recall
-from tests.service.server.test_supervisor import Supervised
+from tests.service.supervision.test_supervisor import Supervised
 from tests.service.toy import build_folder as toy
 from tests.service.toy.running import eventually, toy_config
 

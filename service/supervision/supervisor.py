@@ -17,9 +17,9 @@ from service.builds.golden import GoldenCall, digest
 from service.cards.in_use import CardsInUse
 from service.monitoring.metrics import fetch
 from service.server.config import ServerConfig
-from service.server.exporter import Exporter
 from service.server.launcher import Launcher
 from service.server.server_process import Sink, to_stderr
+from service.supervision.exporter import Exporter
 
 # A heavy model is asked at most a tenth of the time.
 CANARY_SHARE = 10

@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from auralsam2_client.errors import ConfigError, ServerUnavailable
 from service.monitoring.metrics import total
-from service.server import exporter
 from service.server.config import ServerConfig
-from service.server.exporter import Exporter, SupervisorCollector, build_labels
 from service.server.serving import free_ports
+from service.supervision import exporter
+from service.supervision.exporter import Exporter, SupervisorCollector, build_labels
 from tests.service.toy import build_folder
 
 

@@ -23,7 +23,7 @@ from service.monitoring.metrics import fetch, in_flight
 from service.server.guardian import processes_of, shared_memory_of
 from service.server.launcher import Launcher
 from service.server.serving import free_ports
-from service.server.supervisor import GAVE_UP, Supervisor
+from service.supervision.supervisor import GAVE_UP, Supervisor
 from tests.service.toy import build_folder as toy
 from tests.service.toy.running import alive, eventually, kill_process, stage_processes, stop_process, toy_config
 
