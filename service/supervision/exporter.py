@@ -56,6 +56,9 @@ class Watched(Protocol):
     def ready(self) -> bool: ...
 
     @property
+    def num_damaged_models(self) -> int: ...
+
+    @property
     def server_pid(self) -> int | None: ...
 
     @property
@@ -119,6 +122,11 @@ class SupervisorCollector(Collector):
         for reason in sorted({"process", "canary", "answer", "start", *watched.counts}):
             restarts.add_metric([reason], watched.counts.get(reason, 0))
         yield restarts
+        yield CounterMetricFamily(
+            "auralsam2_damaged_models",
+            "Compiled models that did not fit their hash, deleted and compiled again",
+            value=watched.num_damaged_models,
+        )
         memory = GaugeMetricFamily("auralsam2_memory_bytes", "Resident memory by process", labels=["process"])
         files = GaugeMetricFamily("auralsam2_open_files", "Open file descriptors by process", labels=["process"])
         for use in processes(watched.server_pid):

@@ -51,6 +51,7 @@ class Supervisor:
         self.restarts: list[Restart] = []
         self.counts: Counter[str] = Counter()
         self.launcher: Launcher | None = None
+        self.num_damaged_models = 0
         self._stop_requested = False
         self._attempts: deque[float] = deque()
         self._client: Client | None = None
@@ -136,7 +137,10 @@ class Supervisor:
         launcher = Launcher(
             self.config, sink=self.sink, aborted=lambda: self._stop_requested, prove=prove, cards=self._cards
         )
-        launcher.start()
+        try:
+            launcher.start()
+        finally:
+            self.num_damaged_models += launcher.num_damaged_models
         self.launcher = launcher
         self._client = Client(self.config.grpc_url, self.config.model, caller=GOLDEN_CALLER)
         self._golden_duration_s = launcher.golden_duration_s

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from auralsam2_client.errors import ConfigError
+from service.builds.compiled_models import CheckedModels, record_compiled_models
 from service.monitoring.metrics import fetch
 from service.server.config import ServerConfig
 from service.server.launch_plan import LaunchPlan, plan_launch
@@ -24,6 +25,7 @@ COMPILED = "decoder.blob"
 def build(tmp_path: Path) -> Path:
     build = toy.write(tmp_path / "build")
     (build / "cache" / COMPILED).write_bytes(b"compiled")
+    record_compiled_models(build / "cache", CheckedModels())
     return build
 
 

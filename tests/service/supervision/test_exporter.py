@@ -22,6 +22,7 @@ class Watched:
     config: ServerConfig
     ready: bool = True
     server_pid: int | None = None
+    num_damaged_models: int = 3
     mark: str | None = "auralsam2_no_such_run_"
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -62,6 +63,7 @@ def test_the_page_says_what_is_served_and_how_it_is(watched: Watched) -> None:
     assert {("preset", "toy"), ("num_frames", "2"), ("precision", "float32")} <= labels
     assert found["auralsam2_restarts_total"][frozenset({("reason", "process")})] == 2
     assert found["auralsam2_restarts_total"][frozenset({("reason", "canary")})] == 0
+    assert found["auralsam2_damaged_models_total"] == {frozenset(): 3}
     assert found["auralsam2_memory_bytes"][frozenset({("process", "server")})] > 10e6
     assert found["auralsam2_open_files"][frozenset({("process", "server")})] > 3
     assert found["auralsam2_shared_memory_bytes"] == {frozenset(): 0}
