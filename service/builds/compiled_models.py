@@ -36,12 +36,14 @@ def check_compiled_models(cache: Path) -> CheckedModels:
     A blob without a hash was left by a start that did not end well, or by another program. It may be whole, but nothing
     shows it: the golden clip asks by sound alone, and would pass with a damaged graph of prompts.
 
-    Raises: ConfigError where such a blob cannot be deleted or read.
+    Raises: ConfigError where such a blob cannot be deleted.
     """
     digests, damaged = {}, []
     for path in sorted(cache.glob(f"*{SUFFIX}")):
         wanted = _read_hash(path)
-        found = sha256(path) if wanted else ""
+        found = ""
+        with contextlib.suppress(ConfigError):  # one that cannot be read is not proven either
+            found = sha256(path) if wanted else ""
         if wanted and found == wanted:
             digests[path.name] = found
             continue

@@ -27,6 +27,9 @@ def serve(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where engines keep what they compiled; default: in the build.")
     ] = None,
+    give_up: Annotated[
+        bool | None, typer.Option("--give-up", help="End after too many restarts, for who starts it again.")
+    ] = None,
 ) -> None:
     """Start the server and keep it alive, until Ctrl-C or SIGTERM.
 
@@ -44,6 +47,7 @@ def serve(
         "server_env": server_env,
         "tritonserver": tritonserver,
         "cache_dir": cache_dir,
+        "give_up": give_up,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if build is None and f"{PREFIX}BUILD" not in os.environ:

@@ -18,6 +18,7 @@ SESSION_LIMITS = (
     (Parameter.MAX_SESSION_BYTES, 1 << 20, 1 << 40),
     (Parameter.SESSION_IDLE_TIMEOUT_S, 0.1, 3600),
 )
+SWITCH = {"true": True, "false": False, "1": True, "0": False}
 GOLDEN_AT_START = ("once", "always")
 
 
@@ -69,10 +70,12 @@ class ServerConfig:
     canary_interval_s: float = 5.0
     # A call that stands still for longer than this, and for ten golden calls, is held to hang.
     canary_timeout_s: float = 20.0
+    # After more faults in the window pauses grow up to a minute; give_up: the service ends, for who starts it again.
     restart_limit: int = 5
     restart_window_s: float = 600.0
     restart_backoff_s: float = 0.5
     restart_backoff_max_s: float = 8.0
+    give_up: bool = False
 
     def __post_init__(self) -> None:
         # Paths may come as text; the server has a working folder of its own, so it needs them absolute.
@@ -203,6 +206,10 @@ def _parse(name: str, text: str, kind: str) -> object:
         if not text:
             raise ConfigError(f"{name} = ''; must be a path. Unset it for the default.")
         return Path(text)
+    if kind in ("bool", "<class 'bool'>"):
+        if text.lower() not in SWITCH:
+            raise ConfigError(f"{name} = {text!r}; must be {' or '.join(SWITCH)}. Correct it, or unset it for false.")
+        return SWITCH[text.lower()]
     wanted = "a whole number" if kind.startswith("int") else "a number"
     # `item.type` is the class itself, or text for a union.
     for key, reader in readers.items():

@@ -56,6 +56,9 @@ class Watched(Protocol):
     def ready(self) -> bool: ...
 
     @property
+    def degraded(self) -> str: ...
+
+    @property
     def num_damaged_models(self) -> int: ...
 
     @property
@@ -117,6 +120,11 @@ class SupervisorCollector(Collector):
         yield build
         yield GaugeMetricFamily(
             "auralsam2_ready", "Whether processes and last golden clip were well", value=int(watched.ready)
+        )
+        yield GaugeMetricFamily(
+            "auralsam2_degraded",
+            "Whether faults came too often or nobody can connect; the log says why",
+            value=int(bool(watched.degraded)),
         )
         restarts = CounterMetricFamily("auralsam2_restarts", "Faults that led to a restart, by kind", labels=["reason"])
         for reason in sorted({"process", "canary", "answer", "start", *watched.counts}):

@@ -1,28 +1,24 @@
-"""Keeps the server answering: watches its processes, asks the golden clip again and again, restarts on a fault.
-
-The server itself does not restart a stage that died, and calls itself ready all the same; only a clip tells.
-"""
+"""Keeps the server answering: watches its processes, asks the golden clip again and again, restarts on a fault."""
 
 import contextlib
 import signal
 import time
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass
 from types import FrameType
 
-from auralsam2_client.calls.client import Client
-from auralsam2_client.contract import BUSY, GOLDEN_CALLER
-from auralsam2_client.errors import AuralServeError, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
-from service.builds.golden import GoldenCall, digest
+from auralsam2_client.errors import AuralServeError, ServerUnavailable
 from service.cards.in_use import CardsInUse
-from service.monitoring.metrics import fetch
+from service.machine.open_files import raise_limit, shortage
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
+from service.server.ports import PortTaken, check_ports
 from service.server.server_process import Sink, to_stderr
+from service.supervision.canary import Canary
 from service.supervision.exporter import Exporter
+from service.supervision.restarts import LONGEST_PAUSE_S, Restarts
 
-# A heavy model is asked at most a tenth of the time.
-CANARY_SHARE = 10
+PORT_PAUSE_S = 1.0
 GAVE_UP = 3
 INTERRUPTED = 130
 
@@ -37,7 +33,7 @@ class Restart:
 
 
 class Supervisor:
-    """Runs the server until it is told to stop, or restarts become too many.
+    """Runs the server until it is told to stop; after too many restarts slowly, or, with `give_up`, no more.
 
     `run` belongs to one thread (`serve` is `run` with signal handlers, for the main thread); `request_stop` may be
     called from any thread or signal handler; `restarts` and `counts` may be read from anywhere.
@@ -53,18 +49,23 @@ class Supervisor:
         self.launcher: Launcher | None = None
         self.num_damaged_models = 0
         self._stop_requested = False
-        self._attempts: deque[float] = deque()
-        self._client: Client | None = None
-        self._canary: GoldenCall | None = None
-        self._successes_before = 0
-        self._golden_duration_s = 0.0
-        self._canary_due = 0.0
-        self._progress_seen = 0.0
+        self._faults = Restarts(
+            config.restart_limit, config.restart_window_s, config.restart_backoff_s, config.restart_backoff_max_s
+        )
+        self._canary: Canary | None = None
+        self._degraded = ""
 
     @property
     def ready(self) -> bool:
-        """True while the server is up, and its processes and its last canary were well."""
-        return self.launcher is not None and self.launcher.ready
+        """True while the server is up, its processes and its last canary were well, and it was not told to stop."""
+        launcher = self.launcher
+        return launcher is not None and launcher.ready and not self._stop_requested
+
+    @property
+    def degraded(self) -> str:
+        """Why the service is worse than it should be: faults came too often, or nobody can connect; "" otherwise."""
+        canary = self._canary
+        return self._degraded or (canary.trouble if canary is not None else "")
 
     @property
     def server_pid(self) -> int | None:
@@ -95,7 +96,8 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def run(self) -> int:
-        """Start, watch, restart; return the exit code: 0 after a requested stop, 3 after too many restarts.
+        """Start, watch, restart; return the exit code: 0 after a requested stop, 3 after too many restarts
+        where the config says to give up.
 
         Raises: what `Launcher.start` raises, when the very first start fails; ConfigError when exporter_port is taken.
         """
@@ -104,6 +106,9 @@ class Supervisor:
 
     def _run(self) -> int:
         drain_s: float | None = 0
+        few = shortage(raise_limit())
+        if few:
+            self._say(f"Warning: {few}")
         try:
             try:
                 self._start()
@@ -142,17 +147,12 @@ class Supervisor:
         finally:
             self.num_damaged_models += launcher.num_damaged_models
         self.launcher = launcher
-        self._client = Client(self.config.grpc_url, self.config.model, caller=GOLDEN_CALLER)
-        self._golden_duration_s = launcher.golden_duration_s
-        self._progress_seen = time.monotonic()
-        self._schedule_canary()
+        self._canary = Canary(launcher, self._say)
         if launcher.first_digest:
             told = (
                 f"the golden clip took {1e3 * launcher.golden_duration_s:.0f} ms, answer {launcher.first_digest[:12]}"
             )
         else:
-            # An earlier start has proven what this one is made of; the clip comes now, while others are served.
-            self._canary_due = time.monotonic() + self.config.canary_interval_s
             told = (
                 f"an earlier start has shown its answer, the golden clip follows in {self.config.canary_interval_s:g} s"
             )
@@ -160,8 +160,7 @@ class Supervisor:
 
     def _end(self, drain_s: float | None) -> None:
         launcher, self.launcher = self.launcher, None
-        client, self._client = self._client, None
-        self._canary = None
+        canary, self._canary = self._canary, None
         try:
             if launcher is not None:
                 launcher.stop(drain_s)
@@ -171,102 +170,39 @@ class Supervisor:
             launcher.stop(0)
             raise
         finally:
-            if client is not None:
-                client.close()
-
-    def _schedule_canary(self) -> None:
-        self._canary = None
-        pause_s = max(self.config.canary_interval_s, CANARY_SHARE * self._golden_duration_s)
-        self._canary_due = time.monotonic() + pause_s
+            if canary is not None:
+                canary.close()
 
     def _fault(self) -> tuple[str, str] | None:
         """(kind, reason) of what is wrong now, or None. Starts and reads the canary on its way."""
         assert self.launcher is not None
+        assert self._canary is not None
+        self._recover()
         reason = self.launcher.fault()
-        if reason is not None:
-            return "process", reason
-        if self._canary is None:
-            if time.monotonic() >= self._canary_due:
-                self._send_canary()
-            return None
-        if not self._canary.done(within_s=0):
-            return None
-        canary = self._canary
-        try:
-            reply = canary.reply()
-        except AuralServeError as error:
-            self._schedule_canary()
-            return self._judge(error)
-        self._golden_duration_s = canary.duration_s
-        self._progress_seen = time.monotonic()
-        self._schedule_canary()
-        found = digest(reply)
-        if not self.launcher.first_digest:
-            assert self.launcher.golden is not None
-            try:
-                self.launcher.golden.check(reply)
-            except ConfigError as error:
-                return "answer", str(error)
-            self.launcher.first_digest = found
-        elif found != self.launcher.first_digest:
-            return "answer", f"the golden clip's answer changed: {found[:12]}, was {self.launcher.first_digest[:12]}"
-        return None
+        return ("process", reason) if reason is not None else self._canary.look()
 
-    def _send_canary(self) -> None:
-        assert self.launcher is not None
-        assert self.launcher.golden is not None
-        assert self._client is not None
-        self._successes_before = self._successes() or 0
-        self._canary = GoldenCall(self.launcher.golden, self._client, self._patience_s)
-
-    @property
-    def _patience_s(self) -> float:
-        return max(self.config.canary_timeout_s, CANARY_SHARE * self._golden_duration_s)
-
-    def _judge(self, error: AuralServeError) -> tuple[str, str] | None:
-        """A server that is only busy answers others meanwhile; a broken one does not."""
-        successes = self._successes()
-        if successes is not None and successes > self._successes_before:
-            self._progress_seen = time.monotonic()
-        if isinstance(error, ServerTimeout) or error.code in BUSY:
-            if time.monotonic() - self._progress_seen < self._patience_s:
-                self._say(f"busy: the golden clip had to wait ({error})")
-                return None
-            return "canary", f"no clip was answered in {self._patience_s:.1f} s"
-        return "canary", str(error)
-
-    def _successes(self) -> int | None:
-        """Clips that the ensemble answered so far; None when the server does not even say that."""
-        try:
-            counters = fetch(self.config.metrics_url, timeout_s=2).get(self.config.model)
-        except (ServerUnavailable, ServerFault):
-            return None
-        return counters.success if counters is not None else 0
+    def _recover(self) -> None:
+        if self._degraded and not self._faults.are_too_many(time.monotonic()):
+            self._degraded = ""
+            self._say("no longer degraded")
 
     def _restart(self, kind: str, reason: str) -> bool:
-        """Restart the server until it works, with growing pauses; return False when it is time to give up."""
+        """Restart the server until it works, with growing pauses; return False when it is told to stop, or gives up."""
         since = time.monotonic()
         while True:
             self.counts[kind] += 1
-            self._attempts.append(time.monotonic())
-            while self._attempts[0] < time.monotonic() - self.config.restart_window_s:
-                self._attempts.popleft()
-            recent = len(self._attempts)
-            if recent > self.config.restart_limit:
-                self._say(
-                    f"gave up: {recent} faults in {self.config.restart_window_s:g} s; "
-                    f"{self.config.restart_limit} restarts are allowed. The last: {reason}. "
-                    f"Counts: {dict(self.counts)}. Look at the log above, run `auralsam2 doctor`, then start again."
-                )
+            recent = self._faults.note(time.monotonic())
+            if self._faults.are_too_many(time.monotonic()) and not self._bear(recent, reason):
                 return False
-            self._say(f"restart {recent} of at most {self.config.restart_limit} ({kind}): {reason}")
+            pause_s = self._faults.pause_s(time.monotonic())
+            self._say(f"restart {recent} in {pause_s:g} s ({kind}): {reason}")
             # What is left of a broken server answers nobody, so it is not drained.
             self._end(drain_s=0)
-            if not self._pause(recent):
+            if not self._wait(pause_s):
                 return False
             try:
-                # Something was wrong: the answer has to be shown again.
-                self._start(prove=True)
+                if not self._start_again():
+                    return False
             except AuralServeError as error:
                 if self._stop_requested:
                     return False
@@ -276,11 +212,40 @@ class Supervisor:
             self._say(f"restored after {time.monotonic() - since:.1f} s; restarts so far: {dict(self.counts)}")
             return True
 
-    def _pause(self, recent: int) -> bool:
-        """Wait before restart number `recent`: not at all before the first, then longer each time."""
-        if recent > 1:
-            bound = self.config.restart_backoff_s * 2 ** (recent - 2)
-            until = time.monotonic() + min(bound, self.config.restart_backoff_max_s)
-            while time.monotonic() < until and not self._stop_requested:
-                time.sleep(min(0.1, self.config.poll_interval_s))
+    def _bear(self, recent: int, reason: str) -> bool:
+        """Go on slowly after too many faults, or return False where the config says to give up."""
+        config = self.config
+        many = f"{recent} faults in {config.restart_window_s:g} s; {config.restart_limit} restarts are allowed"
+        advice = "Look at the log above, and run `auralsam2 doctor`"
+        if config.give_up:
+            self._say(f"gave up: {many}. The last: {reason}. Counts: {dict(self.counts)}. {advice}, then start again.")
+            return False
+        if not self._degraded:
+            self._say(
+                f"degraded: {many}, so that pauses grow up to {LONGEST_PAUSE_S:g} s. The last: {reason}. {advice}."
+            )
+        self._degraded = f"{many}. The last: {reason}"
+        return True
+
+    def _start_again(self) -> bool:
+        """Start, once its ports are free: whoever took one meanwhile is waited for. Return False when told to stop."""
+        while True:
+            try:
+                check_ports(self.config)
+                # Something was wrong: the answer has to be shown again.
+                self._start(prove=True)
+            except PortTaken as error:
+                if not self._degraded:
+                    self._say(f"waiting: {error}")
+                self._degraded = str(error)
+                if not self._wait(PORT_PAUSE_S):
+                    return False
+            else:
+                return True
+
+    def _wait(self, pause_s: float) -> bool:
+        """Wait; return False as soon as a stop is asked for."""
+        until = time.monotonic() + pause_s
+        while time.monotonic() < until and not self._stop_requested:
+            time.sleep(min(0.1, self.config.poll_interval_s))
         return not self._stop_requested

@@ -22,6 +22,7 @@ class Watched:
     config: ServerConfig
     ready: bool = True
     server_pid: int | None = None
+    degraded: str = ""
     num_damaged_models: int = 3
     mark: str | None = "auralsam2_no_such_run_"
     counts: dict[str, int] = field(default_factory=dict)
@@ -55,8 +56,10 @@ def test_the_page_says_what_is_served_and_how_it_is(watched: Watched) -> None:
     watched.server_pid = os.getpid()
     with Exporter(watched):
         found = samples(watched)
-        watched.ready = False
-        assert samples(watched)["auralsam2_ready"] == {frozenset(): 0}
+        watched.ready, watched.degraded = False, "6 faults in 600 s"
+        later = samples(watched)
+    assert later["auralsam2_ready"] == {frozenset(): 0}
+    assert (found["auralsam2_degraded"], later["auralsam2_degraded"]) == ({frozenset(): 0}, {frozenset(): 1})
     assert found["auralsam2_ready"] == {frozenset(): 1}
     ((labels, one),) = found["auralsam2_build_info"].items()
     assert one == 1
