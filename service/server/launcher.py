@@ -142,5 +142,9 @@ class Launcher:
         self._server.end()
 
     def fault(self) -> str | None:
-        """Say what is wrong with a card that stages noted, or with the server's processes: ended, gone, or stopped."""
+        """Say what is wrong with a card that stages noted, or with the server's processes: ended, gone, or stopped.
+
+        A guardian that ended is no fault; it is started again.
+        """
+        self._server.renew_guardian()
         return self.cards.find_failure(self.mark) or self._server.fault()
