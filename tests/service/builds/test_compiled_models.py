@@ -103,7 +103,8 @@ def test_a_start_on_a_rotten_cache_compiles_again(tmp_path: Path) -> None:
     model = build / "models" / "vggish" / "1" / "model.py"
     model.write_text(model.read_text() + COMPILING)
     toy.write_manifest(build)
-    blob, lines = build / "cache" / "prompts.blob", []
+    blob = build / "cache" / "prompts.blob"
+    lines: list[str] = []
     with Launcher(toy_config(build), sink=lambda line: None) as launcher:
         right = blob.read_bytes()
         assert launcher.num_damaged_models == 0

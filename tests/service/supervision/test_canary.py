@@ -45,7 +45,7 @@ class Around:
 @pytest.fixture
 def around(monkeypatch: pytest.MonkeyPatch) -> Iterator[Around]:
     lines: list[str] = []
-    monkeypatch.setattr(module.time, "monotonic", lambda: found.now if found is not None else 0.0)
+    monkeypatch.setattr("service.supervision.canary.time.monotonic", lambda: found.now if found is not None else 0.0)
     found: Around | None = None
     launch = Launch(ServerConfig(Path("/somewhere/build"), canary_timeout_s=20))
     found = Around(Canary(cast(Launcher, launch), lines.append), lines)
