@@ -12,6 +12,7 @@ from auralsam2_client.contract import ENSEMBLE, VARIABLE_PREFIX, Parameter
 from auralsam2_client.errors import ConfigError
 
 PREFIX = VARIABLE_PREFIX
+DEFAULT_REGION_BYTES = 4 << 20
 # The server forgets a sequence after an hour; until then the sessions' own clock decides.
 SESSION_LIMITS = (
     (Parameter.MAX_SESSIONS, 1, 1024),
@@ -56,8 +57,8 @@ class ServerConfig:
     # The stages of a clip run one after the other, so each may use every core.
     num_threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     # Shared memory of each stage at its start, and the least it grows by. It never shrinks.
-    shm_default_byte_size: int = 4 << 20
-    shm_growth_byte_size: int = 4 << 20
+    shm_default_byte_size: int = DEFAULT_REGION_BYTES
+    shm_growth_byte_size: int = DEFAULT_REGION_BYTES
     # Of interactive sessions; None: as the build says (16 sessions, 3 GiB, 600 s).
     max_sessions: int | None = None
     max_session_bytes: int | None = None

@@ -95,6 +95,7 @@ class Launcher:
             self._server.start(*plan.command(folder, self.mark), needs_gpu=plan.manifest.needs_gpu)
             readiness = Readiness(self.config, self._server, self.aborted, deadline, plan.ready_timeout_s)
             readiness.wait_until_it_says_ready()
+            self._server.close_shared_memory()
             self._prove(plan, readiness, checked)
             record_compiled_models(self.config.cache, checked)
             # Only the python backend has processes of its own; stages of a GPU build live and die with the server.
@@ -147,4 +148,5 @@ class Launcher:
         A guardian that ended is no fault; it is started again.
         """
         self._server.renew_guardian()
+        self._server.close_shared_memory()
         return self.cards.find_failure(self.mark) or self._server.fault()

@@ -82,7 +82,7 @@ class ServerProcess:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            # What it makes, its shared memory too, is for this user alone: callers' frames lie in it.
+            # What it makes is for this user alone. Its shared memory takes no notice, see `close_shared_memory`.
             umask=0o077,
             # A session of its own: Ctrl-C at the terminal reaches only the launcher, which then drains.
             start_new_session=True,
@@ -113,6 +113,17 @@ class ServerProcess:
         except OSError as error:
             # The ended one stays, so that the next look tries again.
             self._tell(f"the guardian cannot be started: {error.strerror}")
+
+    def close_shared_memory(self) -> None:
+        """Let this user alone read and write the run's shared memory, in which callers' frames lie.
+
+        The server makes it readable by everybody, whatever its umask. Called again and again while it starts, so that
+        it is closed before a caller's first clip.
+        """
+        for path in guardian.shared_memory_of(self.mark):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mode & 0o077:
+                    path.chmod(0o600)
 
     def find_stages(self) -> None:
         """Take the server's children that live now as its stages, which `fault` watches from now on."""
