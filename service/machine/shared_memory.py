@@ -45,7 +45,7 @@ def needed_bytes(models: Path, default_bytes: int, growth_bytes: int, *, on_card
 
 
 def free_bytes() -> int:
-    """Bytes that are free in /dev/shm. Raises: OSError where there is none."""
+    """Read how many bytes are free in /dev/shm. Raises: OSError where there is none."""
     return shutil.disk_usage(FOLDER).free
 
 

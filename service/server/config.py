@@ -163,6 +163,13 @@ class ServerConfig:
         return f"http://{_reachable_host(self.metrics_address)}:{self.metrics_port}/metrics"
 
     @property
+    def exporter_url(self) -> str | None:
+        """URL of the supervisor's page of metrics; None where it has none."""
+        if self.exporter_port is None:
+            return None
+        return f"http://{_reachable_host(self.metrics_address)}:{self.exporter_port}/metrics"
+
+    @property
     def models(self) -> Path:
         """Folder of the build that the server loads."""
         return self.build / "models"

@@ -36,7 +36,7 @@ class Restarts:
         return self.recent(now) > self.limit
 
     def pause_s(self, now: float) -> float:
-        """Seconds to wait before the restart that follows the last fault."""
+        """Return the seconds to wait before the restart that follows the last fault."""
         recent = self.recent(now)
         if recent > self.limit:
             longest_yet = max(self._backoff_s, self._backoff_max_s)
