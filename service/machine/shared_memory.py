@@ -63,11 +63,12 @@ def check_shared_memory(needed: int) -> None:
 
 
 def _request_bytes(config: Any) -> int:
-    clip = sum(_tensor_bytes(entry) for entry in (*config.input, *config.output))
-    return max(1, config.max_batch_size) * clip
+    batch: int = max(1, config.max_batch_size)
+    return batch * sum(_tensor_bytes(entry) for entry in (*config.input, *config.output))
 
 
 def _tensor_bytes(entry: Any) -> int:
     kind = model_config_pb2.DataType.Name(entry.data_type).removeprefix("TYPE_")
     # Text, as the name of a mode, is a few bytes.
-    return math.prod(max(1, dim) for dim in entry.dims) * ELEMENT_BYTES.get(kind, 0)
+    elements: int = math.prod(max(1, dim) for dim in entry.dims)
+    return elements * ELEMENT_BYTES.get(kind, 0)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from auralsam2_client.calls.client import Client
 from service.container import healthcheck
 from service.server.launcher import Launcher
 from service.server.serving import free_ports
@@ -20,7 +21,7 @@ def test_a_stop_shuts_the_door_before_it_drains(tmp_path: Path, monkeypatch: pyt
     # A server that says ready for as long as it lives, as the real one does.
     supervisor.launcher = Launcher(config, sink=lambda line: None)
     supervisor.launcher.ready = True
-    monkeypatch.setattr(healthcheck.Client, "is_ready", lambda client, timeout_s: True)
+    monkeypatch.setattr(Client, "is_ready", lambda client, timeout_s: True)
     monkeypatch.setenv("AURALSAM2_EXPORTER_PORT", str(exporter_port))
     with Exporter(supervisor):
         assert supervisor.ready
