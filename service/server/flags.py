@@ -10,8 +10,11 @@ from auralsam2_client.errors import ConfigError
 from service.server.config import ServerConfig
 from service.server.runtime import Program
 
-# Everything but health, metadata and inference. A fence rather than a lock: the key shows in the list of processes.
+# Everything but health, metadata and inference.
 RESTRICTED = "shared-memory,model-repository,model-config,logging,trace,statistics"
+# The header that opens it over gRPC. The key shows in the list of processes, so nobody may be able to send it: names of
+# headers are small letters in HTTP/2, a server refuses a request with others, and compares this one letter by letter.
+NO_HEADER = "AuralSAM2-Closed"
 # Fences of what only some servers have, by release (client shared memory has a switch since 26.04) or by how they were
 # made (the rest). A flag that a server does not know ends it; what it does not list it does not have, or cannot close.
 OPTIONAL_FENCES = (
@@ -97,7 +100,7 @@ def command_line(
         "--allow-metrics=true",
         f"--metrics-address={config.metrics_address}",
         f"--metrics-port={config.metrics_port}",
-        f"--grpc-restricted-protocol={RESTRICTED}:auralsam2-key={key}",
+        f"--grpc-restricted-protocol={RESTRICTED}:{NO_HEADER}={key}",
         "--grpc-keepalive-time=60000",
         "--grpc-keepalive-timeout=10000",
         "--grpc-max-connection-age=600000",
