@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.server.exporter import processes, shared_memory_bytes
 from service.server.launcher import Launcher
+from service.supervision.exporter import processes, shared_memory_bytes
 
 
 @dataclass(frozen=True)

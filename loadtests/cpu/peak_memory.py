@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
-from service.server.exporter import shared_memory_bytes
+from service.supervision.exporter import shared_memory_bytes
 
 EVERY_S = 0.1
 

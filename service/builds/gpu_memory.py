@@ -21,7 +21,7 @@ from service.builds.manifest import REMEDY
 CLIPS_IN_FLIGHT = 2
 # The server's own default, so that a pool is never smaller, and figures stay readable.
 POOL_STEP_BYTES = 64 << 20
-_ELEMENT_BYTES = {
+ELEMENT_BYTES = {
     **dict.fromkeys(("BOOL", "UINT8", "INT8"), 1),
     **dict.fromkeys(("UINT16", "INT16", "FP16", "BF16"), 2),
     **dict.fromkeys(("UINT32", "INT32", "FP32"), 4),
@@ -109,13 +109,13 @@ def _pool_bytes(clip_bytes: int) -> int:
 
 def _tensor_bytes(model: str, config: Any, entry: Any) -> int:
     kind = model_config_pb2.DataType.Name(entry.data_type).removeprefix("TYPE_")
-    if kind not in _ELEMENT_BYTES or any(dim < 1 for dim in entry.dims):
+    if kind not in ELEMENT_BYTES or any(dim < 1 for dim in entry.dims):
         raise ConfigError(
             f"{model}/config.pbtxt: {entry.name} is {kind} {list(entry.dims)}; a served tensor has a fixed size."
             f" {REMEDY}"
         )
     elements: int = max(1, config.max_batch_size) * math.prod(entry.dims)
-    return elements * _ELEMENT_BYTES[kind]
+    return elements * ELEMENT_BYTES[kind]
 
 
 def _mib(num_bytes: int) -> str:

@@ -1,10 +1,10 @@
 """Looks at this machine and says what is there, what is missing, and what to do about it. Starts no server."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,12 +20,13 @@ from service.cards.driver import Driver, installed_driver
 from service.cards.onnx_provider import find_provider
 from service.cards.torch_build import installed_torch
 from service.findings import Finding
-from service.server.config import PREFIX, find_server_env
+from service.machine.open_files import NEEDED, hard_limit, shortage
+from service.machine.shared_memory import FOLDER, free_bytes, needed_bytes
+from service.server.config import DEFAULT_REGION_BYTES, PREFIX, find_server_env
 from service.server.flags import known_flags
 from service.server.installed_server import IMAGE_HOME, installed_backends, installed_program, installed_version
 from service.server.runtime import find_runtime, libpython, probe
 
-SHARED_MEMORY = Path("/dev/shm")
 # Four stages and the sessions, each with a clip's tensors in and out, at 1024 px and five frames.
 ENOUGH_SHARED_MEMORY = 768 << 20
 ENGINE_SERVING = "serving TensorRT and ONNX Runtime on GPUs"
@@ -50,7 +51,8 @@ def examine(
         lambda: check_server(server_env),
         lambda: check_installed_server(Path(named) if named else None),
         check_cards,
-        check_shared_memory,
+        lambda: check_shared_memory(build),
+        check_open_files,
         lambda: [check_port(port) for port in ports],
         check_cpu,
         check_export_packages,
@@ -161,16 +163,26 @@ def check_cards(driver: Driver | None = None) -> list[Finding]:
     )
 
 
-def check_shared_memory() -> Finding:
-    """Check how much shared memory is free for the stages."""
+def check_shared_memory(build: Path | None = None) -> Finding:
+    """Check how much shared memory is free for the stages, of a build where there is one."""
     fix = "In a container, give it more: --shm-size 1g."
+    needed = ENOUGH_SHARED_MEMORY
+    if build is not None:
+        with contextlib.suppress(ConfigError):
+            on_cards = read_manifest(build).needs_gpu
+            needed = needed_bytes(build / "models", DEFAULT_REGION_BYTES, DEFAULT_REGION_BYTES, on_cards=on_cards)
     try:
-        free = shutil.disk_usage(SHARED_MEMORY).free
+        free = free_bytes()
     except OSError as error:
-        return Finding("shared memory", False, f"{SHARED_MEMORY}: {error.strerror}", fix, "serve")
-    return Finding(
-        "shared memory", free >= ENOUGH_SHARED_MEMORY, f"{free >> 20} MiB free in {SHARED_MEMORY}", fix, "serve"
-    )
+        return Finding("shared memory", False, f"{FOLDER}: {error.strerror}", fix, "serve")
+    found = f"{free >> 20} MiB free in {FOLDER}, {needed >> 20} needed"
+    return Finding("shared memory", free >= needed, found, fix, "serve")
+
+
+def check_open_files() -> Finding:
+    """Check how many files the server may open, each connection being one."""
+    found = hard_limit()
+    return Finding("open files", not shortage(found), f"{found} allowed, {NEEDED} needed", shortage(found), "serve")
 
 
 def check_port(port: int) -> Finding:

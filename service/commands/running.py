@@ -31,13 +31,16 @@ def serve(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where engines keep what they compiled; default: in the build.")
     ] = None,
+    give_up: Annotated[
+        bool | None, typer.Option("--give-up", help="End after too many restarts, for who starts it again.")
+    ] = None,
 ) -> None:
     """Start the server and keep it alive, until Ctrl-C or SIGTERM.
 
     Each setting of the server can also be given as a variable AURALSAM2_<NAME>; an option wins over it.
     """
     from service.server.config import PREFIX, ServerConfig
-    from service.server.supervisor import Supervisor
+    from service.supervision.supervisor import Supervisor
 
     options = {
         "build": build,
@@ -49,6 +52,7 @@ def serve(
         "tritonserver": tritonserver,
         "local_memory": local_memory,
         "cache_dir": cache_dir,
+        "give_up": give_up,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if build is None and f"{PREFIX}BUILD" not in os.environ:

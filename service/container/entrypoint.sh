@@ -20,7 +20,7 @@
 #
 # Exit status: 0 after SIGTERM or SIGINT, calls under way answered; 64 unknown command, target or option; 77 root;
 # 78 no build and no way to make one; 143 stopped while building; else that of auralsam2 (service/commands/terminal.py): 3
-# when the configuration does not fit, and when the server had to be restarted too often.
+# when the configuration does not fit, and, with AURALSAM2_GIVE_UP=1, when the server had to be restarted too often.
 set -euo pipefail
 
 readonly EXPORT_OPTIONS=" preset image_size num_frames checkpoint sam2_checkpoint conditioning_frame read_out engine precision device layout fusion capability "

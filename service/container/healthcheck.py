@@ -1,7 +1,8 @@
 """The image's health check: ends with 0 when the server in this container says that it and the model are ready.
 
-It asks the container's own gRPC port, with the settings that the entry point serves with. That a stage has died does
-not show here; the supervisor sees it, and restarts the server.
+It asks the container's own gRPC port, with the settings that the entry point serves with, and, where the supervisor has
+a page of metrics, that too: the server alone says ready while it is told to stop, while a stage is dead, and after a
+restart before its first answer was proven.
 """
 
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import AuralServeError
+from service.monitoring.metrics import read_page, total
 from service.server.config import PREFIX, ServerConfig
 
 # Below the 10 s that the image allows, starting Python included.
@@ -21,7 +23,9 @@ def main() -> int:
     try:
         config = ServerConfig.from_environment(build=Path(), host=os.environ.get(f"{PREFIX}HOST", "0.0.0.0"))
         with Client(config.grpc_url, config.model) as client:
-            ready = client.is_ready(timeout_s=PATIENCE_S)
+            ready = client.is_ready(timeout_s=PATIENCE_S / 2)
+        if ready and config.exporter_url is not None:
+            ready = total(read_page(config.exporter_url, timeout_s=PATIENCE_S / 2), "auralsam2_ready") == 1
     except AuralServeError as error:
         print(error)
         return 1

@@ -1,1 +1,1 @@
-"""The server process: its settings, which program runs and how, what starts it, guards it and starts it again."""
+"""The server process: its settings, which program runs and how, what starts and guards it, and when it is ready."""

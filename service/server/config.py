@@ -12,12 +12,14 @@ from auralsam2_client.contract import ENSEMBLE, VARIABLE_PREFIX, Parameter
 from auralsam2_client.errors import ConfigError
 
 PREFIX = VARIABLE_PREFIX
+DEFAULT_REGION_BYTES = 4 << 20
 # The server forgets a sequence after an hour; until then the sessions' own clock decides.
 SESSION_LIMITS = (
     (Parameter.MAX_SESSIONS, 1, 1024),
     (Parameter.MAX_SESSION_BYTES, 1 << 20, 1 << 40),
     (Parameter.SESSION_IDLE_TIMEOUT_S, 0.1, 3600),
 )
+SWITCH = {"true": True, "false": False, "1": True, "0": False}
 GOLDEN_AT_START = ("once", "always")
 
 
@@ -57,8 +59,8 @@ class ServerConfig:
     # The stages of a clip run one after the other, so each may use every core.
     num_threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     # Shared memory of each stage at its start, and the least it grows by. It never shrinks.
-    shm_default_byte_size: int = 4 << 20
-    shm_growth_byte_size: int = 4 << 20
+    shm_default_byte_size: int = DEFAULT_REGION_BYTES
+    shm_growth_byte_size: int = DEFAULT_REGION_BYTES
     # Of interactive sessions; None: as the build says (16 sessions, 3 GiB, 600 s).
     max_sessions: int | None = None
     max_session_bytes: int | None = None
@@ -71,10 +73,12 @@ class ServerConfig:
     canary_interval_s: float = 5.0
     # A call that stands still for longer than this, and for ten golden calls, is held to hang.
     canary_timeout_s: float = 20.0
+    # After more faults in the window pauses grow up to a minute; give_up: the service ends, for who starts it again.
     restart_limit: int = 5
     restart_window_s: float = 600.0
     restart_backoff_s: float = 0.5
     restart_backoff_max_s: float = 8.0
+    give_up: bool = False
 
     def __post_init__(self) -> None:
         # Paths may come as text; the server has a working folder of its own, so it needs them absolute.
@@ -166,6 +170,13 @@ class ServerConfig:
         return f"http://{_reachable_host(self.metrics_address)}:{self.metrics_port}/metrics"
 
     @property
+    def exporter_url(self) -> str | None:
+        """URL of the supervisor's page of metrics; None where it has none."""
+        if self.exporter_port is None:
+            return None
+        return f"http://{_reachable_host(self.metrics_address)}:{self.exporter_port}/metrics"
+
+    @property
     def models(self) -> Path:
         """Folder of the build that the server loads."""
         return self.build / "models"
@@ -217,6 +228,10 @@ def _parse(name: str, text: str, kind: str) -> object:
         if not text:
             raise ConfigError(f"{name} = ''; must be a path. Unset it for the default.")
         return Path(text)
+    if kind in ("bool", "<class 'bool'>"):
+        if text.lower() not in SWITCH:
+            raise ConfigError(f"{name} = {text!r}; must be {' or '.join(SWITCH)}. Correct it, or unset it for false.")
+        return SWITCH[text.lower()]
     wanted = "a whole number" if kind.startswith("int") else "a number"
     # `item.type` is the class itself, or text for a union.
     for key, reader in readers.items():

@@ -10,8 +10,11 @@ from auralsam2_client.errors import ConfigError
 from service.server.config import ServerConfig
 from service.server.runtime import Program
 
-# Everything but health, metadata and inference. A fence rather than a lock: the key shows in the list of processes.
+# Everything but health, metadata and inference.
 RESTRICTED = "model-repository,model-config,logging,trace,statistics"
+# The header that opens it over gRPC. The key shows in the list of processes, so nobody may be able to send it: names of
+# headers are small letters in HTTP/2, a server refuses a request with others, and compares this one letter by letter.
+NO_HEADER = "AuralSAM2-Closed"
 # What callers on this machine may hand clips over by; open on request alone.
 SHARED_MEMORY = "shared-memory"
 ALLOW_SHARED_MEMORY = "--allow-client-shm"
@@ -101,7 +104,7 @@ def command_line(
         "--allow-metrics=true",
         f"--metrics-address={config.metrics_address}",
         f"--metrics-port={config.metrics_port}",
-        f"--grpc-restricted-protocol={restricted}:auralsam2-key={key}",
+        f"--grpc-restricted-protocol={restricted}:{NO_HEADER}={key}",
         "--grpc-keepalive-time=60000",
         "--grpc-keepalive-timeout=10000",
         "--grpc-max-connection-age=600000",

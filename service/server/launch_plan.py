@@ -15,9 +15,10 @@ from service.cards.checks import Need
 from service.cards.driver import Card
 from service.cards.in_use import CardsInUse, visible
 from service.cards.visibility import VARIABLE as VISIBLE_DEVICES
+from service.machine.shared_memory import check_shared_memory, needed_bytes
 from service.server.config import PREFIX, ServerConfig
 from service.server.flags import command_line, known_flags
-from service.server.installed_server import installed_home, installed_program, installed_version
+from service.server.installed_server import EMBEDDED_BACKEND, installed_home, installed_program, installed_version
 from service.server.runtime import embedded_program, environment, find_runtime, torch_path
 
 # Inductor took two minutes for hiera_base_plus at 1024 px on a prototype with 16 cores; hiera_large, and fewer cores,
@@ -107,6 +108,9 @@ def plan_launch(config: ServerConfig, cards: CardsInUse | None = None) -> Launch
         memory = plan_memory(config.models)
         memory_flags = memory.flags(gpus)
         notes.append(f"serving on {', '.join(map(str, gpus))}: {memory}")
+    if manifest.backend == EMBEDDED_BACKEND:
+        default, growth = config.shm_default_byte_size, config.shm_growth_byte_size
+        check_shared_memory(needed_bytes(config.models, default, growth, on_cards=manifest.needs_gpu))
     verify_files(config.build, manifest)
     golden = Golden.load(config.build)
     if not config.is_loopback:

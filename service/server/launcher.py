@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from service.builds.compiled_models import CheckedModels, check_compiled_models, record_compiled_models
 from service.builds.golden import Golden
 from service.cards.in_use import CardsInUse
 from service.server.config import ServerConfig
@@ -47,6 +48,8 @@ class Launcher:
         self.first_digest = ""
         self.golden_duration_s = 0.0
         self.ready = False
+        # Compiled models that did not fit their hash at this start, and were deleted.
+        self.num_damaged_models = 0
         self._server = ServerProcess(self.mark, sink)
 
     def __enter__(self) -> "Launcher":
@@ -88,10 +91,13 @@ class Launcher:
         try:
             folder = self._server.make_folder()
             make_cache(self.config, self.sink)
+            checked = self._check_compiled_models()
             self._server.start(*plan.command(folder, self.mark), needs_gpu=plan.manifest.needs_gpu)
             readiness = Readiness(self.config, self._server, self.aborted, deadline, plan.ready_timeout_s)
             readiness.wait_until_it_says_ready()
-            self._prove(plan, readiness)
+            self._server.close_shared_memory()
+            self._prove(plan, readiness, checked)
+            record_compiled_models(self.config.cache, checked)
             # Only the python backend has processes of its own; stages of a GPU build live and die with the server.
             if plan.python_stages:
                 self._server.find_stages()
@@ -100,11 +106,18 @@ class Launcher:
             raise
         self.ready = True
 
-    def _prove(self, plan: LaunchPlan, readiness: Readiness) -> None:
+    def _check_compiled_models(self) -> CheckedModels:
+        checked = check_compiled_models(self.config.cache)
+        self.num_damaged_models = len(checked.damaged)
+        for name in checked.damaged:
+            self.sink(f"Warning: {self.config.cache / name} did not fit its hash; it is deleted and compiled again")
+        return checked
+
+    def _prove(self, plan: LaunchPlan, readiness: Readiness, checked: CheckedModels) -> None:
         """Ask the golden clip, unless an earlier start was proven and nothing has changed since."""
         # What an installed server for GPUs depends on, the proof does not know.
         provable = not plan.manifest.needs_gpu
-        proof = recall(plan) if provable and not self.prove else None
+        proof = recall(plan, checked.digests) if provable and not self.prove else None
         if proof is not None:
             self.golden_duration_s = proof.golden_duration_s
             return
@@ -130,5 +143,10 @@ class Launcher:
         self._server.end()
 
     def fault(self) -> str | None:
-        """Say what is wrong with a card that stages noted, or with the server's processes: ended, gone, or stopped."""
+        """Say what is wrong with a card that stages noted, or with the server's processes: ended, gone, or stopped.
+
+        A guardian that ended is no fault; it is started again.
+        """
+        self._server.renew_guardian()
+        self._server.close_shared_memory()
         return self.cards.find_failure(self.mark) or self._server.fault()

@@ -8,8 +8,12 @@ from auralsam2_client.errors import ConfigError
 from service.server.config import ServerConfig
 
 
+class PortTaken(ConfigError):
+    """A port of the server cannot be listened on now; it may be free later."""
+
+
 def check_ports(config: ServerConfig) -> None:
-    """Check that every port of `config` can be listened on. Raises: ConfigError that names port, holder and option."""
+    """Check that every port of `config` can be listened on. Raises: PortTaken that names port, holder and option."""
     hosts = {"grpc_port": config.host, "metrics_port": config.metrics_address}
     for name in ("grpc_port", "metrics_port", "http_port"):
         port = getattr(config, name)
@@ -22,7 +26,7 @@ def check_ports(config: ServerConfig) -> None:
                 probe.bind((hosts.get(name, config.local_host), port))
             except OSError as error:
                 flag = "--" + name.replace("_", "-")
-                raise ConfigError(
+                raise PortTaken(
                     f"Port {port} ({name}) cannot be used: {error.strerror}{_name_holder(port)}. "
                     f"End that process, or take another port with {flag}."
                 ) from error

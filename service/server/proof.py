@@ -9,11 +9,13 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from auralsam2_client.errors import ConfigError
+from service.builds.compiled_models import HASH_SUFFIX
 from service.builds.manifest import sha256
 from service.server.launch_plan import LaunchPlan
 
@@ -30,15 +32,19 @@ class Proof:
     golden_duration_s: float
 
 
-def recall(plan: LaunchPlan) -> Proof | None:
-    """Read the proof of an earlier start of the same build; None where there is none or anything has changed."""
+def recall(plan: LaunchPlan, digests: Mapping[str, str] | None = None) -> Proof | None:
+    """Read the proof of an earlier start of the same build; None where there is none or anything has changed.
+
+    `digests`: hashes of compiled models by name, as far as this start has taken them already.
+    """
     try:
         path = _path(plan)
         record: Any = json.loads(path.read_text())
         compiled: dict[str, str] = record["compiled"]
         duration_s = float(record["golden_duration_s"])
         # What other builds have put beside them since is no matter.
-        same = all(sha256(path.parent / name) == digest for name, digest in compiled.items())
+        known = digests or {}
+        same = all((known.get(name) or sha256(path.parent / name)) == digest for name, digest in compiled.items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ConfigError):
         return None
     return Proof(duration_s) if same and record.get("format") == FORMAT else None
@@ -57,7 +63,7 @@ def keep(plan: LaunchPlan, golden_duration_s: float) -> None:
         compiled = {
             file.relative_to(path.parent).as_posix(): sha256(file)
             for file in sorted(path.parent.rglob("*"))
-            if file.is_file() and not file.name.startswith((PREFIX, f".{PREFIX}"))
+            if file.is_file() and not file.name.startswith((PREFIX, ".")) and file.suffix != HASH_SUFFIX
         }
         if not compiled:
             # Nothing was kept of what the engines made: the next server makes it again, and has to prove it.

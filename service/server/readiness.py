@@ -83,6 +83,7 @@ class Readiness:
     def _check_progress(self, waiting_for: str) -> None:
         if self.aborted():
             raise ServerUnavailable("The start was broken off.")
+        self.server.close_shared_memory()
         code = self.server.exit_code
         if code is not None:
             raise ServerFault(

@@ -17,6 +17,7 @@ from typing import IO
 
 import psutil
 
+from service.machine.repeated_lines import RepeatedLines, read_lines
 from service.server import guardian
 
 Sink = Callable[[str], None]
@@ -71,13 +72,7 @@ class ServerProcess:
         assert self._process is None, "a server process starts once"
         assert self.folder is not None
         self._needs_gpu = needs_gpu
-        self._guardian = subprocess.Popen(
-            [sys.executable, "-I", "-S", guardian.__file__, self.mark, str(self.folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._guardian = self._start_guardian()
         self._process = subprocess.Popen(
             command,
             env=variables,
@@ -87,12 +82,48 @@ class ServerProcess:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            # What it makes is for this user alone. Its shared memory takes no notice, see `close_shared_memory`.
+            umask=0o077,
             # A session of its own: Ctrl-C at the terminal reaches only the launcher, which then drains.
             start_new_session=True,
         )
         assert self._process.stdout is not None
         self._reader = threading.Thread(target=self._read_log, args=(self._process.stdout,), daemon=True)
         self._reader.start()
+
+    def _start_guardian(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", guardian.__file__, self.mark, str(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def renew_guardian(self) -> None:
+        """Start the guardian again where it has ended: without it, a launcher that is killed leaves its server."""
+        watcher = self._guardian
+        if watcher is None or watcher.poll() is None:
+            return
+        self._tell(f"the guardian ended with {describe_exit(watcher.returncode)}; it is started again")
+        assert watcher.stdin is not None
+        watcher.stdin.close()
+        try:
+            self._guardian = self._start_guardian()
+        except OSError as error:
+            # The ended one stays, so that the next look tries again.
+            self._tell(f"the guardian cannot be started: {error.strerror}")
+
+    def close_shared_memory(self) -> None:
+        """Let this user alone read and write the run's shared memory, in which callers' frames lie.
+
+        The server makes it readable by everybody, whatever its umask. Called again and again while it starts, so that
+        it is closed before a caller's first clip.
+        """
+        for path in guardian.shared_memory_of(self.mark):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mode & 0o077:
+                    path.chmod(0o600)
 
     def find_stages(self) -> None:
         """Take the server's children that live now as its stages, which `fault` watches from now on."""
@@ -154,18 +185,27 @@ class ServerProcess:
         self._release_guardian()
 
     def _read_log(self, stream: IO[str]) -> None:
+        lines = RepeatedLines(self._keep)
+        for line in read_lines(stream):
+            lines(line)
+        lines.flush()
+
+    def _keep(self, line: str) -> None:
+        self._tail.append(line)
+        self._tell(line)
+
+    def _tell(self, line: str) -> None:
         # The server stops when nobody empties its pipe, so a sink that fails must not end the reading.
-        for line in stream:
-            self._tail.append(line.rstrip("\n"))
-            with contextlib.suppress(OSError, ValueError):
-                self.sink(line.rstrip("\n"))
+        with contextlib.suppress(OSError, ValueError):
+            self.sink(line)
 
     def _release_guardian(self) -> None:
         watcher, self._guardian = self._guardian, None
         if watcher is None:
             return
         assert watcher.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
+        # One that ended by itself may have been given up on, its pipe closed.
+        with contextlib.suppress(BrokenPipeError, ValueError):
             watcher.stdin.write(b"done")
             watcher.stdin.close()
         watcher.wait(10)

@@ -28,9 +28,9 @@ from service.builds.golden import Golden
 from service.monitoring.dashboard import queries
 from service.monitoring.local import FOLDER, command, write_configuration
 from service.server.config import ServerConfig
-from service.server.exporter import processes, shared_memory_bytes
 from service.server.serving import free_ports
-from service.server.supervisor import Supervisor
+from service.supervision.exporter import processes, shared_memory_bytes
+from service.supervision.supervisor import Supervisor
 from tests.service.toy.running import eventually
 
 pytestmark = [

@@ -22,7 +22,8 @@ from model_repository.stage_runtime.engine.refusals import Refusal
 from model_repository.stage_runtime.prompts.reading import read_prompts
 from model_repository.stage_runtime.sessions.sessions import Limits, Sessions
 from service.server.config import ServerConfig
-from service.server.supervisor import Supervisor
+from service.server.launcher import Launcher
+from service.supervision.canary import Canary
 from tests.model_repository.prompted_stand_in import CLIP, StandIn, features, heard, points
 
 OTHER_WORDS = "no queue, no session has ended, must specify the START flag: other words"
@@ -111,10 +112,11 @@ def test_a_caller_tells_them_apart(reason: Reason, other_words: ModuleType, tmp_
 def test_the_supervisor_restarts_a_server_that_is_broken_and_leaves_a_busy_one(
     reason: Reason, other_words: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervisor = Supervisor(ServerConfig(build=tmp_path), sink=lambda line: None)
-    monkeypatch.setattr(Supervisor, "_successes", lambda self: None)
-    monkeypatch.setattr(supervisor, "_progress_seen", float("inf"))
-    found = supervisor._judge(crossed(other_words, reason, tmp_path))
+    canary = Canary(Launcher(ServerConfig(build=tmp_path), sink=lambda line: None), lambda line: None)
+    monkeypatch.setattr(Canary, "_successes", lambda self: None)
+    monkeypatch.setattr(canary, "_progress_seen", float("inf"))
+    found = canary._judge(crossed(other_words, reason, tmp_path))
+    canary.close()
     assert (found is None) == (reason in BUSY)
     assert found is None or found[0] == "canary"
 

@@ -1,9 +1,10 @@
 """The CPU engines that run an ONNX file: OpenVINO, and ONNX Runtime as the named alternative."""
 
+import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,10 +50,7 @@ class OpenVinoEngine:
         settings = {"INFERENCE_PRECISION_HINT": OPENVINO_PRECISION[precision], "PERFORMANCE_HINT": "LATENCY"}
         if cache_dir is not None:
             settings["CACHE_DIR"] = str(cache_dir)
-        # The decoder and the sessions open the same graphs when a server starts, and two processes that write one file
-        # of the cache fail. Locked is the graph, which may be read only.
-        with path.open("rb") as graph:
-            fcntl.flock(graph, fcntl.LOCK_EX)
+        with _alone_in_cache(cache_dir, path):
             compiled = openvino.Core().compile_model(str(path), "CPU", settings)
         self.input_shapes = {port.any_name: tuple(port.shape) for port in compiled.inputs}
         self.output_shapes = {port.any_name: tuple(port.shape) for port in compiled.outputs}
@@ -62,6 +60,31 @@ class OpenVinoEngine:
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         return {name: self._request.get_output_tensor(index).data for index, name in enumerate(self._names)}
+
+
+@contextlib.contextmanager
+def _alone_in_cache(cache_dir: Path | None, graph: Path) -> Iterator[None]:
+    """Let one process at a time compile a graph into the cache.
+
+    The decoder and the sessions open the same graphs when a server starts, and two processes that write one file of the
+    cache fail. Locked is a file of this user's own: whoever may read the graph could hold a lock on that, for ever.
+    """
+    if cache_dir is None:
+        yield
+        return
+    name = hashlib.sha256(os.fsencode(graph.absolute())).hexdigest()[:16]
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        lock = os.open(cache_dir / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        # What cannot be written is not written by two either.
+        yield
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 class OnnxRuntimeEngine:

@@ -118,15 +118,22 @@ def test_a_graph_is_compiled_by_one_process_at_a_time(
     import openvino
 
     path, compile_model = graph(small_build, "vggish"), openvino.Core.compile_model
+    locks: list[Path] = []
 
     def compiled(core: openvino.Core, *given: Any) -> Any:
-        with path.open("rb") as again, pytest.raises(BlockingIOError):
+        locks.extend((tmp_path / "cache").glob(".*.lock"))
+        with locks[0].open("rb") as again, pytest.raises(BlockingIOError):
             fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return compile_model(core, *given)
+        # A lock on the graph, which others may read, is no obstacle.
+        with path.open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return compile_model(core, *given)
 
     monkeypatch.setattr(openvino.Core, "compile_model", compiled)
     load_engine("openvino", path, cache_dir=tmp_path / "cache")
-    with path.open("rb") as free:
+    (lock,) = locks
+    assert lock.stat().st_mode & 0o077 == 0, "others cannot open it, and so not hold it"
+    with lock.open("rb") as free:
         fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

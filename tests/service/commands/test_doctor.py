@@ -85,11 +85,28 @@ def test_numpy_2_of_the_server_is_found(monkeypatch: pytest.MonkeyPatch, version
 
 
 def test_small_shared_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=64 << 20))
+    monkeypatch.setattr(doctor, "free_bytes", lambda: 64 << 20)
     finding = doctor.check_shared_memory()
     assert not finding.ok
     assert "64 MiB" in finding.found
     assert "--shm-size" in finding.fix
+
+
+def test_the_need_of_shared_memory_is_the_builds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    build = toy.write(tmp_path / "build")
+    # Four stages of 4 MiB, and a little.
+    for free, ok in ((16 << 20, False), (17 << 20, True)):
+        monkeypatch.setattr(doctor, "free_bytes", lambda free=free: free)
+        assert doctor.check_shared_memory(build).ok is ok
+
+
+def test_too_few_open_files_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for allowed, ok in ((1024, False), (524288, True)):
+        monkeypatch.setattr(doctor, "hard_limit", lambda allowed=allowed: allowed)
+        finding = doctor.check_open_files()
+        assert (finding.ok, finding.needed_for) == (ok, "serve")
+        assert str(allowed) in finding.found
+        assert ok or "LimitNOFILE" in finding.fix
 
 
 def test_cpu_features_are_read(tmp_path: Path) -> None:

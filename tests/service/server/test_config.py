@@ -99,6 +99,7 @@ def test_variables_are_read_and_what_is_given_wins() -> None:
         ("TRITONSERVER", ""),
         ("CACHE_DIR", ""),
         ("LOCAL_MEMORY", "yes"),
+        ("GIVE_UP", "maybe"),
     ],
 )
 def test_a_variable_that_cannot_be_parsed_is_an_error(name: str, text: str) -> None:
@@ -107,7 +108,11 @@ def test_a_variable_that_cannot_be_parsed_is_an_error(name: str, text: str) -> N
 
 
 def test_every_field_can_come_from_the_environment() -> None:
-    texts = dict.fromkeys(("host", "metrics_host"), "127.0.0.1") | {"golden_at_start": "always", "local_memory": "True"}
+    texts = dict.fromkeys(("host", "metrics_host"), "127.0.0.1") | {
+        "golden_at_start": "always",
+        "local_memory": "True",
+        "give_up": "True",
+    }
     for name in ServerConfig.__dataclass_fields__:
         text = texts.get(name, "1048576" if "byte" in name else "40")
         given = {} if name == "build" else {"build": BUILD}

@@ -19,7 +19,7 @@ from service.monitoring.metrics import fetch
 from service.server.launch_plan import COMPILING_TIMEOUT_S, compiled_code, plan_launch
 from service.server.launcher import Launcher
 from tests.service.cards.stand_in_driver import GIB, H200, L4, NO_DRIVER, SECOND_H200, StandInDriver, seeing
-from tests.service.server.test_supervisor import Supervised
+from tests.service.supervision.test_supervisor import Supervised
 from tests.service.toy import build_folder as toy
 from tests.service.toy.running import eventually, toy_config
 

@@ -22,7 +22,7 @@ from service.server.guardian import processes_of, shared_memory_of
 from service.server.installed_server import installed_program, installed_version
 from service.server.launcher import Launcher
 from service.server.serving import free_ports
-from service.server.supervisor import Supervisor
+from service.supervision.supervisor import Supervisor
 from tests.service.toy import build_folder as toy
 from tests.service.toy.installed import (
     NEWER_FLAG,

@@ -71,6 +71,10 @@ def test_ready_means_the_golden_clip_was_answered(running: Launcher) -> None:
     assert shared_memory_of(running.mark)
 
 
+def test_callers_frames_are_for_this_user_alone(running: Launcher) -> None:
+    assert {oct(path.stat().st_mode & 0o777) for path in shared_memory_of(running.mark)} == {"0o600"}
+
+
 def test_everything_listens_on_loopback_only(running: Launcher) -> None:
     assert running.pid is not None
     connections = psutil.Process(running.pid).net_connections("tcp")
@@ -138,6 +142,13 @@ def test_the_port_of_a_running_server_is_in_use(running: Launcher, build: Path) 
 def test_a_missing_model_file_is_named(build: Path) -> None:
     (build / "models" / "hiera" / "1" / "model.py").unlink()
     refuse(toy_config(build), ConfigError, "models/hiera/1/model.py", "auralsam2 export")
+
+
+def test_too_little_shared_memory_is_said_before_the_server_starts(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.machine.shared_memory.free_bytes", lambda: 16 << 20)
+    refuse(toy_config(build), ConfigError, "16 MiB free", "need 17 MiB", "--shm-size")
 
 
 def test_an_altered_model_file_is_named_with_both_hashes(build: Path) -> None:

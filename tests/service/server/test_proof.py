@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from auralsam2_client.errors import ConfigError
+from service.builds.compiled_models import CheckedModels, record_compiled_models
 from service.monitoring.metrics import fetch
 from service.server.config import ServerConfig
 from service.server.launch_plan import LaunchPlan, plan_launch
 from service.server.launcher import Launcher
 from service.server.proof import forget, keep, recall
-from tests.service.server.test_supervisor import Supervised
+from tests.service.supervision.test_supervisor import Supervised
 from tests.service.toy import build_folder as toy
 from tests.service.toy.running import eventually, toy_config
 
@@ -24,6 +25,7 @@ COMPILED = "decoder.blob"
 def build(tmp_path: Path) -> Path:
     build = toy.write(tmp_path / "build")
     (build / "cache" / COMPILED).write_bytes(b"compiled")
+    record_compiled_models(build / "cache", CheckedModels())
     return build
 
 

@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from auralsam2_client.errors import ConfigError, ServerUnavailable
 from service.monitoring.metrics import total
-from service.server import exporter
 from service.server.config import ServerConfig
-from service.server.exporter import Exporter, SupervisorCollector, build_labels
 from service.server.serving import free_ports
+from service.supervision import exporter
+from service.supervision.exporter import Exporter, SupervisorCollector, build_labels
 from tests.service.toy import build_folder
 
 
@@ -22,6 +22,8 @@ class Watched:
     config: ServerConfig
     ready: bool = True
     server_pid: int | None = None
+    degraded: str = ""
+    num_damaged_models: int = 3
     mark: str | None = "auralsam2_no_such_run_"
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -54,14 +56,17 @@ def test_the_page_says_what_is_served_and_how_it_is(watched: Watched) -> None:
     watched.server_pid = os.getpid()
     with Exporter(watched):
         found = samples(watched)
-        watched.ready = False
-        assert samples(watched)["auralsam2_ready"] == {frozenset(): 0}
+        watched.ready, watched.degraded = False, "6 faults in 600 s"
+        later = samples(watched)
+    assert later["auralsam2_ready"] == {frozenset(): 0}
+    assert (found["auralsam2_degraded"], later["auralsam2_degraded"]) == ({frozenset(): 0}, {frozenset(): 1})
     assert found["auralsam2_ready"] == {frozenset(): 1}
     ((labels, one),) = found["auralsam2_build_info"].items()
     assert one == 1
     assert {("preset", "toy"), ("num_frames", "2"), ("precision", "float32")} <= labels
     assert found["auralsam2_restarts_total"][frozenset({("reason", "process")})] == 2
     assert found["auralsam2_restarts_total"][frozenset({("reason", "canary")})] == 0
+    assert found["auralsam2_damaged_models_total"] == {frozenset(): 3}
     assert found["auralsam2_memory_bytes"][frozenset({("process", "server")})] > 10e6
     assert found["auralsam2_open_files"][frozenset({("process", "server")})] > 3
     assert found["auralsam2_shared_memory_bytes"] == {frozenset(): 0}

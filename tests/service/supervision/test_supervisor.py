@@ -24,7 +24,7 @@ from service.monitoring.metrics import fetch, in_flight
 from service.server.guardian import processes_of, shared_memory_of
 from service.server.launcher import Launcher
 from service.server.serving import free_ports
-from service.server.supervisor import GAVE_UP, Supervisor
+from service.supervision.supervisor import Supervisor
 from tests.service.toy import build_folder as toy
 from tests.service.toy.running import alive, eventually, kill_process, stage_processes, stop_process, toy_config
 
@@ -191,19 +191,25 @@ def test_a_busy_server_is_left_alone(supervised: Supervised, client: Client) -> 
     assert supervised.supervisor.ready
 
 
-def test_it_gives_up_after_too_many_restarts(tmp_path: Path) -> None:
-    supervised = Supervised(toy.write(tmp_path / "build"), restart_limit=2)
-    mark = supervised.launcher.mark
-    # From now on no start succeeds.
-    (supervised.build / "golden.npz").unlink()
-    assert supervised.launcher.pid is not None
-    kill_process(supervised.launcher.pid)
-    supervised.thread.join(30)
-    assert not supervised.thread.is_alive()
-    assert supervised.code == GAVE_UP
-    assert supervised.supervisor.counts == {"process": 1, "start": 2}
-    assert any("gave up: 3 faults" in line and "golden.npz" in line for line in supervised.lines)
-    assert processes_of(mark) == []
+def test_a_guardian_that_died_is_started_again(supervised: Supervised, client: Client) -> None:
+    before, launcher = supervised.num_restarts, supervised.launcher
+    dead = guardian_of(launcher)
+    assert dead is not None
+    kill_process(dead)
+    eventually(lambda: guardian_of(launcher) not in (None, dead))
+    assert supervised.num_restarts == before
+    assert supervised.supervisor.ready
+    assert any("guardian ended with signal SIGKILL" in line for line in supervised.lines)
+
+
+def guardian_of(launcher: Launcher) -> int | None:
+    """The process that ends a launch should this process be killed."""
+    found = [
+        child.pid
+        for child in psutil.Process().children()
+        if alive(child.pid) and launcher.mark in child.cmdline() and "guardian.py" in " ".join(child.cmdline())
+    ]
+    return found[0] if found else None
 
 
 def test_a_first_start_that_fails_is_raised(tmp_path: Path) -> None:

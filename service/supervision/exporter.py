@@ -56,6 +56,12 @@ class Watched(Protocol):
     def ready(self) -> bool: ...
 
     @property
+    def degraded(self) -> str: ...
+
+    @property
+    def num_damaged_models(self) -> int: ...
+
+    @property
     def server_pid(self) -> int | None: ...
 
     @property
@@ -115,10 +121,20 @@ class SupervisorCollector(Collector):
         yield GaugeMetricFamily(
             "auralsam2_ready", "Whether processes and last golden clip were well", value=int(watched.ready)
         )
+        yield GaugeMetricFamily(
+            "auralsam2_degraded",
+            "Whether faults came too often or nobody can connect; the log says why",
+            value=int(bool(watched.degraded)),
+        )
         restarts = CounterMetricFamily("auralsam2_restarts", "Faults that led to a restart, by kind", labels=["reason"])
         for reason in sorted({"process", "canary", "answer", "start", *watched.counts}):
             restarts.add_metric([reason], watched.counts.get(reason, 0))
         yield restarts
+        yield CounterMetricFamily(
+            "auralsam2_damaged_models",
+            "Compiled models that did not fit their hash, deleted and compiled again",
+            value=watched.num_damaged_models,
+        )
         memory = GaugeMetricFamily("auralsam2_memory_bytes", "Resident memory by process", labels=["process"])
         files = GaugeMetricFamily("auralsam2_open_files", "Open file descriptors by process", labels=["process"])
         for use in processes(watched.server_pid):

@@ -1,0 +1,1 @@
+"""What keeps a server answering: it watches, asks, starts again, and tells how the service is."""
