@@ -28,7 +28,8 @@ _PARTIAL = (f".{OVERLAY}.partial", f"{RESULT}.partial")
 def results_into(out_dir: Path) -> Iterator[Path]:
     """Give an empty folder to write a run's files into; they are in `out_dir` when the block ends without an error.
 
-    `out_dir` is made if it is missing, and goes again if nothing comes in. RESULT has to be among the files, and to be written last.
+    `out_dir` is made if it is missing, and goes again if nothing comes in. RESULT has to be among the files, and to
+    be written last.
 
     Raises: BadInput when the folder cannot be made or written.
     """
