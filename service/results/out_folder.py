@@ -13,7 +13,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from auralsam2_client.errors import BadInput
@@ -28,10 +28,12 @@ _PARTIAL = (f".{OVERLAY}.partial", f"{RESULT}.partial")
 def results_into(out_dir: Path) -> Iterator[Path]:
     """Give an empty folder to write a run's files into; they are in `out_dir` when the block ends without an error.
 
-    `out_dir` is made if it is missing. RESULT has to be among the files, and to be written last.
+    `out_dir` is made if it is missing, and goes again if nothing comes in. RESULT has to be among the files, and to
+    be written last.
 
     Raises: BadInput when the folder cannot be made or written.
     """
+    missing = [folder for folder in (out_dir, *out_dir.parents) if not folder.exists()]
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=out_dir))
@@ -50,6 +52,10 @@ def results_into(out_dir: Path) -> Iterator[Path]:
     finally:
         os.close(lock)
         shutil.rmtree(stage, ignore_errors=True)
+        # A folder that holds something stays.
+        with suppress(OSError):
+            for folder in missing:
+                folder.rmdir()
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from auralsam2_client.calls import local_memory
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.frame_wire import WIRES, choose_wire, coded_clip_tensors
-from auralsam2_client.calls.wire import ClipShape
+from auralsam2_client.calls.local_memory import place
+from auralsam2_client.calls.wire import Call, ClipShape
 from auralsam2_client.errors import BadInput, ConfigError
 from auralsam2_client.media.stills.frame_files import CODINGS, encode_frames
 from model_repository.stage_runtime.frames.encoded import EncodedFrames
@@ -65,3 +67,11 @@ def frames() -> np.ndarray:
     for axis in (1, 2):
         smooth = np.mean([np.roll(smooth, step, axis) for step in range(8)], axis=0, dtype=np.float32)
     return smooth.astype(np.uint8)
+
+
+def test_shared_memory_holds_raw_frames_and_no_files(frames: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client("127.0.0.1:1", local_memory=True) as client, Client("127.0.0.1:1") as far:
+        assert (client.wire, far.wire) == ("raw", "auto")
+    monkeypatch.setattr(local_memory, "LEAST_BYTES", 1)
+    call = Call(coded_clip_tensors(frames, SOUND, {}, "lossless"), ["IOU"])
+    assert set(place(call, shape(16, takes_files=True)).inputs) == {"AUDIO"}, "a file's bytes are elsewhere"

@@ -17,6 +17,7 @@ from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.media.clips import MediaClip
 from auralsam2_client.media.streaming import MediaStream
 from service.commands.cli import app
+from tests.auralsam2_client.media.films import filming, telling
 
 
 class StandIn:
@@ -104,6 +105,17 @@ def test_results_among_the_frames_are_no_frames(tmp_path: Path, clips: ModuleTyp
         assert [frame["file"] for frame in record["frames"]] == ["0000.png", "0001.png", "0002.png"]
 
 
+def test_a_picture_that_is_held_is_on_the_sheet_and_what_stood_in_is_told(tmp_path: Path) -> None:
+    still = filming.write(tmp_path / "still.mp4", [telling.picture(3)], telling.pitches(9))
+    result = segment(still, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (len(record["frames"]), record["wire"]) == (9, "raw")
+    assert any("the last picture is held" in note for note in record["notes"])
+    assert "note: the last picture is held" in " ".join(result.output.split())
+    assert (tmp_path / "out" / "frames.png").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -136,7 +148,7 @@ def test_ctrl_c_leaves_neither_files_nor_threads_nor_a_traceback(
     result = segment(clips.write_folder(tmp_path / "frames", 29), "--silent", "-o", tmp_path / "out")
     assert result.exit_code != 0
     assert "Traceback" not in result.output
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("clips-", "sound"))]
 
 
