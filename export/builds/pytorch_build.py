@@ -23,8 +23,10 @@ from model_repository.stage_runtime.pytorch.placing import Placing
 from model_repository.stage_runtime.pytorch.prompted import load_prompted_decoder
 
 Array = npt.NDArray[Any]
-# Beside what PyTorch has allocated at its peak: the CUDA context, its libraries and the kernels' code.
+# Beside PyTorch's own at its peak, for each process: the CUDA context, its libraries and the kernels' code.
 CONTEXT_BYTES = 1 << 30
+# Of a server: itself, sessions, and the whole network or each of the four stages.
+NUM_PROCESSES = {"one-process": 3, "ensemble": 6}
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class CardUsed:
     capability: int
     """10 x major + minor."""
     memory_bytes: int
-    """That a start needs: the peak here, and the context."""
+    """That a start needs: the peak here, and a context for each process. Sessions take more as they come."""
 
 
 def choose_device(settings: ExportSettings) -> torch.device:
@@ -109,16 +111,16 @@ def fill_pytorch(
         description.sha256,
         jpeg_keeps_masks=keeps_masks(result.jpeg_iou),
     )
-    return result, _card_used(device)
+    return result, _card_used(device, settings.layout)
 
 
 def _name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "this CPU"
 
 
-def _card_used(device: torch.device) -> CardUsed | None:
+def _card_used(device: torch.device, layout: str) -> CardUsed | None:
     if device.type != "cuda":
         return None
     major, minor = torch.cuda.get_device_capability(device)
     peak = torch.cuda.max_memory_reserved(device)
-    return CardUsed(_name(device), 10 * major + minor, peak + CONTEXT_BYTES)
+    return CardUsed(_name(device), 10 * major + minor, peak + NUM_PROCESSES[layout] * CONTEXT_BYTES)

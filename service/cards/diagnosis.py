@@ -9,6 +9,7 @@ from service.cards.torch_build import CUDA_BUILD, TorchBuild
 from service.findings import Finding
 
 GPU_SERVING = "serving on GPUs"
+CUDA_EXPORT = "export --target cuda"
 NOT_NEEDED = "not needed on a CPU"
 # A prototype of the service used 3 to 5 GB with hiera_base_plus at 1024 px; the compact network needs less.
 ENOUGH_FREE = 6 << 30
@@ -33,7 +34,12 @@ def count_hardware(devices: Path = PCI_DEVICES) -> int:
 
 
 def diagnose(
-    seen: Seen, torch: TorchBuild | None, provider: LinkedProvider | None, tensorrt: str | None, num_on_bus: int
+    seen: Seen,
+    torch: TorchBuild | None,
+    provider: LinkedProvider | None,
+    tensorrt: str | None,
+    num_on_bus: int,
+    compiler: str | None,
 ) -> list[Finding]:
     """List what is there and what is missing for a card.
 
@@ -43,16 +49,18 @@ def diagnose(
         provider: ONNX Runtime's for TensorRT, if any.
         tensorrt: version of the installed package, if any.
         num_on_bus: cards that `count_hardware` found.
+        compiler: the C compiler on PATH, if any.
     """
     if seen.version is None and not num_on_bus:
         lines = {"gpu driver": f"{NOT_NEEDED}; {seen.reason}", "gpu": "none; " + NOT_NEEDED}
         lines["torch for a gpu"] = NOT_NEEDED if torch is None else f"{NOT_NEEDED}; torch {torch.version}"
-        lines["TensorRT of ONNX Runtime"] = NOT_NEEDED
+        lines["C compiler"] = lines["TensorRT of ONNX Runtime"] = NOT_NEEDED
         return [Finding(name, True, found, needed_for=GPU_SERVING) for name, found in lines.items()]
     return [
         _driver(seen, torch, num_on_bus),
         _cards(seen),
         _torch(torch),
+        _compiler(compiler),
         _provider(provider, tensorrt),
     ]
 
@@ -93,9 +101,15 @@ def _torch(torch: TorchBuild | None) -> Finding:
         check_torch(torch)
     except CardError:
         found = "missing" if torch is None else f"{torch.version}, a CPU build"
-        return Finding(name, False, found, f"Install a CUDA build: {CUDA_BUILD}", "export --target cuda")
+        return Finding(name, False, found, f"Install a CUDA build: {CUDA_BUILD}", CUDA_EXPORT)
     assert torch is not None
-    return Finding(name, True, torch.version, needed_for="export --target cuda")
+    return Finding(name, True, torch.version, needed_for=CUDA_EXPORT)
+
+
+def _compiler(compiler: str | None) -> Finding:
+    """Triton builds what launches a kernel with it, at a first start."""
+    name, fix = "C compiler", "Install one, with Python's headers: apt-get install gcc libc6-dev python3-dev"
+    return Finding(name, compiler is not None, compiler or "none on PATH", fix if compiler is None else "", CUDA_EXPORT)
 
 
 def _provider(provider: LinkedProvider | None, tensorrt: str | None) -> Finding:

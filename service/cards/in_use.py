@@ -1,7 +1,7 @@
 """The cards that a server computes on: those that fit its build, without those that have failed since.
 
 A stage whose card fails leaves a note (`failed_cards_path`); the server is then started again on the cards that are
-left, and a card that has failed once is not used again while this service runs.
+left. A card that has failed is not used again while another one is left.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from auralsam2_client.contract import failed_cards_path
-from service.cards.checks import CardError, Fit, Need, Problem, check_torch, fit_cards
+from service.cards.checks import Fit, Need, check_torch, fit_cards
 from service.cards.driver import Card, Driver, installed_driver
 from service.cards.torch_build import TorchBuild, installed_torch
 
@@ -38,21 +38,20 @@ class CardsInUse:
 
         Args:
             need: of the build, without its CUDA, which is that of the installed torch.
-        Raises: CardError when none is left, with what stands in the way of the first.
+        Raises: CardError when none fits, with what stands in the way of the first.
         """
         cuda = check_torch(installed_torch() if self._torch is None else self._torch)
         seen = self._driver.look()
         left = tuple(card for card in seen.cards if card.uuid not in self._failed)
+        told = [f"{words}; it is taken out" for words in self._failed.values()]
         if seen.cards and not left:
-            raise CardError(
-                f"no card is left: {'; '.join(self._failed.values())}. Look at the driver's log, restart the driver or"
-                " the machine, then start again.",
-                Problem.LOST,
-            )
+            # One bad request may have ended a context; the card itself may be well, and nothing else is left.
+            told = [f"{words}, and no other card is left: it is tried again" for words in self._failed.values()]
+            left = seen.cards
+            self._failed.clear()
         fit = fit_cards(replace(need, cuda=cuda), replace(seen, cards=left))
         self._used = fit.cards
-        notes = (f"{words}; it is taken out" for words in self._failed.values())
-        return Fit(fit.cards, (*notes, *fit.notes))
+        return Fit(fit.cards, (*told, *fit.notes))
 
     def find_failure(self, mark: str) -> str | None:
         """Read what the stages of a launch noted; give the sentence for a card that has failed since the last look."""

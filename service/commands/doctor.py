@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
@@ -159,7 +160,12 @@ def check_cards(driver: Driver | None = None) -> list[Finding]:
     seen = (installed_driver() if driver is None else driver).look()
     tensorrt = _version("tensorrt")
     return diagnose(
-        seen, installed_torch(), find_provider(), None if tensorrt == "missing" else tensorrt, count_hardware()
+        seen,
+        installed_torch(),
+        find_provider(),
+        None if tensorrt == "missing" else tensorrt,
+        count_hardware(),
+        shutil.which("cc") or shutil.which("gcc"),
     )
 
 

@@ -22,8 +22,9 @@ def lines(
     provider: LinkedProvider | None = None,
     tensorrt: str | None = None,
     num_on_bus: int = 1,
+    compiler: str | None = "/usr/bin/gcc",
 ) -> dict[str, Finding]:
-    found = diagnose(seen, torch, provider, tensorrt, num_on_bus)
+    found = diagnose(seen, torch, provider, tensorrt, num_on_bus, compiler)
     # Whatever is missing has a fix, and nothing here stops those who serve on the CPU.
     assert all((each.ok or each.fix) and each.needed_for for each in found)
     return {each.name: each for each in found}
@@ -48,6 +49,12 @@ def test_a_card_without_a_driver() -> None:
     assert not found.ok
     assert found.found.startswith("2 on the PCI bus, and no NVIDIA driver is installed")
     assert "driver 580 or newer" in found.fix
+
+
+def test_a_machine_without_a_compiler() -> None:
+    found = lines(seeing(H200), compiler=None)["C compiler"]
+    assert not found.ok
+    assert "gcc" in found.fix
 
 
 @pytest.mark.parametrize("torch", [CUDA_TORCH, CPU_TORCH, None])

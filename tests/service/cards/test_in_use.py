@@ -42,14 +42,15 @@ def test_a_card_that_failed_is_taken_out_and_said(note: Path) -> None:
     assert other.value.problem == Problem.OTHER_CARD, "the L4 is left, and is another card than the build's"
 
 
-def test_where_none_is_left_it_is_said_which_have_failed(note: Path) -> None:
+def test_where_no_other_is_left_a_card_that_failed_is_tried_again(note: Path) -> None:
     cards = CardsInUse(StandInDriver(seeing(H200)), TORCH)
     cards.choose(NEED)
     note.write_text('{"uuid": "GPU-aaaaaaaa", "name": "NVIDIA H200", "words": "CUDA error"}\n')
     cards.find_failure(MARK)
-    with pytest.raises(CardError, match="no card is left: GPU 0, NVIDIA H200 has failed") as none:
-        cards.choose(NEED)
-    assert none.value.problem == Problem.LOST
+    fit = cards.choose(NEED)
+    assert fit.cards == (H200,)
+    assert fit.notes == ("GPU 0, NVIDIA H200 has failed, and no other card is left: it is tried again",)
+    assert cards.choose(NEED).notes == (), "what is behind is not told again"
 
 
 @pytest.mark.parametrize("text", ["", "[]\n", '{"uuid": 1}\n', "no JSON\n"])

@@ -122,7 +122,7 @@ def test_cpu_features_are_read(tmp_path: Path) -> None:
 def test_what_a_machine_without_gpu_lacks_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "count_hardware", lambda: 0)
     found = names(doctor.check_cards(StandInDriver(NO_DRIVER)))
-    assert set(found) == {"gpu driver", "gpu", "torch for a gpu", "TensorRT of ONNX Runtime"}
+    assert set(found) == {"gpu driver", "gpu", "torch for a gpu", "C compiler", "TensorRT of ONNX Runtime"}
     for finding in found.values():
         assert finding.ok
         assert "not needed on a CPU" in finding.found
