@@ -8,10 +8,10 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
-from auralsam2_client.calls import deadline
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.wire import CHANNEL_OPTIONS, ClipShape
 from auralsam2_client.errors import ServerUnavailable
+from auralsam2_client.flow import deadline
 from loadtests.generator.clips import procedural
 from loadtests.generator.instant_server import InstantService
 from loadtests.generator.modes import MODES
