@@ -89,7 +89,7 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
     try:
         return mask_pictures.read_mask(path)
     except BadInput as error:
-        raise DataError(f"{path}: {error} Or drop the clip.") from error
+        raise DataError(f"{error} Or drop the clip.") from error
 
 
 def _same_size(paths: list[Path], images: list[NDArray[np.bool_]]) -> None:

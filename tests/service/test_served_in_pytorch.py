@@ -210,6 +210,7 @@ def test_callers_at_once_get_their_own_answers(client: Client, one_process: Laun
 
 BAD: dict[str, tuple[Callable[[], dict[str, NDArray[Any]]], str]] = {
     "NaN": (lambda: {"AUDIO": np.full((5, 15600, 2), np.nan, np.float32)}, "AUDIO: nan"),
+    "sound in another scale": (lambda: {"AUDIO": np.full((5, 15600, 2), 32767, np.float32)}, "must lie in [-1, 1]"),
     "a point outside": (lambda: {"POINT_COORDS": GOOD["POINT_COORDS"] + 1000}, "POINT_COORDS"),
     "both forms of the frames": (lambda: {"FRAMES_ENCODED": np.array([b""] * 5, np.object_)}, "both came"),
     "nothing to go by": (lambda: {"USE_AUDIO": np.array([False])}, "USE_AUDIO"),

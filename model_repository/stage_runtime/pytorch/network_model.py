@@ -34,6 +34,7 @@ from ..admission.clip_table import ClipTable, table_path
 from ..admission.passage import Passage, Role
 from ..admission.telemetry import Telemetry
 from ..engine import Array
+from ..engine.full_scale import check_full_scale
 from ..engine.refusals import NotAdmitted, Refusal
 from ..engine.stage import check_tensor
 from ..forms.masks import in_form
@@ -127,6 +128,8 @@ class NetworkModel:
             given = {FRAMES: take_frames(given, self._encoded), "AUDIO": given["AUDIO"]}
             for shape in self._inputs:
                 check_tensor(shape, given[shape.name])
+            if asked.use_audio:
+                check_full_scale(given)
             slot = self._flight.upload(given)
             # A view of the request's memory would end with it.
             audio = given["AUDIO"].copy()

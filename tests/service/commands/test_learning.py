@@ -160,7 +160,8 @@ def test_a_faulty_clip_is_named_with_its_file(folders: Any, tmp_path: Path) -> N
     (root / "v1m" / "a" / "labels_rgb" / "2.png").write_bytes(b"broken")
     result = run("evaluate", "--data", root, "--split", "v1m", "-o", tmp_path / "r.json")
     assert result.exit_code == 2
-    assert "labels_rgb/2.png: " in result.output
+    assert "labels_rgb/2.png cannot be read as an image: none of PNG, JPEG" in result.output
+    assert "2.png: " not in result.output, "the file is named once in a sentence"
 
 
 def test_clips_that_are_not_whole_are_named_and_left_out(folders: Any, tmp_path: Path) -> None:
