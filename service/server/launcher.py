@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from service.builds.cache_lock import alone_in_cache
 from service.builds.compiled_models import CheckedModels, check_compiled_models, record_compiled_models
 from service.builds.golden import Golden
 from service.cards.in_use import CardsInUse
@@ -91,13 +92,14 @@ class Launcher:
         try:
             folder = self._server.make_folder()
             make_cache(self.config, self.sink)
-            checked = self._check_compiled_models()
-            self._server.start(*plan.command(folder, self.mark), needs_gpu=plan.manifest.needs_gpu)
-            readiness = Readiness(self.config, self._server, self.aborted, deadline, plan.ready_timeout_s)
-            readiness.wait_until_it_says_ready()
-            self._server.close_shared_memory()
-            self._prove(plan, readiness, checked)
-            record_compiled_models(self.config.cache, checked)
+            with alone_in_cache(self.config.cache, self.aborted, deadline, self.sink):
+                checked = self._check_compiled_models()
+                self._server.start(*plan.command(folder, self.mark), needs_gpu=plan.manifest.needs_gpu)
+                readiness = Readiness(self.config, self._server, self.aborted, deadline, plan.ready_timeout_s)
+                readiness.wait_until_it_says_ready()
+                self._server.close_shared_memory()
+                self._prove(plan, readiness, checked)
+                record_compiled_models(self.config.cache, checked)
             # Only the python backend has processes of its own; stages of a GPU build live and die with the server.
             if plan.python_stages:
                 self._server.find_stages()
