@@ -11,11 +11,20 @@ from service.server.launcher import Launcher
 
 
 def free_ports(count: int) -> list[int]:
-    """Find `count` ports of loopback that nobody uses now."""
+    """Find `count` ports of loopback that nobody uses, and keep them for a minute from all who ask for any port.
+
+    The end of a connection lingers on each (TIME_WAIT): until it is over, the system gives the port neither to another
+    caller of this function nor to a connection that leaves this machine's programs. Who names it may listen on it, as
+    servers do that allow such ports (SO_REUSEADDR).
+    """
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         for each in sockets:
-            each.bind(("127.0.0.1", 0))
+            with socket.create_connection(each.getsockname()) as caller:
+                accepted, _ = each.accept()
+                # The side that closes first is the one whose end lingers.
+                accepted.close()
+                caller.recv(1)
         return [int(each.getsockname()[1]) for each in sockets]
 
 

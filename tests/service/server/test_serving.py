@@ -1,5 +1,6 @@
 """A build served for as long as a task lasts: on ports of its own, and gone afterwards."""
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,20 @@ from tests.service.toy.running import alive
 
 def test_free_ports_are_all_others() -> None:
     assert len(set(free_ports(20))) == 20
+
+
+def test_a_port_that_was_found_is_given_to_nobody_who_asks_for_any_but_can_be_listened_on() -> None:
+    """Two starts at one time: between finding a port and listening on it, another process must not get the same."""
+    found = set(free_ports(100))
+    others = set[int]()
+    for _ in range(4000):
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            others.add(other.getsockname()[1])
+    assert len(others) > 1000, "or nothing was asked"
+    assert found & others == set()
+    for port in found:
+        socket.create_server(("127.0.0.1", port)).close()
 
 
 def test_a_build_answers_on_ports_of_its_own_and_its_log_is_kept(tmp_path: Path) -> None:
