@@ -80,7 +80,7 @@ def test_a_graph_is_exported_once_however_many_ask(exported: list[str]) -> None:
     for asker in askers:
         asker.start()
     for asker in askers:
-        asker.join(180)
+        asker.join(60)
     assert exported == ["hiera"]
     assert builds.exported_once("kind", [stage])["hiera"].read_bytes() == b"half and half"
 

@@ -96,9 +96,9 @@ def watch(compact_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield found
     finally:
         watcher.terminate()
-        watcher.wait(180)
+        watcher.wait(20)
         supervisor.request_stop()
-        thread.join(180)
+        thread.join(60)
     assert not thread.is_alive()
 
 
@@ -252,7 +252,7 @@ def test_the_generator_offers_twenty_times_what_the_service_bears(
         outcomes = drive(f"127.0.0.1:{port}", Load(5, users=8), tmp_path)
     finally:
         server.terminate()
-        server.wait(180)
+        server.wait(10)
         if server.stdout is not None:
             server.stdout.close()
     first, last = min(o.sent_s for o in outcomes), max(o.done_s for o in outcomes)

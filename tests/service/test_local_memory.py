@@ -115,7 +115,7 @@ def test_a_region_in_which_the_server_still_works_is_not_used_again(launcher: La
             client.infer(toy.asking(frames, "sleep", 1), audio, timeout_s=0.3)
         (held,) = regions() - before
         client.infer(frames, audio)
-        eventually(lambda: client.infer(frames, audio) and held not in regions())
+        eventually(lambda: client.infer(frames, audio) and held not in regions(), within_s=10)
     assert regions() == before
 
 

@@ -112,7 +112,7 @@ def test_sessions_at_once_do_not_mix(
         for each in people:
             each.start()
         for each in people:
-            each.join(180)
+            each.join(60)
         for session in sessions:
             session.close()
     for found, wanted in zip(together, alone, strict=True):
@@ -194,7 +194,7 @@ def test_idle_sessions_end_caps_hold_and_one_left_open_does_not_hold_up_a_stop(
             except ServerUnavailable:
                 return False
 
-        eventually(opened)
+        eventually(opened, within_s=10)
         with pytest.raises(SessionEnded, match=r"nobody used it for 1\.5 s"):
             sessions[0].click(5, 5)
         with pytest.raises(BadInput, match="lies outside the frame"):

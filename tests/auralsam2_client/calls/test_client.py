@@ -211,7 +211,7 @@ def test_a_client_that_hangs_up_is_forgotten(running: Launcher, client: Client, 
     channel.close()
     with pytest.raises(ServerTimeout, match=r"0.3 s"):
         client.infer(slow, audio, timeout_s=0.3)
-    eventually(lambda: in_flight(fetch(running.config.metrics_url)) == 0)
+    eventually(lambda: in_flight(fetch(running.config.metrics_url)) == 0, within_s=10)
 
 
 @pytest.mark.usefixtures("healthy")

@@ -46,7 +46,7 @@ def growers() -> Iterator[list[Grower]]:
     yield growers
     for grower in growers:
         grower.process.kill()
-        grower.process.communicate(timeout=180)
+        grower.process.communicate(timeout=10)
 
 
 def test_the_peak_is_of_one_moment_and_outlives_it(growers: list[Grower]) -> None:
@@ -95,7 +95,7 @@ def test_shared_memory_is_counted_once_and_only_the_servers() -> None:
 def test_a_process_that_has_gone_holds_nothing(growers: list[Grower]) -> None:
     gone = growers[0].process
     gone.kill()
-    gone.wait(180)
+    gone.wait(10)
     peak = PeakMemory(lambda: [gone.pid], "no-such-region")
     with peak:
         pass

@@ -249,14 +249,14 @@ def test_serve_survives_a_killed_stage_and_leaves_nothing_behind(compact_build: 
         tree = psutil.Process(server.pid).children(recursive=True)
         assert tree
         server.send_signal(signal.SIGTERM)
-        assert server.wait(180) == 0
+        assert server.wait(60) == 0
         _, alive = psutil.wait_procs(tree, timeout=5)
         assert alive == []
         assert leftovers(server.pid) == []
     finally:
         if server.poll() is None:
             os.kill(server.pid, signal.SIGTERM)
-            server.wait(180)
+            server.wait(60)
 
 
 def wait_for_answer(client: Client, golden: Golden, timeout_s: float) -> None:

@@ -101,7 +101,7 @@ class Surroundings:
 
     def run(self, *arguments: str, before: tuple[str, ...] = (), **changed: str) -> tuple[int, str]:
         process = self.start(*arguments, before=before, **changed)
-        output, _ = process.communicate(timeout=180)
+        output, _ = process.communicate(timeout=60)
         return process.returncode, output
 
 

@@ -61,7 +61,7 @@ def test_sigterm_while_building(around: Surroundings) -> None:
     eventually(lambda: list(around.volume.glob(".*.partial-*")))
     children = eventually(lambda: len(found := psutil.Process(process.pid).children(recursive=True)) >= 3 and found)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=180)
+    output, _ = process.communicate(timeout=20)
     assert process.returncode == STOPPED
     assert "stopping" in output
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
@@ -83,7 +83,7 @@ def test_two_containers_on_one_volume_make_one_build(around: Surroundings) -> No
     first = around.start("build", STUB_EXPORT="slow")
     eventually(lambda: list(around.volume.glob(".*.partial-*")))
     status, output = around.run("build")
-    first.communicate(timeout=180)
+    first.communicate(timeout=20)
     assert (first.returncode, status) == (0, 0)
     assert "another container is making" in output
     assert len(around.calls) == 1

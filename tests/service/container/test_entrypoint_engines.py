@@ -92,7 +92,7 @@ def test_sigterm_while_engines_are_made(around: Surroundings) -> None:
     eventually(lambda: (build / ".engines-2").exists())
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=180)
+    process.communicate(timeout=20)
     assert process.returncode == STOPPED
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
     # The build stays: what is not whole is found at the next start.
@@ -107,6 +107,6 @@ def test_two_containers_make_engines_one_after_the_other(around: Surroundings) -
     eventually(lambda: (build / ".engines-1").exists())
     status, output = around.run("build", AURALSAM2_TARGET="tensorrt")
     assert "another container is making" in output
-    first.communicate(timeout=180)
+    first.communicate(timeout=20)
     # The second did not take the first one's half-made engines for leftovers.
     assert (first.returncode, status) == (0, 0)

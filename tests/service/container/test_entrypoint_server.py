@@ -87,7 +87,7 @@ def health(served: Served) -> tuple[int, str]:
 
 def test_serves_read_only_and_sigterm_lets_clips_finish(served: Served) -> None:
     assert health(served)[0] == 1
-    eventually(lambda: "supervisor: ready" in served.log.read_text() or served.process.poll() is not None)
+    eventually(lambda: "supervisor: ready" in served.log.read_text() or served.process.poll() is not None, within_s=120)
     assert served.process.poll() is None, served.log.read_text()
     # The shell is gone: the process that gets SIGTERM is the supervisor.
     assert "auralsam2 serve --build" in " ".join(psutil.Process(served.process.pid).cmdline())
@@ -106,14 +106,14 @@ def test_serves_read_only_and_sigterm_lets_clips_finish(served: Served) -> None:
         assert fetch(metrics_url)["auralsam2"].success - before < len(calls)
         answers = [call.result(60) for call in calls]
     assert len({answer["MASK_LOGITS"].tobytes() for answer in answers}) == 1
-    assert served.process.wait(180) == 0, served.log.read_text()
+    assert served.process.wait(30) == 0, served.log.read_text()
     assert "stopping; calls under way are finished first" in served.log.read_text()
     assert health(served)[0] == 1
 
 
 def test_metrics_can_be_read_from_the_network_of_the_containers(served: Served) -> None:
-    eventually(lambda: "supervisor: ready" in served.log.read_text())
+    eventually(lambda: "supervisor: ready" in served.log.read_text(), within_s=120)
     # 127.0.0.2 stands for another interface: a socket bound to 127.0.0.1 does not answer there.
     assert "auralsam2" in fetch(f"http://127.0.0.2:{served.metrics_port}/metrics")
     served.process.send_signal(signal.SIGTERM)
-    assert served.process.wait(180) == 0
+    assert served.process.wait(30) == 0

@@ -263,7 +263,7 @@ def test_a_launcher_that_is_killed_leaves_no_server(build: Path) -> None:
         os.kill(stage, signal.SIGSTOP)
         assert len(processes_of(mark)) == 5
         kill_process(launcher.pid)
-        launcher.wait(180)
-        eventually(lambda: not processes_of(mark))
-        eventually(lambda: not shared_memory_of(mark))
-        eventually(lambda: not Path(folder).exists())
+        launcher.wait(5)
+        eventually(lambda: not processes_of(mark), within_s=10)
+        eventually(lambda: not shared_memory_of(mark), within_s=5)
+        eventually(lambda: not Path(folder).exists(), within_s=5)

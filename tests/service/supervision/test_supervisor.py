@@ -54,7 +54,7 @@ class Supervised:
 
     def stop(self) -> int | None:
         self.supervisor.request_stop()
-        self.thread.join(180)
+        self.thread.join(30)
         assert not self.thread.is_alive()
         return self.code
 
@@ -80,7 +80,7 @@ def client(supervised: Supervised) -> Iterator[Client]:
 
 def assert_restored(supervised: Supervised, before: int, old: Launcher, kind: str) -> None:
     """One restart, of this kind, within 30 s; the next good clip is answered, and the old run left nothing."""
-    eventually(lambda: supervised.num_restarts > before and supervised.supervisor.ready)
+    eventually(lambda: supervised.num_restarts > before and supervised.supervisor.ready, within_s=30)
     restart = supervised.supervisor.restarts[-1]
     assert restart.kind == kind
     assert restart.duration_s < 30
@@ -96,7 +96,7 @@ def assert_restored(supervised: Supervised, before: int, old: Launcher, kind: st
 
 def test_canaries_go_on_while_all_is_well(supervised: Supervised, client: Client) -> None:
     before = fetch(supervised.supervisor.config.metrics_url)["auralsam2"].success
-    eventually(lambda: fetch(supervised.supervisor.config.metrics_url)["auralsam2"].success >= before + 2)
+    eventually(lambda: fetch(supervised.supervisor.config.metrics_url)["auralsam2"].success >= before + 2, within_s=10)
     assert supervised.num_restarts == 0
 
 
@@ -106,7 +106,7 @@ def test_shared_memory_of_a_client_that_died_goes_with_a_canary(supervised: Supe
     # As the kernel does when a process dies.
     region.memory.close()
     os.close(region._file)
-    eventually(lambda: not client._wire.get_system_shared_memory_status().regions)
+    eventually(lambda: not client._wire.get_system_shared_memory_status().regions, within_s=10)
     assert not (FOLDER / region.name).exists()
 
 

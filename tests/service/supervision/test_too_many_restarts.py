@@ -18,7 +18,7 @@ def test_it_gives_up_after_too_many_restarts_where_it_is_told_to(tmp_path: Path)
     (supervised.build / "golden.npz").unlink()
     assert supervised.launcher.pid is not None
     kill_process(supervised.launcher.pid)
-    supervised.thread.join(180)
+    supervised.thread.join(30)
     assert not supervised.thread.is_alive()
     assert supervised.code == GAVE_UP
     assert supervised.supervisor.counts == {"process": 1, "start": 2}

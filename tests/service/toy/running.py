@@ -30,11 +30,8 @@ def toy_config(build: Path, **changed: Any) -> ServerConfig:
     return ServerConfig(build=build, **{**settings, **changed})
 
 
-def eventually(condition: Callable[[], Any], within_s: float = 180) -> Any:
-    """The first true value of a condition; fails the test when none comes.
-
-    The limit is that of a hang, not of a slow machine: it costs nothing where the condition comes to be.
-    """
+def eventually(condition: Callable[[], Any], within_s: float = 30) -> Any:
+    """The first true value of a condition; fails the test when none comes."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         value = condition()
