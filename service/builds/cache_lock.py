@@ -22,8 +22,10 @@ POLL_S = 0.1
 def alone_in_cache(
     cache: Path, aborted: Callable[[], bool], deadline: float, say: Callable[[str], None] = lambda line: None
 ) -> Iterator[None]:
-    """Hold the lock of a cache, after every start that holds it has ended or died. A cache that cannot be written
-    needs none, nor does a folder that another user has locked: nobody but that user writes there.
+    """Hold the lock of a cache, after every start of this user that holds it has ended or died.
+
+    There is none where the cache cannot be written, nor on a file system without locks, nor where the lock's file is
+    another user's: nobody else may hold up a start. Two such starts are not kept apart.
 
     Args:
         aborted: asked while it waits; once it is true, the wait ends with ServerUnavailable.
@@ -37,18 +39,19 @@ def alone_in_cache(
     except OSError:
         yield
         return
+    began, told = time.monotonic(), False
     try:
-        told = False
         while not _taken(lock):
             if aborted():
                 raise ServerUnavailable("The start was broken off.")
             if not told:
                 say(f"Waiting: another server that keeps its compiled models in {cache} is starting")
                 told = True
-            if time.monotonic() > deadline:
+            if (now := time.monotonic()) > deadline:
                 raise ServerTimeout(
-                    f"Another server that keeps its compiled models in {cache} is still starting. Start this one when"
-                    " that one is ready, or name another folder with --cache-dir."
+                    f"Another server that keeps its compiled models in {cache} is still starting, after a wait of"
+                    f" {now - began:.0f} s; ready_timeout_s counts the wait too. Start this one when that one is ready, or"
+                    " name another folder with --cache-dir."
                 )
             time.sleep(POLL_S)
         yield
@@ -57,8 +60,11 @@ def alone_in_cache(
 
 
 def _taken(lock: int) -> bool:
+    """Try to take it; true as well where the file system has no locks, since no wait would end."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError:
+        return True
     return True

@@ -1,5 +1,6 @@
 """Two servers may be started on one cache of compiled models at once: the second waits for the first."""
 
+import errno
 import fcntl
 import math
 import os
@@ -59,9 +60,19 @@ def test_a_wait_ends_when_the_start_is_broken_off(cache: Path, held: int) -> Non
         pass
 
 
-def test_a_wait_ends_at_the_deadline_with_the_way_out(cache: Path, held: int) -> None:
-    with pytest.raises(ServerTimeout, match="--cache-dir"), alone_in_cache(cache, lambda: False, -math.inf):
+def test_a_wait_ends_at_the_deadline_with_the_wait_the_limit_and_the_way_out(cache: Path, held: int) -> None:
+    words = rf"{cache} .* \d+ s; ready_timeout_s .* --cache-dir"
+    with pytest.raises(ServerTimeout, match=words), alone_in_cache(cache, lambda: False, -math.inf):
         pass
+
+
+def test_a_file_system_without_locks_is_used_without(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with alone_in_cache(cache, lambda: False, -math.inf):
+        assert (cache / LOCK).exists()
 
 
 def test_a_start_that_died_holds_nothing(cache: Path) -> None:
