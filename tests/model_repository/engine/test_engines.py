@@ -1,7 +1,9 @@
 """The two CPU engines on the small build's graphs, and what guards their files."""
 
 import ast
+import errno
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -135,6 +137,17 @@ def test_a_graph_is_compiled_by_one_process_at_a_time(
     assert lock.stat().st_mode & 0o077 == 0, "others cannot open it, and so not hold it"
     with lock.open("rb") as free:
         fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_cache_on_a_file_system_without_locks_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(engine.fcntl, "flock", no_locks)
+    with engine._alone_in_cache(tmp_path / "cache", tmp_path / "graph.onnx"):
+        assert list((tmp_path / "cache").glob(".*.lock"))
 
 
 def test_the_cache_folder_comes_from_the_launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
