@@ -50,8 +50,8 @@ def alone_in_cache(
             if (now := time.monotonic()) > deadline:
                 raise ServerTimeout(
                     f"Another server that keeps its compiled models in {cache} is still starting, after a wait of"
-                    f" {now - began:.0f} s; ready_timeout_s counts the wait too. Start this one when that one is ready, or"
-                    " name another folder with --cache-dir."
+                    f" {now - began:.0f} s; ready_timeout_s counts the wait too. Start this one when that one is"
+                    " ready, or name another folder with --cache-dir."
                 )
             time.sleep(POLL_S)
         yield
