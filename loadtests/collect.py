@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.new_file import new_file, write_new
 from loadtests.cpu import growth, report, savings
 from loadtests.run import describe
 from loadtests.throughput_table import markdown as throughput
@@ -41,11 +42,13 @@ def collect(out: Path, results: Path) -> list[str]:
     """Copy what is there; return the names of what is not, which stays as it was."""
     results.mkdir(parents=True, exist_ok=True)
     for path in sorted((out / "bench-cpu").glob("*-t*-*.json")):
-        shutil.copyfile(path, results / f"case_{path.name}")
+        with new_file(results / f"case_{path.name}") as partial:
+            shutil.copyfile(path, partial)
     missing = []
     for name, source in SOURCES.items():
         if (out / source).is_file():
-            shutil.copyfile(out / source, results / name)
+            with new_file(results / name) as partial:
+                shutil.copyfile(out / source, partial)
         else:
             missing.append(source)
     return missing
@@ -121,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     for source in collect(given.out, given.results):
         print(f"not measured: {given.out / source}", file=sys.stderr)
-    (given.results / "README.md").write_text(page(given.results))
+    write_new(given.results / "README.md", page(given.results))
     print(f"wrote {given.results / 'README.md'}")
     return 0
 
