@@ -15,8 +15,6 @@ ELSEWHERE = {
     "export/": "a build grows in a folder that the export itself makes, exclusively",
     "loadtests/wire/instant_build.py": "a build in a temporary folder of its own",
     "loadtests/gpu/": "files of a job are removed first and opened as new",
-    "service/builds/compiled_models.py": "the cache is the service's own, and names are of this process",
-    "service/server/proof.py": "the cache is the service's own, and names are of this process",
     "service/server/serving.py": "a log at the very path that the caller gives",
     "service/monitoring/dashboard.py": "rewrites a file of the checkout",
 }
