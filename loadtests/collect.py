@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from auralsam2_client.new_file import new_file, write_new
+from loadtests.chaos import report as chaos
 from loadtests.cpu import growth, report, savings
 from loadtests.run import describe
 from loadtests.throughput_table import markdown as throughput
@@ -35,6 +36,7 @@ SOURCES = {
     "throughput.png": "load/throughput.png",
     "overload.json": "load/overload.json",
     "soak.json": "soak/load.json",
+    "chaos.json": "chaos/chaos.json",
 }
 
 
@@ -75,6 +77,7 @@ def page(results: Path) -> str:
     part("load.json", "Two minutes of load (`make loadtest`)", lambda found: f"```\n{describe(found)}\n```")
     part("overload.json", "Overload (`make loadtest`)", overload)
     part("soak.json", "A quarter of an hour (`python -m loadtests.run --scenario soak`)", soak)
+    part("chaos.json", "Faults under load (`make chaos`)", chaos.markdown)
     return "\n".join(parts)
 
 
