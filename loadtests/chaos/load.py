@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
 
 from auralsam2_client.calls.client import Client
@@ -93,4 +94,4 @@ class Load:
 def longest_silence_s(outcomes: Sequence[Outcome]) -> float:
     """The longest time between two right answers that followed one another, in seconds; 0 with fewer than two."""
     ends = [outcome.ended_s for outcome in outcomes if outcome.code == OK]
-    return max((after - before for before, after in zip(ends, ends[1:], strict=False)), default=0.0)
+    return max((after - before for before, after in pairwise(ends)), default=0.0)
