@@ -18,7 +18,7 @@ from loadtests.chaos.around import Around
 from loadtests.chaos.fault import Fault
 from loadtests.chaos.load import OK, WRONG, Load, digest, longest_silence_s
 from loadtests.chaos.report import holds, markdown
-from loadtests.generator.clips import procedural
+from loadtests.generator.clips import Clip, procedural
 
 FAULTS: tuple[Fault, ...] = (*processes.FAULTS, *callers.FAULTS, *machine.FAULTS)
 """All that there are; a module with more of them adds its own here."""
@@ -26,7 +26,7 @@ FAULTS: tuple[Fault, ...] = (*processes.FAULTS, *callers.FAULTS, *machine.FAULTS
 SETTLE_S = 3.0
 
 
-def put_through(fault: Fault, around: Around, load: Load, ask: Client, clip: Any, right: str) -> dict[str, Any]:
+def put_through(fault: Fault, around: Around, load: Load, clip: Clip, right: str) -> dict[str, Any]:
     """Hold one fault, wait until the service is back, and return what it cost. Raises: AuralServeError if it is not."""
     before = around.memory_bytes(), around.open_files()
     load.take()
@@ -34,7 +34,9 @@ def put_through(fault: Fault, around: Around, load: Load, ask: Client, clip: Any
         time.sleep(fault.seconds)
     time.sleep(SETTLE_S)
     around.wait_until_ready()
-    same = digest(ask, clip) == right
+    # A connection of its own: one that failed waits for seconds before it tries again.
+    with Client(around.url, retries=5) as ask:
+        same = digest(ask, clip) == right
     time.sleep(SETTLE_S)
     outcomes = load.take()
     return {
@@ -59,15 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     until, chance, rows = time.monotonic() + given.seconds, random.Random(given.seed), list[dict[str, Any]]()
     try:
-        with Around(given.build, given.out / "serve.log") as around, Client(around.url) as ask:
-            clips = procedural(ask.clip_shape(), 4, given.seed)
-            right = digest(ask, clips[0])
+        with Around(given.build, given.out / "serve.log") as around:
+            with Client(around.url) as ask:
+                clips = procedural(ask.clip_shape(), 4, given.seed)
+                right = digest(ask, clips[0])
             with Load(around.url, clips, given.callers) as load:
                 time.sleep(SETTLE_S)
                 while time.monotonic() < until:
                     for fault in chance.sample(FAULTS, len(FAULTS)):
                         if time.monotonic() < until:
-                            rows.append(put_through(fault, around, load, ask, clips[0], right))
+                            rows.append(put_through(fault, around, load, clips[0], right))
                             row = rows[-1]
                             print(f"{'holds' if holds(row) else 'FAILS'}  {fault.name}: {row['by_code']}", flush=True)
     except AuralServeError as error:

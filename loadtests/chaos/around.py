@@ -25,9 +25,10 @@ class Around:
         self.log = log
         self.grpc_port, self.metrics_port, self.exporter_port = free_ports(3)
         self.url = f"127.0.0.1:{self.grpc_port}"
-        words = ["--build", build, "--grpc-port", self.grpc_port, "--metrics-port", self.metrics_port]
+        words: list[object] = [Path(sys.executable).with_name("auralsam2"), "serve", "--build", build]
+        words += ["--grpc-port", self.grpc_port, "--metrics-port", self.metrics_port]
         words += ["--exporter-port", self.exporter_port]
-        self._command = [Path(sys.executable).with_name("auralsam2"), "serve", *map(str, words)]
+        self._command = [str(word) for word in words]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Around":

@@ -50,8 +50,8 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[object], f
             server.told.append("asked") if "asked" not in server.told else None
             return pages(now[0])
 
-        monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
-        monkeypatch.setattr(stopping.time, "sleep", pause)
+        monkeypatch.setattr("service.server.stopping.time.monotonic", lambda: now[0])
+        monkeypatch.setattr("service.server.stopping.time.sleep", pause)
         monkeypatch.setattr(stopping, "read_page", page)
         drain(cast(ServerProcess, server), ServerConfig(Path("/somewhere/build")), 0.1, drain_s)
         return server.told, now[0]
