@@ -37,6 +37,7 @@ def put_through(fault: Fault, around: Around, load: Load, clip: Clip, right: str
     # A connection of its own: one that failed waits for seconds before it tries again.
     with Client(around.url, retries=5) as ask:
         same = digest(ask, clip) == right
+    load.wait_for_answer()
     time.sleep(SETTLE_S)
     outcomes = load.take()
     return {

@@ -69,6 +69,15 @@ class Load:
             found, self._outcomes = self._outcomes, []
         return found
 
+    def wait_for_answer(self, within_s: float = 2 * CALL_TIMEOUT_S) -> None:
+        """Wait until the last call that ended was answered, so that a silence is counted to its end."""
+        until = time.monotonic() + within_s
+        while time.monotonic() < until:
+            with self._lock:
+                if self._outcomes and self._outcomes[-1].code == OK:
+                    return
+            time.sleep(PAUSE_S)
+
     def lost(self) -> list[int]:
         """Number the requests that did not end, or not once; right once the block is left."""
         return [number for number, left in self._sent.items() if left]
