@@ -81,7 +81,7 @@ class Around:
             return False
 
     def wait_until_ready(self) -> None:
-        """Wait. Raises: ServerTimeout with the last words of its log; ServerFault when it ended."""
+        """Wait until it says ready. Raises: ServerTimeout with the last words of its log; ServerFault when it ended."""
         until = time.monotonic() + PATIENCE_S
         while not self.is_ready():
             assert self._process is not None
