@@ -34,10 +34,12 @@ def put_through(fault: Fault, around: Around, load: Load, clip: Clip, right: str
         time.sleep(fault.seconds)
     time.sleep(SETTLE_S)
     around.wait_until_ready()
+    # A fault may show only now; whoever asks is answered once it is over.
+    load.wait_for_answer()
+    around.wait_until_ready()
     # A connection of its own: one that failed waits for seconds before it tries again.
     with Client(around.url, retries=5) as ask:
         same = digest(ask, clip) == right
-    load.wait_for_answer()
     time.sleep(SETTLE_S)
     outcomes = load.take()
     return {

@@ -79,7 +79,7 @@ class Load:
             time.sleep(PAUSE_S)
 
     def lost(self) -> list[int]:
-        """Number the requests that did not end, or not once; right once the block is left."""
+        """Name the requests that did not end, or not once; right once the block is left."""
         return [number for number, left in self._sent.items() if left]
 
     def _ask(self) -> None:
