@@ -101,6 +101,6 @@ class Load:
 
 
 def longest_silence_s(outcomes: Sequence[Outcome]) -> float:
-    """Measure the longest time between two right answers that followed one another, in seconds; 0 with fewer than two."""
+    """Measure the longest time between two right answers in turn, in seconds; 0 with fewer than two."""
     ends = [outcome.ended_s for outcome in outcomes if outcome.code == OK]
     return max((after - before for before, after in pairwise(ends)), default=0.0)
