@@ -8,7 +8,7 @@ SESSION_BUILD := build/hiera_tiny-512-t5
 
 QUICK := $(addprefix tests/,auralsam2_client model_repository/admission model_repository/prompts model_repository/sessions auralsam2/data service/monitoring)
 
-.PHONY: help setup lock demo test test-gpu coverage check format docs train evaluate bench bench-gpu bench-serving bench-sessions bench-wire loadtest soak results monitoring dashboard bench-kernels kernels-report clean
+.PHONY: help setup lock demo test test-gpu coverage check format docs train evaluate bench bench-gpu bench-serving bench-sessions bench-wire loadtest chaos soak results monitoring dashboard bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -121,6 +121,9 @@ loadtest: setup $(BUILD)/manifest.json ## two minutes of load on the embedded se
 	$(BIN)/python -m loadtests.run --build $(BUILD) --out out/load
 	$(BIN)/python -m loadtests.throughput_table --build $(BUILD) --out out/load
 	$(BIN)/python -m loadtests.overload --build $(BUILD) --out out/load
+
+chaos: setup $(BUILD)/manifest.json ## ten minutes of faults under load, by a seed: what is lost, how long nobody answers
+	$(BIN)/python -m loadtests.chaos --build $(BUILD) --out out/chaos
 
 soak: setup $(BUILD)/manifest.json ## a quarter of an hour of load: does memory grow
 	$(BIN)/python -m loadtests.run --build $(BUILD) --scenario soak --duration 900 --out out/soak

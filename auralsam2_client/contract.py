@@ -81,6 +81,9 @@ GOLDEN_PREFIX = request_id(GOLDEN_CALLER, "")
 # Counters of the last stage that others read: frames and clips answered to callers.
 FRAMES_METRIC = "auralsam2_frames_total"
 CLIPS_METRIC = "auralsam2_clips_total"
+# Gauges by which a launcher tells that nobody waits for an answer any more.
+IN_FLIGHT_METRIC = "auralsam2_clips_in_flight"
+ROUNDS_UNDER_WAY_METRIC = "auralsam2_session_rounds_under_way"
 
 # Of every variable of the environment that is ours.
 VARIABLE_PREFIX = "AURALSAM2_"
@@ -123,6 +126,11 @@ TORCH_VARIABLE = VARIABLE_PREFIX + "TORCH_PATH"
 def failed_cards_path(mark: str) -> Path:
     """Tell where the stages of a launch note a card that failed: a line of JSON each, with uuid, name and words."""
     return Path("/dev/shm") / f"{mark}failed_cards"
+
+
+def closing_path(mark: str) -> Path:
+    """Tell where a launcher notes, by an empty file, that its server stops: from then on no clip is let in."""
+    return Path("/dev/shm") / f"{mark}closing"
 
 
 @dataclass(frozen=True)

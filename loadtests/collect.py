@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.new_file import new_file, write_new
+from loadtests.chaos import report as chaos
 from loadtests.cpu import growth, report, savings
 from loadtests.run import describe
 from loadtests.throughput_table import markdown as throughput
@@ -34,6 +36,7 @@ SOURCES = {
     "throughput.png": "load/throughput.png",
     "overload.json": "load/overload.json",
     "soak.json": "soak/load.json",
+    "chaos.json": "chaos/chaos.json",
 }
 
 
@@ -41,11 +44,13 @@ def collect(out: Path, results: Path) -> list[str]:
     """Copy what is there; return the names of what is not, which stays as it was."""
     results.mkdir(parents=True, exist_ok=True)
     for path in sorted((out / "bench-cpu").glob("*-t*-*.json")):
-        shutil.copyfile(path, results / f"case_{path.name}")
+        with new_file(results / f"case_{path.name}") as partial:
+            shutil.copyfile(path, partial)
     missing = []
     for name, source in SOURCES.items():
         if (out / source).is_file():
-            shutil.copyfile(out / source, results / name)
+            with new_file(results / name) as partial:
+                shutil.copyfile(out / source, partial)
         else:
             missing.append(source)
     return missing
@@ -72,6 +77,7 @@ def page(results: Path) -> str:
     part("load.json", "Two minutes of load (`make loadtest`)", lambda found: f"```\n{describe(found)}\n```")
     part("overload.json", "Overload (`make loadtest`)", overload)
     part("soak.json", "A quarter of an hour (`python -m loadtests.run --scenario soak`)", soak)
+    part("chaos.json", "Faults under load (`make chaos`)", chaos.markdown)
     return "\n".join(parts)
 
 
@@ -121,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     for source in collect(given.out, given.results):
         print(f"not measured: {given.out / source}", file=sys.stderr)
-    (given.results / "README.md").write_text(page(given.results))
+    write_new(given.results / "README.md", page(given.results))
     print(f"wrote {given.results / 'README.md'}")
     return 0
 

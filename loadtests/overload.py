@@ -16,6 +16,7 @@ from typing import Any
 
 from auralsam2_client.contract import CLIPS_METRIC
 from auralsam2_client.errors import AuralServeError
+from auralsam2_client.new_file import write_new
 from loadtests.generator.driving import Load, drive
 from loadtests.generator.sender import OK, Outcome
 from loadtests.reports.summary import Summary, machine, machine_sentence, summarise
@@ -163,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
         "phases": [phase.record() for phase in phases],
         "verdicts": [vars(verdict) for verdict in verdicts],
     }
-    (given.out / "overload.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_new(given.out / "overload.json", json.dumps(record, indent=1) + "\n")
     return 0 if all(verdict.holds for verdict in verdicts) else 1
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from auralsam2_client.contract import NETWORK, STAGE_NAMES
 from auralsam2_client.errors import AuralServeError
+from auralsam2_client.new_file import write_new
 from loadtests.generator.driving import Load, drive
 from loadtests.generator.modes import MODES
 from loadtests.generator.scenarios import SCENARIOS
@@ -63,7 +64,7 @@ def run(build: Path, load: Load, out: Path, note: str = "") -> dict[str, Any]:
         "resources": [asdict(reading) for reading in _thin_out(readings)],
         "note": note,
     }
-    (out / f"{NAME}.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_new(out / f"{NAME}.json", json.dumps(record, indent=1) + "\n")
     draw_run(record, outcomes, out / f"{NAME}.png")
     return record
 

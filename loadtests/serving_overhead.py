@@ -18,6 +18,7 @@ import numpy as np
 from auralsam2_client.calls.client import Client
 from auralsam2_client.contract import USUAL_RESULTS
 from auralsam2_client.errors import AuralServeError
+from auralsam2_client.new_file import write_new
 from loadtests.cpu.engine_chain import EngineChain
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
@@ -83,7 +84,7 @@ def main() -> int:
     print(f"{manifest.name}, {manifest.engine} {manifest.precision}, {arguments.rounds} rounds in turns, warm")
     if arguments.json is not None:
         record = {"build": manifest.name, "ratio": ratio, **{s.name: s.times_s for s in (served, bare)}}
-        arguments.json.write_text(json.dumps(record, indent=1))
+        write_new(arguments.json, json.dumps(record, indent=1))
     return 0
 
 

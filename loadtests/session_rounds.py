@@ -24,6 +24,7 @@ import psutil
 from auralsam2_client.calls.client import Client
 from auralsam2_client.contract import SESSION
 from auralsam2_client.errors import AuralServeError
+from auralsam2_client.new_file import write_new
 from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
 from service.server.launcher import Launcher
@@ -122,7 +123,7 @@ def main() -> int:
             **times,
         }
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(record, indent=1))
+        write_new(arguments.json, json.dumps(record, indent=1))
     return 0
 
 

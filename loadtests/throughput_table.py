@@ -18,6 +18,7 @@ import numpy as np
 
 from auralsam2_client.calls.wire import ClipShape
 from auralsam2_client.errors import AuralServeError, ServerFault
+from auralsam2_client.new_file import write_new
 from loadtests.generator.clips import Clip, procedural
 from loadtests.generator.modes import MODES, Mode
 from loadtests.generator.sender import OK, Sender
@@ -212,9 +213,9 @@ def main(arguments: list[str] | None = None) -> int:
         f" {here['versions']['torch']}, eager float32)."
     )
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "throughput.md").write_text(markdown(found, caption))
+    write_new(given.out / "throughput.md", markdown(found, caption))
     record = {"machine": here, "engines": engines, "paper_gpu": PAPER_GPU, "caption": caption, **found}
-    (given.out / "throughput.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_new(given.out / "throughput.json", json.dumps(record, indent=1) + "\n")
     draw_table(found["table_5"], caption, given.out / "throughput.png")
     print(markdown(found, caption))
     return 0

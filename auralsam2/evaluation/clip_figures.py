@@ -30,6 +30,7 @@ from auralsam2.evaluation.tallies import Score
 from auralsam2.model.loading import load_network
 from auralsam2.model.shipped import fingerprint, shipped_weights
 from auralsam2.network.readout import ReadOut
+from auralsam2_client.new_file import write_new
 
 PRESET = "compact"
 READ_OUT: ReadOut = "iou_occlusion"
@@ -97,7 +98,7 @@ class Figures:
             for name, clips in self.clips.items()
         )
         head = f' "fingerprint": "{self.fingerprint}",\n "columns": {json.dumps(ClipFigures._fields)},\n'
-        path.write_text("{\n" + head + ' "clips": {\n' + ",\n".join(cases) + "\n }\n}\n")
+        write_new(path, "{\n" + head + ' "clips": {\n' + ",\n".join(cases) + "\n }\n}\n")
 
     @classmethod
     def read(cls, path: Path) -> "Figures":

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -53,7 +54,9 @@ class FileJournal:
         text = line if self._num_bytes else f"{self._head}\n{line}"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("r+b" if self.path.exists() else "xb") as file:
+            # A link that lies there is not followed.
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            with os.fdopen(handle, "r+b") as file:
                 file.truncate(self._num_bytes)
                 file.seek(self._num_bytes)
                 file.write(text.encode())

@@ -3,7 +3,7 @@
 A checkpoint is written beside its name and moved into place, so that a kill at any moment leaves the last good one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 from auralsam2.checkpoints import check_finite, load_torch
 from auralsam2.errors import CheckpointError, TrainingError
 from auralsam2.training.settings import TrainSettings
+from auralsam2_client.new_file import new_file
 
 CHECKPOINT = "checkpoint.pt"
 PRETRAINED = "pretrained-{:08x}.safetensors"
@@ -26,10 +27,10 @@ HALF_RANGE = (torch.finfo(torch.float16).smallest_normal, torch.finfo(torch.floa
 """Of a tensor's largest value: with all digits at one end, far from infinity at the other."""
 
 
-def _replace(path: Path, write: Any) -> Path:
-    partial = path.with_name(path.name + ".partial")
-    write(partial)
-    return partial.replace(path)
+def _replace(path: Path, write: Callable[[Path], None]) -> Path:
+    with new_file(path) as partial:
+        write(partial)
+    return path
 
 
 def save_checkpoint(folder: Path, settings: TrainSettings, state: dict[str, Any]) -> Path:

@@ -46,8 +46,12 @@ def build_repository(settings: ExportSettings, out: Path, report: Report = lambd
     target = out.resolve()
     _check_replaceable(target)
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    if partial.is_symlink():
+        partial.unlink()
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        # Made here and now: what another put in its place would be written through.
+        partial.mkdir(parents=True)
         _fill(settings, partial, report)
         _replace(partial, target)
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from auralsam2_client.errors import AuralServeError
+from auralsam2_client.new_file import write_new
 from loadtests.cases.case import Case
 from loadtests.cpu.builds import build_of, say
 from loadtests.cpu.measure import measure
@@ -41,13 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if given.fresh or not path.is_file():
                 say(f"case       {case.name}")
                 record = measure(case, build_of(case, given.precision), given.repeats, say, given.compiled)
-                path.write_text(json.dumps(record | {"machine": found}, indent=1) + "\n")
+                write_new(path, json.dumps(record | {"machine": found}, indent=1) + "\n")
             records.append(json.loads(path.read_text()))
     except (AuralServeError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     text = markdown(records, found)
-    (given.out / "table.md").write_text(text)
+    write_new(given.out / "table.md", text)
     draw_waterfall(records, found, given.out / "waterfall.png")
     print(text)
     return 0

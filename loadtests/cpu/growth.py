@@ -14,6 +14,7 @@ from typing import Any
 
 from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.errors import AuralServeError
+from auralsam2_client.new_file import new_file, write_new
 from loadtests.cases.case import Case
 from loadtests.cpu.builds import build_of, say
 from loadtests.cpu.engine_chain import EngineChain
@@ -105,7 +106,8 @@ def draw(record: dict[str, Any], path: Path) -> None:
         f"{record['preset']}, {record['image_size']} px, {record['precision']}; {machine_sentence(record['machine'])}"
     )
     figure.supxlabel(caption, fontsize=7)
-    figure.savefig(path)
+    with new_file(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:])
 
 
 def main(arguments: Sequence[str] | None = None, build: Callable[[Case, str], Path] = build_of) -> int:
@@ -138,9 +140,9 @@ def main(arguments: Sequence[str] | None = None, build: Callable[[Case, str], Pa
     except (AuralServeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    (given.out / "growth.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_new(given.out / "growth.json", json.dumps(record, indent=1) + "\n")
     text = markdown(record)
-    (given.out / "growth.md").write_text(text)
+    write_new(given.out / "growth.md", text)
     draw(record, given.out / "growth.png")
     print(text)
     return 0

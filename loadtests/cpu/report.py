@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from auralsam2_client.contract import STAGE_NAMES
+from auralsam2_client.new_file import new_file
 
 COLOURS = ("#4e79a7", "#59a14f", "#f28e2b", "#b07aa1")
 PACKAGES = ("torch", "openvino", "numpy")
@@ -102,4 +103,5 @@ def draw_waterfall(records: Sequence[dict[str, Any]], found: dict[str, Any], pat
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=len(STAGE_NAMES), fontsize=8, frameon=False, loc="outside upper center")
     figure.supxlabel(f"seconds a clip. {machine_sentence(found)}", fontsize=7)
-    figure.savefig(path)
+    with new_file(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:])

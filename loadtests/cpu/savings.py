@@ -28,6 +28,7 @@ from auralsam2.network.segment_anything import SegmentAnything
 from auralsam2.network.windowed_trunk import windowed_features
 from auralsam2.presets import IMAGE_SIZES, STRIDE
 from auralsam2.stages.clip_stages import HieraStage
+from auralsam2_client.new_file import write_new
 from kernels.bench import in_turns
 from kernels.counting import Counted, count_operators
 from kernels.fusion.pytorch import fuse
@@ -221,9 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "parameters": unused_parameters(case.preset),
         "savings": rows,
     }
-    (given.out / "savings.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_new(given.out / "savings.json", json.dumps(record, indent=1) + "\n")
     text = markdown(record)
-    (given.out / "savings.md").write_text(text)
+    write_new(given.out / "savings.md", text)
     print(text)
     return 0
 

@@ -26,6 +26,7 @@ from grpc.experimental import gevent as grpc_gevent
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import AuralServeError
+from auralsam2_client.new_file import write_new
 from loadtests.generator.clips import load_clips
 from loadtests.generator.modes import find_mode
 from loadtests.generator.scenarios import SCENARIOS, arrivals, share_at
@@ -68,7 +69,7 @@ def prepare(environment: Any, **others: Any) -> None:
 def write_outcomes(environment: Any, **others: Any) -> None:
     path = environment.parsed_options.outcomes
     if path is not None:
-        path.write_text("".join(json.dumps(asdict(outcome)) + "\n" for outcome in _outcomes))
+        write_new(path, "".join(json.dumps(asdict(outcome)) + "\n" for outcome in _outcomes))
     # A refused clip is a finding of the test, not a failure of it.
     environment.process_exit_code = 0
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import torch
 
+from auralsam2_client.new_file import write_new
 from loadtests.cases.case import Case
 from loadtests.gpu.measuring import card
 from loadtests.gpu.planning.jobs import OUT_OF_TIME, Budget, Job, Kind, plan
@@ -89,9 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = {"card": found, "commit": commit(), "clocks": clocks, "seconds": round(time.monotonic() - begun, 1)}
     results.write(about)
     text = tables.markdown(jobs, results.rows, about)
-    (given.out / "gpu.md").write_text(text)
+    write_new(given.out / "gpu.md", text)
     svg = picture.draw(picture.panels(jobs, results.rows), f"{tables.card_sentence(found)}; code {about['commit']}")
-    (given.out / "gpu.svg").write_text(svg)
+    write_new(given.out / "gpu.svg", svg)
     print(text)
     return 0
 

@@ -39,11 +39,13 @@ def run_job(
     answers = out / f"{job.kind}-{job.case.name}-{job.precision}.jsonl"
     answers.unlink(missing_ok=True)
     log = answers.with_suffix(".log")
+    # New files both, never through a link that lies there.
+    log.unlink(missing_ok=True)
     # One cache of Inductor's for all jobs, and for the next run, which goes on where time was over.
     environment = {"TORCHINDUCTOR_CACHE_DIR": str((out / "inductor").absolute()), **os.environ}
     words = [json.dumps({**job.wire(), "rows": list(rows)}), "--device", device, "--answers", str(answers)]
     words += ["--seconds", str(MEASURING * share_s), "--folder", str(out / "builds")]
-    with log.open("wb") as sink:
+    with log.open("xb") as sink:
         process = subprocess.Popen(
             [*command, *words], stdout=sink, stderr=sink, start_new_session=True, env=environment
         )

@@ -14,6 +14,8 @@ mpl.use("Agg")
 
 from matplotlib.figure import Figure
 
+from auralsam2_client.new_file import new_file
+
 SIZE_INCHES, DPI = (9.0, 3.4), 110
 CAPTION_WIDTH = 170
 _STAGE_COLOURS = ("#4e79a7", "#59a14f", "#f28e2b", "#b07aa1")
@@ -47,7 +49,8 @@ def draw_run(record: dict[str, Any], outcomes: list[Outcome], path: Path) -> Non
         f"{record['build']}, {record['engine']}; {record['load']['loop']}; {machine_sentence(record['machine'])}",
         fontsize=7,
     )
-    figure.savefig(path)
+    with new_file(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:])
 
 
 def draw_table(rows: list[dict[str, Any]], caption: str, path: Path) -> None:
@@ -73,4 +76,5 @@ def draw_table(rows: list[dict[str, Any]], caption: str, path: Path) -> None:
         axes.set_title(f"{build}, frames per second", fontsize=9, loc="left")
         axes.tick_params(labelsize=8)
     figure.supxlabel(textwrap.fill(caption, CAPTION_WIDTH), fontsize=7)
-    figure.savefig(path)
+    with new_file(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:])

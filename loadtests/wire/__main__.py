@@ -23,6 +23,7 @@ import numpy as np
 
 from auralsam2_client.calls.client import Client
 from auralsam2_client.errors import AuralServeError
+from auralsam2_client.new_file import write_new
 from loadtests.cpu.engine_chain import EngineChain
 from loadtests.reports.summary import machine, machine_sentence
 from loadtests.wire.instant_build import write_instant_build
@@ -133,8 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "wire.json").write_text(json.dumps(record, indent=1) + "\n")
-    (given.out / "wire.md").write_text(markdown(record) + "\n")
+    write_new(given.out / "wire.json", json.dumps(record, indent=1) + "\n")
+    write_new(given.out / "wire.md", markdown(record) + "\n")
     print(f"\n{markdown(record)}")
     return 0
 

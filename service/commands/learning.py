@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auralsam2_client.errors import AuralServeError, BadInput, ConfigError
+from auralsam2_client.new_file import write_new
 from service.commands.options import DEFAULT_BUILD
 from service.commands.served_predictor import serve_predictor
 from service.commands.tables import figures_table
@@ -241,7 +242,8 @@ def evaluate(
                     )
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(record | {"splits": [report.as_json() for report in reports]}, indent=2) + "\n")
+            figures = record | {"splits": [report.as_json() for report in reports]}
+            write_new(out, json.dumps(figures, indent=2) + "\n")
             if journal is not None:
                 journal.remove()
         except OSError as error:

@@ -125,6 +125,7 @@ ROWS: tuple[tuple[str, tuple[Plot, ...]], ...] = (
     (
         "Trouble",
         (
+            Plot("Degraded", "none", (("auralsam2_degraded", "{{instance}}"),)),
             Plot("Share of clips that failed, 5 min", "percentunit", (("auralsam2:errors:ratio5m", "failed"),)),
             Plot(
                 "Refused and given up",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import service.monitoring
 from auralsam2_client.errors import ConfigError
+from auralsam2_client.new_file import write_new
 
 FOLDER = Path(service.monitoring.__file__).parent
 COPIED = ("recording_rules.yml", "alert_rules.yml")
@@ -27,16 +28,16 @@ def write_configuration(folder: Path, targets: Sequence[str], *, scrape_interval
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
-        shutil.copyfile(FOLDER / name, folder / name)
+        write_new(folder / name, (FOLDER / name).read_text())
     text = (FOLDER / "prometheus.yml").read_text()
     if scrape_interval is not None:
         shipped = ("scrape_interval: 5s", "scrape_timeout: 4s", "evaluation_interval: 5s")
         for line in shipped:
             assert line in text, line
             text = text.replace(line, f"{line.partition(':')[0]}: {scrape_interval}")
-    (folder / "targets.json").write_text(json.dumps([{"targets": list(targets), "labels": {"service": "auralsam2"}}]))
+    write_new(folder / "targets.json", json.dumps([{"targets": list(targets), "labels": {"service": "auralsam2"}}]))
     path = folder / "prometheus.yml"
-    path.write_text(text)
+    write_new(path, text)
     return path
 
 

@@ -112,9 +112,13 @@ def in_flight(counters: Mapping[str, ModelCounters], ensemble: str = ENSEMBLE) -
     answered = sum(entry.success + entry.failure for entry in entries)
     stages = [stage for name, stage in counters.items() if not name.startswith(ensemble)]
     passed = max((stage.success + stage.failure for stage in stages), default=0)
-    rounds = counters.get(ensemble + SESSION_SUFFIX, ModelCounters())
-    waiting = sum(stage.pending for stage in (*stages, rounds))
+    waiting = sum(stage.pending for stage in stages) + waiting_rounds(counters, ensemble)
     return max(0, passed - answered, waiting)
+
+
+def waiting_rounds(counters: Mapping[str, ModelCounters], ensemble: str = ENSEMBLE) -> int:
+    """Count the rounds of sessions that wait for the one before them."""
+    return counters.get(ensemble + SESSION_SUFFIX, ModelCounters()).pending
 
 
 def stage_times(before: Mapping[str, ModelCounters], after: Mapping[str, ModelCounters]) -> dict[str, StageTime]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import IO
 
 import psutil
 
+from auralsam2_client.contract import closing_path
 from service.machine.repeated_lines import RepeatedLines, read_lines
 from service.server import guardian
 
@@ -25,6 +27,10 @@ Sink = Callable[[str], None]
 # What a server says as an error on every machine without a GPU. Where one is needed, nothing of it is noise.
 _NOISE = re.compile(r"CUDA|Cuda|NVML|DCGM|pinned")
 _CAUSE = re.compile(r"^E\d{4} |^error: |^Traceback|Error: |terminate called")
+
+# A process that is stopped for less, by a debugger, a snapshot or a person, goes on as if nothing had been. The server
+# itself takes a stage that is silent for a second for a dead one.
+STOPPED_PATIENCE_S = 1.0
 
 
 def to_stderr(line: str) -> None:
@@ -45,6 +51,7 @@ class ServerProcess:
         self.folder: Path | None = None
         self.stages: list[psutil.Process] = []
         self._needs_gpu = False
+        self._stopped_since: dict[int, float] = {}
         self._process: subprocess.Popen[str] | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -125,6 +132,11 @@ class ServerProcess:
                 if path.stat().st_mode & 0o077:
                     path.chmod(0o600)
 
+    def close_admission(self) -> None:
+        """Have the stages refuse new clips and rounds from now on; those that they let in go their way."""
+        with contextlib.suppress(OSError):
+            closing_path(self.mark).touch(0o600)
+
     def find_stages(self) -> None:
         """Take the server's children that live now as its stages, which `fault` watches from now on."""
         assert self._process is not None
@@ -133,7 +145,7 @@ class ServerProcess:
             self.stages = [child for child in children if child.is_running()]
 
     def fault(self) -> str | None:
-        """Say what is wrong with the processes: ended, gone, or stopped; None when all of them live."""
+        """Say what is wrong with the processes: ended, gone, or stopped for long; None when all of them live."""
         process = self._process
         if process is None:
             return "the server was not started"
@@ -148,9 +160,17 @@ class ServerProcess:
                 status = psutil.STATUS_DEAD
             if status in (psutil.STATUS_DEAD, psutil.STATUS_ZOMBIE):
                 return f"{what} (process {child.pid}) is gone"
-            if status == psutil.STATUS_STOPPED:
+            if self._stopped_s(child.pid, status == psutil.STATUS_STOPPED) >= STOPPED_PATIENCE_S:
                 return f"{what} (process {child.pid}) is stopped"
         return None
+
+    def _stopped_s(self, pid: int, stopped: bool) -> float:
+        """Tell for how long a process has been found stopped at every look."""
+        if not stopped:
+            self._stopped_since.pop(pid, None)
+            return 0.0
+        now = time.monotonic()
+        return now - self._stopped_since.setdefault(pid, now)
 
     def quote_errors(self) -> str:
         """Quote the last errors that the server logged, for a message."""

@@ -39,6 +39,7 @@ from auralsam2.training.losses.segmentation import (
     intersection_over_union,
 )
 from auralsam2.training.run_folder import HALF_WEIGHTS, save_weights
+from auralsam2_client.new_file import new_file
 
 CHECKPOINT = "prompts.pt"
 CHECKPOINT_EVERY_S = 60.0
@@ -245,13 +246,17 @@ def tune(out: Path, settings: Settings, report: Callable[[str], None], stop_afte
             sums = {}
         out_of_time = time.monotonic() - started > stop_after_s
         if out_of_time or time.monotonic() - saved > CHECKPOINT_EVERY_S:
-            torch.save(tuner.state(), out / "partial")
-            (out / "partial").replace(out / CHECKPOINT)
+            _save(tuner, out)
             saved = time.monotonic()
         if out_of_time:
             return None
-    torch.save(tuner.state(), out / CHECKPOINT)
+    _save(tuner, out)
     return save_weights(out / HALF_WEIGHTS, model.state_dict(), _about(model, settings), half=True)
+
+
+def _save(tuner: Tuner, out: Path) -> None:
+    with new_file(out / CHECKPOINT) as partial:
+        torch.save(tuner.state(), partial)
 
 
 def _about(model: AuralSAM2, settings: Settings) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from auralsam2_client.new_file import write_new
 from loadtests.gpu.checks.check import Check, LeftOutError, Place
 
 TOOLS = ("memcheck", "racecheck", "synccheck")
@@ -51,7 +52,7 @@ def run_sanitizer(tool: str, place: Place, *, environ: Mapping[str, str] = os.en
     )
     log = place.folder / f"sanitizer-{tool}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(done.stdout + done.stderr)
+    write_new(log, done.stdout + done.stderr)
     lines = [line.strip() for line in log.read_text().splitlines() if line.strip()]
     told = next((line for line in lines if line.startswith(MARK) and BANNER not in line), "no word")
     assert done.returncode != FOUND, f"{tool} found something: {told} ({log.name} has all of it)"

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.new_file import write_new
+
 ROOT = Path(__file__).resolve().parents[3]
 MEASURED_ROOMS = ("kernels", "auralsam2", "export", "model_repository", "service", "loadtests/gpu")
 Record = dict[str, Any]
@@ -60,9 +62,7 @@ class Results:
 
     def write(self, more: Record) -> None:
         """Write the file whole or not at all, with `more` beside the rows."""
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps({"identity": self.identity, **more, "rows": self.rows}, indent=1) + "\n")
-        partial.replace(self._path)
+        write_new(self._path, json.dumps({"identity": self.identity, **more, "rows": self.rows}, indent=1) + "\n")
 
 
 def _read(path: Path) -> Record:

@@ -12,6 +12,7 @@ from auralsam2_client.contract import CLIPS_METRIC, FRAMES_METRIC, GOLDEN_PREFIX
 from ..engine import Array, EngineError
 from ..engine.refusals import NotAdmitted
 from .clip_table import MAX_ROWS, ClipTable
+from .closing import refuse_while_closing
 from .telemetry import Telemetry
 
 LIMIT_VARIABLE = Parameter.MAX_CLIPS_IN_FLIGHT.variable
@@ -68,6 +69,7 @@ class Passage:
         if role.max_clips_in_flight is not None and not self._table.holds(request_id):
             timeout_s = timeout_us / 1e6 if timeout_us else role.clip_timeout_s
             try:
+                refuse_while_closing()
                 num_clips = self._table.admit(request_id, limit=role.max_clips_in_flight, timeout_s=timeout_s)
             except NotAdmitted as refused:
                 self._telemetry.count("auralsam2_rejected_total", stage=role.stage, reason=refused.reason.value)

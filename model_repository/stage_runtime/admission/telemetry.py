@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from auralsam2_client.contract import CLIPS_METRIC, FRAMES_METRIC
+from auralsam2_client.contract import CLIPS_METRIC, FRAMES_METRIC, IN_FLIGHT_METRIC, ROUNDS_UNDER_WAY_METRIC
 
 # Each about twice the one before; the last is a clip of the largest network on a small CPU.
 SECONDS_BUCKETS = (
@@ -38,7 +38,8 @@ FAMILIES = {
     "auralsam2_session_rounds_total": ("COUNTER", "Answered rounds of interactive sessions"),
     "auralsam2_sessions": ("GAUGE", "Interactive sessions that are kept"),
     "auralsam2_session_bytes": ("GAUGE", "Memory that the kept sessions hold"),
-    "auralsam2_clips_in_flight": ("GAUGE", "Clips that were admitted and are not answered yet"),
+    ROUNDS_UNDER_WAY_METRIC: ("GAUGE", "Rounds of interactive sessions that are computed now"),
+    IN_FLIGHT_METRIC: ("GAUGE", "Clips that were admitted and are not answered yet"),
     "auralsam2_clips_in_flight_limit": ("GAUGE", "Clips that may be in flight at once"),
 }
 

@@ -23,6 +23,7 @@ from auralsam2_client.contract import (
     LAUNCH_VARIABLE,
     PROMPT_MODE,
     RESULTS,
+    ROUNDS_UNDER_WAY_METRIC,
     SOUND_FEATURES,
     WISHES,
     Parameter,
@@ -43,6 +44,7 @@ from ..adapter import (
     status_of,
 )
 from ..admission.clip_table import ClipTable, table_path
+from ..admission.closing import refuse_while_closing
 from ..admission.telemetry import Telemetry
 from ..engine import Array, cache_dir_from_environment
 from ..engine.refusals import BadRequest, Refusal
@@ -116,6 +118,8 @@ class SessionModel:
         if request.is_cancelled():
             return refuse_request(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
         try:
+            refuse_while_closing()
+            self._telemetry.set(ROUNDS_UNDER_WAY_METRIC, 1, **self._where)
             # Of one answer, and no part of the round: one that is repeated may ask for another form.
             wish = read_wish(read_optional(request, WISHES))
             answer = in_form(self._round(request), wish)
@@ -132,6 +136,7 @@ class SessionModel:
                 return refuse_request(failed.reason, str(failed))
             return refuse_request(Reason.FAULT, f"{self._name}: {FAULT}")
         finally:
+            self._telemetry.set(ROUNDS_UNDER_WAY_METRIC, 0, **self._where)
             self._tell()
 
     def _round(self, request: Any) -> dict[str, Array]:

@@ -1,6 +1,7 @@
 """What the stages count and refuse, under the fake of the server's python backend."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auralsam2_client.contract import IN_FLIGHT_METRIC, LAUNCH_VARIABLE, closing_path
 from model_repository.stage_runtime.admission.passage import LIMIT_VARIABLE, Role
 from model_repository.stage_runtime.admission.telemetry import FAMILIES, SECONDS_BUCKETS, Telemetry
 from model_repository.stage_runtime.engine import EngineError, file_sha256
@@ -128,6 +130,18 @@ def test_a_clip_whose_caller_is_gone_is_not_computed(
     assert late.error.message.startswith("[expired] hiera: ")
     assert middle._stage._engine.calls == 0
     assert backend.written("auralsam2_rejected_total", reason="expired") == [1]
+
+
+def test_a_server_that_stops_lets_nobody_in_and_those_inside_through(stage: Callable[..., Any], backend: Any) -> None:
+    first, last = stage("vggish", max_clips_in_flight="8"), stage("sam2_decoder", ends_clip="true")
+    assert ask(backend, first, "inside").error is None
+    closing_path(os.environ[LAUNCH_VARIABLE]).touch()
+    refused = ask(backend, first, "late")
+    assert refused.error.code == "UNAVAILABLE"
+    assert refused.error.message.startswith("[unready] vggish: the server is stopping")
+    assert backend.written("auralsam2_rejected_total", reason="unready") == [1]
+    assert ask(backend, last, "inside").error is None
+    assert backend.written(IN_FLIGHT_METRIC) == [0]
 
 
 def test_the_limit_can_be_set_for_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:

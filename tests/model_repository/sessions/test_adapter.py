@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from auralsam2_client.contract import Reason
+from auralsam2_client.contract import LAUNCH_VARIABLE, ROUNDS_UNDER_WAY_METRIC, Reason, closing_path
 from model_repository.stage_runtime.engine.refusals import Refusal
 from tests.model_repository.prompted_stand_in import CLIP, S, StandIn, T, features, heard, points
 
@@ -132,6 +133,26 @@ def test_an_end_gives_back_with_a_last_round_or_without(model: Any, backend: Any
     refused = ask(model, backend, 2, **points((1, 1, 1)))
     assert refused.error.code == "INVALID_ARG"
     assert refused.error.message.startswith("[session_ended] This session has ended: its client ended it")
+
+
+def test_a_round_shows_while_it_is_computed_and_a_server_that_stops_takes_no_more(
+    model: Any, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    open_session = model._sessions.open
+
+    def noting(*given: Any) -> Any:
+        seen.append(backend.written(ROUNDS_UNDER_WAY_METRIC))
+        return open_session(*given)
+
+    monkeypatch.setattr(model._sessions, "open", noting)
+    assert opened(model, backend, 1).error is None
+    assert (seen, backend.written(ROUNDS_UNDER_WAY_METRIC)) == ([[1]], [0])
+    closing_path(os.environ[LAUNCH_VARIABLE]).touch()
+    refused = ask(model, backend, 1, **points((1, 1, 1)))
+    assert refused.error.code == "UNAVAILABLE"
+    assert refused.error.message.startswith("[unready] ")
+    assert backend.written(ROUNDS_UNDER_WAY_METRIC) == [0]
 
 
 def test_a_callers_mistakes_are_refused_and_not_logged(model: Any, backend: Any, stages: Stages) -> None:

@@ -1,6 +1,7 @@
 """Faults of every kind under the supervisor: the caller gets an error soon, the service comes back, nothing is left."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -137,6 +138,20 @@ def test_a_stage_stopped(supervised: Supervised, client: Client) -> None:
     before, old = supervised.num_restarts, supervised.launcher
     stop_process(supervised.stage("aural_fuser"))
     assert_restored(supervised, before, old, "process")
+
+
+def test_a_stage_stopped_for_a_moment_is_left_alone(supervised: Supervised, client: Client) -> None:
+    before, launcher = supervised.num_restarts, supervised.launcher
+    stage = supervised.stage("aural_fuser")
+    stop_process(stage)
+    # Two looks of the supervisor's lie between; a look is a call of `fault`, and these are two more.
+    assert launcher.fault() is None
+    time.sleep(0.3)
+    assert launcher.fault() is None
+    os.kill(stage, signal.SIGCONT)
+    frames, audio = toy.clip(6)
+    assert np.array_equal(client.infer(frames, audio)["IOU"], toy.expected(frames, audio)["IOU"])
+    assert (supervised.num_restarts, supervised.launcher) == (before, launcher)
 
 
 def test_the_server_stopped(supervised: Supervised, client: Client) -> None:
