@@ -95,7 +95,7 @@ class Requests:
             fields["caller"] = found.caller
         if record.get("session"):
             fields["session"] = True
-        fields |= {each: record[each] for each in ("frames", "mode") if each in record}  # type: ignore[literal-required]
+        fields |= {each: record[each] for each in ("frames", "mode") if each in record}
         fields["ms"] = {**found.stages, "total": round(total_ms, 3)}
         level = INFO if reason is None else ERROR if reason == Reason.FAULT else WARNING
         self._tell(Event(REQUEST, _words(fields, found.stages, total_ms), fields, level))

@@ -17,7 +17,7 @@ from service.server.launcher import Launcher
 from service.server.ports import PortTaken, check_ports
 from service.supervision.canary import Canary
 from service.supervision.exporter import Exporter
-from service.supervision.greeting import tell_ready
+from service.supervision.greeting import ready_event
 from service.supervision.restarts import LONGEST_PAUSE_S, Restarts
 
 PORT_PAUSE_S = 1.0
@@ -150,9 +150,12 @@ class Supervisor:
         self.request_stop()
 
     def _say(self, name: str, text: str, level: str = INFO, **fields: object) -> None:
+        self._pass_on(Event(name, text, fields, level))
+
+    def _pass_on(self, event: Event) -> None:
         # A log that cannot be written must not end the service.
         with contextlib.suppress(OSError, ValueError):
-            (self._tell or as_lines(self.sink))(Event(name, text, fields, level))
+            (self._tell or as_lines(self.sink))(event)
 
     def _start(self, prove: bool = False) -> None:
         launcher = Launcher(
@@ -169,7 +172,7 @@ class Supervisor:
             self.num_damaged_models += launcher.num_damaged_models
         self.launcher = launcher
         self._canary = Canary(launcher, lambda text: self._say("trouble", text, WARNING))
-        tell_ready(launcher, self._say)
+        self._pass_on(ready_event(launcher))
 
     def _end(self, drain_s: float | None) -> None:
         launcher, self.launcher = self.launcher, None
