@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +131,39 @@ def failed_cards_path(mark: str) -> Path:
 def closing_path(mark: str) -> Path:
     """Tell where a launcher notes, by an empty file, that its server stops: from then on no clip is let in."""
     return Path("/dev/shm") / f"{mark}closing"
+
+
+def requests_path(mark: str) -> Path:
+    """Tell where the stages of a launch say what became of each request: a pipe, a line of JSON each."""
+    return Path("/dev/shm") / f"{mark}requests"
+
+
+class StageRecord(TypedDict, total=False):
+    """What one stage says of one request; `request`, `stage` and `ms` always, the rest where it is so."""
+
+    request: str
+    """Its id, the caller's own as a rule."""
+    stage: str
+    ms: float
+    """From the request's arrival at the stage to its answer."""
+    stages: dict[str, float]
+    """Milliseconds by stage, where one model runs several."""
+    begins: bool
+    """Here requests enter, so that others of this id are other requests."""
+    ends: bool
+    """No other stage has it after this one: it was answered, or refused."""
+    session: bool
+    """A round of a session, for which stages may run under the same id: it ends with this model alone."""
+    caller: str
+    frames: int
+    mode: str
+    """PROMPT_MODE of the answer."""
+    total_ms: float
+    """Since it was let in."""
+    reason: str
+    """A `Reason`; absent of what was answered."""
+    lost: int
+    """Records before this one for which the pipe had no room."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import typer
 
 from auralsam2_client.errors import AuralServeError
 from service.commands.options import DEFAULT_BUILD, BuildOption
-from service.commands.terminal import console, fail
+from service.commands.terminal import console, exit_code, fail
 
 
 def serve(
@@ -34,11 +34,22 @@ def serve(
     give_up: Annotated[
         bool | None, typer.Option("--give-up", help="End after too many restarts, for who starts it again.")
     ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(help="Of the log on standard error: text | json; default: text.")
+    ] = None,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Every event as JSON, the server's own lines too; rotates, 5 files of 3.9 MB; default: none."
+        ),
+    ] = None,
 ) -> None:
     """Start the server and keep it alive, until Ctrl-C or SIGTERM.
 
     Each setting of the server can also be given as a variable AURALSAM2_<NAME>; an option wins over it.
     """
+    from service.logs.events import ERROR, Event
+    from service.logs.log import TEXT, Log
     from service.server.config import PREFIX, ServerConfig
     from service.supervision.supervisor import Supervisor
 
@@ -53,12 +64,23 @@ def serve(
         "local_memory": local_memory,
         "cache_dir": cache_dir,
         "give_up": give_up,
+        "log_format": log_format,
+        "log_file": log_file,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if build is None and f"{PREFIX}BUILD" not in os.environ:
         given["build"] = DEFAULT_BUILD
     try:
-        code = Supervisor(ServerConfig.from_environment(**given)).serve()
+        config = ServerConfig.from_environment(**given)
+        with Log(config.log_format, config.log_file) as log:
+            try:
+                code = Supervisor(config, tell=log.tell).serve()
+            except AuralServeError as error:
+                # A person reads it from `fail`.
+                log.tell(Event("failed", str(error), level=ERROR, quiet=config.log_format == TEXT))
+                if config.log_format != TEXT:
+                    raise typer.Exit(exit_code(error)) from error
+                raise
     except AuralServeError as error:
         fail(error)
     raise typer.Exit(code)

@@ -21,6 +21,7 @@ SESSION_LIMITS = (
 )
 SWITCH = {"true": True, "false": False, "1": True, "0": False}
 GOLDEN_AT_START = ("once", "always")
+LOG_FORMATS = ("text", "json")
 
 
 def find_server_env() -> Path:
@@ -79,12 +80,16 @@ class ServerConfig:
     restart_backoff_s: float = 0.5
     restart_backoff_max_s: float = 8.0
     give_up: bool = False
+    # Of what goes to standard error: "text" for a person, "json" for a collector.
+    log_format: str = "text"
+    # Every event as a line of JSON, in a file that rotates by size; None: nowhere.
+    log_file: Path | None = None
 
     def __post_init__(self) -> None:
         # Paths may come as text; the server has a working folder of its own, so it needs them absolute.
         object.__setattr__(self, "build", Path(self.build).absolute())
         object.__setattr__(self, "server_env", Path(self.server_env).absolute())
-        for name in ("tritonserver", "cache_dir"):
+        for name in ("tritonserver", "cache_dir", "log_file"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)).absolute())
         self._check_address("host", self.host)
@@ -114,11 +119,11 @@ class ServerConfig:
         for name, low, high in SESSION_LIMITS:
             if getattr(self, name) is not None:
                 self._check_range(name, getattr(self, name), low, high)
-        if self.golden_at_start not in GOLDEN_AT_START:
-            raise ConfigError(
-                f"golden_at_start = {self.golden_at_start!r}; must be {' or '.join(GOLDEN_AT_START)}. Correct it, or"
-                " leave it out."
-            )
+        for name, known in (("golden_at_start", GOLDEN_AT_START), ("log_format", LOG_FORMATS)):
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)!r}; must be {' or '.join(known)}. Correct it, or leave it out."
+                )
         self._check_range("drain_timeout_s", self.drain_timeout_s, 0, 3600)
         for name in ("ready_timeout_s", "canary_interval_s", "canary_timeout_s", "restart_window_s"):
             self._check_range(name, getattr(self, name), 0.1, 86400)

@@ -9,12 +9,15 @@ from service.builds.cache_lock import alone_in_cache
 from service.builds.compiled_models import CheckedModels, check_compiled_models, record_compiled_models
 from service.builds.golden import Golden
 from service.cards.in_use import CardsInUse
+from service.logs.events import INFO, WARNING, Event, Sink, Tell, as_lines
+from service.logs.log import to_stderr
+from service.logs.request_pipe import RequestPipe
 from service.server.config import ServerConfig
 from service.server.launch_plan import LaunchPlan, make_cache, plan_launch
 from service.server.ports import check_ports
 from service.server.proof import forget, keep, recall
 from service.server.readiness import Readiness
-from service.server.server_process import ServerProcess, Sink, to_stderr
+from service.server.server_process import ServerProcess
 from service.server.stopping import drain
 
 
@@ -23,6 +26,7 @@ class Launcher:
 
     Args:
         sink: gets every line of the server's log, from a thread of the launcher's.
+        tell: gets them as events, in place of `sink`, and one event for each request.
         aborted: asked while starting; once it is true, start ends with ServerUnavailable.
         prove: ask the golden clip at start, whatever was proven before.
     """
@@ -32,6 +36,7 @@ class Launcher:
         config: ServerConfig,
         *,
         sink: Sink = to_stderr,
+        tell: Tell | None = None,
         aborted: Callable[[], bool] = lambda: False,
         prove: bool = False,
         cards: CardsInUse | None = None,
@@ -40,7 +45,10 @@ class Launcher:
         self.config = config
         self.cards = CardsInUse() if cards is None else cards
         self.prove = prove or config.golden_at_start == "always"
-        self.sink = sink
+        # Lines alone say nothing of requests, and then stages need not either.
+        self._tells_of_requests = tell is not None
+        self._tell = tell or as_lines(sink)
+        self._requests: RequestPipe | None = None
         self.aborted = aborted
         # Names this run's shared memory and marks its processes. Under 40 characters: names of regions are short.
         self.mark = f"auralsam2_{os.getpid()}_{os.urandom(4).hex()}_"
@@ -51,7 +59,7 @@ class Launcher:
         self.ready = False
         # Compiled models that did not fit their hash at this start, and were deleted.
         self.num_damaged_models = 0
-        self._server = ServerProcess(self.mark, sink)
+        self._server = ServerProcess(self.mark, self._tell)
 
     def __enter__(self) -> "Launcher":
         self.start()
@@ -70,7 +78,12 @@ class Launcher:
     @property
     def stage_pids(self) -> list[int]:
         """The processes of the Python stages, as they were when the server became ready; none where there are none."""
-        return [stage.pid for stage in self._server.stages]
+        return [stage.process.pid for stage in self._server.stages]
+
+    @property
+    def faulty_stage(self) -> str:
+        """The stage that the last `fault` was about, by name; "" where it was about none."""
+        return self._server.faulty_stage
 
     def start(self) -> None:
         """Start the server and return when it is ready and the golden clip was answered as the build says: now, or at
@@ -88,11 +101,12 @@ class Launcher:
         self.golden = plan.golden
         check_ports(self.config)
         for note in plan.notes:
-            self.sink(note)
+            self._note(note)
         try:
             folder = self._server.make_folder()
-            make_cache(self.config, self.sink)
-            with alone_in_cache(self.config.cache, self.aborted, deadline, self.sink):
+            self._open_requests()
+            make_cache(self.config, self._note)
+            with alone_in_cache(self.config.cache, self.aborted, deadline, self._note):
                 checked = self._check_compiled_models()
                 self._server.start(*plan.command(folder, self.mark), needs_gpu=plan.manifest.needs_gpu)
                 readiness = Readiness(self.config, self._server, self.aborted, deadline, plan.ready_timeout_s)
@@ -112,8 +126,19 @@ class Launcher:
         checked = check_compiled_models(self.config.cache)
         self.num_damaged_models = len(checked.damaged)
         for name in checked.damaged:
-            self.sink(f"Warning: {self.config.cache / name} did not fit its hash; it is deleted and compiled again")
+            self._note(f"Warning: {self.config.cache / name} did not fit its hash; it is deleted and compiled again")
         return checked
+
+    def _note(self, words: str) -> None:
+        self._tell(Event("note", words, level=WARNING if words.startswith("Warning: ") else INFO))
+
+    def _open_requests(self) -> None:
+        """Make the pipe before the stages look for it."""
+        if self._tells_of_requests:
+            try:
+                self._requests = RequestPipe(self.mark, self._tell)
+            except OSError as error:
+                self._note(f"Warning: requests are not logged, for their pipe cannot be made: {error.strerror}")
 
     def _prove(self, plan: LaunchPlan, readiness: Readiness, checked: CheckedModels) -> None:
         """Ask the golden clip, unless an earlier start was proven and nothing has changed since."""
@@ -143,6 +168,8 @@ class Launcher:
         if drain_s > 0 and self.pid is not None and self._server.exit_code is None:
             drain(self._server, self.config, self.golden_duration_s, drain_s)
         self._server.end()
+        if self._requests is not None:
+            self._requests.close()
 
     def fault(self) -> str | None:
         """Say what is wrong with a card that stages noted, or with the server's processes: ended, gone, or stopped.

@@ -4,7 +4,6 @@ Its log is read here too: every line goes to the sink, the last ones are kept, s
 """
 
 import contextlib
-import re
 import signal
 import subprocess
 import sys
@@ -12,30 +11,22 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import psutil
 
 from auralsam2_client.contract import closing_path
+from service.logs.events import ERROR, WARNING, Event, Tell
+from service.logs.server_lines import ServerLines
 from service.machine.repeated_lines import RepeatedLines, read_lines
 from service.server import guardian
-
-Sink = Callable[[str], None]
-
-# What a server says as an error on every machine without a GPU. Where one is needed, nothing of it is noise.
-_NOISE = re.compile(r"CUDA|Cuda|NVML|DCGM|pinned")
-_CAUSE = re.compile(r"^E\d{4} |^error: |^Traceback|Error: |terminate called")
+from service.server.stage_process import StageProcess, find_stages
 
 # A process that is stopped for less, by a debugger, a snapshot or a person, goes on as if nothing had been. The server
 # itself takes a stage that is silent for a second for a dead one.
 STOPPED_PATIENCE_S = 1.0
-
-
-def to_stderr(line: str) -> None:
-    """Print a line of the log on stderr at once."""
-    print(line, file=sys.stderr, flush=True)
 
 
 class ServerProcess:
@@ -43,19 +34,21 @@ class ServerProcess:
 
     Args:
         mark: names the run's shared memory and marks its processes.
-        sink: gets every line of the log, from a thread of its own.
+        tell: gets every line of the log as an event, from a thread of its own.
     """
 
-    def __init__(self, mark: str, sink: Sink) -> None:
-        self.mark, self.sink = mark, sink
+    def __init__(self, mark: str, tell: Tell) -> None:
+        self.mark, self.tell = mark, tell
         self.folder: Path | None = None
-        self.stages: list[psutil.Process] = []
-        self._needs_gpu = False
+        self.stages: list[StageProcess] = []
+        self.faulty_stage = ""
+        """The stage that the last `fault` was about, by name; "" where it was about none."""
         self._stopped_since: dict[int, float] = {}
+        self._lines = ServerLines(needs_gpu=True)
         self._process: subprocess.Popen[str] | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
-        self._tail: deque[str] = deque(maxlen=200)
+        self._tail: deque[Event] = deque(maxlen=200)
 
     @property
     def pid(self) -> int | None:
@@ -78,7 +71,7 @@ class ServerProcess:
         """Start the guardian, the server and the reading of its log. `make_folder` comes first."""
         assert self._process is None, "a server process starts once"
         assert self.folder is not None
-        self._needs_gpu = needs_gpu
+        self._lines = ServerLines(needs_gpu=needs_gpu)
         self._guardian = self._start_guardian()
         self._process = subprocess.Popen(
             command,
@@ -112,14 +105,16 @@ class ServerProcess:
         watcher = self._guardian
         if watcher is None or watcher.poll() is None:
             return
-        self._tell(f"the guardian ended with {describe_exit(watcher.returncode)}; it is started again")
+        how = describe_exit(watcher.returncode)
+        self._tell(Event("guardian", f"the guardian ended with {how}; it is started again", {"cause": how}, WARNING))
         assert watcher.stdin is not None
         watcher.stdin.close()
         try:
             self._guardian = self._start_guardian()
         except OSError as error:
             # The ended one stays, so that the next look tries again.
-            self._tell(f"the guardian cannot be started: {error.strerror}")
+            words = f"the guardian cannot be started: {error.strerror}"
+            self._tell(Event("guardian", words, {"cause": str(error.strerror)}, ERROR))
 
     def close_shared_memory(self) -> None:
         """Let this user alone read and write the run's shared memory, in which callers' frames lie.
@@ -140,28 +135,32 @@ class ServerProcess:
     def find_stages(self) -> None:
         """Take the server's children that live now as its stages, which `fault` watches from now on."""
         assert self._process is not None
-        with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self._process.pid).children()
-            self.stages = [child for child in children if child.is_running()]
+        self.stages = find_stages(self._process.pid)
 
     def fault(self) -> str | None:
         """Say what is wrong with the processes: ended, gone, or stopped for long; None when all of them live."""
+        self.faulty_stage = ""
         process = self._process
         if process is None:
             return "the server was not started"
         code = process.poll()
         if code is not None:
             return f"the server ended with {describe_exit(code)}"
-        for what, child in [("the server", psutil.Process(process.pid)), *(("a stage", c) for c in self.stages)]:
+        own = StageProcess("", psutil.Process(process.pid))
+        for part, child in ((each, each.process) for each in (own, *self.stages)):
             try:
                 # A pid that was given to another process counts as gone.
                 status = child.status() if child.is_running() else psutil.STATUS_DEAD
             except psutil.NoSuchProcess:
                 status = psutil.STATUS_DEAD
             if status in (psutil.STATUS_DEAD, psutil.STATUS_ZOMBIE):
-                return f"{what} (process {child.pid}) is gone"
-            if self._stopped_s(child.pid, status == psutil.STATUS_STOPPED) >= STOPPED_PATIENCE_S:
-                return f"{what} (process {child.pid}) is stopped"
+                how = "gone"
+            elif self._stopped_s(child.pid, status == psutil.STATUS_STOPPED) >= STOPPED_PATIENCE_S:
+                how = "stopped"
+            else:
+                continue
+            self.faulty_stage = part.name
+            return f"{part.title} (process {child.pid}) is {how}"
         return None
 
     def _stopped_s(self, pid: int, stopped: bool) -> float:
@@ -176,8 +175,9 @@ class ServerProcess:
         """Quote the last errors that the server logged, for a message."""
         if self.exit_code is not None and self._reader is not None:
             self._reader.join(2)  # what it said last may still lie in the pipe
-        lines = [line for line in self._tail if _CAUSE.search(line) and (self._needs_gpu or not _NOISE.search(line))]
-        lines = lines or [line for line in self._tail if line.strip()]
+        told = list(self._tail)
+        lines = [event.message for event in told if event.level == ERROR and not event.quiet]
+        lines = lines or [event.message for event in told if event.message.strip()]
         return "\n  ".join(["The server's last words:", *(line[:600] for line in lines[-4:])])
 
     def terminate(self, patience_s: float) -> None:
@@ -192,7 +192,8 @@ class ServerProcess:
         """Kill what is left. Nothing stays: no process, no shared memory, no folder. May be called twice."""
         left = guardian.reap(self.mark, self.folder)
         if left:
-            self.sink(f"Processes {left} of the server could not be ended. Look at them by hand.")
+            words = f"Processes {left} of the server could not be ended. Look at them by hand."
+            self._tell(Event("left", words, {"processes": left}, ERROR))
         process = self._process
         if process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -211,13 +212,14 @@ class ServerProcess:
         lines.flush()
 
     def _keep(self, line: str) -> None:
-        self._tail.append(line)
-        self._tell(line)
+        event = self._lines.event(line)
+        self._tail.append(event)
+        self._tell(event)
 
-    def _tell(self, line: str) -> None:
-        # The server stops when nobody empties its pipe, so a sink that fails must not end the reading.
+    def _tell(self, event: Event) -> None:
+        # The server stops when nobody empties its pipe, so a log that fails must not end the reading.
         with contextlib.suppress(OSError, ValueError):
-            self.sink(line)
+            self.tell(event)
 
     def _release_guardian(self) -> None:
         watcher, self._guardian = self._guardian, None

@@ -29,9 +29,9 @@ from service.builds.manifest import read_manifest
 from service.monitoring.metrics import read_page, total
 from service.server.config import PREFIX, ServerConfig
 from service.server.guardian import shared_memory_of
+from service.server.stage_process import stage_name
 
 FPS_WINDOW_S = 10.0
-_STAGE_FOLDER = re.compile(r"/([^/]+)/\d+/model\.py$")
 _HASH_IN_SENTENCE = re.compile(r"\b[0-9a-f]{8,64}\b")
 
 
@@ -204,8 +204,7 @@ def processes(server_pid: int | None) -> list[ProcessUse]:
 def _role(process: psutil.Process, server_pid: int) -> str:
     if process.pid == server_pid:
         return "server"
-    stage = next((match[1] for word in process.cmdline() if (match := _STAGE_FOLDER.search(word))), None)
-    return stage or "other"
+    return stage_name(process) or "other"
 
 
 def shared_memory_bytes(mark: str) -> int:

@@ -9,13 +9,15 @@ from types import FrameType
 
 from auralsam2_client.errors import AuralServeError, ServerUnavailable
 from service.cards.in_use import CardsInUse
+from service.logs.events import ERROR, INFO, WARNING, Event, Sink, Tell, as_lines
+from service.logs.log import to_stderr
 from service.machine.open_files import raise_limit, shortage
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
 from service.server.ports import PortTaken, check_ports
-from service.server.server_process import Sink, to_stderr
 from service.supervision.canary import Canary
 from service.supervision.exporter import Exporter
+from service.supervision.greeting import ready_event
 from service.supervision.restarts import LONGEST_PAUSE_S, Restarts
 
 PORT_PAUSE_S = 1.0
@@ -39,11 +41,25 @@ class Supervisor:
     called from any thread or signal handler; `restarts` and `counts` may be read from anywhere.
     """
 
-    def __init__(self, config: ServerConfig, *, sink: Sink = to_stderr, cards: CardsInUse | None = None) -> None:
-        """`cards`: those of this machine; a stand-in in tests."""
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        sink: Sink = to_stderr,
+        tell: Tell | None = None,
+        cards: CardsInUse | None = None,
+    ) -> None:
+        """Prepare to run a server.
+
+        Args:
+            sink: takes the lines of the log, where `tell` does not take its events.
+            tell: takes every event: of the supervisor, of the server's log, and of each request.
+            cards: those of this machine; a stand-in in tests.
+        """
         self.config = config
         self._cards = CardsInUse() if cards is None else cards
         self.sink = sink
+        self._tell = tell
         self.restarts: list[Restart] = []
         self.counts: Counter[str] = Counter()
         self.launcher: Launcher | None = None
@@ -108,7 +124,7 @@ class Supervisor:
         drain_s: float | None = 0
         few = shortage(raise_limit())
         if few:
-            self._say(f"Warning: {few}")
+            self._say("open_files", f"Warning: {few}", WARNING)
         try:
             try:
                 self._start()
@@ -122,7 +138,7 @@ class Supervisor:
                     time.sleep(self.config.poll_interval_s)
                 elif not self._restart(*found):
                     return 0 if self._stop_requested else GAVE_UP
-            self._say("stopping; calls under way are finished first")
+            self._say("stopping", "stopping; calls under way are finished first")
             drain_s = None
             return 0
         finally:
@@ -133,30 +149,30 @@ class Supervisor:
             raise KeyboardInterrupt
         self.request_stop()
 
-    def _say(self, text: str) -> None:
+    def _say(self, name: str, text: str, level: str = INFO, **fields: object) -> None:
+        self._pass_on(Event(name, text, fields, level))
+
+    def _pass_on(self, event: Event) -> None:
         # A log that cannot be written must not end the service.
         with contextlib.suppress(OSError, ValueError):
-            self.sink(f"supervisor: {text}")
+            (self._tell or as_lines(self.sink))(event)
 
     def _start(self, prove: bool = False) -> None:
         launcher = Launcher(
-            self.config, sink=self.sink, aborted=lambda: self._stop_requested, prove=prove, cards=self._cards
+            self.config,
+            sink=self.sink,
+            tell=self._tell,
+            aborted=lambda: self._stop_requested,
+            prove=prove,
+            cards=self._cards,
         )
         try:
             launcher.start()
         finally:
             self.num_damaged_models += launcher.num_damaged_models
         self.launcher = launcher
-        self._canary = Canary(launcher, self._say)
-        if launcher.first_digest:
-            told = (
-                f"the golden clip took {1e3 * launcher.golden_duration_s:.0f} ms, answer {launcher.first_digest[:12]}"
-            )
-        else:
-            told = (
-                f"an earlier start has shown its answer, the golden clip follows in {self.config.canary_interval_s:g} s"
-            )
-        self._say(f"ready on {self.config.grpc_url}; {told}")
+        self._canary = Canary(launcher, lambda text: self._say("trouble", text, WARNING))
+        self._pass_on(ready_event(launcher))
 
     def _end(self, drain_s: float | None) -> None:
         launcher, self.launcher = self.launcher, None
@@ -173,6 +189,11 @@ class Supervisor:
             if canary is not None:
                 canary.close()
 
+    def _stage_of(self, kind: str) -> dict[str, str]:
+        """Of a fault of a process, the stage that it served."""
+        stage = self.launcher.faulty_stage if self.launcher is not None and kind == "process" else ""
+        return {"stage": stage} if stage else {}
+
     def _fault(self) -> tuple[str, str] | None:
         """(kind, reason) of what is wrong now, or None. Starts and reads the canary on its way."""
         assert self.launcher is not None
@@ -184,7 +205,7 @@ class Supervisor:
     def _recover(self) -> None:
         if self._degraded and not self._faults.are_too_many(time.monotonic()):
             self._degraded = ""
-            self._say("no longer degraded")
+            self._say("recovered", "no longer degraded")
 
     def _restart(self, kind: str, reason: str) -> bool:
         """Restart the server until it works, with growing pauses; return False when it is told to stop, or gives up."""
@@ -195,7 +216,16 @@ class Supervisor:
             if self._faults.are_too_many(time.monotonic()) and not self._bear(recent, reason):
                 return False
             pause_s = self._faults.pause_s(time.monotonic())
-            self._say(f"restart {recent} in {pause_s:g} s ({kind}): {reason}")
+            self._say(
+                "restart",
+                f"restart {recent} in {pause_s:g} s ({kind}): {reason}",
+                ERROR,
+                kind=kind,
+                cause=reason,
+                pause_s=pause_s,
+                number=recent,
+                **self._stage_of(kind),
+            )
             # What is left of a broken server answers nobody, so it is not drained.
             self._end(drain_s=0)
             if not self._wait(pause_s):
@@ -208,8 +238,10 @@ class Supervisor:
                     return False
                 kind, reason = "start", str(error)
                 continue
-            self.restarts.append(Restart(kind, reason, time.monotonic() - since))
-            self._say(f"restored after {time.monotonic() - since:.1f} s; restarts so far: {dict(self.counts)}")
+            down_s = time.monotonic() - since
+            self.restarts.append(Restart(kind, reason, down_s))
+            words = f"restored after {down_s:.1f} s; restarts so far: {dict(self.counts)}"
+            self._say("restored", words, down_s=round(down_s, 3), restarts=dict(self.counts))
             return True
 
     def _bear(self, recent: int, reason: str) -> bool:
@@ -218,12 +250,12 @@ class Supervisor:
         many = f"{recent} faults in {config.restart_window_s:g} s; {config.restart_limit} restarts are allowed"
         advice = "Look at the log above, and run `auralsam2 doctor`"
         if config.give_up:
-            self._say(f"gave up: {many}. The last: {reason}. Counts: {dict(self.counts)}. {advice}, then start again.")
+            words = f"gave up: {many}. The last: {reason}. Counts: {dict(self.counts)}. {advice}, then start again."
+            self._say("gave_up", words, ERROR, cause=reason, restarts=dict(self.counts))
             return False
         if not self._degraded:
-            self._say(
-                f"degraded: {many}, so that pauses grow up to {LONGEST_PAUSE_S:g} s. The last: {reason}. {advice}."
-            )
+            words = f"degraded: {many}, so that pauses grow up to {LONGEST_PAUSE_S:g} s. The last: {reason}. {advice}."
+            self._say("degraded", words, ERROR, cause=reason)
         self._degraded = f"{many}. The last: {reason}"
         return True
 
@@ -236,7 +268,7 @@ class Supervisor:
                 self._start(prove=True)
             except PortTaken as error:
                 if not self._degraded:
-                    self._say(f"waiting: {error}")
+                    self._say("waiting", f"waiting: {error}", WARNING, cause=str(error))
                 self._degraded = str(error)
                 if not self._wait(PORT_PAUSE_S):
                     return False

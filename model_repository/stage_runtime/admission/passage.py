@@ -7,12 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from auralsam2_client.contract import CLIPS_METRIC, FRAMES_METRIC, GOLDEN_PREFIX, WINDOW_S, Parameter, Reason
+from auralsam2_client.contract import (
+    CLIPS_METRIC,
+    FRAMES_METRIC,
+    GOLDEN_PREFIX,
+    WINDOW_S,
+    Parameter,
+    Reason,
+    StageRecord,
+)
 
 from ..engine import Array, EngineError
 from ..engine.refusals import NotAdmitted
 from .clip_table import MAX_ROWS, ClipTable
 from .closing import refuse_while_closing
+from .request_line import RequestLine, milliseconds
 from .telemetry import Telemetry
 
 LIMIT_VARIABLE = Parameter.MAX_CLIPS_IN_FLIGHT.variable
@@ -56,6 +65,7 @@ class Passage:
 
     def __init__(self, role: Role, table: ClipTable, telemetry: Telemetry, num_frames: int) -> None:
         self._role, self._table, self._telemetry, self._num_frames = role, table, telemetry, num_frames
+        self._line = RequestLine(role.stage)
         if role.max_clips_in_flight is not None:
             telemetry.set("auralsam2_clips_in_flight_limit", role.max_clips_in_flight)
             telemetry.set("auralsam2_clips_in_flight", 0)
@@ -73,6 +83,7 @@ class Passage:
                 num_clips = self._table.admit(request_id, limit=role.max_clips_in_flight, timeout_s=timeout_s)
             except NotAdmitted as refused:
                 self._telemetry.count("auralsam2_rejected_total", stage=role.stage, reason=refused.reason.value)
+                self._tell(request_id, 0.0, {"ends": True, "reason": refused.reason.value})
                 raise
             self._telemetry.set("auralsam2_clips_in_flight", num_clips)
         elif self._table.is_expired(request_id):
@@ -86,7 +97,14 @@ class Passage:
         return time.monotonic()
 
     def leave(
-        self, request_id: str, began_s: float, inputs: Mapping[str, Array], prompts: str, *, goes_on: bool = False
+        self,
+        request_id: str,
+        began_s: float,
+        inputs: Mapping[str, Array],
+        prompts: str,
+        *,
+        goes_on: bool = False,
+        stages: Mapping[str, float] | None = None,
     ) -> None:
         """Note that the stage has an answer.
 
@@ -94,16 +112,23 @@ class Passage:
             began_s: of `enter`.
             prompts: what the answer was made from.
             goes_on: another model has the clip after this stage, whatever its role.
+            stages: seconds by stage, of a model that runs several.
         """
         role, telemetry, golden = self._role, self._telemetry, request_id.startswith(GOLDEN_PREFIX)
-        telemetry.observe("auralsam2_stage_duration_seconds", time.monotonic() - began_s, stage=role.stage)
+        taken_s = time.monotonic() - began_s
+        telemetry.observe("auralsam2_stage_duration_seconds", taken_s, stage=role.stage)
+        told: StageRecord = {"stages": milliseconds(stages)} if stages else {}
         if "AUDIO" in inputs and not golden:
             num_silent = int(np.count_nonzero(~inputs["AUDIO"].any(axis=(1, 2))))
             telemetry.count("auralsam2_silent_windows_total", num_silent)
         if goes_on or not role.ends_clip:
             self._table.hand_on(request_id)
+            self._tell(request_id, taken_s, told)
             return
         duration_s = self._end(request_id, answered=True)
+        if duration_s is not None:
+            told["total_ms"] = round(1e3 * duration_s, 3)
+        self._tell(request_id, taken_s, {**told, "ends": True, "frames": self._num_frames, "mode": prompts})
         if golden:
             telemetry.count("auralsam2_golden_clips_total")
             return
@@ -115,11 +140,20 @@ class Passage:
 
     def fail(self, request_id: str, reason: Reason) -> None:
         """Note that the clip goes no further."""
-        self._end(request_id, answered=False)
+        duration_s = self._end(request_id, answered=False)
+        told: StageRecord = {"ends": True, "reason": reason.value}
+        if duration_s is not None:
+            told["total_ms"] = round(1e3 * duration_s, 3)
+        self._tell(request_id, 0.0, told)
         self._telemetry.count("auralsam2_rejected_total", stage=self._role.stage, reason=reason.value)
 
     def close(self) -> None:
         self._table.remove()
+
+    def _tell(self, request_id: str, taken_s: float, told: StageRecord) -> None:
+        if self._role.max_clips_in_flight is not None:
+            told["begins"] = True
+        self._line.tell(request_id, taken_s, told)
 
     def _end(self, request_id: str, *, answered: bool) -> float | None:
         duration_s = self._table.end(request_id, answered=answered)

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -68,6 +68,8 @@ class Job:
     answer: dict[str, Any]
     coming: Sequence[str] = ()
     """Of RESULTS, what is still on its way from the device."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by stage."""
 
 
 class NetworkModel:
@@ -143,7 +145,8 @@ class NetworkModel:
         try:
             job.answer, job.coming = self._answers.compute(job.slot, job.asked, job.features)
             with self._lock:
-                for stage, seconds in self._answers.stage_seconds(job.asked).items():
+                job.stages = self._answers.stage_seconds(job.asked)
+                for stage, seconds in job.stages.items():
                     self._telemetry.observe("auralsam2_stage_duration_seconds", seconds, stage=stage)
             self._finishing.give(job)
         except Exception as error:  # noqa: BLE001  (sorted there)
@@ -157,7 +160,9 @@ class NetworkModel:
             inputs: Mapping[str, Array] = {"AUDIO": job.audio}
             with self._lock:
                 goes_on = job.features and not job.asked.use_audio
-                self._passage.leave(job.clip, job.began_s, inputs, prompts_of(answer), goes_on=goes_on)
+                self._passage.leave(
+                    job.clip, job.began_s, inputs, prompts_of(answer), goes_on=goes_on, stages=job.stages
+                )
             _send(job.sender, response)
         except Exception as error:  # noqa: BLE001  (sorted there)
             self._fail(job.sender, job.clip, error)

@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import threading
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from auralsam2_client.contract import (
     WISHES,
     Parameter,
     Reason,
+    StageRecord,
     error_text,
     read_error,
 )
@@ -45,6 +47,7 @@ from ..adapter import (
 )
 from ..admission.clip_table import ClipTable, table_path
 from ..admission.closing import refuse_while_closing
+from ..admission.request_line import RequestLine
 from ..admission.telemetry import Telemetry
 from ..engine import Array, cache_dir_from_environment
 from ..engine.refusals import BadRequest, Refusal
@@ -75,6 +78,7 @@ class StageFailed(RuntimeError):
         reason, words = read_error(text)
         super().__init__(words if reason is None else error_text(reason, words))
         self.status = status if reason is None else status_of(reason)
+        self.reason = reason or Reason.FAULT
 
 
 class SessionModel:
@@ -85,7 +89,8 @@ class SessionModel:
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         shapes = {entry["name"]: [int(dim) for dim in entry["dims"]] for entry in config["input"]}
         clip = ClipSize(shapes["FRAMES"][0], shapes["FRAMES"][1], int(parameters[Parameter.CONDITIONING_FRAME]))
-        self._name = args["model_name"]
+        self._name, self._num_frames = args["model_name"], clip.num_frames
+        self._line = RequestLine(self._name)
         self._optional = [name for name in optional_inputs(config) if name not in (*OF_CLIP, *WISHES)]
         limits = limits_from_environment(parameters)
         folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
@@ -115,23 +120,37 @@ class SessionModel:
         self._sweeper.join(5)
 
     def _answer(self, request: Any) -> Any:
+        name, began_s = request.request_id() or f"session-{uuid.uuid4().hex}", time.monotonic()
+        told: StageRecord = {"session": True, "ends": True}
+        try:
+            return self._answer_by(name, request, told)
+        finally:
+            self._line.tell(name, time.monotonic() - began_s, told)
+
+    def _answer_by(self, name: str, request: Any, told: StageRecord) -> Any:
+        """Answer a request that the stages know by `name`; what became of it goes into `told`."""
         if request.is_cancelled():
+            told["reason"] = Reason.CANCELLED
             return refuse_request(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
         try:
             refuse_while_closing()
             self._telemetry.set(ROUNDS_UNDER_WAY_METRIC, 1, **self._where)
             # Of one answer, and no part of the round: one that is repeated may ask for another form.
             wish = read_wish(read_optional(request, WISHES))
-            answer = in_form(self._round(request), wish)
-            self._telemetry.count("auralsam2_session_rounds_total", prompts=prompts_of(answer))
+            answer = in_form(self._round(name, request), wish)
+            told["mode"], told["frames"] = prompts_of(answer), self._num_frames
+            self._telemetry.count("auralsam2_session_rounds_total", prompts=told["mode"])
             return answer_request(answer, request)
         except Refusal as refusal:
+            told["reason"] = refusal.reason
             return refuse_request(refusal.reason, str(refusal))
         except StageFailed as error:
+            told["reason"] = error.reason
             return refuse_with_status(str(error), error.status)
         except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
             pb_utils.Logger.log_error(f"{self._name}: request {request.request_id()!r} failed: {error!r}")
             failed = self.explain(error)
+            told["reason"] = Reason.FAULT if failed is None else failed.reason
             if failed is not None:
                 return refuse_request(failed.reason, str(failed))
             return refuse_request(Reason.FAULT, f"{self._name}: {FAULT}")
@@ -139,7 +158,7 @@ class SessionModel:
             self._telemetry.set(ROUNDS_UNDER_WAY_METRIC, 0, **self._where)
             self._tell()
 
-    def _round(self, request: Any) -> dict[str, Array]:
+    def _round(self, name: str, request: Any) -> dict[str, Array]:
         start, end, key = (_read(request, name).reshape(-1)[0] for name in ("START", "END", "CORRID"))
         tensors = {name: _read(request, name) for name in self._optional if _has(request, name)}
         try:
@@ -148,7 +167,7 @@ class SessionModel:
                 if "AUDIO" not in came:
                     raise BadRequest("AUDIO did not come; a session starts with a clip, frames and sound. Send both.")
                 check_one_form(came)
-                return self._sessions.open(int(key), lambda sound: self._encode(request, sound), tensors)
+                return self._sessions.open(int(key), lambda sound: self._encode(name, request, sound), tensors)
             if any(_has(request, name) for name in OF_CLIP):
                 raise BadRequest("FRAMES or AUDIO came in a later round; a session keeps its clip. Send prompts only.")
             if end and not tensors:
@@ -159,8 +178,9 @@ class SessionModel:
                 self._sessions.end(int(key))
                 self.give_back()
 
-    def _encode(self, request: Any, sound: bool) -> Encoded:
-        name = request.request_id() or f"session-{uuid.uuid4().hex}"
+    def _encode(self, name: str, request: Any, sound: bool) -> Encoded:
+        # The stages run under its id, and are a part of this round.
+        self._line.tell(name, 0.0, {"session": True, "begins": True})
         clip = [pb_utils.get_input_tensor_by_name(request, each) for each in OF_CLIP if _has(request, each)]
         try:
             return self.encode(request, clip, pb_utils.Tensor("USE_AUDIO", np.array([sound])), name)

@@ -19,6 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.errors import AuralServeError
 from auralsam2_client.masks import from_rle
 from auralsam2_client.version import __version__
@@ -227,9 +228,9 @@ def leftovers(mark: int) -> list[str]:
     return [path.name for path in Path("/dev/shm").glob(f"auralsam2_{mark}_*")]
 
 
-def test_serve_survives_a_killed_stage_and_leaves_nothing_behind(compact_build: Path) -> None:
+def test_serve_survives_a_killed_stage_and_leaves_nothing_behind(compact_build: Path, tmp_path: Path) -> None:
     grpc_port, metrics_port = free_ports(2)
-    ports = ("--grpc-port", str(grpc_port), "--metrics-port", str(metrics_port))
+    ports = ("--grpc-port", str(grpc_port), "--metrics-port", str(metrics_port), "--log-file", str(tmp_path / "log"))
     # The very command of the README; its log goes to the test's.
     server = subprocess.Popen(
         [sys.executable, "-m", "service.commands.cli", "serve", "--build", str(compact_build), *ports],
@@ -253,10 +254,28 @@ def test_serve_survives_a_killed_stage_and_leaves_nothing_behind(compact_build: 
         _, alive = psutil.wait_procs(tree, timeout=5)
         assert alive == []
         assert leftovers(server.pid) == []
+        check_log(tmp_path / "log", grpc_port)
     finally:
         if server.poll() is None:
             os.kill(server.pid, signal.SIGTERM)
             server.wait(60)
+
+
+def check_log(path: Path, grpc_port: int) -> None:
+    """Of a start, an answered clip, a stage that was killed, and a stop."""
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    ready = next(event for event in events if event["event"] == "ready")
+    assert ready["next"] == f"auralsam2 segment CLIP --url 127.0.0.1:{grpc_port}"
+    answered = [event for event in events if event["event"] == "request" and event["code"] == "OK"]
+    assert answered
+    for event in answered:
+        assert (event["frames"], event["mode"]) == (5, "audio")
+        assert list(event["ms"]) == [*STAGE_NAMES, "total"]
+        assert sum(event["ms"][stage] for stage in STAGE_NAMES) <= event["ms"]["total"]
+    restart = next(event for event in events if event["event"] == "restart")
+    assert restart["stage"] in STAGE_NAMES
+    assert f"stage {restart['stage']} (process" in restart["cause"]
+    assert {"restored", "stopping", "server"} <= {event["event"] for event in events}
 
 
 def wait_for_answer(client: Client, golden: Golden, timeout_s: float) -> None:

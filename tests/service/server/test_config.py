@@ -110,6 +110,7 @@ def test_a_variable_that_cannot_be_parsed_is_an_error(name: str, text: str) -> N
 def test_every_field_can_come_from_the_environment() -> None:
     texts = dict.fromkeys(("host", "metrics_host"), "127.0.0.1") | {
         "golden_at_start": "always",
+        "log_format": "json",
         "local_memory": "True",
         "give_up": "True",
     }
