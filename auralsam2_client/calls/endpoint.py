@@ -87,7 +87,7 @@ class Endpoint:
         left_s = time_left(deadline, budget_s)
         # What the server's stages know a clip by, and until when they need to work on it.
         marks = {"request_id": request_id(self.caller, uuid.uuid4().hex), "timeout": max(1, int(1e6 * left_s))}
-        return {"inputs": inputs, "outputs": wanted, "client_timeout": left_s, **marks, **call.sequence}
+        return {"inputs": inputs, "outputs": wanted, "client_timeout": left_s, **marks}
 
     def _translate(self, error: Exception, timeout_s: float) -> AuralServeError:
         """Make our own error of the library's, and forget the shape of a server that went away."""

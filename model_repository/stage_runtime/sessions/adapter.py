@@ -1,11 +1,15 @@
-"""The server's python backend on one side, `Sessions` on the other: sequence batching, and the stages by BLS."""
+"""The server's python backend on one side, `Sessions` on the other, and the stages by BLS.
+
+Sessions are no sequences of the server's: those are known by numbers that callers choose, are kept for an hour each
+though nobody was let in, and end the server (2.51) where a number is a text. So the server sees requests, and knows
+nothing of sessions; sequence numbers in a request are not looked at.
+"""
 
 import contextlib
 import ctypes
 import json
 import os
 import threading
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +21,17 @@ from auralsam2_client.contract import (
     CLIP,
     DECODER,
     ENCODED_FRAMES,
+    END,
     ENDED,
     FEATURES_ENSEMBLE,
     IMAGE_FEATURES,
     LAUNCH_VARIABLE,
+    OPENING,
     PROMPT_MODE,
     RESULTS,
+    SESSION_ID,
     SOUND_FEATURES,
+    TICKET,
     WISHES,
     Parameter,
     Reason,
@@ -42,6 +50,7 @@ from ..adapter import (
     refuse_with_status,
     status_of,
 )
+from ..admission.asking import Asker, Reception
 from ..admission.clip_table import ClipTable, table_path
 from ..admission.telemetry import Telemetry
 from ..engine import Array, cache_dir_from_environment
@@ -52,11 +61,18 @@ from ..frames.stages import check_one_form
 from ..prompts.decoder import PromptedDecoder
 from ..prompts.reading import ClipSize
 from ..prompts.stages import mode_tensor
+from .naming import SessionNames, key_of
 from .rounds import SessionDecoder
-from .sessions import Encoded, Limits, Sessions
+from .sessions import Encode, Encoded, Limits, Sessions
 
 # What the first round brings, and no other.
 OF_CLIP = (*CLIP, ENCODED_FRAMES)
+# What says which session, and is no part of a round.
+OF_SESSION = (SESSION_ID, OPENING, END)
+OLDER_CLIENT = (
+    "A session is known by the SESSION_ID of its first answer, which its later rounds carry; sequence ids are not looked"
+    " at. Update auralsam2_client to this server's version."
+)
 # Idle sessions are looked for this often within their time-out.
 SWEEPS = 8
 # Of metrics, and the parameters that they come from.
@@ -76,7 +92,7 @@ class StageFailed(RuntimeError):
 
 
 class SessionModel:
-    """A sequence is a session: its first request brings FRAMES and AUDIO, later ones prompts only."""
+    """The first request of a session brings FRAMES and AUDIO, later ones its SESSION_ID and prompts only."""
 
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
@@ -84,13 +100,14 @@ class SessionModel:
         shapes = {entry["name"]: [int(dim) for dim in entry["dims"]] for entry in config["input"]}
         clip = ClipSize(shapes["FRAMES"][0], shapes["FRAMES"][1], int(parameters[Parameter.CONDITIONING_FRAME]))
         self._name = args["model_name"]
-        self._optional = [name for name in optional_inputs(config) if name not in (*OF_CLIP, *WISHES)]
+        self._optional = [name for name in optional_inputs(config) if name not in (*OF_CLIP, *WISHES, *OF_SESSION)]
         limits = limits_from_environment(parameters)
         folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
         self._sessions = Sessions(self.load_decoder(args, parameters, folder), clip, limits)
-        # The same as the stages' own: a clip that stops before the decoder has to be let go from here.
+        self._names, self._reception = SessionNames(), Reception.of_this_server()
+        # The same as the stages' own.
         self._clips = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
-        # On cards there is an instance for each; what they keep is added up by whoever reads it.
+        # Sessions lie on one card.
         self._where = (
             {"gpu": args["model_instance_device_id"]} if args.get("model_instance_kind") == "GPU" else dict[str, str]()
         )
@@ -135,49 +152,77 @@ class SessionModel:
             self._tell()
 
     def _round(self, request: Any) -> dict[str, Array]:
-        start, end, key = (_read(request, name).reshape(-1)[0] for name in ("START", "END", "CORRID"))
+        asker = self._reception.read(request)
         tensors = {name: _read(request, name) for name in self._optional if _has(request, name)}
+        given = _text(request, SESSION_ID)
+        end = _has(request, END) and bool(_read(request, END).reshape(-1)[0])
+        name = self._open_name(request, asker) if given is None else given.decode(errors="replace")
+        key = key_of(asker.caller, name.encode() if given is None else given)
+        named = {SESSION_ID: np.array([name.encode()], np.object_)}
         try:
-            if start:
-                came = {name: name for name in OF_CLIP if _has(request, name)}
-                if "AUDIO" not in came:
-                    raise BadRequest("AUDIO did not come; a session starts with a clip, frames and sound. Send both.")
-                check_one_form(came)
-                return self._sessions.open(int(key), lambda sound: self._encode(request, sound), tensors)
-            if any(_has(request, name) for name in OF_CLIP):
+            if given is None:
+                return self._sessions.open(key, asker.caller, self._encoder(request, asker), tensors) | named
+            if any(_has(request, each) for each in OF_CLIP):
                 raise BadRequest("FRAMES or AUDIO came in a later round; a session keeps its clip. Send prompts only.")
             if end and not tensors:
-                return {PROMPT_MODE: mode_tensor(ENDED)}
-            return self._sessions.round(int(key), tensors)
+                if not self._sessions.holds(key):
+                    raise self._sessions.ended(key)
+                return {PROMPT_MODE: mode_tensor(ENDED)} | named
+            return self._sessions.round(key, tensors) | named
         finally:
             if end:
-                self._sessions.end(int(key))
+                self._sessions.end(key)
                 self.give_back()
 
-    def _encode(self, request: Any, sound: bool) -> Encoded:
-        name = request.request_id() or f"session-{uuid.uuid4().hex}"
-        clip = [pb_utils.get_input_tensor_by_name(request, each) for each in OF_CLIP if _has(request, each)]
-        try:
-            return self.encode(request, clip, pb_utils.Tensor("USE_AUDIO", np.array([sound])), name)
-        finally:
-            self._clips.end(name, answered=False)
+    def _open_name(self, request: Any, asker: Asker) -> str:
+        """Name a session that a request opens. Raises: BadRequest where it brings no clip, or could not go on."""
+        came = {each: each for each in OF_CLIP if _has(request, each)}
+        if "AUDIO" not in came:
+            raise BadRequest(
+                f"Neither {SESSION_ID} nor AUDIO came; a session starts with a clip, frames and sound. Send both."
+                f" {OLDER_CLIENT}"
+            )
+        check_one_form(came)
+        if SESSION_ID not in request.requested_output_names():
+            raise BadRequest(f"The output {SESSION_ID} was not asked for. {OLDER_CLIENT}")
+        return self._names.draw(asker.caller, _text(request, OPENING))
 
-    def encode(self, request: Any, clip: list[Any], sound: Any, name: str) -> Encoded:
+    def _encoder(self, request: Any, asker: Asker) -> Encode:
+        def encode(use_audio: bool) -> Encoded:
+            clip = [pb_utils.get_input_tensor_by_name(request, each) for each in OF_CLIP if _has(request, each)]
+            sound = pb_utils.Tensor("USE_AUDIO", np.array([use_audio]))
+            marks = {
+                "request_id": request.request_id(),
+                "timeout": request.timeout(),
+                "parameters": self._reception.pass_on(asker),
+            }
+            return self.encode(clip, sound, marks)
+
+        return encode
+
+    def encode(self, clip: list[Any], sound: Any, marks: Mapping[str, Any]) -> Encoded:
         """Run the clip through the stages: the first three as an ensemble, then the decoder where sound is used.
 
         Args:
             clip: FRAMES or FRAMES_ENCODED, and AUDIO, as they came; `sound`: USE_AUDIO.
-            name: what the stages know the clip by, on its way from one to the next.
+            marks: of each request to a stage: whose it is, and how long its caller waits.
         """
-        timeout = request.timeout()
         use_audio = bool(sound.as_numpy()[0])
-        wanted = (*IMAGE_FEATURES, *SOUND_FEATURES) if use_audio else IMAGE_FEATURES
-        found = call_model(FEATURES_ENSEMBLE, [*clip, sound], wanted, request_id=name, timeout=timeout)
+        wanted = (*IMAGE_FEATURES, *SOUND_FEATURES, TICKET) if use_audio else (*IMAGE_FEATURES, TICKET)
+        found = call_model(FEATURES_ENSEMBLE, [*clip, sound], wanted, **marks)
         heard = None
-        if use_audio:
-            by_sound = call_model(DECODER, list(found.values()), RESULTS, request_id=name, timeout=timeout)
-            heard = {each: tensor.as_numpy().copy() for each, tensor in by_sound.items()}
-        return {each: self.keep(found[each]) for each in IMAGE_FEATURES}, heard
+        try:
+            if use_audio:
+                by_sound = call_model(DECODER, list(found.values()), RESULTS, **marks)
+                heard = {each: tensor.as_numpy().copy() for each, tensor in by_sound.items()}
+            return {each: self.keep(found[each]) for each in IMAGE_FEATURES}, heard
+        finally:
+            # A clip that does not reach the decoder has to be let go from here.
+            self._clips.end(self.ticket_of(found[TICKET]), answered=False)
+
+    def ticket_of(self, tensor: Any) -> bytes:
+        """Read a clip's ticket."""
+        return bytes(tensor.as_numpy().tolist())
 
     def keep(self, tensor: Any) -> Any:
         """Copy a feature out of shared memory, which goes back to the backend when the tensor is dropped."""
@@ -233,3 +278,11 @@ def _has(request: Any, name: str) -> bool:
 def _read(request: Any, name: str) -> Array:
     value: Array = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
     return value
+
+
+def _text(request: Any, name: str) -> bytes | None:
+    """Read a text, as bytes or as it is otherwise; None where it did not come."""
+    if not _has(request, name):
+        return None
+    value = _read(request, name).reshape(-1)[0]
+    return value if isinstance(value, bytes) else str(value).encode()
