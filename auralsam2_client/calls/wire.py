@@ -19,8 +19,8 @@ from auralsam2_client.contract import (
     JPEG_KEEPS_MASKS,
     MAX_SAMPLE,
     MODELS,
-    WINDOW_SAMPLES,
     SESSION_ID,
+    WINDOW_SAMPLES,
     Reason,
     read_error,
 )

@@ -5,6 +5,7 @@ Its log is read here too: every line goes to the sink, the last ones are kept, s
 
 import contextlib
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import IO
 
 import psutil
 
+from auralsam2_client.contract import SECRET_VARIABLE
 from service.machine.repeated_lines import RepeatedLines, read_lines
 from service.server import guardian
 
@@ -42,6 +44,8 @@ class ServerProcess:
 
     def __init__(self, mark: str, sink: Sink) -> None:
         self.mark, self.sink = mark, sink
+        # By it the stages know what the service itself asks.
+        self.secret = secrets.token_hex(16)
         self.folder: Path | None = None
         self.stages: list[psutil.Process] = []
         self._needs_gpu = False
@@ -75,7 +79,7 @@ class ServerProcess:
         self._guardian = self._start_guardian()
         self._process = subprocess.Popen(
             command,
-            env=variables,
+            env={**variables, SECRET_VARIABLE: self.secret},
             cwd=self.folder / "work",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

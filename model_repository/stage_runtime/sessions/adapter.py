@@ -70,8 +70,8 @@ OF_CLIP = (*CLIP, ENCODED_FRAMES)
 # What says which session, and is no part of a round.
 OF_SESSION = (SESSION_ID, OPENING, END)
 OLDER_CLIENT = (
-    "A session is known by the SESSION_ID of its first answer, which its later rounds carry; sequence ids are not looked"
-    " at. Update auralsam2_client to this server's version."
+    "A session is known by the SESSION_ID of its first answer, which its later rounds carry; sequence ids are not"
+    " looked at. Update auralsam2_client to this server's version."
 )
 # Idle sessions are looked for this often within their time-out.
 SWEEPS = 8
@@ -192,7 +192,8 @@ class SessionModel:
             clip = [pb_utils.get_input_tensor_by_name(request, each) for each in OF_CLIP if _has(request, each)]
             sound = pb_utils.Tensor("USE_AUDIO", np.array([use_audio]))
             marks = {
-                "request_id": request.request_id(),
+                # What this model asks is believed, so that a caller's own words must not be taken for the service's.
+                "request_id": request.request_id() if asker.golden else f"session-{request.request_id()}",
                 "timeout": request.timeout(),
                 "parameters": self._reception.pass_on(asker),
             }

@@ -33,7 +33,7 @@ class SessionNames:
 
 
 def key_of(caller: str, session_id: bytes) -> bytes:
-    """Give what a session is kept under: a digest of both, so that another caller's id leads nowhere, as a wrong one."""
+    """Give what a session is kept under: a digest of both, so that to others the id leads nowhere, as a wrong one."""
     return hashlib.sha256(_joined(caller, session_id)).digest()
 
 
