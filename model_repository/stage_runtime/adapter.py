@@ -23,7 +23,6 @@ from auralsam2_client.contract import (
     error_text,
 )
 
-from .admission.asking import Reception
 from .admission.clip_table import ClipTable, table_path
 from .admission.passage import Passage, Role
 from .admission.telemetry import Telemetry
@@ -35,6 +34,7 @@ from .frames.stages import FramesStage
 from .prompts.decoder import PromptedDecoder
 from .prompts.reading import ClipSize
 from .prompts.stages import DecoderStage, SoundStage
+from .reception import Reception
 
 MODEL_FILE = "model.onnx"
 # What the server's python backend calls gRPC's statuses.

@@ -20,7 +20,7 @@ from auralsam2_client.contract import (
 
 from ..engine import Array, EngineError
 from ..engine.refusals import NotAdmitted
-from .asking import Asker
+from .asker import Asker
 from .clip_table import MAX_ROWS, ClipTable
 from .telemetry import Telemetry
 

@@ -30,7 +30,6 @@ from ..adapter import (
     refuse_request,
     tensor_shapes,
 )
-from ..admission.asking import Reception
 from ..admission.clip_table import ClipTable, table_path
 from ..admission.passage import Clip, Passage, Role
 from ..admission.telemetry import Telemetry
@@ -42,6 +41,7 @@ from ..forms.masks import in_form
 from ..forms.wish import Wish, read_wish
 from ..frames.stages import take_frames
 from ..prompts.reading import Asked, ClipSize, read_prompts
+from ..reception import Reception
 from .answering import ClipAnswers
 from .device.flight import NUM_SLOTS, Flight, Slot, Worker
 from .loading import load_placed

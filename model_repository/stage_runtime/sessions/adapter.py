@@ -50,7 +50,7 @@ from ..adapter import (
     refuse_with_status,
     status_of,
 )
-from ..admission.asking import Asker, Reception
+from ..admission.asker import Asker
 from ..admission.clip_table import ClipTable, table_path
 from ..admission.telemetry import Telemetry
 from ..engine import Array, cache_dir_from_environment
@@ -61,6 +61,7 @@ from ..frames.stages import check_one_form
 from ..prompts.decoder import PromptedDecoder
 from ..prompts.reading import ClipSize
 from ..prompts.stages import mode_tensor
+from ..reception import Reception
 from .naming import SessionNames, key_of
 from .rounds import SessionDecoder
 from .sessions import Encode, Encoded, Limits, Sessions
@@ -166,7 +167,7 @@ class SessionModel:
                 raise BadRequest("FRAMES or AUDIO came in a later round; a session keeps its clip. Send prompts only.")
             if end and not tensors:
                 if not self._sessions.holds(key):
-                    raise self._sessions.ended(key)
+                    raise self._sessions.make_refusal(key)
                 return {PROMPT_MODE: mode_tensor(ENDED)} | named
             return self._sessions.round(key, tensors) | named
         finally:

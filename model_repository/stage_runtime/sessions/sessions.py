@@ -99,7 +99,7 @@ class Sessions:
             self.sweep()
             kept = self._kept.get(key)
             if kept is None:
-                raise self.ended(key)
+                raise self.make_refusal(key)
             try:
                 return kept.session.round(read_round(tensors, self._clip))
             finally:
@@ -121,7 +121,7 @@ class Sessions:
                 while len(self._ended) > REMEMBERED_ENDS:
                     self._ended.popitem(last=False)
 
-    def ended(self, key: bytes) -> SessionEnded:
+    def make_refusal(self, key: bytes) -> SessionEnded:
         """Make the refusal of a round for a session that is not kept: the same words for wrong ids and others' ids."""
         why = self._ended.get(key, "it never was, or ended long ago")
         return SessionEnded(f"This session has ended: {why}. {NEW_SESSION}")

@@ -77,7 +77,7 @@ def test_frames_are_counted_once_in_the_last_stage(
     monkeypatch.setenv(SECRET_VARIABLE, SECRET)
     first, last = stage("vggish", max_clips_in_flight="8"), stage("sam2_decoder", ends_clip="true")
     for own, name in (("", "client-1"), ("", "golden-2"), (SECRET, "golden-3")):
-        said = {"id": name, "said": {"auralsam2-secret": own}}
+        said: dict[str, Any] = {"id": name, "said": {"auralsam2-secret": own}}
         assert ask(backend, last, ticket_of(ask(backend, first, **said)), **said).error is None
     labels = {"model": "compact", "precision": "float32", "prompts": "audio"}
     assert backend.written("auralsam2_frames_total", **labels) == [2, 2]

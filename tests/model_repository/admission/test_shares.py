@@ -1,11 +1,11 @@
 """A hog beside a good caller, as a model in steps of time: whose clip is let in, and which deadlines are kept."""
 
+import time
 from collections import deque
 from pathlib import Path
 
 import pytest
 
-from model_repository.stage_runtime.admission import clip_table
 from model_repository.stage_runtime.admission.clip_table import ClipTable
 from model_repository.stage_runtime.admission.shares import share_of
 from model_repository.stage_runtime.engine.refusals import NotAdmitted
@@ -29,7 +29,7 @@ def test_a_good_caller_keeps_its_deadline_beside_greedy_ones(
 ) -> None:
     """A hog has sixteen calls under way at all times and asks again at every step; the good one does not repeat."""
     table, now = ClipTable(tmp_path / "clips"), [1000.0]
-    monkeypatch.setattr(clip_table.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     queue = deque[tuple[bytes, str, float]]()
     held = {f"hog {number}": 0 for number in range(num_hogs)}
     asked = kept = answered = 0
@@ -58,7 +58,7 @@ def test_a_good_caller_keeps_its_deadline_beside_greedy_ones(
 
 def ask(table: ClipTable, queue: deque[tuple[bytes, str, float]], caller: str, due: float) -> int:
     try:
-        ticket, _ = table.admit(caller, limit=LIMIT, timeout_s=due - clip_table.time.monotonic())
+        ticket, _ = table.admit(caller, limit=LIMIT, timeout_s=due - time.monotonic())
     except NotAdmitted:
         return 0
     queue.append((ticket, caller, due))

@@ -1,4 +1,7 @@
-"""The sessions' adapter under a fake of the server's Python side: what it asks the stages, and what it answers."""
+"""The sessions' adapter under a fake of the server's Python side: what it asks the stages, and what it answers.
+
+Long because all of it needs the same stand-in for the stages.
+"""
 
 import importlib
 import json

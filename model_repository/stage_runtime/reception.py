@@ -9,26 +9,15 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from auralsam2_client.contract import GOLDEN_PREFIX, SECRET_PARAMETER, SECRET_VARIABLE
 
-from ..callers import CALLER_HEADER
+from .admission.asker import LOCAL, Asker
+from .callers import CALLER_HEADER
 
 FORWARD_FLAG = "--grpc-header-forward-pattern"
-LOCAL = "local"
-"""The caller of a server without a door in front."""
-
-
-@dataclass(frozen=True)
-class Asker:
-    """Whose request it is."""
-
-    caller: str = LOCAL
-    golden: bool = False
-    """The service asks itself, to see that it is well."""
 
 
 class Reception:

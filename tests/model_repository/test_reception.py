@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from model_repository.stage_runtime.admission.asking import FORWARD_FLAG, Asker, Reception, is_behind_door
+from model_repository.stage_runtime.admission.asker import Asker
 from model_repository.stage_runtime.callers import CALLER_HEADER
+from model_repository.stage_runtime.reception import FORWARD_FLAG, Reception, is_behind_door
 
 SECRET = "5ec12e7"
 
