@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Of a build's manifest. 2: a clip's memory holds binary masks, as in the published network, and errors carry a code.
-# 3: frames may come encoded.
-BUILD_FORMAT = 3
+# 3: frames may come encoded. 4: stages know a clip by a ticket, and a session by an id that the server makes.
+BUILD_FORMAT = 4
 
 # Models, by the names under which the server loads them.
 STAGE_NAMES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
@@ -60,6 +60,13 @@ DEFAULT_FRAME = -1
 """PROMPT_FRAME that stands for the model's conditioning frame, as an absent one does."""
 COMBINATIONS = ("mean", "best_iou", "union")
 """Of sound and prompts; COMBINATION is the index."""
+
+# Clips in flight.
+TICKET, TICKET_BYTES = "TICKET", 16
+
+# Sessions.
+SESSION_ID, OPENING, END = "SESSION_ID", "OPENING", "END"
+MAX_OPENING_BYTES = 64
 
 # Answers.
 ANSWERS = {"logits": "MASK_LOGITS", "float16": "MASK_LOGITS_FP16", "bits": "MASK_BITS", "rle": "MASK_RLE"}
@@ -119,6 +126,9 @@ class Parameter(StrEnum):
 LAUNCH_VARIABLE = VARIABLE_PREFIX + "LAUNCH"
 """What the run's shared memory is named by."""
 CACHE_VARIABLE = VARIABLE_PREFIX + "CACHE_DIR"
+SECRET_VARIABLE = VARIABLE_PREFIX + "SECRET"
+"""What the service's own requests bear in SECRET_PARAMETER, so that stages believe what they say of themselves."""
+SECRET_PARAMETER = "auralsam2-secret"
 TORCH_VARIABLE = VARIABLE_PREFIX + "TORCH_PATH"
 """Folders in which the server's Python finds PyTorch, after its own."""
 
@@ -139,21 +149,25 @@ def requests_path(mark: str) -> Path:
 
 
 class StageRecord(TypedDict, total=False):
-    """What one stage says of one request; `request`, `stage` and `ms` always, the rest where it is so."""
+    """What one stage says of one request; `key`, `request`, `stage` and `ms` always, the rest where it is so."""
 
+    key: str
+    """By what the service knows it, whatever callers call theirs; "" of one that was not let in."""
     request: str
-    """Its id, the caller's own as a rule."""
+    """The caller's own id for it."""
     stage: str
     ms: float
     """From the request's arrival at the stage to its answer."""
     stages: dict[str, float]
     """Milliseconds by stage, where one model runs several."""
-    begins: bool
-    """Here requests enter, so that others of this id are other requests."""
     ends: bool
     """No other stage has it after this one: it was answered, or refused."""
     session: bool
-    """A round of a session, for which stages may run under the same id: it ends with this model alone."""
+    """A round of a session."""
+    round: str
+    """The key of the round that this is a part of."""
+    golden: bool
+    """The service asks itself."""
     caller: str
     frames: int
     mode: str
@@ -209,6 +223,10 @@ _TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
     "OUTPUT_SIZE": ("INT32", (2,), "of MASK_RLE: height and width in pixels, 1 to 8192 each"),
     "PROPAGATE": ("INT32", (1,), "of a session: 1 tracks to all frames, 0 answers the marked one; absent: 1"),
     "STEP": ("INT32", (1,), "of a session: number of the round, from 0, so that a repeated one counts once"),
+    "SESSION_ID": ("STRING", (1,), "of a session: 32 hexadecimal digits of its first answer, in every later round"),
+    "OPENING": ("STRING", (1,), "of a session's first round: the same when it is repeated, so that one is opened"),
+    "END": ("BOOL", (1,), "of a session: true ends it after this round; absent: false"),
+    "TICKET": ("UINT8", (TICKET_BYTES,), "what the stages know a clip by; the first one draws it"),
     "AUDIO_TOKENS": ("FP32", ("T", "C"), "a token for each frame"),
     "HIGH_RES_S4": ("FP32", ("T", "C/8", "S/4", "S/4"), "the decoder's map at stride 4"),
     "HIGH_RES_S8": ("FP32", ("T", "C/4", "S/8", "S/8"), "the decoder's map at stride 8"),
@@ -247,8 +265,9 @@ RESULTS = ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
 USUAL_RESULTS = ("MASK_LOGITS", "IOU", "OBJECT_SCORE")
 PROMPT_MODE = "PROMPT_MODE"
 SMALL_MASKS = tuple(ANSWERS.values())[1:]
-BESIDE_GRAPH = (*SMALL_MASKS, PROMPT_MODE)
-"""Outputs that the runtime of the last stage makes, and no graph."""
+_OF_RUNTIME = (*SMALL_MASKS, PROMPT_MODE)
+BESIDE_GRAPH = (*_OF_RUNTIME, TICKET)
+"""Outputs that the runtime of the stages makes, and no graph."""
 BY_SOUND, ENDED = "audio", "ended"
 """PROMPT_MODE of a clip without prompts, and of a session's end."""
 
@@ -273,7 +292,7 @@ _ENCODED = (ENCODED_FRAMES, JPEG_KEEPS_MASKS)
 MODELS: Mapping[str, Model] = {
     "vggish": Model(
         ("AUDIO",),
-        ("AUDIO_TOKENS",),
+        ("AUDIO_TOKENS", TICKET),
         # Only looked at: bad prompts, wishes and files are refused before the clip costs anything.
         (ENCODED_FRAMES, *PROMPTS, *WISHES),
         (
@@ -287,20 +306,22 @@ MODELS: Mapping[str, Model] = {
     "hiera": Model(
         ("FRAMES", "AUDIO_TOKENS"),
         ("HIGH_RES_S4", "HIGH_RES_S8", *_PATCHES, "IMAGE_EMBEDDING", "AUDIO_TOKENS"),
-        _ENCODED,
+        (*_ENCODED, TICKET),
         (*_OF_STAGES, Parameter.MAX_ENCODED_FRAME_BYTES),
     ),
-    "aural_fuser": Model((*_PATCHES, "IMAGE_EMBEDDING", "AUDIO_TOKENS"), SOUND_FEATURES, ("USE_AUDIO",), _OF_STAGES),
+    "aural_fuser": Model(
+        (*_PATCHES, "IMAGE_EMBEDDING", "AUDIO_TOKENS"), SOUND_FEATURES, ("USE_AUDIO", TICKET), _OF_STAGES
+    ),
     "sam2_decoder": Model(
         (*IMAGE_FEATURES, *SOUND_FEATURES),
-        (*RESULTS, *BESIDE_GRAPH),
-        (*PROMPTS, *WISHES),
+        (*RESULTS, *_OF_RUNTIME),
+        (*PROMPTS, *WISHES, TICKET),
         (*_OF_STAGES, Parameter.CONDITIONING_FRAME, Parameter.ENDS_CLIP),
     ),
     NETWORK: Model(
         CLIP,
         # A session goes on with the features.
-        (*RESULTS, *BESIDE_GRAPH, *IMAGE_FEATURES),
+        (*RESULTS, *_OF_RUNTIME, *IMAGE_FEATURES),
         (*_ENCODED, *PROMPTS, *WISHES),
         (
             *_OF_STAGES,
@@ -311,12 +332,12 @@ MODELS: Mapping[str, Model] = {
             Parameter.MAX_ENCODED_FRAME_BYTES,
         ),
     ),
-    ENSEMBLE: Model(CLIP, (*RESULTS, *BESIDE_GRAPH), (*_ENCODED, *PROMPTS, *WISHES)),
-    FEATURES_ENSEMBLE: Model(CLIP, (*IMAGE_FEATURES, *SOUND_FEATURES), (ENCODED_FRAMES, "USE_AUDIO")),
+    ENSEMBLE: Model(CLIP, (*RESULTS, *_OF_RUNTIME), (*_ENCODED, *PROMPTS, *WISHES)),
+    FEATURES_ENSEMBLE: Model(CLIP, (*IMAGE_FEATURES, *SOUND_FEATURES, TICKET), (ENCODED_FRAMES, "USE_AUDIO")),
     SESSION: Model(
         (),
-        (*RESULTS, *BESIDE_GRAPH),
-        (*CLIP, ENCODED_FRAMES, *PROMPTS, *WISHES, "PROPAGATE", "STEP"),
+        (*RESULTS, *_OF_RUNTIME, SESSION_ID),
+        (*CLIP, ENCODED_FRAMES, *PROMPTS, *WISHES, "PROPAGATE", "STEP", SESSION_ID, OPENING, END),
         (
             Parameter.ENGINE,
             Parameter.PRECISION,

@@ -36,6 +36,7 @@ class Client(Endpoint):
         caller: begins the id of each request, which the server's log names; its stages follow a clip by it.
         local_memory: send clips by shared memory, to a server on this machine that was started with --local-memory.
             `close` removes what it takes; that of a client that was killed goes with the next one, or the service.
+        secret: of the service's own clients, which the stages then count apart; "" for everybody else.
     """
 
     _library = blocking

@@ -26,7 +26,7 @@ from auralsam2_client.calls.wire import (
     encode_request,
     translate,
 )
-from auralsam2_client.contract import ENSEMBLE, request_id
+from auralsam2_client.contract import ENSEMBLE, SECRET_PARAMETER, request_id
 from auralsam2_client.errors import AuralServeError, ServerTimeout, ServerUnavailable
 from auralsam2_client.flow.deadline import check_settings, time_left
 from auralsam2_client.prompts import Prompts
@@ -53,11 +53,13 @@ class Endpoint:
         wire: str = AUTO,
         caller: str = "client",
         local_memory: bool = False,
+        secret: str = "",
     ) -> None:
         check_settings(timeout_s, retries)
         check_wire(wire)
         # Shared memory costs less than coding does.
         self.caller, self.wire = caller, RAW if local_memory and wire == AUTO else wire
+        self._parameters = {SECRET_PARAMETER: secret} if secret else None
         self.url, self.model, self.timeout_s, self.retries = parse_address(url), model, timeout_s, retries
         self._wire = self._open()
         self._local = LocalMemory(self.url) if local_memory else None
@@ -87,7 +89,7 @@ class Endpoint:
         left_s = time_left(deadline, budget_s)
         # What the server's stages know a clip by, and until when they need to work on it.
         marks = {"request_id": request_id(self.caller, uuid.uuid4().hex), "timeout": max(1, int(1e6 * left_s))}
-        return {"inputs": inputs, "outputs": wanted, "client_timeout": left_s, **marks, **call.sequence}
+        return {"inputs": inputs, "outputs": wanted, "client_timeout": left_s, "parameters": self._parameters, **marks}
 
     def _translate(self, error: Exception, timeout_s: float) -> AuralServeError:
         """Make our own error of the library's, and forget the shape of a server that went away."""

@@ -8,8 +8,6 @@ from auralsam2_client.contract import Reason
 
 # Status, words, meaning.
 SAID_BY_THE_SERVER = (
-    # It knows no sequence of this number: it was started after the session was opened, or an hour has passed.
-    ("INVALID_ARGUMENT", "must specify the START flag", Reason.SESSION_ENDED),
     # The bound on the queue of one model, for a build whose configuration sets one.
     ("UNAVAILABLE", "Exceeds maximum queue size", Reason.QUEUE_FULL),
     # A model that it has, but does not serve: it starts or stops. One that it does not have is "not found".

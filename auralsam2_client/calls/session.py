@@ -13,7 +13,7 @@ from auralsam2_client.calls.answers import LOGITS, outputs_of, wish_tensors
 from auralsam2_client.calls.frame_wire import AUTO, choose_wire, coded_clip_tensors
 from auralsam2_client.calls.segmentation import Segmentation, prepare_clip, read_segmentation
 from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts
-from auralsam2_client.contract import PROMPT_MODE, prompt_tensors
+from auralsam2_client.contract import END, OPENING, PROMPT_MODE, SESSION_ID, prompt_tensors
 from auralsam2_client.errors import AuralServeError, SessionEnded
 from auralsam2_client.prompts import Prompts, Tensors, frame_prompt, setting_tensors
 
@@ -38,11 +38,12 @@ class Rounds:
     ) -> None:
         setting_tensors(use_audio, combination)
         self._answer, self._outputs = answer, (*outputs_of(answer), PROMPT_MODE)
+        # By it an opening that is sent again, because its answer was lost, opens one session.
+        self._opening = np.array([secrets.token_hex(16).encode()], np.object_)
+        self._id: NDArray[np.object_] | None = None
         self._clip: tuple[NDArray[np.uint8], NDArray[np.float32] | None] | None = (frames, audio)
         self.input_shape = np.shape(frames)
         self._use_audio, self._combination, self._wire = use_audio, combination, wire
-        # Nobody guesses another's: the server knows a session by this number alone.
-        self._key = 1 + secrets.randbits(62)
         self._step = 0
         self._closed = False
 
@@ -70,22 +71,26 @@ class Rounds:
             clip = prepare_clip(*self._clip, shape, prompts, self._use_audio, chosen, self._answer)
             wire = choose_wire(self._wire, shape)
             tensors |= coded_clip_tensors(clip.frames, clip.audio, clip.prompts | settings, wire)
-            return Call(tensors, self._outputs, {"sequence_id": self._key, "sequence_start": True})
+            return Call(tensors | {OPENING: self._opening}, (*self._outputs, SESSION_ID))
         N, height, width = self.input_shape[:3]
         tensors |= wish_tensors(self._outputs, shape, (height, width))
         if prompts is not None:
             tensors |= prompt_tensors(frame_prompt(prompts, N, height, width, shape.image_size))
-        return Call(tensors | settings, self._outputs, {"sequence_id": self._key})
+        return Call(tensors | settings | self._named(), self._outputs)
 
-    def note_answer(self) -> None:
-        """Note that the request of `make_next` was answered: the server has the clip now."""
+    def note_answer(self, answer: Arrays) -> None:
+        """Note the answer to the request of `make_next`: the server has the clip now, and a name for the session."""
         self._clip = None
+        self._id = answer.get(SESSION_ID, self._id)
         self._step += 1
 
     def end(self) -> Call:
         """Close the session here, and make the request that closes it at the server."""
         self._closed = True
-        return Call({}, (PROMPT_MODE,), {"sequence_id": self._key, "sequence_end": True})
+        return Call({END: np.array([True]), **self._named()}, (PROMPT_MODE,))
+
+    def _named(self) -> Tensors:
+        return {} if self._id is None else {SESSION_ID: self._id}
 
 
 class Session:
@@ -131,7 +136,7 @@ class Session:
             lambda shape: self._rounds.make_next(shape, prompts, combination, propagate),
             self._timeout_s if timeout_s is None else timeout_s,
         )
-        self._rounds.note_answer()
+        self._rounds.note_answer(answer)
         return read_segmentation(answer, self._rounds.input_shape)
 
     def click(
@@ -192,7 +197,7 @@ class AsyncSession:
             lambda shape: self._rounds.make_next(shape, prompts, combination, propagate),
             self._timeout_s if timeout_s is None else timeout_s,
         )
-        self._rounds.note_answer()
+        self._rounds.note_answer(answer)
         return read_segmentation(answer, self._rounds.input_shape)
 
     async def click(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -19,6 +19,7 @@ from auralsam2_client.contract import (
     JPEG_KEEPS_MASKS,
     MAX_SAMPLE,
     MODELS,
+    SESSION_ID,
     WINDOW_SAMPLES,
     Reason,
     read_error,
@@ -66,11 +67,10 @@ class ClipShape:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One request: tensors by name, the outputs that are wanted, and for a session its place in the sequence."""
+    """One request: tensors by name, and the outputs that are wanted."""
 
     tensors: Mapping[str, NDArray[Any]]
     outputs: Sequence[str]
-    sequence: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_clip_shape(model: str, metadata: Any) -> ClipShape:
@@ -178,7 +178,7 @@ TYPES = {np.dtype(dtype).name: "BYTES" if name == "STRING" else name for name, d
 
 def check_outputs(outputs: Sequence[str]) -> None:
     """Check that outputs are some of the ensemble's. Raises: BadInput."""
-    unknown = [name for name in outputs if name not in KNOWN_OUTPUTS]
+    unknown = [name for name in outputs if name not in (*KNOWN_OUTPUTS, SESSION_ID)]
     if unknown or not outputs or isinstance(outputs, str):
         raise BadInput(f"outputs = {outputs!r}; must be one or more of {', '.join(KNOWN_OUTPUTS)}.")
 

@@ -29,6 +29,7 @@ from auralsam2_client.contract import (
     RESULTS,
     SPARE_ENCODED_BYTES,
     STAGE_NAMES,
+    TICKET,
     Model,
     Parameter,
     Sizes,
@@ -68,6 +69,7 @@ def render(settings: ExportSettings, name: str, jpeg_keeps_masks: bool = False, 
         "conditioning_frame": settings.conditioning_frame,
         "max_encoded_frame_bytes": 3 * settings.size**2 + SPARE_ENCODED_BYTES,
         "instances": f"[ {{ count: 1 kind: {'KIND_GPU' if settings.on_card else 'KIND_CPU'} }} ]",
+        "one_instance": f"[ {{ count: 1 {'kind: KIND_GPU gpus: [ 0 ]' if settings.on_card else 'kind: KIND_CPU'} }} ]",
         "pytorch": _pytorch_text(settings),
         "clips_between_stages": "" if in_python else CLIPS_BETWEEN_STAGES,
         **parameters,
@@ -141,7 +143,7 @@ def _steps_text(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> 
     """The steps of an ensemble: each stage takes and gives tensors under their own names.
 
     But for the audio tokens: once hiera has handed them on they have another name in the ensemble, so that the fuser
-    waits for it. A graph on a GPU gives them under that name by itself.
+    waits for it. A graph on a GPU gives them under that name by itself. The first stage's ticket goes to all others.
     """
     ensemble, handed_on, steps = _model(settings, name, jpeg_keeps_masks), False, []
     for stage in _chain(settings, name):
@@ -149,7 +151,7 @@ def _steps_text(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> 
             _model(settings, stage, jpeg_keeps_masks),
             [f'      model_name: "{stage}"', "      model_version: -1"],
         )
-        for key in (*model.inputs, *(each for each in model.optional if each in ensemble.optional)):
+        for key in (*model.inputs, *(each for each in model.optional if each in (*ensemble.optional, TICKET))):
             value = HANDED_ON if handed_on and key == TOKENS else key
             lines.append(f'      input_map {{ key: "{key}" value: "{value}" }}')
         hands_on = TOKENS in model.inputs and TOKENS in model.outputs

@@ -17,6 +17,7 @@ from auralsam2_client.contract import (
     MASK_STRIDE,
     PROMPT_MODE,
     STATUS,
+    TICKET,
     Parameter,
     Reason,
     error_text,
@@ -33,6 +34,7 @@ from .frames.stages import FramesStage
 from .prompts.decoder import PromptedDecoder
 from .prompts.reading import ClipSize
 from .prompts.stages import DecoderStage, SoundStage
+from .reception import Reception
 
 MODEL_FILE = "model.onnx"
 # What the server's python backend calls gRPC's statuses.
@@ -81,8 +83,9 @@ class StageModel:
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         self._name, folder = args["model_name"], Path(args["model_repository"]) / args["model_version"]
-        self._optional = optional_inputs(config)
-        self._input_names = [entry["name"] for entry in config["input"] if entry["name"] not in self._optional]
+        optional = optional_inputs(config)
+        self._optional = [name for name in optional if name != TICKET]
+        self._input_names = [entry["name"] for entry in config["input"] if entry["name"] not in optional]
         shapes = {tensor.name: tensor for tensor in (*tensor_shapes(config["input"]), *tensor_shapes(config["output"]))}
         outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] not in BESIDE_GRAPH]
         # Whatever form the frames come in, the graph takes them raw.
@@ -94,6 +97,7 @@ class StageModel:
         # Every stage of a server is a child of the same process.
         table = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
         role = Role.from_parameters(self._name, parameters)
+        self._reception = Reception.of_this_server()
         self._passage = Passage(role, table, Telemetry(pb_utils, labels), int(config["input"][0]["dims"][0]))
 
     def load_stage(
@@ -136,28 +140,36 @@ class StageModel:
         return [self._answer(request, keep=len(requests) > 1) for request in requests]
 
     def _answer(self, request: Any, keep: bool) -> Any:
-        clip, passage = request.request_id(), self._passage
+        passage, ticket, asker = self._passage, self._ticket(request), self._reception.read(request)
         if request.is_cancelled():
-            passage.fail(clip, Reason.CANCELLED)
+            passage.fail(asker, ticket, Reason.CANCELLED)
             return refuse_request(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
         try:
-            began_s = passage.enter(clip, request.timeout())
+            clip = passage.enter(asker, ticket, request.timeout())
+            ticket = clip.ticket
             inputs = {name: self.read(pb_utils.get_input_tensor_by_name(request, name)) for name in self._input_names}
             answer = self._logic(inputs, read_optional(request, self._optional, self.read))
-            response = answer_request(answer, request, keep=keep, write=self.write)
-            passage.leave(clip, began_s, inputs, prompts_of(answer))
+            named = {TICKET: np.frombuffer(ticket, np.uint8).copy()}
+            response = answer_request({**answer, **named}, request, keep=keep, write=self.write)
+            passage.leave(clip, inputs, prompts_of(answer))
             return response
         except NotAdmitted as refusal:
             return refuse_request(refusal.reason, f"{self._name}: {refusal}")
         except Refusal as refusal:
-            passage.fail(clip, refusal.reason)
+            passage.fail(asker, ticket, refusal.reason)
             return refuse_request(refusal.reason, str(refusal))
         except Exception as error:  # noqa: BLE001  (the server would send file paths and lines to the client)
-            pb_utils.Logger.log_error(f"{self._name}: request {clip!r} failed: {error!r}")
+            pb_utils.Logger.log_error(f"{self._name}: request {request.request_id()!r} failed: {error!r}")
             failed = self.explain(error)
             reason = Reason.FAULT if failed is None else failed.reason
-            passage.fail(clip, reason)
+            passage.fail(asker, ticket, reason)
             return refuse_request(reason, f"{self._name}: {FAULT}" if failed is None else str(failed))
+
+    def _ticket(self, request: Any) -> bytes | None:
+        """Read what the stages know a clip by; None in the first of them, and for a caller that names one by itself."""
+        tensor = pb_utils.get_input_tensor_by_name(request, TICKET)
+        # From a card too, whatever kind of array it is there.
+        return None if tensor is None else bytes(self.read(tensor).tolist())
 
 
 class SoundModel(StageModel):

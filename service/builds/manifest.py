@@ -16,6 +16,7 @@ ENGINE_REMEDY = "Build the engines again: auralsam2 engines --build {build}"
 EARLIER_FORMATS = {
     1: "whose masks differ from the published network's from the second frame on",
     2: "whose stages know nothing of encoded frames",
+    3: "whose clips and sessions are known by numbers of their callers",
 }
 # What a build is for, and the backend of the server that loads its stages.
 BACKENDS = {"cpu": "python", "cuda": "python", "onnx-gpu": "onnxruntime", "tensorrt": "tensorrt"}

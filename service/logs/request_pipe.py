@@ -10,9 +10,9 @@ from service.logs.events import Tell
 from service.logs.requests import Requests
 
 MAX_LINE = 4096
-_TEXTS = ("request", "stage", "caller", "mode", "reason")
+_TEXTS = ("key", "request", "stage", "round", "caller", "mode", "reason")
 _NUMBERS = ("ms", "total_ms", "frames", "lost")
-_SWITCHES = ("begins", "ends", "session")
+_SWITCHES = ("ends", "session", "golden")
 
 
 class RequestPipe:
@@ -64,7 +64,7 @@ def read_record(line: bytes) -> StageRecord | None:
         found = json.loads(line)
     except ValueError:
         return None
-    if not isinstance(found, dict) or not {"request", "stage", "ms"} <= found.keys():
+    if not isinstance(found, dict) or not {"key", "request", "stage", "ms"} <= found.keys():
         return None
     stages = found.get("stages", {})
     good = (

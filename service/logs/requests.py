@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from auralsam2_client.contract import GOLDEN_PREFIX, STATUS, Reason, StageRecord
+from auralsam2_client.contract import STATUS, Reason, StageRecord
 from service.logs.events import ERROR, INFO, REQUEST, WARNING, Event, Tell
 
 # Of requests on their way; a server lets fewer in.
@@ -18,18 +18,20 @@ GOLDEN_PERIOD_S = 60.0
 
 @dataclass(eq=False)
 class _Open:
-    number: int
+    key: str
+    request: str
     since_s: float
-    in_session: bool = False
+    session: bool
     stages: dict[str, float] = field(default_factory=dict)
     caller: str = ""
+    parts: list[str] = field(default_factory=list)
+    """The keys of the clips that a round runs through the stages."""
 
 
 class Requests:
     """Takes the records of all stages, in the order in which they come, and tells of each request once. For one thread.
 
-    Requests that share an id, as those of callers without ids do, are told apart by their order: of several the oldest
-    is the next that a stage has done.
+    Requests are told apart by the service's own keys, whatever their callers call them.
 
     Args:
         clock: seconds, ever growing; a stand-in in tests.
@@ -37,9 +39,8 @@ class Requests:
 
     def __init__(self, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:
         self._tell, self._clock = tell, clock
-        self._open: OrderedDict[int, tuple[str, _Open]] = OrderedDict()
-        self._of_id: dict[str, list[_Open]] = {}
-        self._number = 0
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._round_of: dict[str, _Open] = {}
         self._golden: list[float] = []
         self._golden_since_s = clock()
 
@@ -55,40 +56,40 @@ class Requests:
             found.stages[record["stage"]] = taken
         found.stages.update(record.get("stages", {}))
         found.caller = record.get("caller", "") or found.caller
-        if record.get("ends") and (record.get("session") or not found.in_session):
-            self._close(record["request"], found)
+        if record.get("ends") and (record.get("session") or not found.session):
+            self._close(found)
             self._end(record, found, now)
 
     def _find(self, record: StageRecord) -> _Open | None:
-        of_this_id = self._of_id.get(record["request"], [])
-        session = next((each for each in of_this_id if each.in_session), None)
-        if session is not None or record.get("begins"):
-            return session
-        return next((each for each in of_this_id if record["stage"] not in each.stages), None)
+        key = record["key"]
+        if key in self._round_of:
+            return self._round_of[key]
+        around = self._open.get(record.get("round", ""))
+        if around is None or not key:
+            return around or self._open.get(key)
+        around.parts.append(key)
+        self._round_of[key] = around
+        return around
 
     def _begin(self, record: StageRecord, now: float) -> _Open:
-        self._number += 1
-        found = _Open(self._number, now, in_session=record.get("session", False))
-        self._open[found.number] = record["request"], found
-        self._of_id.setdefault(record["request"], []).append(found)
+        found = _Open(record["key"], record["request"], now, record.get("session", False))
+        self._open[found.key] = found
         return found
 
-    def _close(self, name: str, found: _Open) -> None:
-        del self._open[found.number]
-        of_this_id = self._of_id[name]
-        of_this_id.remove(found)
-        if not of_this_id:
-            del self._of_id[name]
+    def _close(self, found: _Open) -> None:
+        self._open.pop(found.key, None)
+        for each in found.parts:
+            del self._round_of[each]
 
     def _end(self, record: StageRecord, found: _Open, now: float) -> None:
-        name, reason = record["request"], record.get("reason")
+        reason = record.get("reason")
         total_ms = record.get("total_ms") or sum(found.stages.values())
-        if name.startswith(GOLDEN_PREFIX) and reason is None:
+        if record.get("golden") and reason is None:
             self._count_golden(total_ms, now)
             return
         known = reason in frozenset(Reason)
         code = "OK" if reason is None else STATUS[Reason(reason)] if known else "INTERNAL"
-        fields: dict[str, object] = {"request": name, "code": code}
+        fields: dict[str, object] = {"request": found.request, "code": code}
         if reason is not None:
             fields |= {"reason": reason, "stage": record["stage"]}
         if found.caller:
@@ -111,12 +112,12 @@ class Requests:
 
     def _forget(self, now: float) -> None:
         while self._open:
-            name, found = next(iter(self._open.values()))
+            found = next(iter(self._open.values()))
             if now - found.since_s < FORGOTTEN_AFTER_S and len(self._open) <= MAX_OPEN:
                 return
-            self._close(name, found)
-            fields = {"request": name, "code": "UNKNOWN", "ms": found.stages}
-            words = f"{name or '-'}  UNKNOWN: no stage saw its end; its caller went away before"
+            self._close(found)
+            fields = {"request": found.request, "code": "UNKNOWN", "ms": found.stages}
+            words = f"{found.request or '-'}  UNKNOWN: no stage saw its end; its caller went away before"
             self._tell(Event(REQUEST, words, fields, WARNING))
 
 

@@ -76,6 +76,11 @@ class Launcher:
         return self._server.pid
 
     @property
+    def secret(self) -> str:
+        """What the service's own clients bear, so that the stages believe them."""
+        return self._server.secret
+
+    @property
     def stage_pids(self) -> list[int]:
         """The processes of the Python stages, as they were when the server became ready; none where there are none."""
         return [stage.process.pid for stage in self._server.stages]

@@ -78,7 +78,7 @@ class Readiness:
         return FirstAnswer(call.duration_s, digest(reply))
 
     def _client(self) -> Client:
-        return Client(self.config.grpc_url, self.config.model, caller=GOLDEN_CALLER)
+        return Client(self.config.grpc_url, self.config.model, caller=GOLDEN_CALLER, secret=self.server.secret)
 
     def _check_progress(self, waiting_for: str) -> None:
         if self.aborted():

@@ -4,6 +4,7 @@ Its log is read here too: every line goes to the sink, the last ones are kept, s
 """
 
 import contextlib
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import IO
 
 import psutil
 
-from auralsam2_client.contract import closing_path
+from auralsam2_client.contract import SECRET_VARIABLE, closing_path
 from service.logs.events import ERROR, WARNING, Event, Tell
 from service.logs.server_lines import ServerLines
 from service.machine.repeated_lines import RepeatedLines, read_lines
@@ -39,6 +40,8 @@ class ServerProcess:
 
     def __init__(self, mark: str, tell: Tell) -> None:
         self.mark, self.tell = mark, tell
+        # By it the stages know what the service itself asks.
+        self.secret = secrets.token_hex(16)
         self.folder: Path | None = None
         self.stages: list[StageProcess] = []
         self.faulty_stage = ""
@@ -75,7 +78,7 @@ class ServerProcess:
         self._guardian = self._start_guardian()
         self._process = subprocess.Popen(
             command,
-            env=variables,
+            env={**variables, SECRET_VARIABLE: self.secret},
             cwd=self.folder / "work",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

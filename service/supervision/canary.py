@@ -30,7 +30,7 @@ class Canary:
         """Why the clip gets no answer though nothing is broken; empty while it does."""
         self._launcher, self._say = launcher, say
         self._config = launcher.config
-        self._client = Client(self._config.grpc_url, self._config.model, caller=GOLDEN_CALLER)
+        self._client = Client(self._config.grpc_url, self._config.model, caller=GOLDEN_CALLER, secret=launcher.secret)
         self._call: GoldenCall | None = None
         self._golden_duration_s = launcher.golden_duration_s
         self._successes_before = 0

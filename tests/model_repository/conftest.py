@@ -1,6 +1,7 @@
 """Fixtures of the stage runtime's tests: the small build, a graph that is arithmetic, and a server's Python side."""
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -72,6 +73,10 @@ class Request:
     cancelled: bool = False
     timeout_us: int = 0
     id: str = "clip-7"
+    said: dict[str, str] = field(default_factory=dict)
+
+    def parameters(self) -> str:
+        return json.dumps(self.said) if self.said else ""
 
     def timeout(self) -> int:
         return self.timeout_us

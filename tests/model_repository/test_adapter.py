@@ -33,6 +33,7 @@ def arguments(tmp_path: Path) -> dict[str, str]:
     file.parent.mkdir(parents=True)
     file.write_bytes(b"a graph")
     parameters = {"engine": "openvino", "precision": "float32", "frames_per_call": "1", "sha256": file_sha256(file)}
+    parameters |= {"max_clips_in_flight": "9"}
     config = CONFIG | {"parameters": {key: {"string_value": value} for key, value in parameters.items()}}
     return {
         "model_name": "doubler",

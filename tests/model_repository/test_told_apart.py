@@ -26,7 +26,7 @@ from service.server.launcher import Launcher
 from service.supervision.canary import Canary
 from tests.model_repository.prompted_stand_in import CLIP, StandIn, features, heard, points
 
-OTHER_WORDS = "no queue, no session has ended, must specify the START flag: other words"
+OTHER_WORDS = "no queue, no session has ended: other words"
 
 
 def encode(sound: bool) -> Any:
@@ -56,15 +56,15 @@ def bad(folder: Path) -> None:
 
 def ended(folder: Path) -> None:
     kept = sessions()
-    kept.open(1, encode, {})
-    kept.end(1)
-    kept.round(1, {})
+    kept.open(b"1", "me", encode, {})
+    kept.end(b"1")
+    kept.round(b"1", {})
 
 
 def crowded(folder: Path) -> None:
     kept = sessions()
-    for key in (1, 2):
-        kept.open(key, encode, {})
+    for key in (b"1", b"2"):
+        kept.open(key, "me", encode, {})
 
 
 WHAT_HAPPENS: dict[Reason, tuple[Callable[[Path], None] | None, type[AuralServeError]]] = {

@@ -107,9 +107,9 @@ def test_bad_files_are_refused_by_frame_and_the_next_clip_is_answered(
     files: Files = np.array([picture(frame) for frame in frames], np.object_)
     files[3] = spoil(files[3])
     tensors = {"FRAMES_ENCODED": files, "AUDIO": CLIP["AUDIO"]}
-    whole = {"sequence_id": 78, "sequence_start": True, "sequence_end": True}
+    once = {"END": np.array([True])} if model == "auralsam2_session" else {}
     with pytest.raises(InferenceServerException) as refusal:
-        raw(served_compact.config, model, tensors, **(whole if model == "auralsam2_session" else {}))
+        raw(served_compact.config, model, tensors | once)
     assert refusal.value.status() == "StatusCode.INVALID_ARGUMENT", refusal.value.message()
     reason, said = read_error(refusal.value.message())
     assert reason is Reason.BAD_REQUEST

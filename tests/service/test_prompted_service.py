@@ -114,11 +114,10 @@ def test_bad_prompts_on_the_wire_are_refused_and_the_next_clip_answered(
     served_compact: Any, client: Client, name: str, model: str
 ) -> None:
     tensors, words = BAD_PROMPTS[name]
-    whole = {"sequence_id": 77, "sequence_start": True, "sequence_end": True}
-    sequence = whole if model == "auralsam2_session" else {}
+    once = {"END": np.array([True])} if model == "auralsam2_session" else {}
     before = settled_hiera(served_compact.config)
     with pytest.raises(triton.InferenceServerException) as refusal:
-        raw(served_compact.config, model, CLIP | tensors, **sequence)
+        raw(served_compact.config, model, CLIP | tensors | once)
     assert refusal.value.status() == "StatusCode.INVALID_ARGUMENT"
     assert words in refusal.value.message()
     # The server itself compares sizes with the configuration, before any stage.

@@ -23,7 +23,7 @@ from auralsam2_client.media.reader import Media
 from auralsam2_client.prompts import Prompts
 from service.monitoring.metrics import in_flight
 from service.server.serving import serve_build
-from tests.service.marks import FRAME, GOOD, LOUD, SILENT, box_of, middle_of, raw, same
+from tests.service.marks import CLIP, FRAME, GOOD, LOUD, SILENT, box_of, middle_of, raw, same
 from tests.service.toy.running import eventually, settled_counters
 
 
@@ -159,19 +159,24 @@ async def test_a_session_in_asyncio(served_compact: Any, media: Media, heard: ND
             await one.click(1, 1)
 
 
-def test_a_click_for_no_session_is_refused(served_compact: Any) -> None:
-    unknown: dict[str, Any] = {"sequence_id": 4242}
-    cases = [
+def test_a_click_for_no_session_is_refused_and_sequence_ids_are_nothing_to_the_server(served_compact: Any) -> None:
+    """A text for a number ended the server: it is sent with a session's tensors, and alone."""
+    unknown = GOOD | {"SESSION_ID": np.array([b"0" * 32], np.object_)}
+    end = {"END": np.array([True])}
+    for tensors, kind, code in (
         (unknown, SessionEnded, Reason.SESSION_ENDED),
-        (unknown | {"sequence_end": True}, SessionEnded, Reason.SESSION_ENDED),
-        ({}, BadInput, Reason.BAD_REQUEST),
-    ]
-    for sequence, kind, code in cases:
-        with pytest.raises(triton.InferenceServerException) as refusal:
-            raw(served_compact.config, "auralsam2_session", GOOD, **sequence)
-        assert refusal.value.status() == "StatusCode.INVALID_ARGUMENT"
-        found = translate(refusal.value, url="here", timeout_s=1)
-        assert (type(found), found.code) == (kind, code)
+        (unknown | end, SessionEnded, Reason.SESSION_ENDED),
+        (GOOD, BadInput, Reason.BAD_REQUEST),
+        (end, BadInput, Reason.BAD_REQUEST),
+        (CLIP | {"AUDIO": CLIP["AUDIO"] * np.nan}, BadInput, Reason.BAD_REQUEST),
+    ):
+        for sequence in ({}, {"sequence_id": "x" * 127, "sequence_start": True}, {"sequence_id": 4242}):
+            with pytest.raises(triton.InferenceServerException) as refusal:
+                raw(served_compact.config, "auralsam2_session", tensors, **sequence)
+            assert refusal.value.status() == "StatusCode.INVALID_ARGUMENT"
+            found = translate(refusal.value, url="here", timeout_s=1)
+            assert (type(found), found.code) == (kind, code)
+    assert served_compact.launcher.fault() is None
 
 
 def test_idle_sessions_end_caps_hold_and_one_left_open_does_not_hold_up_a_stop(
@@ -201,5 +206,4 @@ def test_idle_sessions_end_caps_hold_and_one_left_open_does_not_hold_up_a_stop(
             sessions[2].click(5, 5000)
         started = time.monotonic()
         launcher.stop()
-        # Three sequences are open at the server, which by itself would wait for them as long as the launcher lets it.
         assert time.monotonic() - started < launcher.config.drain_timeout_s / 2

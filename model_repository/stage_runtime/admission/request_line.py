@@ -11,6 +11,8 @@ from pathlib import Path
 
 from auralsam2_client.contract import LAUNCH_VARIABLE, StageRecord, requests_path
 
+from .asker import LOCAL, Asker
+
 # A pipe takes up to 4096 bytes at once, all or none. Escaped, an id of 128 letters is 1536.
 MAX_ID, MAX_RECORD_BYTES = 128, 4096
 
@@ -27,11 +29,23 @@ class RequestLine:
         except OSError:
             self._pipe = None
 
-    def tell(self, request_id: str, seconds: float, more: StageRecord) -> None:
-        """Say that the stage is done with a request, `seconds` after it came; `more` is the rest of the record."""
+    def tell(self, key: str, asker: Asker, seconds: float, more: StageRecord) -> None:
+        """Say that the stage is done with a request, `seconds` after it came.
+
+        Args:
+            key: by what the service knows the request; "" of one that was not let in.
+            more: the rest of the record.
+        """
         if self._pipe is None:
             return
-        record: StageRecord = {"request": request_id[:MAX_ID], "stage": self._stage, "ms": round(1e3 * seconds, 3)}
+        record: StageRecord = {"key": key, "request": asker.request[:MAX_ID], "stage": self._stage}
+        record["ms"] = round(1e3 * seconds, 3)
+        if asker.caller != LOCAL:
+            record["caller"] = asker.caller
+        if asker.golden:
+            record["golden"] = True
+        if asker.round:
+            record["round"] = asker.round
         record.update(more)
         if self._num_lost:
             record["lost"] = self._num_lost

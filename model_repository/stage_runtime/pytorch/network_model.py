@@ -30,8 +30,9 @@ from ..adapter import (
     refuse_request,
     tensor_shapes,
 )
+from ..admission.asker import Asker
 from ..admission.clip_table import ClipTable, table_path
-from ..admission.passage import Passage, Role
+from ..admission.passage import Clip, Passage, Role
 from ..admission.telemetry import Telemetry
 from ..engine import Array
 from ..engine.full_scale import check_full_scale
@@ -41,6 +42,7 @@ from ..forms.masks import in_form
 from ..forms.wish import Wish, read_wish
 from ..frames.stages import take_frames
 from ..prompts.reading import Asked, ClipSize, read_prompts
+from ..reception import Reception
 from .answering import ClipAnswers
 from .device.flight import NUM_SLOTS, Flight, Slot, Worker
 from .loading import load_placed
@@ -57,8 +59,7 @@ class Job:
 
     request: Any
     sender: Any
-    clip: str
-    began_s: float
+    clip: Clip
     audio: Array
     asked: Asked
     wish: Wish
@@ -98,6 +99,7 @@ class NetworkModel:
         table = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
         role = Role.from_parameters(self._name, parameters)
         self._telemetry = Telemetry(pb_utils, labels)
+        self._reception = Reception.of_this_server()
         self._passage = Passage(role, table, self._telemetry, description.num_frames)
         # Clips enter in one thread and leave in another.
         self._lock = threading.Lock()
@@ -115,13 +117,14 @@ class NetworkModel:
         self._passage.close()
 
     def _take(self, request: Any) -> None:
-        sender, clip = request.get_response_sender(), request.request_id()
+        sender, asker, ticket = request.get_response_sender(), self._reception.read(request), None
         if request.is_cancelled():
-            self._refuse(sender, clip, Reason.CANCELLED, f"{self._name}: {CANCELLED}")
+            self._refuse(sender, asker, None, Reason.CANCELLED, f"{self._name}: {CANCELLED}")
             return
         try:
             with self._lock:
-                began_s = self._passage.enter(clip, request.timeout())
+                clip = self._passage.enter(asker, None, request.timeout())
+            ticket = clip.ticket
             optional = read_optional(request, self._optional)
             asked, wish = read_prompts(optional, self._clip_size), read_wish(optional)
             features = not set(IMAGE_FEATURES).isdisjoint(request.requested_output_names())
@@ -135,11 +138,11 @@ class NetworkModel:
             slot = self._flight.upload(given)
             # A view of the request's memory would end with it.
             audio = given["AUDIO"].copy()
-            self._computing.give(Job(request, sender, clip, began_s, audio, asked, wish, slot, features, {}))
+            self._computing.give(Job(request, sender, clip, audio, asked, wish, slot, features, {}))
         except NotAdmitted as refusal:
             _send(sender, refuse_request(refusal.reason, f"{self._name}: {refusal}"))
         except Exception as error:  # noqa: BLE001  (sorted there)
-            self._fail(sender, clip, error)
+            self._fail(request, sender, asker, ticket, error)
 
     def _compute(self, job: Job) -> None:
         try:
@@ -151,7 +154,7 @@ class NetworkModel:
             self._finishing.give(job)
         except Exception as error:  # noqa: BLE001  (sorted there)
             self._flight.release(job.slot)
-            self._fail(job.sender, job.clip, error)
+            self._fail(job.request, job.sender, job.clip.asker, job.clip.ticket, error)
 
     def _finish(self, job: Job) -> None:
         try:
@@ -159,29 +162,27 @@ class NetworkModel:
             response = answer_request(answer, job.request, write=write_tensor)
             inputs: Mapping[str, Array] = {"AUDIO": job.audio}
             with self._lock:
-                goes_on = job.features and not job.asked.use_audio
-                self._passage.leave(
-                    job.clip, job.began_s, inputs, prompts_of(answer), goes_on=goes_on, stages=job.stages
-                )
+                counts = job.asked.use_audio or not job.features
+                self._passage.leave(job.clip, inputs, prompts_of(answer), counts=counts, stages=job.stages)
             _send(job.sender, response)
         except Exception as error:  # noqa: BLE001  (sorted there)
-            self._fail(job.sender, job.clip, error)
+            self._fail(job.request, job.sender, job.clip.asker, job.clip.ticket, error)
         finally:
             self._flight.release(job.slot)
 
-    def _fail(self, sender: Any, clip: str, error: Exception) -> None:
+    def _fail(self, request: Any, sender: Any, asker: Asker, ticket: bytes | None, error: Exception) -> None:
         """Answer with what went wrong: the caller's fault, the card's, or our own, whose words stay in the log."""
         failed = error if isinstance(error, Refusal) else self._card.explain(error)
         if failed is None or failed is not error:
-            pb_utils.Logger.log_error(f"{self._name}: request {clip!r} failed: {error!r}")
+            pb_utils.Logger.log_error(f"{self._name}: request {request.request_id()!r} failed: {error!r}")
         if failed is None:
-            self._refuse(sender, clip, Reason.FAULT, f"{self._name}: {FAULT}")
+            self._refuse(sender, asker, ticket, Reason.FAULT, f"{self._name}: {FAULT}")
         else:
-            self._refuse(sender, clip, failed.reason, str(failed))
+            self._refuse(sender, asker, ticket, failed.reason, str(failed))
 
-    def _refuse(self, sender: Any, clip: str, reason: Reason, message: str) -> None:
+    def _refuse(self, sender: Any, asker: Asker, ticket: bytes | None, reason: Reason, message: str) -> None:
         with self._lock:
-            self._passage.fail(clip, reason)
+            self._passage.fail(asker, ticket, reason)
         _send(sender, refuse_request(reason, message))
 
     def _say(self, line: str) -> None:

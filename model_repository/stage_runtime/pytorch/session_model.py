@@ -16,7 +16,7 @@ from ..sessions.rounds import SessionDecoder
 from ..sessions.sessions import Encoded
 from .loading import load_placed
 from .prompted import load_prompted_decoder
-from .tensors import take_tensor
+from .tensors import read_tensor, take_tensor
 
 
 class CardSessionModel(SessionModel):
@@ -36,13 +36,15 @@ class CardSessionModel(SessionModel):
         """Copy a feature to the device of this instance, to be kept."""
         return take_tensor(tensor, self._device)
 
-    def encode(self, request: Any, clip: list[Any], sound: Any, name: str) -> Encoded:
+    def ticket_of(self, tensor: Any) -> bytes:
+        """Read a clip's ticket, wherever it is."""
+        return bytes(read_tensor(tensor).tolist())
+
+    def encode(self, clip: list[Any], sound: Any, marks: Mapping[str, Any]) -> Encoded:
         """Run the clip: where one process has all stages, features and answer by sound come from one call."""
         if not self._in_one_process:
-            return super().encode(request, clip, sound, name)
-        found = call_model(
-            FEATURES_ENSEMBLE, [*clip, sound], (*IMAGE_FEATURES, *RESULTS), request_id=name, timeout=request.timeout()
-        )
+            return super().encode(clip, sound, marks)
+        found = call_model(FEATURES_ENSEMBLE, [*clip, sound], (*IMAGE_FEATURES, *RESULTS), **marks)
         features = {name: self.keep(found[name]) for name in IMAGE_FEATURES}
         use_audio = bool(sound.as_numpy()[0])
         heard: dict[str, Array] | None = (

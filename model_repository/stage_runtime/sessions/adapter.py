@@ -1,13 +1,19 @@
-"""The server's python backend on one side, `Sessions` on the other: sequence batching, and the stages by BLS."""
+"""The server's python backend on one side, `Sessions` on the other, and the stages by BLS.
+
+Sessions are no sequences of the server's: those are known by numbers that callers choose, are kept for an hour each
+though nobody was let in, and end the server (2.51) where a number is a text. So the server sees requests, and knows
+nothing of sessions; sequence numbers in a request are not looked at.
+"""
 
 import contextlib
 import ctypes
 import json
 import os
+import secrets
 import threading
 import time
-import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +24,18 @@ from auralsam2_client.contract import (
     CLIP,
     DECODER,
     ENCODED_FRAMES,
+    END,
     ENDED,
     FEATURES_ENSEMBLE,
     IMAGE_FEATURES,
     LAUNCH_VARIABLE,
+    OPENING,
     PROMPT_MODE,
     RESULTS,
     ROUNDS_UNDER_WAY_METRIC,
+    SESSION_ID,
     SOUND_FEATURES,
+    TICKET,
     WISHES,
     Parameter,
     Reason,
@@ -45,6 +55,7 @@ from ..adapter import (
     refuse_with_status,
     status_of,
 )
+from ..admission.asker import Asker
 from ..admission.clip_table import ClipTable, table_path
 from ..admission.closing import refuse_while_closing
 from ..admission.request_line import RequestLine
@@ -57,11 +68,19 @@ from ..frames.stages import check_one_form
 from ..prompts.decoder import PromptedDecoder
 from ..prompts.reading import ClipSize
 from ..prompts.stages import mode_tensor
+from ..reception import Reception
+from .naming import SessionNames, key_of
 from .rounds import SessionDecoder
-from .sessions import Encoded, Limits, Sessions
+from .sessions import Encode, Encoded, Limits, Sessions
 
 # What the first round brings, and no other.
 OF_CLIP = (*CLIP, ENCODED_FRAMES)
+# What says which session, and is no part of a round.
+OF_SESSION = (SESSION_ID, OPENING, END)
+OLDER_CLIENT = (
+    "A session is known by the SESSION_ID of its first answer, which its later rounds carry; sequence ids are not"
+    " looked at. Update auralsam2_client to this server's version."
+)
 # Idle sessions are looked for this often within their time-out.
 SWEEPS = 8
 # Of metrics, and the parameters that they come from.
@@ -82,7 +101,7 @@ class StageFailed(RuntimeError):
 
 
 class SessionModel:
-    """A sequence is a session: its first request brings FRAMES and AUDIO, later ones prompts only."""
+    """The first request of a session brings FRAMES and AUDIO, later ones its SESSION_ID and prompts only."""
 
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
@@ -91,13 +110,14 @@ class SessionModel:
         clip = ClipSize(shapes["FRAMES"][0], shapes["FRAMES"][1], int(parameters[Parameter.CONDITIONING_FRAME]))
         self._name, self._num_frames = args["model_name"], clip.num_frames
         self._line = RequestLine(self._name)
-        self._optional = [name for name in optional_inputs(config) if name not in (*OF_CLIP, *WISHES)]
+        self._optional = [name for name in optional_inputs(config) if name not in (*OF_CLIP, *WISHES, *OF_SESSION)]
         limits = limits_from_environment(parameters)
         folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
         self._sessions = Sessions(self.load_decoder(args, parameters, folder), clip, limits)
-        # The same as the stages' own: a clip that stops before the decoder has to be let go from here.
+        self._names, self._reception = SessionNames(), Reception.of_this_server()
+        # The same as the stages' own.
         self._clips = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
-        # On cards there is an instance for each; what they keep is added up by whoever reads it.
+        # Sessions lie on one card.
         self._where = (
             {"gpu": args["model_instance_device_id"]} if args.get("model_instance_kind") == "GPU" else dict[str, str]()
         )
@@ -120,15 +140,15 @@ class SessionModel:
         self._sweeper.join(5)
 
     def _answer(self, request: Any) -> Any:
-        name, began_s = request.request_id() or f"session-{uuid.uuid4().hex}", time.monotonic()
+        asker, began_s = replace(self._reception.read(request), round=secrets.token_hex(8)), time.monotonic()
         told: StageRecord = {"session": True, "ends": True}
         try:
-            return self._answer_by(name, request, told)
+            return self._answer_to(asker, request, told)
         finally:
-            self._line.tell(name, time.monotonic() - began_s, told)
+            self._tell_of(asker, time.monotonic() - began_s, told)
 
-    def _answer_by(self, name: str, request: Any, told: StageRecord) -> Any:
-        """Answer a request that the stages know by `name`; what became of it goes into `told`."""
+    def _answer_to(self, asker: Asker, request: Any, told: StageRecord) -> Any:
+        """Answer a request; what became of it goes into `told`."""
         if request.is_cancelled():
             told["reason"] = Reason.CANCELLED
             return refuse_request(Reason.CANCELLED, f"{self._name}: {CANCELLED}")
@@ -137,7 +157,7 @@ class SessionModel:
             self._telemetry.set(ROUNDS_UNDER_WAY_METRIC, 1, **self._where)
             # Of one answer, and no part of the round: one that is repeated may ask for another form.
             wish = read_wish(read_optional(request, WISHES))
-            answer = in_form(self._round(name, request), wish)
+            answer = in_form(self._round(request, asker), wish)
             told["mode"], told["frames"] = prompts_of(answer), self._num_frames
             self._telemetry.count("auralsam2_session_rounds_total", prompts=told["mode"])
             return answer_request(answer, request)
@@ -158,51 +178,80 @@ class SessionModel:
             self._telemetry.set(ROUNDS_UNDER_WAY_METRIC, 0, **self._where)
             self._tell()
 
-    def _round(self, name: str, request: Any) -> dict[str, Array]:
-        start, end, key = (_read(request, name).reshape(-1)[0] for name in ("START", "END", "CORRID"))
+    def _round(self, request: Any, asker: Asker) -> dict[str, Array]:
         tensors = {name: _read(request, name) for name in self._optional if _has(request, name)}
+        given = _text(request, SESSION_ID)
+        end = _has(request, END) and bool(_read(request, END).reshape(-1)[0])
+        name = self._open_name(request, asker) if given is None else given.decode(errors="replace")
+        key = key_of(asker.caller, name.encode() if given is None else given)
+        named = {SESSION_ID: np.array([name.encode()], np.object_)}
         try:
-            if start:
-                came = {name: name for name in OF_CLIP if _has(request, name)}
-                if "AUDIO" not in came:
-                    raise BadRequest("AUDIO did not come; a session starts with a clip, frames and sound. Send both.")
-                check_one_form(came)
-                return self._sessions.open(int(key), lambda sound: self._encode(name, request, sound), tensors)
-            if any(_has(request, name) for name in OF_CLIP):
+            if given is None:
+                return self._sessions.open(key, asker.caller, self._encoder(request, asker), tensors) | named
+            if any(_has(request, each) for each in OF_CLIP):
                 raise BadRequest("FRAMES or AUDIO came in a later round; a session keeps its clip. Send prompts only.")
             if end and not tensors:
-                return {PROMPT_MODE: mode_tensor(ENDED)}
-            return self._sessions.round(int(key), tensors)
+                if not self._sessions.holds(key):
+                    raise self._sessions.make_refusal(key)
+                return {PROMPT_MODE: mode_tensor(ENDED)} | named
+            return self._sessions.round(key, tensors) | named
         finally:
             if end:
-                self._sessions.end(int(key))
+                self._sessions.end(key)
                 self.give_back()
 
-    def _encode(self, name: str, request: Any, sound: bool) -> Encoded:
-        # The stages run under its id, and are a part of this round.
-        self._line.tell(name, 0.0, {"session": True, "begins": True})
-        clip = [pb_utils.get_input_tensor_by_name(request, each) for each in OF_CLIP if _has(request, each)]
-        try:
-            return self.encode(request, clip, pb_utils.Tensor("USE_AUDIO", np.array([sound])), name)
-        finally:
-            self._clips.end(name, answered=False)
+    def _open_name(self, request: Any, asker: Asker) -> str:
+        """Name a session that a request opens. Raises: BadRequest where it brings no clip, or could not go on."""
+        came = {each: each for each in OF_CLIP if _has(request, each)}
+        if "AUDIO" not in came:
+            raise BadRequest(
+                f"Neither {SESSION_ID} nor AUDIO came; a session starts with a clip, frames and sound. Send both."
+                f" {OLDER_CLIENT}"
+            )
+        check_one_form(came)
+        if SESSION_ID not in request.requested_output_names():
+            raise BadRequest(f"The output {SESSION_ID} was not asked for. {OLDER_CLIENT}")
+        return self._names.draw(asker.caller, _text(request, OPENING))
 
-    def encode(self, request: Any, clip: list[Any], sound: Any, name: str) -> Encoded:
+    def _encoder(self, request: Any, asker: Asker) -> Encode:
+        def encode(use_audio: bool) -> Encoded:
+            # The stages say of what they do that it is a part of this round.
+            self._tell_of(asker, 0.0, {"session": True})
+            clip = [pb_utils.get_input_tensor_by_name(request, each) for each in OF_CLIP if _has(request, each)]
+            sound = pb_utils.Tensor("USE_AUDIO", np.array([use_audio]))
+            marks = {
+                # What this model asks is believed, so that a caller's own words must not be taken for the service's.
+                "request_id": request.request_id() if asker.golden else f"session-{request.request_id()}",
+                "timeout": request.timeout(),
+                "parameters": self._reception.pass_on(asker, asker.round),
+            }
+            return self.encode(clip, sound, marks)
+
+        return encode
+
+    def encode(self, clip: list[Any], sound: Any, marks: Mapping[str, Any]) -> Encoded:
         """Run the clip through the stages: the first three as an ensemble, then the decoder where sound is used.
 
         Args:
             clip: FRAMES or FRAMES_ENCODED, and AUDIO, as they came; `sound`: USE_AUDIO.
-            name: what the stages know the clip by, on its way from one to the next.
+            marks: of each request to a stage: whose it is, and how long its caller waits.
         """
-        timeout = request.timeout()
         use_audio = bool(sound.as_numpy()[0])
-        wanted = (*IMAGE_FEATURES, *SOUND_FEATURES) if use_audio else IMAGE_FEATURES
-        found = call_model(FEATURES_ENSEMBLE, [*clip, sound], wanted, request_id=name, timeout=timeout)
+        wanted = (*IMAGE_FEATURES, *SOUND_FEATURES, TICKET) if use_audio else (*IMAGE_FEATURES, TICKET)
+        found = call_model(FEATURES_ENSEMBLE, [*clip, sound], wanted, **marks)
         heard = None
-        if use_audio:
-            by_sound = call_model(DECODER, list(found.values()), RESULTS, request_id=name, timeout=timeout)
-            heard = {each: tensor.as_numpy().copy() for each, tensor in by_sound.items()}
-        return {each: self.keep(found[each]) for each in IMAGE_FEATURES}, heard
+        try:
+            if use_audio:
+                by_sound = call_model(DECODER, list(found.values()), RESULTS, **marks)
+                heard = {each: tensor.as_numpy().copy() for each, tensor in by_sound.items()}
+            return {each: self.keep(found[each]) for each in IMAGE_FEATURES}, heard
+        finally:
+            # A clip that does not reach the decoder has to be let go from here.
+            self._clips.end(self.ticket_of(found[TICKET]), answered=False)
+
+    def ticket_of(self, tensor: Any) -> bytes:
+        """Read a clip's ticket."""
+        return bytes(tensor.as_numpy().tolist())
 
     def keep(self, tensor: Any) -> Any:
         """Copy a feature out of shared memory, which goes back to the backend when the tensor is dropped."""
@@ -216,6 +265,9 @@ class SessionModel:
         """Return freed memory to the system: the allocator would keep maps of less than 32 MiB for itself."""
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
+
+    def _tell_of(self, asker: Asker, seconds: float, told: StageRecord) -> None:
+        self._line.tell(asker.round, replace(asker, round=""), seconds, told)
 
     def _tell(self) -> None:
         self._telemetry.set("auralsam2_sessions", len(self._sessions), **self._where)
@@ -258,3 +310,11 @@ def _has(request: Any, name: str) -> bool:
 def _read(request: Any, name: str) -> Array:
     value: Array = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
     return value
+
+
+def _text(request: Any, name: str) -> bytes | None:
+    """Read a text, as bytes or as it is otherwise; None where it did not come."""
+    if not _has(request, name):
+        return None
+    value = _read(request, name).reshape(-1)[0]
+    return value if isinstance(value, bytes) else str(value).encode()

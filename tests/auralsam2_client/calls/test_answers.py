@@ -28,7 +28,7 @@ def test_a_clip_asks_for_one_form_of_masks(answer: str) -> None:
     rounds = Rounds(FRAMES, AUDIO, True, "mean", answer=answer)
     for _ in range(2):
         call = rounds.make_next(SHAPE, None, None)
-        rounds.note_answer()
+        rounds.note_answer({})
         assert ANSWERS[answer] in call.outputs
         assert call.tensors["ANSWER"].tolist() == clip.prompts["ANSWER"].tolist()
 

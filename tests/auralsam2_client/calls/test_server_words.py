@@ -12,7 +12,7 @@ from auralsam2_client.calls import server_words
 from auralsam2_client.calls.server_words import SAID_BY_THE_SERVER, reason_of
 from auralsam2_client.calls.wire import WIRE_ERRORS, translate
 from auralsam2_client.contract import Reason
-from auralsam2_client.errors import ConfigError, ServerUnavailable, SessionEnded
+from auralsam2_client.errors import ConfigError, ServerUnavailable
 from service.server.config import find_server_env
 
 
@@ -35,12 +35,6 @@ def test_their_release_is_the_embedded_one() -> None:
 @pytest.mark.parametrize(
     ("status", "words", "kind", "reason"),
     [
-        (
-            "INVALID_ARGUMENT",
-            "inference request for sequence 7 to model 'x' must specify the START flag on the first request",
-            SessionEnded,
-            Reason.SESSION_ENDED,
-        ),
         ("UNAVAILABLE", "Exceeds maximum queue size", ServerUnavailable, Reason.QUEUE_FULL),
         ("NOT_FOUND", "Request for unknown model: 'x' has no available versions", ServerUnavailable, Reason.UNREADY),
         # The same words with another status are not those.

@@ -21,6 +21,7 @@ T, S = toy.T, toy.S
 SHAPE = ClipShape(T, S, takes_prompts=True)
 FRAMES, AUDIO = toy.clip()
 CLICK = Prompts(points=[(3, 4, "+")])
+GIVEN_ID = b"0123456789abcdef" * 2
 
 
 class Server:
@@ -35,7 +36,10 @@ class Server:
         self.calls.append(make(self.shape))
         if self.failure is not None:
             raise self.failure
-        answer = dict(toy.expected(FRAMES, AUDIO)) | {"PROMPT_MODE": np.array([b"audio+points"], np.object_)}
+        texts = {"PROMPT_MODE": b"audio+points", "SESSION_ID": GIVEN_ID}
+        answer = dict(toy.expected(FRAMES, AUDIO)) | {
+            name: np.array([text], np.object_) for name, text in texts.items()
+        }
         return {name: answer[name] for name in self.calls[-1].outputs}
 
     async def later(self, make: Callable[[ClipShape], Call], timeout_s: float | None) -> Arrays:
@@ -62,14 +66,12 @@ def test_the_clip_goes_with_the_first_round_alone(server: Server, session: Sessi
         second = session.click(3, 4)
     assert (first.mode, second.iou.shape) == ("audio+points", (T, 3))
     start, click, end = server.calls
-    assert names(start) == {"FRAMES", "AUDIO", "STEP"}
-    assert names(click) == {"POINT_COORDS", "POINT_LABELS", "STEP"}
-    assert names(end) == set()
-    key = start.sequence["sequence_id"]
-    assert 0 < key < 2**63
-    assert start.sequence == {"sequence_id": key, "sequence_start": True}
-    assert click.sequence == {"sequence_id": key}
-    assert end.sequence == {"sequence_id": key, "sequence_end": True}
+    assert names(start) == {"FRAMES", "AUDIO", "STEP", "OPENING"}
+    assert names(click) == {"POINT_COORDS", "POINT_LABELS", "STEP", "SESSION_ID"}
+    assert names(end) == {"END", "SESSION_ID"}
+    assert "SESSION_ID" in start.outputs
+    assert click.tensors["SESSION_ID"].tolist() == end.tensors["SESSION_ID"].tolist() == [GIVEN_ID]
+    assert end.tensors["END"].tolist() == [True]
     assert [call.tensors["STEP"].tolist() for call in (start, click)] == [[0], [1]]
 
 
@@ -78,9 +80,9 @@ def test_a_click_for_its_frame_alone_says_so_and_propagate_does_not(server: Serv
     session.click(3, 4, propagate=False)
     session.propagate()
     _, click, propagate = server.calls
-    assert names(click) == {"POINT_COORDS", "POINT_LABELS", "STEP", "PROPAGATE"}
+    assert names(click) == {"POINT_COORDS", "POINT_LABELS", "STEP", "PROPAGATE", "SESSION_ID"}
     assert click.tensors["PROPAGATE"].tolist() == [0]
-    assert names(propagate) == {"STEP"}
+    assert names(propagate) == {"STEP", "SESSION_ID"}
 
 
 def test_a_round_without_an_answer_is_sent_again_as_the_same_round(server: Server, session: Session) -> None:
@@ -96,7 +98,7 @@ def test_a_round_without_an_answer_is_sent_again_as_the_same_round(server: Serve
     session.click(5, 5)
     lost_start, start, lost, again = server.calls
     assert names(lost_start) == names(start)
-    assert start.sequence["sequence_start"]
+    assert lost_start.tensors["OPENING"].tolist() == start.tensors["OPENING"].tolist()
     assert lost.tensors["STEP"].tolist() == again.tensors["STEP"].tolist() == [1]
 
 
@@ -142,11 +144,11 @@ def test_a_build_without_prompts_has_no_sessions(server: Server, session: Sessio
         session.segment()
 
 
-def test_two_sessions_have_two_numbers(server: Server) -> None:
+def test_two_sessions_have_two_openings(server: Server) -> None:
     for _ in range(2):
         Session(server, Rounds(FRAMES, AUDIO, True, "mean"), None).segment()
     first, second = server.calls
-    assert first.sequence["sequence_id"] != second.sequence["sequence_id"]
+    assert first.tensors["OPENING"].tolist() != second.tensors["OPENING"].tolist()
 
 
 def test_without_sound_and_with_another_rule(server: Server) -> None:
@@ -171,9 +173,9 @@ def test_the_same_in_asyncio(server: Server) -> None:
 
     asyncio.run(main())
     start, click, end = server.calls
-    assert names(start) == {"FRAMES", "AUDIO", "STEP"}
+    assert names(start) == {"FRAMES", "AUDIO", "STEP", "OPENING"}
     assert click.tensors["PROMPT_FRAME"].tolist() == [1]
-    assert end.sequence["sequence_end"]
+    assert end.tensors["END"].tolist() == [True]
 
 
 def test_sound_alone_is_sent_as_it_always_was() -> None:
@@ -188,14 +190,8 @@ def test_no_audio_needs_use_audio_false() -> None:
         prepare_clip(FRAMES, None, SHAPE, CLICK, True, "mean")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[session_ended] This session has ended: nobody used it for 600 s. Open a new session",
-        "inference request for sequence 7 to model 'auralsam2_session' must specify the START flag on the first",
-    ],
-)
-def test_a_session_that_the_server_does_not_know_has_its_own_error(text: str) -> None:
+def test_a_session_that_the_server_does_not_know_has_its_own_error() -> None:
+    text = "[session_ended] This session has ended: nobody used it for 600 s. Open a new session"
     error: Any = InferenceServerException(text, status="StatusCode.INVALID_ARGUMENT")
     assert isinstance(translate(error, url="here", timeout_s=1), SessionEnded)
     other: Any = InferenceServerException("[bad_request] POINT_LABELS is 4", status="StatusCode.INVALID_ARGUMENT")

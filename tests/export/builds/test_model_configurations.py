@@ -124,22 +124,23 @@ def test_a_session_takes_clip_prompts_and_step_and_answers_as_the_ensemble(confi
     session, ensemble = configs["auralsam2_session"], configs["auralsam2"]
     assert all(entry.optional for entry in session.input)
     assert set(tensors(session.input)) == set(tensors(ensemble.input)) | {
-        TensorSpec(name, "INT32", (1,)) for name in ("STEP", "PROPAGATE")
+        *(TensorSpec(name, "INT32", (1,)) for name in ("STEP", "PROPAGATE")),
+        *(TensorSpec(name, "STRING", (1,)) for name in ("SESSION_ID", "OPENING")),
+        TensorSpec("END", "BOOL", (1,)),
     }
-    assert tensors(session.output) == tensors(ensemble.output)
-    batching = session.sequence_batching
-    assert batching.WhichOneof("strategy_choice") == "oldest"
-    controls = {entry.name: entry.control[0].kind for entry in batching.control_input}
-    kinds = type(batching.control_input[0].control[0])
-    assert controls == {
-        "START": kinds.CONTROL_SEQUENCE_START,
-        "END": kinds.CONTROL_SEQUENCE_END,
-        "CORRID": kinds.CONTROL_SEQUENCE_CORRID,
-    }
-    # The model's clock has to be the first to end an idle session; more sequences than it keeps may be open.
-    idle_s = float(session.parameters["session_idle_timeout_s"].string_value)
-    assert idle_s < batching.max_sequence_idle_microseconds / 1e6
-    assert int(session.parameters["max_sessions"].string_value) < batching.oldest.max_candidate_sequences
+    assert tensors(session.output) == [*tensors(ensemble.output), TensorSpec("SESSION_ID", "STRING", (1,))]
+    assert not session.HasField("sequence_batching"), "which a text for a number would end the server through"
+    (group,) = session.instance_group
+    assert group.count == 1
+
+
+def test_the_ticket_of_the_first_stage_reaches_all_others_and_no_caller(configs: dict[str, Any]) -> None:
+    for ensemble, stages in (("auralsam2", STAGE_NAMES), ("auralsam2_features", STAGE_NAMES[:-1])):
+        first, *others = configs[ensemble].ensemble_scheduling.step
+        assert first.output_map["TICKET"] == "TICKET"
+        assert "TICKET" not in first.input_map
+        assert [step.model_name for step in others if step.input_map["TICKET"] == "TICKET"] == [*stages[1:]]
+    assert "TICKET" not in {entry.name for entry in configs["auralsam2"].output}
 
 
 @pytest.mark.parametrize("name", STAGE_NAMES)

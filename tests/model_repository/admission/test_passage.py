@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from auralsam2_client.contract import IN_FLIGHT_METRIC, LAUNCH_VARIABLE, closing_path
+from auralsam2_client.contract import IN_FLIGHT_METRIC, LAUNCH_VARIABLE, SECRET_VARIABLE, closing_path
+from model_repository.stage_runtime.admission.clip_table import GRACE_S
 from model_repository.stage_runtime.admission.passage import LIMIT_VARIABLE, Role
 from model_repository.stage_runtime.admission.telemetry import FAMILIES, SECONDS_BUCKETS, Telemetry
 from model_repository.stage_runtime.engine import EngineError, file_sha256
 
-CONFIG = {
+SECRET = "5ec12e7"
+CONFIG: dict[str, Any] = {
     "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": ["2", "3"]}],
     "output": [
+        {"name": "TICKET", "data_type": "TYPE_UINT8", "dims": [16]},
         {"name": "Y", "data_type": "TYPE_FP32", "dims": [2, 3]},
         {"name": "Z", "data_type": "TYPE_FP32", "dims": [2]},
     ],
@@ -37,7 +40,12 @@ def stage(
         file.write_bytes(b"a graph")
         given = {"engine": "openvino", "precision": "float32", "frames_per_call": "2", "preset": "compact"}
         given |= {"sha256": file_sha256(file), **parameters}
-        config = CONFIG | {"parameters": {key: {"string_value": value} for key, value in given.items()}}
+        ticket = {"name": "TICKET", "data_type": "TYPE_UINT8", "dims": ["16"], "optional": True}
+        inputs = [*CONFIG["input"], *([] if "max_clips_in_flight" in parameters else [ticket])]
+        config = CONFIG | {
+            "input": inputs,
+            "parameters": {key: {"string_value": value} for key, value in given.items()},
+        }
         model = adapter.StageModel()
         model.initialize(
             {
@@ -52,17 +60,26 @@ def stage(
     return make
 
 
-def ask(backend: Any, model: Any, clip: str, value: float = 1.0, **more: Any) -> Any:
-    x = np.full((2, 3), value, np.float32)
-    (response,) = model.execute([backend.request({"X": x}, ["Y"], id=clip, **more)])
+def ask(backend: Any, model: Any, ticket: Any = None, value: float = 1.0, **more: Any) -> Any:
+    given = {"X": np.full((2, 3), value, np.float32)} | ({} if ticket is None else {"TICKET": ticket})
+    (response,) = model.execute([backend.request(given, ["Y", "TICKET"], **more)])
     return response
 
 
-def test_frames_are_counted_once_in_the_last_stage(stage: Callable[..., Any], backend: Any) -> None:
+def ticket_of(response: Any) -> Any:
+    assert response.error is None, response.error.message
+    return response.arrays()["TICKET"]
+
+
+def test_frames_are_counted_once_in_the_last_stage(
+    stage: Callable[..., Any], backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of callers, one of whom calls itself what the service calls itself, and apart from them the service's own."""
+    monkeypatch.setenv(SECRET_VARIABLE, SECRET)
     first, last = stage("vggish", max_clips_in_flight="8"), stage("sam2_decoder", ends_clip="true")
-    for clip in ("client-1", "client-2", "golden-3"):
-        for model in (first, last):
-            assert ask(backend, model, clip).error is None
+    for own, name in (("", "client-1"), ("", "golden-2"), (SECRET, "golden-3")):
+        said: dict[str, Any] = {"id": name, "said": {"auralsam2-secret": own}}
+        assert ask(backend, last, ticket_of(ask(backend, first, **said)), **said).error is None
     labels = {"model": "compact", "precision": "float32", "prompts": "audio"}
     assert backend.written("auralsam2_frames_total", **labels) == [2, 2]
     assert backend.written("auralsam2_clips_total", **labels) == [1, 1]
@@ -77,29 +94,51 @@ def test_frames_are_counted_once_in_the_last_stage(stage: Callable[..., Any], ba
 def test_a_clip_is_counted_by_what_the_answer_was_made_from(
     stage: Callable[..., Any], backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last = stage("sam2_decoder", ends_clip="true")
+    first, last = stage("vggish", max_clips_in_flight="8"), stage("sam2_decoder", ends_clip="true")
     by_sound = last._logic
     mode = np.array([b"points+box"], np.object_)
     monkeypatch.setattr(last, "_logic", lambda inputs, optional: by_sound(inputs, optional) | {"PROMPT_MODE": mode})
-    ask(backend, last, "a")
+    assert ask(backend, last, ticket_of(ask(backend, first))).error is None
     assert backend.written("auralsam2_clips_total", prompts="points+box") == [1]
     assert backend.written("auralsam2_clips_total", prompts="audio") == []
 
 
-def test_clips_beyond_the_limit_are_refused_before_anything_is_computed(
-    stage: Callable[..., Any], backend: Any
+@pytest.mark.parametrize("name", ["", "one for all", "golden-1"])
+def test_clips_beyond_the_limit_are_refused_whatever_they_are_called_before_anything_is_computed(
+    name: str, stage: Callable[..., Any], backend: Any
 ) -> None:
     first, last = stage("vggish", max_clips_in_flight="2"), stage("sam2_decoder", ends_clip="true")
-    for clip in ("a", "b"):
-        ask(backend, first, clip)
+    tickets = [ticket_of(ask(backend, first, id=name)) for _ in range(2)]
     calls = first._stage._engine.calls
-    refused = ask(backend, first, "c")
+    refused = ask(backend, first, id=name)
     assert refused.error.code == "UNAVAILABLE"
     assert refused.error.message == "[queue_full] vggish: the queue is full: 2 clips are in flight, at most 2 may be."
     assert first._stage._engine.calls == calls
     assert backend.written("auralsam2_rejected_total", stage="vggish", reason="queue_full") == [1]
-    assert ask(backend, last, "a").error is None
-    assert ask(backend, first, "c").error is None
+    assert ask(backend, last, tickets[0], id=name).error is None
+    assert ask(backend, first, id=name).error is None
+
+
+def test_a_stage_takes_clips_from_the_stage_before_it_alone(stage: Callable[..., Any], backend: Any) -> None:
+    first, last = stage("vggish", max_clips_in_flight="2"), stage("sam2_decoder", ends_clip="true")
+    ticket = ticket_of(ask(backend, first))
+    by_name, forged = ask(backend, last), ask(backend, last, np.arange(16, dtype=np.uint8))
+    assert by_name.error.message.startswith("[bad_request] sam2_decoder: TICKET did not come.")
+    assert forged.error.message == "[expired] sam2_decoder: this clip is not in flight (any more)."
+    assert last._stage._engine.calls == 0
+    assert backend.written("auralsam2_clips_total") == []
+    assert ask(backend, last, ticket).error is None
+
+
+def test_no_callers_timeout_is_longer_than_the_services(
+    stage: Callable[..., Any], backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stage("vggish", max_clips_in_flight="1", clip_timeout_s="600")
+    ticket_of(ask(backend, first, timeout_us=2**62))
+    clock = first._passage._table.admit.__globals__["time"]
+    later = clock.monotonic() + 600 + GRACE_S + 1
+    monkeypatch.setattr(clock, "monotonic", lambda: later)
+    ticket_of(ask(backend, first))
 
 
 @pytest.mark.parametrize(
@@ -110,22 +149,22 @@ def test_a_clip_that_fails_on_its_way_gives_its_place_back(
     value: float, more: dict[str, Any], reason: str, stage: Callable[..., Any], backend: Any
 ) -> None:
     first, middle = stage("vggish", max_clips_in_flight="1"), stage("hiera")
-    ask(backend, first, "a")
-    assert ask(backend, middle, "a", value, **more).error is not None
+    ticket = ticket_of(ask(backend, first))
+    assert ask(backend, middle, ticket, value, **more).error is not None
     assert backend.written("auralsam2_rejected_total", stage="hiera", reason=reason) == [1]
     assert backend.written("auralsam2_clips_in_flight") == [0]
-    assert ask(backend, first, "b").error is None
+    assert ask(backend, first).error is None
 
 
 def test_a_clip_whose_caller_is_gone_is_not_computed(
     stage: Callable[..., Any], backend: Any, adapter: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, middle = stage("vggish", max_clips_in_flight="1"), stage("hiera")
-    assert ask(backend, first, "a", timeout_us=2_000_000).error is None
+    ticket = ticket_of(ask(backend, first, timeout_us=2_000_000))
     clock = first._passage._table.admit.__globals__["time"]
     later = clock.monotonic() + 3
     monkeypatch.setattr(clock, "monotonic", lambda: later)
-    late = ask(backend, middle, "a")
+    late = ask(backend, middle, ticket)
     assert late.error.code == "UNAVAILABLE"
     assert late.error.message.startswith("[expired] hiera: ")
     assert middle._stage._engine.calls == 0

@@ -1,4 +1,7 @@
-"""The sessions' adapter under a fake of the server's Python side: what it asks the stages, and what it answers."""
+"""The sessions' adapter under a fake of the server's Python side: what it asks the stages, and what it answers.
+
+Long because all of it needs the same stand-in for the stages.
+"""
 
 import importlib
 import json
@@ -16,9 +19,10 @@ from tests.model_repository.prompted_stand_in import CLIP, S, StandIn, T, featur
 
 FRAMES, AUDIO = np.zeros((T, S, S, 3), np.uint8), np.zeros((T, 15600, 2), np.float32)
 FILES = np.array([b"\xff\xd8\xff\xd9"] * T, np.object_)
-NAMES = ["MASK_LOGITS", "IOU", "PROMPT_MODE"]
+NAMES = ["MASK_LOGITS", "IOU", "PROMPT_MODE", "SESSION_ID"]
+TICKET = np.arange(16, dtype=np.uint8)
 MARKS = ("POINT_COORDS", "POINT_LABELS", "MASK_INPUT", "PROMPT_FRAME", "USE_AUDIO", "STEP")
-OPTIONAL = ("FRAMES", "AUDIO", "FRAMES_ENCODED", *MARKS)
+OPTIONAL = ("FRAMES", "AUDIO", "FRAMES_ENCODED", *MARKS, "SESSION_ID", "OPENING", "END")
 PARAMETERS = {
     "engine": "openvino",
     "precision": "float32",
@@ -41,17 +45,25 @@ class Stages:
     def __init__(self, backend: Any) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.marks: list[tuple[str, int]] = []
+        self.said: list[dict[str, str]] = []
         self.refusal: Any = None
         self._backend = backend
 
     def request(
-        self, model_name: str, requested_output_names: list[str], inputs: list[Any], request_id: str, timeout: int
+        self,
+        model_name: str,
+        requested_output_names: list[str],
+        inputs: list[Any],
+        request_id: str,
+        timeout: int,
+        parameters: dict[str, str],
     ) -> Any:
         given = {tensor.name: tensor.as_numpy() for tensor in inputs}
         self.calls.append((model_name, given))
         self.marks.append((request_id, timeout))
+        self.said.append(parameters)
         maps = {f"VISUAL_{n}": np.zeros(1, np.float32) for n in (1, 2, 3)}
-        maps |= {f"SOUND_{n}": np.zeros(1, np.float32) for n in (1, 2, 3)}
+        maps |= {f"SOUND_{n}": np.zeros(1, np.float32) for n in (1, 2, 3)} | {"TICKET": TICKET}
         values = features(1) | maps if model_name == "auralsam2_features" else heard(1)
         tensors = {name: self._backend.module.Tensor(name, values[name]) for name in requested_output_names}
         refusal = self.refusal
@@ -94,23 +106,33 @@ def model(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     assert not model._sweeper.is_alive()
 
 
-def ask(model: Any, backend: Any, key: int, *, start: bool = False, end: bool = False, **tensors: Any) -> Any:
-    controls = {"START": np.array([start]), "END": np.array([end]), "CORRID": np.array([key], np.uint64)}
-    (response,) = model.execute([backend.request(controls | tensors, NAMES)])
+def text(value: str) -> Any:
+    return np.array([value.encode()], np.object_)
+
+
+def ask(model: Any, backend: Any, name: Any = None, *, end: bool = False, said: Any = None, **tensors: Any) -> Any:
+    """`name`: the session's id, as text or as an answer has it; None starts one. `said`: parameters of the request."""
+    given = tensors | ({} if name is None else {"SESSION_ID": text(name)}) | ({"END": np.array([True])} if end else {})
+    (response,) = model.execute([backend.request(given, NAMES, said=said or {})])
     return response
 
 
-def opened(model: Any, backend: Any, key: int, **tensors: Any) -> Any:
-    return ask(model, backend, key, start=True, FRAMES=FRAMES, AUDIO=AUDIO, **tensors)
+def opened(model: Any, backend: Any, **tensors: Any) -> Any:
+    return ask(model, backend, FRAMES=FRAMES, AUDIO=AUDIO, **tensors)
+
+
+def id_of(response: Any) -> str:
+    assert response.error is None, response.error.message
+    return bytes(response.arrays()["SESSION_ID"][0]).decode()
 
 
 def test_the_first_request_runs_the_stages_once_and_later_ones_none(model: Any, backend: Any, stages: Stages) -> None:
-    first = opened(model, backend, 1)
+    first = opened(model, backend)
     assert first.error is None
     assert [name for name, _ in stages.calls] == ["auralsam2_features", "sam2_decoder"]
     assert stages.calls[0][1]["USE_AUDIO"].tolist() == [True]
     np.testing.assert_array_equal(first.arrays()["MASK_LOGITS"], heard(1)["MASK_LOGITS"])
-    later = ask(model, backend, 1, **points((1, 1, 1)))
+    later = ask(model, backend, id_of(first), **points((1, 1, 1)))
     assert later.error is None
     assert set(later.arrays()) == set(NAMES)
     assert bytes(later.arrays()["PROMPT_MODE"][0]) == b"audio+points"
@@ -119,18 +141,18 @@ def test_the_first_request_runs_the_stages_once_and_later_ones_none(model: Any, 
 
 
 def test_without_sound_the_decoder_by_sound_is_not_asked(model: Any, backend: Any, stages: Stages) -> None:
-    assert opened(model, backend, 1, USE_AUDIO=np.array([False]), **points((1, 1, 1))).error is None
+    assert opened(model, backend, USE_AUDIO=np.array([False]), **points((1, 1, 1))).error is None
     assert [name for name, _ in stages.calls] == ["auralsam2_features"]
     assert stages.calls[0][1]["USE_AUDIO"].tolist() == [False]
 
 
 def test_an_end_gives_back_with_a_last_round_or_without(model: Any, backend: Any) -> None:
-    for key in (1, 2):
-        opened(model, backend, key)
-    assert bytes(ask(model, backend, 1, end=True).arrays()["PROMPT_MODE"][0]) == b"ended"
-    assert bytes(ask(model, backend, 2, end=True, **points((1, 1, 1))).arrays()["PROMPT_MODE"][0]) == b"audio+points"
+    first, second = (id_of(opened(model, backend)) for _ in range(2))
+    assert bytes(ask(model, backend, first, end=True).arrays()["PROMPT_MODE"][0]) == b"ended"
+    answer = ask(model, backend, second, end=True, **points((1, 1, 1))).arrays()
+    assert bytes(answer["PROMPT_MODE"][0]) == b"audio+points"
     assert len(model._sessions) == 0
-    refused = ask(model, backend, 2, **points((1, 1, 1)))
+    refused = ask(model, backend, second, **points((1, 1, 1)))
     assert refused.error.code == "INVALID_ARG"
     assert refused.error.message.startswith("[session_ended] This session has ended: its client ended it")
 
@@ -157,13 +179,14 @@ def test_a_round_shows_while_it_is_computed_and_a_server_that_stops_takes_no_mor
 
 def test_a_callers_mistakes_are_refused_and_not_logged(model: Any, backend: Any, stages: Stages) -> None:
     cases = [
-        (ask(model, backend, 5, **points((1, 1, 1))), "has ended: it never was"),
-        (ask(model, backend, 5, start=True, FRAMES=FRAMES), "AUDIO did not come"),
-        (ask(model, backend, 5, start=True), "AUDIO did not come"),
-        (ask(model, backend, 5, start=True, AUDIO=AUDIO), "neither came"),
-        (ask(model, backend, 5, start=True, AUDIO=AUDIO, FRAMES=FRAMES, FRAMES_ENCODED=FILES), "both came"),
-        (opened(model, backend, 5, **points((1, 99, 1))), "outside the frame"),
-        (opened(model, backend, 5, USE_AUDIO=np.array([False])), "nothing says what to segment"),
+        (ask(model, backend, "0" * 32, **points((1, 1, 1))), "has ended: it never was"),
+        (ask(model, backend, FRAMES=FRAMES), "Neither SESSION_ID nor AUDIO came"),
+        (ask(model, backend, **points((1, 1, 1))), "Update auralsam2_client"),
+        (ask(model, backend, AUDIO=AUDIO), "neither came"),
+        (ask(model, backend, AUDIO=AUDIO, FRAMES=FRAMES, FRAMES_ENCODED=FILES), "both came"),
+        (opened(model, backend, OPENING=text("x" * 65)), "OPENING has 65 bytes; at most 64"),
+        (opened(model, backend, **points((1, 99, 1))), "outside the frame"),
+        (opened(model, backend, USE_AUDIO=np.array([False])), "nothing says what to segment"),
     ]
     for response, words in cases:
         assert response.error.code == "INVALID_ARG"
@@ -171,8 +194,7 @@ def test_a_callers_mistakes_are_refused_and_not_logged(model: Any, backend: Any,
         assert response.error.message.startswith(f"[{reason}] ")
         assert words in response.error.message
     assert not stages.calls
-    opened(model, backend, 5)
-    again = ask(model, backend, 5, FRAMES=FRAMES, AUDIO=AUDIO)
+    again = ask(model, backend, id_of(opened(model, backend)), FRAMES=FRAMES, AUDIO=AUDIO)
     assert "Send prompts only" in again.error.message
     assert not backend.log
 
@@ -181,33 +203,81 @@ def test_the_stages_know_a_sessions_clip_and_let_it_go(
     model: Any, backend: Any, stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without sound the decoder, where clips leave, is not asked; nor is it after a refusal."""
-    ended: list[tuple[str, bool]] = []
+    ended: list[tuple[bytes, bool]] = []
     monkeypatch.setattr(model._clips, "end", lambda clip, *, answered: ended.append((clip, answered)))
-    opened(model, backend, 1)
-    assert stages.marks == [("clip-7", 0)] * 2
+    opened(model, backend)
+    assert stages.marks == [("session-clip-7", 0)] * 2
+    assert opened(model, backend, USE_AUDIO=np.array([False]), **points((1, 1, 1))).error is None
     stages.refusal = SimpleNamespace(message=lambda: "the queue is full", code=lambda: "UNAVAILABLE")
-    assert opened(model, backend, 2).error.code == "UNAVAILABLE"
-    assert ended == [("clip-7", False)] * 2
+    assert opened(model, backend).error.code == "UNAVAILABLE"
+    assert ended == [(TICKET.tobytes(), False)] * 2
+
+
+def test_a_session_is_its_callers_own_and_a_wrong_id_a_missing_one_and_anothers_are_refused_alike(
+    model: Any, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model._reception, "_behind_door", True)
+    own, other = ({"auralsam2-caller": name} for name in ("192.0.2.1", "192.0.2.2"))
+    name = id_of(ask(model, backend, said=own, FRAMES=FRAMES, AUDIO=AUDIO))
+    assert len(bytes.fromhex(name)) == 16
+    click = points((1, 1, 1))
+    refusals = [
+        ask(model, backend, given, said=said, **tensors)
+        for given, said in ((name, other), ("f" * 32, own), ("", own), (name[:-1], own), ("tenant-a-session-1", own))
+        for tensors in (click, {"end": True})
+    ]
+    assert {(each.error.code, each.error.message) for each in refusals} == {("INVALID_ARG", refusals[0].error.message)}
+    assert refusals[0].error.message.startswith("[session_ended] This session has ended: it never was")
+    assert ask(model, backend, name, said=own, **click).error is None
+
+
+def test_an_opening_that_is_repeated_opens_one_session_for_its_own_caller(
+    model: Any, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model._reception, "_behind_door", True)
+    opening = {"OPENING": text("aa" * 16), "FRAMES": FRAMES, "AUDIO": AUDIO}
+    names = [id_of(ask(model, backend, said={"auralsam2-caller": who}, **opening)) for who in ("a", "a", "b")]
+    assert names[0] == names[1] != names[2]
+    assert len(model._sessions) == 2
+
+
+def test_an_older_client_is_told_to_update_and_leaves_nothing_behind(model: Any, backend: Any, stages: Stages) -> None:
+    clip = {"FRAMES": FRAMES, "AUDIO": AUDIO}
+    (response,) = model.execute([backend.request(clip, NAMES[:-1])])
+    assert response.error.message.startswith("[bad_request] The output SESSION_ID was not asked for.")
+    assert "Update auralsam2_client" in response.error.message
+    assert (len(model._sessions), stages.calls) == (0, [])
+
+
+def test_the_stages_learn_whose_clip_a_session_encodes(
+    model: Any, backend: Any, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model._reception, "_behind_door", True)
+    monkeypatch.setattr(model._reception, "_secret", "5ec12e7")
+    said = {"auralsam2-caller": "192.0.2.1"}
+    model.execute([backend.request({"FRAMES": FRAMES, "AUDIO": AUDIO}, NAMES, said=said, id="golden-7")])
+    assert stages.said == [{"auralsam2-secret": "5ec12e7", "auralsam2-caller": "192.0.2.1"}] * 2
+    assert stages.marks == [("session-golden-7", 0)] * 2, "what a caller calls itself is not the service's word"
 
 
 def test_sessions_and_their_rounds_are_counted(model: Any, backend: Any) -> None:
     assert backend.written("auralsam2_sessions") == [0]
-    opened(model, backend, 1)
-    ask(model, backend, 1, **points((1, 1, 1)))
-    assert ask(model, backend, 7).error is not None
+    name = id_of(opened(model, backend))
+    ask(model, backend, name, **points((1, 1, 1)))
+    assert ask(model, backend, "7").error is not None
     assert backend.written("auralsam2_sessions") == [1]
     assert backend.written("auralsam2_session_bytes") == [model._sessions.num_bytes] != [0]
     labels = {"model": "compact", "precision": "float32"}
     assert backend.written("auralsam2_session_rounds_total", prompts="audio", **labels) == [1]
     assert backend.written("auralsam2_session_rounds_total", prompts="audio+points", **labels) == [1]
-    ask(model, backend, 1, end=True)
+    ask(model, backend, name, end=True)
     assert backend.written("auralsam2_sessions") == [0]
 
 
 def test_no_room_may_be_tried_again(model: Any, backend: Any) -> None:
-    for key in (1, 2):
-        opened(model, backend, key)
-    refused = opened(model, backend, 3)
+    for _ in range(2):
+        opened(model, backend)
+    refused = opened(model, backend)
     assert refused.error.code == "UNAVAILABLE"
     assert refused.error.message.startswith("[session_limit] ")
     assert "at most 2 sessions" in refused.error.message
@@ -225,7 +295,7 @@ def test_a_stages_refusal_comes_through_with_its_reason_and_status(
     model: Any, backend: Any, stages: Stages, said: str, passed_on: str, status: str
 ) -> None:
     stages.refusal = SimpleNamespace(message=lambda: said, code=lambda: "its status")
-    refused = opened(model, backend, 1)
+    refused = opened(model, backend)
     assert (refused.error.message, refused.error.code) == (passed_on, status)
     assert len(model._sessions) == 0
 
@@ -233,13 +303,13 @@ def test_a_stages_refusal_comes_through_with_its_reason_and_status(
 def test_our_own_error_is_logged_and_answered_without_its_text(
     model: Any, backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened(model, backend, 1)
+    name = id_of(opened(model, backend))
 
-    def broken(self: Any, key: int, tensors: Any) -> Any:
+    def broken(self: Any, key: bytes, tensors: Any) -> Any:
         raise RuntimeError("/srv/secret: primitive failed")
 
     monkeypatch.setattr(type(model._sessions), "round", broken)
-    response = ask(model, backend, 1, **points((1, 1, 1)))
+    response = ask(model, backend, name, **points((1, 1, 1)))
     assert (response.error.code, response.error.message) == (
         "INTERNAL",
         "[fault] auralsam2_session: failed inside the server; see its log.",
@@ -268,13 +338,13 @@ def test_limits_are_the_builds_unless_the_launcher_says_otherwise(
 def test_what_a_card_failed_with_is_told_and_logged(
     model: Any, backend: Any, stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened(model, backend, 1)
+    name = id_of(opened(model, backend))
 
-    def broken(self: Any, key: int, tensors: Any) -> Any:
+    def broken(self: Any, key: bytes, tensors: Any) -> Any:
         raise RuntimeError("CUDA error: unspecified launch failure")
 
     monkeypatch.setattr(type(model._sessions), "round", broken)
     monkeypatch.setattr(type(model), "explain", lambda self, error: CardGone(f"{type(error).__name__}: a card is gone"))
-    response = ask(model, backend, 1, **points((1, 1, 1)))
+    response = ask(model, backend, name, **points((1, 1, 1)))
     assert (response.error.code, response.error.message) == ("UNAVAILABLE", "[unready] RuntimeError: a card is gone")
     assert "unspecified launch failure" in backend.log[0]

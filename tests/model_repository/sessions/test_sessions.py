@@ -37,6 +37,10 @@ def sessions_of(clock: Clock, **changed: Any) -> Sessions:
     return Sessions(StandIn(), CLIP, Limits(**{**vars(LIMITS), **changed}), clock)
 
 
+def name_of(key: int) -> bytes:
+    return str(key).encode()
+
+
 def encode(number: float) -> Any:
     return lambda sound: (features(number), heard(number) if sound else None)
 
@@ -54,11 +58,11 @@ def test_interleaved_sessions_answer_as_if_each_were_alone(steps: list[Any]) -> 
     for key, step in steps:
         if step == "start":
             clips += 1
-            found = together.open(key, encode(clips), {})
+            found = together.open(name_of(key), "me", encode(clips), {})
             alone[key] = Session(features(clips), heard(clips), StandIn(), CLIP)
             wanted = alone[key].round(read_round({}, CLIP))
         elif step == "end":
-            together.end(key)
+            together.end(name_of(key))
             alone.pop(key, None)
             continue
         else:
@@ -66,11 +70,11 @@ def test_interleaved_sessions_answer_as_if_each_were_alone(steps: list[Any]) -> 
             tensors = points((x, y, label), frame=frame)
             if key not in alone:
                 with pytest.raises(SessionEnded, match="This session has ended"):
-                    together.round(key, tensors)
+                    together.round(name_of(key), tensors)
                 continue
             if len(_labels(alone[key], frame)) == MAX_POINTS:
                 continue
-            found, wanted = together.round(key, tensors), alone[key].round(read_round(tensors, CLIP))
+            found, wanted = together.round(name_of(key), tensors), alone[key].round(read_round(tensors, CLIP))
         for name, value in wanted.items():
             np.testing.assert_array_equal(found[name], value)
     assert len(together) == len(alone)
@@ -86,25 +90,25 @@ def test_a_session_that_never_was_or_has_ended_is_told_so(clock: Clock) -> None:
     with pytest.raises(
         SessionEnded, match=r"has ended: it never was, or ended long ago. Open a new session with FRAMES"
     ):
-        sessions.round(7, points((1, 1, 1)))
-    sessions.open(7, encode(1), {})
-    sessions.end(7)
-    sessions.end(7)
+        sessions.round(b"7", points((1, 1, 1)))
+    sessions.open(b"7", "me", encode(1), {})
+    sessions.end(b"7")
+    sessions.end(b"7")
     with pytest.raises(SessionEnded, match="has ended: its client ended it"):
-        sessions.round(7, points((1, 1, 1)))
+        sessions.round(b"7", points((1, 1, 1)))
 
 
 def test_an_idle_session_ends_and_says_why(clock: Clock) -> None:
     sessions = sessions_of(clock)
-    sessions.open(1, encode(1), {})
+    sessions.open(b"1", "me", encode(1), {})
     clock.now = 60
-    sessions.round(1, points((1, 1, 1)))
+    sessions.round(b"1", points((1, 1, 1)))
     clock.now = 159
     assert sessions.sweep() == 0
     clock.now = 160
     # Also when nobody swept in time.
     with pytest.raises(SessionEnded, match="has ended: nobody used it for 100 s"):
-        sessions.round(1, points((1, 1, 1)))
+        sessions.round(b"1", points((1, 1, 1)))
     assert len(sessions) == sessions.num_bytes == 0
 
 
@@ -112,45 +116,65 @@ def test_the_least_recently_used_idle_session_makes_room(clock: Clock) -> None:
     sessions = sessions_of(clock)
     for key in (1, 2, 3):
         clock.now = key
-        sessions.open(key, encode(key), {})
+        sessions.open(name_of(key), "me", encode(key), {})
     clock.now = 12
-    sessions.round(1, {})
-    sessions.open(4, encode(4), {})
+    sessions.round(b"1", {})
+    sessions.open(b"4", "me", encode(4), {})
     assert len(sessions) == 3
     with pytest.raises(SessionEnded, match="made room for another after 10 s without a round"):
-        sessions.round(2, {})
+        sessions.round(b"2", {})
     for key in (1, 3, 4):
-        sessions.round(key, {})
+        sessions.round(name_of(key), {})
 
 
 def test_sessions_in_use_do_not_make_room_and_the_new_one_costs_no_work(clock: Clock) -> None:
     sessions = sessions_of(clock)
     for key in (1, 2, 3):
-        sessions.open(key, encode(key), {})
+        sessions.open(name_of(key), "me", encode(key), {})
     clock.now = 9.9
     with pytest.raises(NoRoom, match=r"3 sessions hold .* used in the last 10 s; at most 3 sessions .* pause"):
-        sessions.open(4, lambda sound: pytest.fail("encoded in vain"), {})
+        sessions.open(b"4", "me", lambda sound: pytest.fail("encoded in vain"), {})
     for key in (1, 2, 3):
-        sessions.round(key, {})
+        sessions.round(name_of(key), {})
     # Its own key is no newcomer.
-    sessions.open(3, encode(9), {})
+    sessions.open(b"3", "me", encode(9), {})
+
+
+def test_one_caller_cannot_keep_all_sessions_from_another(clock: Clock) -> None:
+    """The greedy one's least used go, down to a half of all; those within a share stay, whoever asks."""
+    sessions = sessions_of(clock, max_sessions=4)
+    for key in (1, 2, 3, 4):
+        sessions.open(name_of(key), "greedy", encode(key), {})
+    sessions.round(b"1", {})
+    with pytest.raises(NoRoom):
+        sessions.open(b"5", "greedy", encode(5), {})
+    for key in (6, 7):
+        sessions.open(name_of(key), "good", encode(key), {})
+    for key in (2, 3):
+        with pytest.raises(SessionEnded, match="made room for another caller; yours were more than your share"):
+            sessions.round(name_of(key), {})
+    for key, caller in ((8, "good"), (9, "greedy")):
+        with pytest.raises(NoRoom):
+            sessions.open(name_of(key), caller, encode(key), {})
+    for key in (1, 4, 6, 7):
+        sessions.round(name_of(key), {})
 
 
 def test_the_cap_on_bytes_holds(clock: Clock) -> None:
     sessions = sessions_of(clock, max_sessions=1000)
-    sessions.open(1, encode(1), {})
+    sessions.open(b"1", "me", encode(1), {})
     one = sessions.num_bytes
     assert one > sum(value.nbytes for value in features(1).values())
     capped = sessions_of(clock, max_sessions=1000, max_bytes=2 * one)
-    capped.open(1, encode(1), {})
-    capped.open(2, encode(2), {})
+    capped.open(b"1", "me", encode(1), {})
+    capped.open(b"2", "me", encode(2), {})
     with pytest.raises(NoRoom):
-        capped.open(3, encode(3), {})
+        capped.open(b"3", "me", encode(3), {})
     clock.now = 10
-    capped.open(3, encode(3), {})
+    capped.open(b"3", "me", encode(3), {})
     assert (len(capped), capped.num_bytes) == (2, 2 * one)
     with pytest.raises(BadRequest, match=r"holds 0 MiB, and all sessions together .* AURALSAM2_MAX_SESSION_BYTES"):
-        sessions_of(clock, max_bytes=one - 1).open(1, encode(1), {})
+        sessions_of(clock, max_bytes=one - 1).open(b"1", "me", encode(1), {})
 
 
 @pytest.mark.parametrize("how", ["end", "idle", "room", "replaced"])
@@ -158,15 +182,15 @@ def test_what_ends_gives_its_memory_back(clock: Clock, how: str) -> None:
     sessions = sessions_of(clock, max_sessions=1)
     encoded = [(features(1), heard(1))]
     watched = [weakref.ref(value) for each in encoded[0] for value in each.values()]
-    sessions.open(1, lambda sound: encoded.pop(), {})
-    sessions.round(1, points((1, 1, 1)))
+    sessions.open(b"1", "me", lambda sound: encoded.pop(), {})
+    sessions.round(b"1", points((1, 1, 1)))
     assert all(reference() is not None for reference in watched)
     clock.now = 1000 if how == "idle" else 50
     {
-        "end": lambda: sessions.end(1),
+        "end": lambda: sessions.end(b"1"),
         "idle": sessions.sweep,
-        "room": lambda: sessions.open(2, encode(2), {}),
-        "replaced": lambda: sessions.open(1, encode(2), {}),
+        "room": lambda: sessions.open(b"2", "me", encode(2), {}),
+        "replaced": lambda: sessions.open(b"1", "me", encode(2), {}),
     }[how]()
     gc.collect()
     assert [reference() for reference in watched] == [None] * len(watched)
@@ -178,7 +202,7 @@ def test_what_ends_gives_its_memory_back(clock: Clock, how: str) -> None:
 def test_bad_prompts_cost_no_encoding_and_leave_no_session(clock: Clock, tensors: dict[str, Any]) -> None:
     sessions = sessions_of(clock)
     with pytest.raises(BadRequest):
-        sessions.open(1, lambda sound: pytest.fail("encoded in vain"), tensors)
+        sessions.open(b"1", "me", lambda sound: pytest.fail("encoded in vain"), tensors)
     assert len(sessions) == 0
 
 
@@ -189,9 +213,9 @@ def test_a_clip_that_fails_leaves_no_session(clock: Clock) -> None:
         raise RuntimeError("hiera")
 
     with pytest.raises(RuntimeError, match="hiera"):
-        sessions.open(1, broken, {})
+        sessions.open(b"1", "me", broken, {})
     with pytest.raises(SessionEnded, match="has ended"):
-        sessions.round(1, {})
+        sessions.round(b"1", {})
 
 
 def test_without_sound_nothing_of_it_is_asked_for(clock: Clock) -> None:
@@ -202,7 +226,7 @@ def test_without_sound_nothing_of_it_is_asked_for(clock: Clock) -> None:
         asked.append(sound)
         return features(1), None
 
-    answer = sessions.open(1, note, points((1, 1, 1)) | {"USE_AUDIO": np.array([False])})
+    answer = sessions.open(b"1", "me", note, points((1, 1, 1)) | {"USE_AUDIO": np.array([False])})
     assert asked == [False]
     assert bytes(answer[PROMPT_MODE][0]) == b"points"
 
@@ -217,7 +241,7 @@ def test_the_tensors_of_a_request_are_read_once(clock: Clock, monkeypatch: pytes
 
     monkeypatch.setattr(reading, "_check_form", noted)
     kept = sessions_of(clock)
-    for number, ask in enumerate((lambda t: kept.open(1, encode(1), t), lambda t: kept.round(1, t))):
+    for number, ask in enumerate((lambda t: kept.open(b"1", "me", encode(1), t), lambda t: kept.round(b"1", t))):
         tensors = points((1, 1, 1), frame=0, step=number)
         ask(tensors)
         assert len(read) == len(tensors)
