@@ -4,7 +4,7 @@ import ipaddress
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ SESSION_LIMITS = (
 )
 SWITCH = {"true": True, "false": False, "1": True, "0": False}
 GOLDEN_AT_START = ("once", "always")
+DOORS = ("auto", "on", "off")
+TLS_FILES = ("tls_certificate", "tls_key", "tls_client_ca")
+# sun_path of Linux, its end included.
+MAX_SOCKET_NAME = 107
 
 
 def find_server_env() -> Path:
@@ -43,11 +47,23 @@ class ServerConfig:
     host: str = "127.0.0.1"
     grpc_port: int = 8001
     metrics_port: int = 8002
-    # Where metrics listen; None: this machine alone. In a container: the network in which Prometheus asks for them.
+    # Where the exporter listens; None: this machine alone. In a container: the network in which Prometheus asks it.
     metrics_host: str | None = None
     http_port: int | None = None
-    # Where the supervisor's own metrics are served, beside the server's and at the same address; None: nowhere.
+    # Where the supervisor serves all metrics, its own and the server's; None: nowhere.
     exporter_port: int | None = None
+    # A front door (service/door) before gRPC: "auto" where host is beyond loopback, "on", "off".
+    door: str = "auto"
+    # Of the door: TLS, certificates that callers must show, where it notes calls (None: until it ends), and what one
+    # caller may do.
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    access_log: Path | None = None
+    calls_per_caller: int = 64
+    requests_per_second: int = 200
+    # A Unix socket on which gRPC listens in place of host and port; the server adds ":PORT" to its name.
+    socket: Path | None = None
     server_env: Path = field(default_factory=find_server_env)
     # Whether callers on this machine may hand over clips in shared memory; SECURITY.md says what that opens.
     local_memory: bool = False
@@ -84,7 +100,7 @@ class ServerConfig:
         # Paths may come as text; the server has a working folder of its own, so it needs them absolute.
         object.__setattr__(self, "build", Path(self.build).absolute())
         object.__setattr__(self, "server_env", Path(self.server_env).absolute())
-        for name in ("tritonserver", "cache_dir"):
+        for name in ("tritonserver", "cache_dir", "socket", "access_log", *TLS_FILES):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)).absolute())
         self._check_address("host", self.host)
@@ -119,12 +135,30 @@ class ServerConfig:
                 f"golden_at_start = {self.golden_at_start!r}; must be {' or '.join(GOLDEN_AT_START)}. Correct it, or"
                 " leave it out."
             )
+        self._check_door()
         self._check_range("drain_timeout_s", self.drain_timeout_s, 0, 3600)
         for name in ("ready_timeout_s", "canary_interval_s", "canary_timeout_s", "restart_window_s"):
             self._check_range(name, getattr(self, name), 0.1, 86400)
         for name in ("poll_interval_s", "restart_backoff_s", "restart_backoff_max_s"):
             self._check_range(name, getattr(self, name), 0.01, 600)
         self._check_range("restart_limit", self.restart_limit, 0, 1000)
+
+    def _check_door(self) -> None:
+        if self.door not in DOORS:
+            raise ConfigError(f"door = {self.door!r}; must be {', '.join(DOORS)}. Correct it, or leave it out.")
+        self._check_range("calls_per_caller", self.calls_per_caller, 1, 10000)
+        self._check_range("requests_per_second", self.requests_per_second, 1, 1_000_000)
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ConfigError("tls_certificate and tls_key belong together, and one is missing. Give both, or neither.")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ConfigError("tls_client_ca needs tls_certificate and tls_key: callers show certificates over TLS.")
+        if self.tls_certificate is not None and not self.has_door:
+            raise ConfigError("TLS is spoken by the door, and there is none here. Add --door on, or leave TLS out.")
+        if self.socket is not None and len(f"{self.socket}:{self.grpc_port}") > MAX_SOCKET_NAME:
+            raise ConfigError(
+                f"socket = {self.socket}; a socket's name has {MAX_SOCKET_NAME} characters at most, the port included."
+                " Name a shorter folder (TMPDIR)."
+            )
 
     def _check_address(self, name: str, host: str) -> None:
         try:
@@ -150,8 +184,13 @@ class ServerConfig:
         return self.host if self.is_loopback else "127.0.0.1"
 
     @property
+    def has_door(self) -> bool:
+        """Whether callers reach the server through the front door."""
+        return self.socket is None and (self.door == "on" or (self.door == "auto" and not self.is_loopback))
+
+    @property
     def metrics_address(self) -> str:
-        """Address on which the metrics listen."""
+        """Address on which the exporter listens; the server's own metrics stay on this machine."""
         return self.local_host if self.metrics_host is None else self.metrics_host
 
     @property
@@ -161,13 +200,23 @@ class ServerConfig:
 
     @property
     def grpc_url(self) -> str:
-        """host:port at which this machine reaches gRPC."""
-        return f"{self.own_host}:{self.grpc_port}"
+        """Where this machine reaches gRPC: host:port, or unix:PATH of its socket."""
+        return f"{self.own_host}:{self.grpc_port}" if self.socket is None else f"unix:{self.socket_file}"
+
+    @property
+    def socket_file(self) -> Path | None:
+        """The file of the socket on which gRPC listens; None where it has a port."""
+        return None if self.socket is None else Path(f"{self.socket}:{self.grpc_port}")
+
+    def behind(self, socket: Path) -> "ServerConfig":
+        """Make the config of the same server behind a door, which reaches it at `socket` alone."""
+        alone = dict.fromkeys((*TLS_FILES, "access_log", "metrics_host"))
+        return replace(self, host="127.0.0.1", socket=socket, door="off", exporter_port=None, **alone)
 
     @property
     def metrics_url(self) -> str:
         """URL of the server's page of metrics."""
-        return f"http://{_reachable_host(self.metrics_address)}:{self.metrics_port}/metrics"
+        return f"http://{self.local_host}:{self.metrics_port}/metrics"
 
     @property
     def exporter_url(self) -> str | None:
