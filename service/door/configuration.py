@@ -66,7 +66,15 @@ class Door:
     @property
     def command(self) -> list[str]:
         """Build nginx's command line."""
-        return [str(self.nginx.program), "-p", f"{self.folder}/", "-c", str(self.folder / CONFIGURATION), "-e", "stderr"]
+        return [
+            str(self.nginx.program),
+            "-p",
+            f"{self.folder}/",
+            "-c",
+            str(self.folder / CONFIGURATION),
+            "-e",
+            "stderr",
+        ]
 
 
 def render(door: Door) -> str:
@@ -83,7 +91,7 @@ worker_processes {workers};
 worker_shutdown_timeout {max(1, int(config.drain_timeout_s))}s;
 worker_rlimit_nofile {door.open_files};
 pid "{folder}/{PID_FILE}";
-error_log stderr warn;
+error_log stderr alert;
 events {{ worker_connections {connections}; }}
 http {{
 {temporary}  log_format calls escape=json '{_LOG_LINE}';
@@ -205,7 +213,7 @@ def _answers(door: Door) -> str:
     }
     text = ""
     for name, (codes, status, words) in told.items():
-        accepted = ' add_header grpc-accept-encoding identity always;' if name == "compressed" else ""
+        accepted = " add_header grpc-accept-encoding identity always;" if name == "compressed" else ""
         text += (
             f"    error_page {' '.join(map(str, codes))} =200 @{name};\n"
             f"    location @{name} {{ add_header grpc-status {status} always;"

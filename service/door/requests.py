@@ -11,20 +11,19 @@ from auralsam2_client.contract import ENCODED_FRAMES, ENSEMBLE, FRAMES, SESSION_
 from service.builds.gpu_memory import ELEMENT_BYTES, read_configs
 
 _SERVICE = "/inference.GRPCInferenceService/"
-METHODS = tuple(
-    _SERVICE + name
-    for name in ("ModelInfer", "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata")
-) + ("/grpc.health.v1.Health/Check",)
-"""What clients of ours call. All are unary."""
-LOCAL_MEMORY_METHODS = tuple(
-    f"{_SERVICE}SystemSharedMemory{name}" for name in ("Register", "Unregister", "Status")
+METHODS = (
+    *(_SERVICE + name for name in ("ModelInfer", "ServerLive", "ServerReady", "ModelReady")),
+    *(_SERVICE + name for name in ("ServerMetadata", "ModelMetadata")),
+    "/grpc.health.v1.Health/Check",
 )
+"""What clients of ours call. All are unary."""
+LOCAL_MEMORY_METHODS = tuple(f"{_SERVICE}SystemSharedMemory{name}" for name in ("Register", "Unregister", "Status"))
 """What they call beside these with local memory."""
 KNOWN_TO_SERVERS = (
     *("grpc-encoding", "grpc-accept-encoding", "grpc-previous-rpc-attempts", "grpc-retry-pushback-ms"),
     *("grpc-trace-bin", "grpc-tags-bin", "grpc-server-stats-bin", "grpc-internal-encoding-request"),
     *("content-encoding", "accept-encoding", "lb-token", "lb-cost-bin", "endpoint-load-metrics-bin", "user-agent"),
-    *("traceparent", "tracestate", "baggage", "authorization", "cookie", "host", "x-envoy-peer-metadata"),
+    *("traceparent", "tracestate", "baggage", "authorization", "cookie", "x-envoy-peer-metadata"),
 )
 """Headers that a gRPC server may act on, taken away by name where nginx cannot take away all."""
 PREFIXES = tuple(string.ascii_lowercase + string.digits)

@@ -12,9 +12,15 @@ class PortTaken(ConfigError):
     """A port of the server cannot be listened on now; it may be free later."""
 
 
-def check_ports(config: ServerConfig) -> None:
-    """Check that every port of `config` can be listened on. Raises: PortTaken that names port, holder and option."""
-    for name in ("grpc_port", "metrics_port", "http_port"):
+PORTS = ("grpc_port", "metrics_port", "http_port")
+
+
+def check_ports(config: ServerConfig, *names: str) -> None:
+    """Check that the ports of `config`, or those named, can be listened on.
+
+    Raises: PortTaken that names port, holder and option.
+    """
+    for name in names or PORTS:
         port = getattr(config, name)
         if port is None or (name == "grpc_port" and config.socket is not None):
             continue

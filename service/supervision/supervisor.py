@@ -9,6 +9,8 @@ from types import FrameType
 
 from auralsam2_client.errors import AuralServeError, ServerUnavailable
 from service.cards.in_use import CardsInUse
+from service.door.choice import choose_nginx, remark
+from service.door.front_door import FrontDoor
 from service.machine.open_files import raise_limit, shortage
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
@@ -54,18 +56,26 @@ class Supervisor:
         )
         self._canary: Canary | None = None
         self._degraded = ""
+        # What the server is started with: with a door, it listens behind it.
+        self._behind = config
+        self.door: FrontDoor | None = None
 
     @property
     def ready(self) -> bool:
         """True while the server is up, its processes and its last canary were well, and it was not told to stop."""
         launcher = self.launcher
-        return launcher is not None and launcher.ready and not self._stop_requested
+        shut = self.door is not None and bool(self.door.trouble)
+        return launcher is not None and launcher.ready and not shut and not self._stop_requested
 
     @property
     def degraded(self) -> str:
         """Why the service is worse than it should be: faults came too often, or nobody can connect; "" otherwise."""
         canary = self._canary
-        return self._degraded or (canary.trouble if canary is not None else "")
+        return (
+            self._degraded
+            or (canary.trouble if canary is not None else "")
+            or (self.door.trouble if self.door is not None else "")
+        )
 
     @property
     def server_pid(self) -> int | None:
@@ -101,7 +111,14 @@ class Supervisor:
 
         Raises: what `Launcher.start` raises, when the very first start fails; ConfigError when exporter_port is taken.
         """
-        with Exporter(self):
+        nginx = choose_nginx(self.config)
+        self._say(remark(self.config, nginx))
+        with contextlib.ExitStack() as stack:
+            if nginx is not None:
+                check_ports(self.config, "grpc_port")
+                self.door = stack.enter_context(FrontDoor(self.config, nginx, self._say))
+                self._behind = self.door.server
+            stack.enter_context(Exporter(self))
             return self._run()
 
     def _run(self) -> int:
@@ -116,6 +133,9 @@ class Supervisor:
                 if self._stop_requested:
                     return 0
                 raise
+            if self.door is not None:
+                self.door.open()
+            self._say(f"ready on {self.config.grpc_url}")
             while not self._stop_requested:
                 found = self._fault()
                 if found is None:
@@ -123,10 +143,17 @@ class Supervisor:
                 elif not self._restart(*found):
                     return 0 if self._stop_requested else GAVE_UP
             self._say("stopping; calls under way are finished first")
-            drain_s = None
+            drain_s = self._close_door()
             return 0
         finally:
             self._end(drain_s)
+
+    def _close_door(self) -> float:
+        """Let no new call in and wait for those under way; return the seconds that the server has left to drain."""
+        since = time.monotonic()
+        if self.door is not None:
+            self.door.close(self.config.drain_timeout_s)
+        return max(0.0, self.config.drain_timeout_s - (time.monotonic() - since))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stop_requested:
@@ -140,7 +167,7 @@ class Supervisor:
 
     def _start(self, prove: bool = False) -> None:
         launcher = Launcher(
-            self.config, sink=self.sink, aborted=lambda: self._stop_requested, prove=prove, cards=self._cards
+            self._behind, sink=self.sink, aborted=lambda: self._stop_requested, prove=prove, cards=self._cards
         )
         try:
             launcher.start()
@@ -156,7 +183,7 @@ class Supervisor:
             told = (
                 f"an earlier start has shown its answer, the golden clip follows in {self.config.canary_interval_s:g} s"
             )
-        self._say(f"ready on {self.config.grpc_url}; {told}")
+        self._say(told)
 
     def _end(self, drain_s: float | None) -> None:
         launcher, self.launcher = self.launcher, None
@@ -178,6 +205,8 @@ class Supervisor:
         assert self.launcher is not None
         assert self._canary is not None
         self._recover()
+        if self.door is not None:
+            self.door.look()
         reason = self.launcher.fault()
         return ("process", reason) if reason is not None else self._canary.look()
 
@@ -231,7 +260,7 @@ class Supervisor:
         """Start, once its ports are free: whoever took one meanwhile is waited for. Return False when told to stop."""
         while True:
             try:
-                check_ports(self.config)
+                check_ports(self._behind)
                 # Something was wrong: the answer has to be shown again.
                 self._start(prove=True)
             except PortTaken as error:
