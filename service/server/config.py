@@ -210,8 +210,18 @@ class ServerConfig:
 
     def behind(self, socket: Path) -> "ServerConfig":
         """Make the config of the same server behind a door, which reaches it at `socket` alone."""
-        alone = dict.fromkeys((*TLS_FILES, "access_log", "metrics_host"))
-        return replace(self, host="127.0.0.1", socket=socket, door="off", exporter_port=None, **alone)
+        return replace(
+            self,
+            host="127.0.0.1",
+            metrics_host=None,
+            exporter_port=None,
+            door="off",
+            socket=socket,
+            tls_certificate=None,
+            tls_key=None,
+            tls_client_ca=None,
+            access_log=None,
+        )
 
     @property
     def metrics_url(self) -> str:

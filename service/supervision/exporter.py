@@ -35,6 +35,10 @@ from service.supervision.page import PageServer
 FPS_WINDOW_S = 10.0
 # For the server's part of a page.
 SCRAPE_S = 3.0
+SERVER_UP = (
+    b"# HELP auralsam2_server_up Whether the server's own metrics were read; they follow\n"
+    b"# TYPE auralsam2_server_up gauge\nauralsam2_server_up %d\n"
+)
 _STAGE_FOLDER = re.compile(r"/([^/]+)/\d+/model\.py$")
 _HASH_IN_SENTENCE = re.compile(r"\b[0-9a-f]{8,64}\b")
 
@@ -94,9 +98,10 @@ class Exporter:
 
             def page() -> bytes:
                 text = generate_latest(registry)
-                with contextlib.suppress(ServerUnavailable, ValueError):
-                    text += read_page(config.metrics_url, timeout_s=SCRAPE_S).encode()
-                return text
+                try:
+                    return text + SERVER_UP % 1 + read_page(config.metrics_url, timeout_s=SCRAPE_S).encode()
+                except (ServerUnavailable, ValueError):
+                    return text + SERVER_UP % 0
 
             try:
                 self._server = PageServer((config.metrics_address, config.exporter_port), page)
