@@ -20,7 +20,7 @@ from service.cards.diagnosis import count_hardware, diagnose
 from service.cards.driver import Driver, installed_driver
 from service.cards.onnx_provider import find_provider
 from service.cards.torch_build import installed_torch
-from service.door.nginx import INSTALL, find_nginx
+from service.door.nginx import check_nginx
 from service.findings import Finding
 from service.machine.open_files import NEEDED, hard_limit, shortage
 from service.machine.shared_memory import FOLDER, free_bytes, needed_bytes
@@ -31,7 +31,6 @@ from service.server.runtime import find_runtime, libpython, probe
 
 # Four stages and the sessions, each with a clip's tensors in and out, at 1024 px and five frames.
 ENOUGH_SHARED_MEMORY = 768 << 20
-FRONT_DOOR = "serve beyond this machine"
 ENGINE_SERVING = "serving TensorRT and ONNX Runtime on GPUs"
 # By the name that Python imports: how to get it, and which export needs it.
 ENGINE_PACKAGES = {
@@ -192,19 +191,6 @@ def check_open_files() -> Finding:
     """Check how many files the server may open, each connection being one."""
     found = hard_limit()
     return Finding("open files", not shortage(found), f"{found} allowed, {NEEDED} needed", shortage(found), "serve")
-
-
-def check_nginx() -> Finding:
-    """Check that there is an nginx that can be the front door, and that it strips request headers."""
-    try:
-        found = find_nginx()
-    except ConfigError as error:
-        return Finding("nginx", False, str(error), INSTALL, FRONT_DOOR)
-    if found is None:
-        return Finding("nginx", False, "missing", f"{INSTALL}; or serve with --door off, see SECURITY.md.", FRONT_DOOR)
-    stripped = found.headers_module is not None
-    told = f"{found.version} in {found.program}{'' if stripped else ', without the module that strips request headers'}"
-    return Finding("nginx", stripped, told, INSTALL, FRONT_DOOR)
 
 
 def check_port(port: int) -> Finding:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auralsam2_client.errors import ConfigError
+from service.findings import Finding
 
 # A user's PATH often lacks the folders of system programs.
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/sbin"
@@ -14,6 +15,7 @@ HEADERS_MODULE = "ngx_http_headers_more_filter_module.so"
 PACKAGES = "nginx-light libnginx-mod-http-headers-more-filter"
 """Debian's; Ubuntu's first one is called nginx."""
 INSTALL = f"apt-get install {PACKAGES}"
+FRONT_DOOR = "serve beyond this machine"
 _NEEDED = ("http_v2_module", "http_ssl_module", "http_stub_status_module")
 
 
@@ -51,3 +53,16 @@ def read_nginx(program: Path, told: str) -> Nginx:
     modules = re.search(r"--modules-path=(\S+)", told)
     module = Path(modules[1]) / HEADERS_MODULE if modules else None
     return Nginx(program, version[1] if version else "unknown", module if module and module.is_file() else None)
+
+
+def check_nginx() -> Finding:
+    """Check that there is an nginx that can be the front door, and that it strips request headers."""
+    try:
+        found = find_nginx()
+    except ConfigError as error:
+        return Finding("nginx", False, str(error), INSTALL, FRONT_DOOR)
+    if found is None:
+        return Finding("nginx", False, "missing", f"{INSTALL}; or serve with --door off, see SECURITY.md.", FRONT_DOOR)
+    stripped = found.headers_module is not None
+    told = f"{found.version} in {found.program}{'' if stripped else ', without the module that strips request headers'}"
+    return Finding("nginx", stripped, told, INSTALL, FRONT_DOOR)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ needs_nginx = pytest.mark.skipif(
     find_nginx() is None, reason="nginx is not installed: apt-get install nginx-light (.ci/run does)"
 )
 SERVICE = "/inference.GRPCInferenceService/"
+_EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
 INFER = f"{SERVICE}ModelInfer"
 
 
@@ -85,8 +87,8 @@ def ask(
         try:
             answer = channel.unary_unary(method)(body, timeout=20, **given)
         except grpc.RpcError as error:
-            assert isinstance(error, grpc.Call)
-            return error.code().name, error.details()
+            call: Any = error
+            return call.code().name, call.details()
     with contextlib.suppress(ValueError):
         return "OK", json.loads(answer)
     return "OK", answer
@@ -94,17 +96,14 @@ def ask(
 
 def make_certificates(folder: Path) -> dict[str, Path]:
     """A certificate for 127.0.0.1 and one of a caller, both signed by one authority; made by openssl."""
-    import subprocess
 
     def openssl(*words: str) -> None:
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
-    openssl("req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
+    openssl("req", "-x509", *_EC, "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
     for name in ("server", "caller"):
         (folder / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1\n")
-        openssl(
-            "req", "-newkey", "ed25519", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/CN=x"
-        )
+        openssl("req", *_EC, "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/CN=x")
         signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", f"{name}.ext")
         openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
     return {path.name: path for path in folder.iterdir()}

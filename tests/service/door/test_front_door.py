@@ -4,6 +4,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from service.door.front_door import FrontDoor
 from service.door.metrics import door_metrics
 from service.door.nginx import find_nginx
 from service.server.ports import PortTaken
+from service.server.serving import free_ports
 from tests.service.door.running import (
     INFER,
     SERVICE,
@@ -242,7 +245,7 @@ def test_what_nginx_says_of_a_broken_certificate_is_quoted(build: Path, tmp_path
         (tmp_path / name).write_text("no certificate\n")
     given = {"tls_certificate": tmp_path / "a.pem", "tls_key": tmp_path / "a.key"}
     with (
-        pytest.raises(ConfigError, match="did not open the front door: .*cannot load certificate"),
+        pytest.raises(ConfigError, match=r"did not open the front door: .*cannot load certificate"),
         standing(build, **given),
     ):
         pass
@@ -275,3 +278,28 @@ def test_a_slow_sender_is_cut(build: Path, monkeypatch: pytest.MonkeyPatch) -> N
             since = time.monotonic()
             assert connection.recv(1) == b"", "it says nothing, and is closed"
             assert time.monotonic() - since < 20
+
+
+OPEN_AND_WAIT = """
+import sys, time
+from pathlib import Path
+from service.door.front_door import FrontDoor
+from service.door.nginx import find_nginx
+from service.server.config import ServerConfig
+door = FrontDoor(ServerConfig(Path(sys.argv[1]), grpc_port=int(sys.argv[2]), door="on"), find_nginx(), print)
+door.open()
+print(door.pid, door.folder, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_service_that_is_killed_leaves_no_door(build: Path) -> None:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-c", OPEN_AND_WAIT, str(build), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
+        assert service.stdout is not None
+        pid, folder = service.stdout.readline().split()
+        workers = psutil.Process(int(pid)).children()
+        service.kill()
+    eventually(lambda: not any(process.is_running() for process in workers) and not Path(folder).exists())
+    assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
