@@ -27,7 +27,7 @@ BUFFER = "512k"
 MOST_CONNECTIONS = 8192
 
 # By nginx's own status: gRPC's, and what is said.
-INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNAVAILABLE = 3, 8, 12, 14
+INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNAVAILABLE, UNAUTHENTICATED = 3, 8, 12, 14, 16
 _REFUSED, _COMPRESSED = 490, 491
 
 
@@ -199,6 +199,11 @@ def _answers(door: Door) -> str:
             f"The message is larger than {megabytes} MiB, the largest that this build takes. Send one clip a call.",
         ),
         "slow": ((400, 408, 414, 494), INVALID_ARGUMENT, "The request is broken, or came too slowly."),
+        "stranger": (
+            (495, 496),
+            UNAUTHENTICATED,
+            "A certificate is wanted that this service's authority has signed.",
+        ),
         "busy": (
             (429,),
             RESOURCE_EXHAUSTED,

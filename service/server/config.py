@@ -10,6 +10,7 @@ from typing import Any
 
 from auralsam2_client.contract import ENSEMBLE, VARIABLE_PREFIX, Parameter
 from auralsam2_client.errors import ConfigError
+from service.server.variables import parse_variable
 
 PREFIX = VARIABLE_PREFIX
 DEFAULT_REGION_BYTES = 4 << 20
@@ -19,7 +20,6 @@ SESSION_LIMITS = (
     (Parameter.MAX_SESSION_BYTES, 1 << 20, 1 << 40),
     (Parameter.SESSION_IDLE_TIMEOUT_S, 0.1, 3600),
 )
-SWITCH = {"true": True, "false": False, "1": True, "0": False}
 GOLDEN_AT_START = ("once", "always")
 DOORS = ("auto", "on", "off")
 TLS_FILES = ("tls_certificate", "tls_key", "tls_client_ca")
@@ -256,7 +256,7 @@ class ServerConfig:
         for item in fields(cls):
             text = environ.get(PREFIX + item.name.upper())
             if item.name not in given and text is not None:
-                values[item.name] = _parse(PREFIX + item.name.upper(), text, str(item.type))
+                values[item.name] = parse_variable(PREFIX + item.name.upper(), text, str(item.type))
         values.update(given)
         if "build" not in values:
             raise ConfigError(
@@ -272,33 +272,3 @@ def _numeric(host: str) -> str:
 def _reachable_host(host: str) -> str:
     """The address under which this machine reaches its own port that listens at `host`."""
     return "127.0.0.1" if ipaddress.IPv4Address(_numeric(host)).is_unspecified else host
-
-
-_SWITCHES = {"1": True, "true": True, "0": False, "false": False}
-
-
-def _parse(name: str, text: str, kind: str) -> object:
-    if kind in ("bool", str(bool)):
-        if text.lower() not in _SWITCHES:
-            raise ConfigError(f"{name} = {text!r}; must be 1 or 0. Correct it, or unset it for the default.")
-        return _SWITCHES[text.lower()]
-    readers = {"int": int, "int | None": int, "float": float, "float | None": float, "str": str, "str | None": str}
-    if "Path" in kind:
-        if not text:
-            raise ConfigError(f"{name} = ''; must be a path. Unset it for the default.")
-        return Path(text)
-    if kind in ("bool", "<class 'bool'>"):
-        if text.lower() not in SWITCH:
-            raise ConfigError(f"{name} = {text!r}; must be {' or '.join(SWITCH)}. Correct it, or unset it for false.")
-        return SWITCH[text.lower()]
-    wanted = "a whole number" if kind.startswith("int") else "a number"
-    # `item.type` is the class itself, or text for a union.
-    for key, reader in readers.items():
-        if kind in (key, f"<class '{key}'>"):
-            try:
-                return reader(text)
-            except ValueError as error:
-                raise ConfigError(
-                    f"{name} = {text!r}; must be {wanted}. Correct it, or unset it for the default."
-                ) from error
-    raise AssertionError(f"no reader for a field of type {kind}")

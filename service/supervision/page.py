@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.rfile = _Bounded(self.rfile, MOST_BYTES)  # type: ignore[assignment]
+        self.rfile = Bounded(self.rfile, MOST_BYTES)  # type: ignore[assignment]
 
     def do_GET(self) -> None:
         """Answer with the page."""
@@ -109,16 +109,18 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: callers would fill the log."""
 
 
-class _Bounded:
+class Bounded:
     """Reads lines of a stream up to a number of bytes in all; then it is at its end."""
 
     def __init__(self, stream: Any, most: int) -> None:
         self._stream, self._left = stream, most
 
     def readline(self, size: int = -1) -> bytes:
+        """Read a line, of `size` bytes at most."""
         line: bytes = self._stream.readline(self._left if size < 0 else min(size, self._left))
         self._left -= len(line)
         return line
 
     def close(self) -> None:
+        """Close the stream."""
         self._stream.close()

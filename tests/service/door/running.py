@@ -26,7 +26,7 @@ _EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
 INFER = f"{SERVICE}ModelInfer"
 
 
-class StandIn(grpc.GenericRpcHandler):
+class StandIn(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Answers every method with what came: path, headers, bytes, seconds left."""
 
     def __init__(self) -> None:

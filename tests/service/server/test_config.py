@@ -112,10 +112,15 @@ def test_every_field_can_come_from_the_environment() -> None:
         "golden_at_start": "always",
         "local_memory": "True",
         "give_up": "True",
+        "door": "on",
+        "socket": "/run/grpc",
     }
+    secret = {"door": "on", "tls_certificate": Path("c.pem"), "tls_key": Path("k.pem")}
     for name in ServerConfig.__dataclass_fields__:
         text = texts.get(name, "1048576" if "byte" in name else "40")
-        given = {} if name == "build" else {"build": BUILD}
+        given: dict[str, Any] = {} if name == "build" else {"build": BUILD}
+        if name.startswith("tls_"):
+            given |= {key: value for key, value in secret.items() if key != name}
         config = ServerConfig.from_environment({f"AURALSAM2_{name.upper()}": text}, **given)
         assert text in str(getattr(config, name))
 
@@ -168,7 +173,7 @@ def test_the_servers_own_metrics_stay_on_this_machine() -> None:
 
 
 def test_behind_a_door_the_server_has_a_socket_alone() -> None:
-    files = {"tls_certificate": Path("c.pem"), "tls_key": Path("k.pem"), "access_log": Path("log")}
+    files: dict[str, Any] = {"tls_certificate": Path("c.pem"), "tls_key": Path("k.pem"), "access_log": Path("log")}
     config = ServerConfig(BUILD, host="0.0.0.0", metrics_host="0.0.0.0", exporter_port=8003, **files)
     behind = config.behind(Path("/run/door/grpc"))
     assert (config.has_door, behind.has_door) == (True, False)
