@@ -67,6 +67,10 @@ LABEL org.opencontainers.image.title="AuralSAM2, served on a CPU" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="${SOURCE}"
 
+# The front door. Fixes of a release come with a new build of the image.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends "nginx-light=1.22.1-*" "libnginx-mod-http-headers-more-filter=1:0.34-*" \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=cpu-builder /opt/auralsam2 /opt/auralsam2
 COPY --from=cpu-builder /opt/server /opt/server
 COPY --chmod=0555 service/container/entrypoint.sh /usr/local/bin/entrypoint
@@ -153,6 +157,10 @@ LABEL org.opencontainers.image.title="AuralSAM2, served on GPUs" \
       org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.base.name="nvcr.io/nvidia/tritonserver:${TRITON_VERSION}-py3"
 
+# The front door, as in the cpu image; Ubuntu 24.04's packages.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends "nginx=1.24.*" "libnginx-mod-http-headers-more-filter=1:0.3*" \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=gpu-builder /opt/auralsam2 /opt/auralsam2
 COPY --chmod=0555 service/container/entrypoint.sh /usr/local/bin/entrypoint
 # As in the cpu image; an onnx-gpu build keeps its engines in the second one.

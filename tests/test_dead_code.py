@@ -8,8 +8,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("kernels", "auralsam2", "auralsam2_client", "model_repository", "export", "service", "loadtests")
-# Called by name from outside: gRPC services, Locust's users and shapes.
-CALLED_BY_A_FRAMEWORK = {"ModelMetadata", "ModelInfer", "Scenario", "ClipUser", "on_start", "run_load"}
+# Called by name from outside: Locust's users and shapes.
+CALLED_BY_A_FRAMEWORK = {"Scenario", "ClipUser", "on_start", "run_load"}
+# By Python's own HTTP server, likewise.
+CALLED_BY_A_FRAMEWORK |= {
+    "verify_request",
+    "service_actions",
+    "handle_error",
+    "do_GET",
+    "log_message",
+}
 # Read by a person who counts or trains in a notebook, and by the tests of the figures beside it.
 FOR_A_PERSON = {"by_operator", "discard"}
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

@@ -20,6 +20,7 @@ from service.cards.diagnosis import count_hardware, diagnose
 from service.cards.driver import Driver, installed_driver
 from service.cards.onnx_provider import find_provider
 from service.cards.torch_build import installed_torch
+from service.door.nginx import check_nginx
 from service.findings import Finding
 from service.machine.open_files import NEEDED, hard_limit, shortage
 from service.machine.shared_memory import FOLDER, free_bytes, needed_bytes
@@ -55,6 +56,7 @@ def examine(
         lambda: check_shared_memory(build),
         check_open_files,
         lambda: [check_port(port) for port in ports],
+        check_nginx,
         check_cpu,
         check_export_packages,
         check_engine_packages,

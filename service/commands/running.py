@@ -31,6 +31,17 @@ def serve(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where engines keep what they compiled; default: in the build.")
     ] = None,
+    door: Annotated[
+        str | None, typer.Option(help="nginx before gRPC: auto (beyond loopback), on, off; see SECURITY.md.")
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="Of the door, PEM: it then speaks TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Key of that certificate, PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Callers must show a certificate that this one signed, PEM.")
+    ] = None,
+    access_log: Annotated[
+        Path | None, typer.Option(help="Where the door notes calls, JSON lines; default: nowhere lasting.")
+    ] = None,
     give_up: Annotated[
         bool | None, typer.Option("--give-up", help="End after too many restarts, for who starts it again.")
     ] = None,
@@ -63,6 +74,11 @@ def serve(
         "tritonserver": tritonserver,
         "local_memory": local_memory,
         "cache_dir": cache_dir,
+        "door": door,
+        "tls_certificate": tls_certificate,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
+        "access_log": access_log,
         "give_up": give_up,
         "log_format": log_format,
         "log_file": log_file,

@@ -23,7 +23,7 @@ def write_configuration(folder: Path, targets: Sequence[str], *, scrape_interval
     """Write prometheus.yml, the rules and targets.json into `folder`; return the path of prometheus.yml.
 
     Args:
-        targets: host:port, the server's own page and the supervisor's.
+        targets: host:port of supervisors' pages.
         scrape_interval: as "1s"; None is the shipped one. Rules are evaluated as often.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,6 @@ def command(program: str, configuration: Path, data: Path, port: int) -> list[st
 def main(arguments: list[str] | None = None) -> int:
     """Run Prometheus on this machine until it is stopped."""
     parser = argparse.ArgumentParser(prog="python -m service.monitoring.local", description=__doc__)
-    parser.add_argument("--metrics-port", type=int, default=8002)
     parser.add_argument("--exporter-port", type=int, default=8003)
     parser.add_argument("--port", type=int, default=9090)
     parser.add_argument("--out", type=Path, default=Path("out") / "monitoring")
@@ -67,9 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
         )
         print(f"error: {error}", file=sys.stderr)
         return 1
-    targets = [f"127.0.0.1:{port}" for port in (given.metrics_port, given.exporter_port)]
-    configuration = write_configuration(given.out, targets)
-    print(f"Prometheus asks {' and '.join(targets)}; it is on http://127.0.0.1:{given.port}")
+    target = f"127.0.0.1:{given.exporter_port}"
+    configuration = write_configuration(given.out, [target])
+    print(f"Prometheus asks {target}; it is on http://127.0.0.1:{given.port}")
     sys.stdout.flush()
     return os.execv(program, command(program, configuration, given.out / "data", given.port))
 

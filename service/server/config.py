@@ -4,12 +4,13 @@ import ipaddress
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from auralsam2_client.contract import ENSEMBLE, VARIABLE_PREFIX, Parameter
 from auralsam2_client.errors import ConfigError
+from service.server.variables import parse_variable
 
 PREFIX = VARIABLE_PREFIX
 DEFAULT_REGION_BYTES = 4 << 20
@@ -19,9 +20,12 @@ SESSION_LIMITS = (
     (Parameter.MAX_SESSION_BYTES, 1 << 20, 1 << 40),
     (Parameter.SESSION_IDLE_TIMEOUT_S, 0.1, 3600),
 )
-SWITCH = {"true": True, "false": False, "1": True, "0": False}
 GOLDEN_AT_START = ("once", "always")
 LOG_FORMATS = ("text", "json")
+DOORS = ("auto", "on", "off")
+TLS_FILES = ("tls_certificate", "tls_key", "tls_client_ca")
+# sun_path of Linux, its end included.
+MAX_SOCKET_NAME = 107
 
 
 def find_server_env() -> Path:
@@ -44,11 +48,23 @@ class ServerConfig:
     host: str = "127.0.0.1"
     grpc_port: int = 8001
     metrics_port: int = 8002
-    # Where metrics listen; None: this machine alone. In a container: the network in which Prometheus asks for them.
+    # Where the exporter listens; None: this machine alone. In a container: the network in which Prometheus asks it.
     metrics_host: str | None = None
     http_port: int | None = None
-    # Where the supervisor's own metrics are served, beside the server's and at the same address; None: nowhere.
+    # Where the supervisor serves all metrics, its own and the server's; None: nowhere.
     exporter_port: int | None = None
+    # A front door (service/door) before gRPC: "auto" where host is beyond loopback, "on", "off".
+    door: str = "auto"
+    # Of the door: TLS, certificates that callers must show, where it notes calls (None: until it ends), and what one
+    # caller may do.
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    access_log: Path | None = None
+    calls_per_caller: int = 64
+    requests_per_second: int = 200
+    # A Unix socket on which gRPC listens in place of host and port; the server adds ":PORT" to its name.
+    socket: Path | None = None
     server_env: Path = field(default_factory=find_server_env)
     # Whether callers on this machine may hand over clips in shared memory; SECURITY.md says what that opens.
     local_memory: bool = False
@@ -89,7 +105,7 @@ class ServerConfig:
         # Paths may come as text; the server has a working folder of its own, so it needs them absolute.
         object.__setattr__(self, "build", Path(self.build).absolute())
         object.__setattr__(self, "server_env", Path(self.server_env).absolute())
-        for name in ("tritonserver", "cache_dir", "log_file"):
+        for name in ("tritonserver", "cache_dir", "log_file", "socket", "access_log", *TLS_FILES):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)).absolute())
         self._check_address("host", self.host)
@@ -119,17 +135,33 @@ class ServerConfig:
         for name, low, high in SESSION_LIMITS:
             if getattr(self, name) is not None:
                 self._check_range(name, getattr(self, name), low, high)
-        for name, known in (("golden_at_start", GOLDEN_AT_START), ("log_format", LOG_FORMATS)):
+        for name, known in (("golden_at_start", GOLDEN_AT_START), ("log_format", LOG_FORMATS), ("door", DOORS)):
             if getattr(self, name) not in known:
                 raise ConfigError(
                     f"{name} = {getattr(self, name)!r}; must be {' or '.join(known)}. Correct it, or leave it out."
                 )
+        self._check_door()
         self._check_range("drain_timeout_s", self.drain_timeout_s, 0, 3600)
         for name in ("ready_timeout_s", "canary_interval_s", "canary_timeout_s", "restart_window_s"):
             self._check_range(name, getattr(self, name), 0.1, 86400)
         for name in ("poll_interval_s", "restart_backoff_s", "restart_backoff_max_s"):
             self._check_range(name, getattr(self, name), 0.01, 600)
         self._check_range("restart_limit", self.restart_limit, 0, 1000)
+
+    def _check_door(self) -> None:
+        self._check_range("calls_per_caller", self.calls_per_caller, 1, 10000)
+        self._check_range("requests_per_second", self.requests_per_second, 1, 1_000_000)
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ConfigError("tls_certificate and tls_key belong together, and one is missing. Give both, or neither.")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ConfigError("tls_client_ca needs tls_certificate and tls_key: callers show certificates over TLS.")
+        if self.tls_certificate is not None and not self.has_door:
+            raise ConfigError("TLS is spoken by the door, and there is none here. Add --door on, or leave TLS out.")
+        if self.socket is not None and len(f"{self.socket}:{self.grpc_port}") > MAX_SOCKET_NAME:
+            raise ConfigError(
+                f"socket = {self.socket}; a socket's name has {MAX_SOCKET_NAME} characters at most, the port included."
+                " Name a shorter folder (TMPDIR)."
+            )
 
     def _check_address(self, name: str, host: str) -> None:
         try:
@@ -155,8 +187,13 @@ class ServerConfig:
         return self.host if self.is_loopback else "127.0.0.1"
 
     @property
+    def has_door(self) -> bool:
+        """Whether callers reach the server through the front door."""
+        return self.socket is None and (self.door == "on" or (self.door == "auto" and not self.is_loopback))
+
+    @property
     def metrics_address(self) -> str:
-        """Address on which the metrics listen."""
+        """Address on which the exporter listens; the server's own metrics stay on this machine."""
         return self.local_host if self.metrics_host is None else self.metrics_host
 
     @property
@@ -166,13 +203,33 @@ class ServerConfig:
 
     @property
     def grpc_url(self) -> str:
-        """host:port at which this machine reaches gRPC."""
-        return f"{self.own_host}:{self.grpc_port}"
+        """Where this machine reaches gRPC: host:port, or unix:PATH of its socket."""
+        return f"{self.own_host}:{self.grpc_port}" if self.socket is None else f"unix:{self.socket_file}"
+
+    @property
+    def socket_file(self) -> Path | None:
+        """The file of the socket on which gRPC listens; None where it has a port."""
+        return None if self.socket is None else Path(f"{self.socket}:{self.grpc_port}")
+
+    def behind(self, socket: Path) -> "ServerConfig":
+        """Make the config of the same server behind a door, which reaches it at `socket` alone."""
+        return replace(
+            self,
+            host="127.0.0.1",
+            metrics_host=None,
+            exporter_port=None,
+            door="off",
+            socket=socket,
+            tls_certificate=None,
+            tls_key=None,
+            tls_client_ca=None,
+            access_log=None,
+        )
 
     @property
     def metrics_url(self) -> str:
         """URL of the server's page of metrics."""
-        return f"http://{_reachable_host(self.metrics_address)}:{self.metrics_port}/metrics"
+        return f"http://{self.local_host}:{self.metrics_port}/metrics"
 
     @property
     def exporter_url(self) -> str | None:
@@ -202,7 +259,7 @@ class ServerConfig:
         for item in fields(cls):
             text = environ.get(PREFIX + item.name.upper())
             if item.name not in given and text is not None:
-                values[item.name] = _parse(PREFIX + item.name.upper(), text, str(item.type))
+                values[item.name] = parse_variable(PREFIX + item.name.upper(), text, str(item.type))
         values.update(given)
         if "build" not in values:
             raise ConfigError(
@@ -218,33 +275,3 @@ def _numeric(host: str) -> str:
 def _reachable_host(host: str) -> str:
     """The address under which this machine reaches its own port that listens at `host`."""
     return "127.0.0.1" if ipaddress.IPv4Address(_numeric(host)).is_unspecified else host
-
-
-_SWITCHES = {"1": True, "true": True, "0": False, "false": False}
-
-
-def _parse(name: str, text: str, kind: str) -> object:
-    if kind in ("bool", str(bool)):
-        if text.lower() not in _SWITCHES:
-            raise ConfigError(f"{name} = {text!r}; must be 1 or 0. Correct it, or unset it for the default.")
-        return _SWITCHES[text.lower()]
-    readers = {"int": int, "int | None": int, "float": float, "float | None": float, "str": str, "str | None": str}
-    if "Path" in kind:
-        if not text:
-            raise ConfigError(f"{name} = ''; must be a path. Unset it for the default.")
-        return Path(text)
-    if kind in ("bool", "<class 'bool'>"):
-        if text.lower() not in SWITCH:
-            raise ConfigError(f"{name} = {text!r}; must be {' or '.join(SWITCH)}. Correct it, or unset it for false.")
-        return SWITCH[text.lower()]
-    wanted = "a whole number" if kind.startswith("int") else "a number"
-    # `item.type` is the class itself, or text for a union.
-    for key, reader in readers.items():
-        if kind in (key, f"<class '{key}'>"):
-            try:
-                return reader(text)
-            except ValueError as error:
-                raise ConfigError(
-                    f"{name} = {text!r}; must be {wanted}. Correct it, or unset it for the default."
-                ) from error
-    raise AssertionError(f"no reader for a field of type {kind}")

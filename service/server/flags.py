@@ -98,13 +98,14 @@ def command_line(
         "--model-load-retry-count=0",
         *http,
         "--allow-grpc=true",
-        f"--grpc-address={config.host}",
+        f"--grpc-address={config.host if config.socket is None else f'unix:{config.socket}'}",
         f"--grpc-port={config.grpc_port}",
         "--reuse-grpc-port=false",
         "--allow-metrics=true",
-        f"--metrics-address={config.metrics_address}",
+        f"--metrics-address={config.local_host}",
         f"--metrics-port={config.metrics_port}",
         f"--grpc-restricted-protocol={restricted}:{NO_HEADER}={key}",
+        *_forwarded(config),
         "--grpc-keepalive-time=60000",
         "--grpc-keepalive-timeout=10000",
         "--grpc-max-connection-age=600000",
@@ -118,3 +119,12 @@ def command_line(
         *(python if python_stages else []),
         *memory_flags,
     ]
+
+
+def _forwarded(config: ServerConfig) -> list[str]:
+    """What the door says of a call, handed on to the stages; from callers themselves nothing is."""
+    if config.socket is None:
+        return []
+    from model_repository.stage_runtime.callers import CALLER_HEADER, REQUEST_HEADER
+
+    return [f"--grpc-header-forward-pattern=^({CALLER_HEADER}|{REQUEST_HEADER})$"]

@@ -12,18 +12,23 @@ class PortTaken(ConfigError):
     """A port of the server cannot be listened on now; it may be free later."""
 
 
-def check_ports(config: ServerConfig) -> None:
-    """Check that every port of `config` can be listened on. Raises: PortTaken that names port, holder and option."""
-    hosts = {"grpc_port": config.host, "metrics_port": config.metrics_address}
-    for name in ("grpc_port", "metrics_port", "http_port"):
+PORTS = ("grpc_port", "metrics_port", "http_port")
+
+
+def check_ports(config: ServerConfig, *names: str) -> None:
+    """Check that the ports of `config`, or those named, can be listened on.
+
+    Raises: PortTaken that names port, holder and option.
+    """
+    for name in names or PORTS:
         port = getattr(config, name)
-        if port is None:
+        if port is None or (name == "grpc_port" and config.socket is not None):
             continue
         with socket.socket() as probe:
             # As the server does itself: connections that only linger from an earlier run are no obstacle.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((hosts.get(name, config.local_host), port))
+                probe.bind((config.host if name == "grpc_port" else config.local_host, port))
             except OSError as error:
                 flag = "--" + name.replace("_", "-")
                 raise PortTaken(

@@ -1,9 +1,11 @@
 """Until a server is ready: its port opens, it says that it is ready, and its first answer is the build's own."""
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from auralsam2_client.calls.client import Client
@@ -43,14 +45,15 @@ class Readiness:
         The port of the metrics opens last: whoever is told "ready" may read them at once.
         """
         metrics = urlsplit(self.config.metrics_url)
-        ports = {
-            "its port is still closed": (self.config.own_host, self.config.grpc_port),
+        file = self.config.socket_file
+        places: dict[str, tuple[str, int] | Path] = {
+            "its port is still closed": (self.config.own_host, self.config.grpc_port) if file is None else file,
             "its port of metrics is still closed": (metrics.hostname or "", self.config.metrics_port),
         }
-        for still, (host, port) in ports.items():
+        for still, place in places.items():
             while True:
                 self._check_progress(still)
-                if _is_open(host, port):
+                if _is_open(place):
                     break
                 time.sleep(0.05)
         with self._client() as client:
@@ -96,9 +99,10 @@ class Readiness:
             )
 
 
-def _is_open(host: str, port: int) -> bool:
-    try:
-        with socket.create_connection((host, port), timeout=1):
-            return True
-    except OSError:
-        return False
+def _is_open(place: tuple[str, int] | Path) -> bool:
+    family = socket.AF_UNIX if isinstance(place, Path) else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family) as probe:
+        probe.settimeout(1)
+        probe.connect(str(place) if isinstance(place, Path) else place)
+        return True
+    return False

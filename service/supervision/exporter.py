@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
-from wsgiref.simple_server import WSGIServer
 
 import psutil
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -26,12 +25,21 @@ from auralsam2_client.contract import FRAMES_METRIC
 from auralsam2_client.errors import ConfigError, ServerFault, ServerUnavailable
 from auralsam2_client.version import __version__
 from service.builds.manifest import read_manifest
+from service.door.front_door import FrontDoor
+from service.door.metrics import door_metrics
 from service.monitoring.metrics import read_page, total
 from service.server.config import PREFIX, ServerConfig
 from service.server.guardian import shared_memory_of
 from service.server.stage_process import stage_name
+from service.supervision.page import PageServer
 
 FPS_WINDOW_S = 10.0
+# For the server's part of a page.
+SCRAPE_S = 3.0
+SERVER_UP = (
+    b"# HELP auralsam2_server_up Whether the server's own metrics were read; they follow\n"
+    b"# TYPE auralsam2_server_up gauge\nauralsam2_server_up %d\n"
+)
 _HASH_IN_SENTENCE = re.compile(r"\b[0-9a-f]{8,64}\b")
 
 
@@ -62,6 +70,9 @@ class Watched(Protocol):
     def num_damaged_models(self) -> int: ...
 
     @property
+    def door(self) -> FrontDoor | None: ...
+
+    @property
     def server_pid(self) -> int | None: ...
 
     @property
@@ -69,36 +80,44 @@ class Watched(Protocol):
 
 
 class Exporter:
-    """Serves a supervisor's metrics over HTTP; a context manager. Without `exporter_port` it does nothing."""
+    """Serves all metrics over HTTP, the supervisor's and the server's own; a context manager.
+
+    The server's page is read for each scrape, and left out while there is none: its HTTP takes whatever is sent, so
+    that it listens on this machine alone. Without `exporter_port` nothing is served.
+    """
 
     def __init__(self, watched: Watched) -> None:
         self._watched = watched
-        self._server: WSGIServer | None = None
-        self._thread: threading.Thread | None = None
+        self._server: PageServer | None = None
 
     def __enter__(self) -> "Exporter":
         config = self._watched.config
         if config.exporter_port is not None:
             registry = CollectorRegistry()
             registry.register(SupervisorCollector(self._watched))
+
+            def page() -> bytes:
+                text = generate_latest(registry)
+                try:
+                    return text + SERVER_UP % 1 + read_page(config.metrics_url, timeout_s=SCRAPE_S).encode()
+                except (ServerUnavailable, ValueError):
+                    return text + SERVER_UP % 0
+
             try:
-                self._server, self._thread = start_http_server(
-                    config.exporter_port, addr=config.metrics_address, registry=registry
-                )
+                self._server = PageServer((config.metrics_address, config.exporter_port), page)
             except OSError as error:
                 raise ConfigError(
                     f"Port {config.exporter_port} (exporter_port) cannot be used: {error.strerror}. End what holds it,"
                     f" or take another with --exporter-port or {PREFIX}EXPORTER_PORT."
                 ) from error
+            self._server.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is not None and self._thread is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join(5)
+        if self._server is not None:
+            self._server.stop()
 
 
 class SupervisorCollector(Collector):
@@ -135,6 +154,7 @@ class SupervisorCollector(Collector):
             "Compiled models that did not fit their hash, deleted and compiled again",
             value=watched.num_damaged_models,
         )
+        yield from door_metrics(watched.door)
         memory = GaugeMetricFamily("auralsam2_memory_bytes", "Resident memory by process", labels=["process"])
         files = GaugeMetricFamily("auralsam2_open_files", "Open file descriptors by process", labels=["process"])
         for use in processes(watched.server_pid):

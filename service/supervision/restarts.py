@@ -1,9 +1,19 @@
 """How often a server may be started again, and after what pause: often at first, then slowly, but never not at all."""
 
 from collections import deque
+from dataclasses import dataclass
 
 # Once restarts are too many, a pause grows up to this.
 LONGEST_PAUSE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Restart:
+    """One restart: why, by kind and in words, and how long there was no service."""
+
+    kind: str  # process | canary | answer | start
+    reason: str
+    duration_s: float
 
 
 class Restarts:

@@ -4,34 +4,32 @@ import contextlib
 import signal
 import time
 from collections import Counter
-from dataclasses import dataclass
 from types import FrameType
 
 from auralsam2_client.errors import AuralServeError, ServerUnavailable
 from service.cards.in_use import CardsInUse
-from service.logs.events import ERROR, INFO, WARNING, Event, Sink, Tell, as_lines
+from service.door.choice import choose_nginx, remark
+from service.door.front_door import FrontDoor
+from service.logs.events import INFO, WARNING, Event, Sink, Tell, as_lines
 from service.logs.log import to_stderr
 from service.machine.open_files import raise_limit, shortage
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
 from service.server.ports import PortTaken, check_ports
+from service.supervision.announcements import (
+    degraded_event,
+    gave_up_event,
+    ready_event,
+    restart_event,
+    restored_event,
+)
 from service.supervision.canary import Canary
 from service.supervision.exporter import Exporter
-from service.supervision.greeting import ready_event
-from service.supervision.restarts import LONGEST_PAUSE_S, Restarts
+from service.supervision.restarts import Restart, Restarts
 
 PORT_PAUSE_S = 1.0
 GAVE_UP = 3
 INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Restart:
-    """One restart: why, by kind and in words, and how long there was no service."""
-
-    kind: str  # process | canary | answer | start
-    reason: str
-    duration_s: float
 
 
 class Supervisor:
@@ -70,18 +68,26 @@ class Supervisor:
         )
         self._canary: Canary | None = None
         self._degraded = ""
+        # What the server is started with: with a door, it listens behind it.
+        self._behind = config
+        self.door: FrontDoor | None = None
 
     @property
     def ready(self) -> bool:
         """True while the server is up, its processes and its last canary were well, and it was not told to stop."""
         launcher = self.launcher
-        return launcher is not None and launcher.ready and not self._stop_requested
+        shut = self.door is not None and bool(self.door.trouble)
+        return launcher is not None and launcher.ready and not shut and not self._stop_requested
 
     @property
     def degraded(self) -> str:
         """Why the service is worse than it should be: faults came too often, or nobody can connect; "" otherwise."""
         canary = self._canary
-        return self._degraded or (canary.trouble if canary is not None else "")
+        return (
+            self._degraded
+            or (canary.trouble if canary is not None else "")
+            or (self.door.trouble if self.door is not None else "")
+        )
 
     @property
     def server_pid(self) -> int | None:
@@ -117,7 +123,14 @@ class Supervisor:
 
         Raises: what `Launcher.start` raises, when the very first start fails; ConfigError when exporter_port is taken.
         """
-        with Exporter(self):
+        nginx = choose_nginx(self.config)
+        self._say("door", remark(self.config, nginx))
+        with contextlib.ExitStack() as stack:
+            if nginx is not None:
+                check_ports(self.config, "grpc_port")
+                self.door = stack.enter_context(FrontDoor(self.config, nginx, lambda text: self._say("door", text)))
+                self._behind = self.door.server
+            stack.enter_context(Exporter(self))
             return self._run()
 
     def _run(self) -> int:
@@ -132,6 +145,9 @@ class Supervisor:
                 if self._stop_requested:
                     return 0
                 raise
+            if self.door is not None:
+                self.door.open()
+            self._greet()
             while not self._stop_requested:
                 found = self._fault()
                 if found is None:
@@ -139,10 +155,17 @@ class Supervisor:
                 elif not self._restart(*found):
                     return 0 if self._stop_requested else GAVE_UP
             self._say("stopping", "stopping; calls under way are finished first")
-            drain_s = None
+            drain_s = self._close_door()
             return 0
         finally:
             self._end(drain_s)
+
+    def _close_door(self) -> float:
+        """Let no new call in and wait for those under way; return the seconds that the server has left to drain."""
+        since = time.monotonic()
+        if self.door is not None:
+            self.door.close(self.config.drain_timeout_s)
+        return max(0.0, self.config.drain_timeout_s - (time.monotonic() - since))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stop_requested:
@@ -159,7 +182,7 @@ class Supervisor:
 
     def _start(self, prove: bool = False) -> None:
         launcher = Launcher(
-            self.config,
+            self._behind,
             sink=self.sink,
             tell=self._tell,
             aborted=lambda: self._stop_requested,
@@ -172,7 +195,6 @@ class Supervisor:
             self.num_damaged_models += launcher.num_damaged_models
         self.launcher = launcher
         self._canary = Canary(launcher, lambda text: self._say("trouble", text, WARNING))
-        self._pass_on(ready_event(launcher))
 
     def _end(self, drain_s: float | None) -> None:
         launcher, self.launcher = self.launcher, None
@@ -189,16 +211,21 @@ class Supervisor:
             if canary is not None:
                 canary.close()
 
-    def _stage_of(self, kind: str) -> dict[str, str]:
+    def _greet(self) -> None:
+        assert self.launcher is not None
+        self._pass_on(ready_event(self.config, self.launcher))
+
+    def _stage_of(self, kind: str) -> str:
         """Of a fault of a process, the stage that it served."""
-        stage = self.launcher.faulty_stage if self.launcher is not None and kind == "process" else ""
-        return {"stage": stage} if stage else {}
+        return self.launcher.faulty_stage if self.launcher is not None and kind == "process" else ""
 
     def _fault(self) -> tuple[str, str] | None:
         """(kind, reason) of what is wrong now, or None. Starts and reads the canary on its way."""
         assert self.launcher is not None
         assert self._canary is not None
         self._recover()
+        if self.door is not None:
+            self.door.look()
         reason = self.launcher.fault()
         return ("process", reason) if reason is not None else self._canary.look()
 
@@ -216,16 +243,7 @@ class Supervisor:
             if self._faults.are_too_many(time.monotonic()) and not self._bear(recent, reason):
                 return False
             pause_s = self._faults.pause_s(time.monotonic())
-            self._say(
-                "restart",
-                f"restart {recent} in {pause_s:g} s ({kind}): {reason}",
-                ERROR,
-                kind=kind,
-                cause=reason,
-                pause_s=pause_s,
-                number=recent,
-                **self._stage_of(kind),
-            )
+            self._pass_on(restart_event(kind, reason, recent, pause_s, self._stage_of(kind)))
             # What is left of a broken server answers nobody, so it is not drained.
             self._end(drain_s=0)
             if not self._wait(pause_s):
@@ -240,22 +258,19 @@ class Supervisor:
                 continue
             down_s = time.monotonic() - since
             self.restarts.append(Restart(kind, reason, down_s))
-            words = f"restored after {down_s:.1f} s; restarts so far: {dict(self.counts)}"
-            self._say("restored", words, down_s=round(down_s, 3), restarts=dict(self.counts))
+            self._pass_on(restored_event(down_s, self.counts))
+            self._greet()
             return True
 
     def _bear(self, recent: int, reason: str) -> bool:
         """Go on slowly after too many faults, or return False where the config says to give up."""
         config = self.config
         many = f"{recent} faults in {config.restart_window_s:g} s; {config.restart_limit} restarts are allowed"
-        advice = "Look at the log above, and run `auralsam2 doctor`"
         if config.give_up:
-            words = f"gave up: {many}. The last: {reason}. Counts: {dict(self.counts)}. {advice}, then start again."
-            self._say("gave_up", words, ERROR, cause=reason, restarts=dict(self.counts))
+            self._pass_on(gave_up_event(many, reason, self.counts))
             return False
         if not self._degraded:
-            words = f"degraded: {many}, so that pauses grow up to {LONGEST_PAUSE_S:g} s. The last: {reason}. {advice}."
-            self._say("degraded", words, ERROR, cause=reason)
+            self._pass_on(degraded_event(many, reason))
         self._degraded = f"{many}. The last: {reason}"
         return True
 
@@ -263,7 +278,7 @@ class Supervisor:
         """Start, once its ports are free: whoever took one meanwhile is waited for. Return False when told to stop."""
         while True:
             try:
-                check_ports(self.config)
+                check_ports(self._behind)
                 # Something was wrong: the answer has to be shown again.
                 self._start(prove=True)
             except PortTaken as error:

@@ -164,7 +164,7 @@ def test_metrics_stay_in_their_network(compose: dict[str, Any]) -> None:
     assert job["file_sd_configs"] == [{"files": ["targets.json"]}]
     (listed,) = yaml.safe_load((monitoring / "targets.json").read_text())
     exporter_port = compose["services"]["server-cpu"]["environment"]["AURALSAM2_EXPORTER_PORT"]
-    assert listed["targets"] == [f"server:{ServerConfig.metrics_port}", f"server:{exporter_port}"]
+    assert listed["targets"] == [f"server:{exporter_port}"]
     mounted = {volume.split(":")[1] for volume in compose["services"]["prometheus"]["volumes"]}
     assert {f"/etc/prometheus/{name}" for name in ("targets.json", *scraped["rule_files"])} <= mounted
     (source,) = yaml.safe_load((monitoring / "grafana-datasource.yml").read_text())["datasources"]

@@ -14,6 +14,7 @@ import pytest
 
 from auralsam2_client.calls.client import Client
 from export.gates.sample_clip import sample_audio, sample_frames
+from service.door.nginx import find_nginx
 from service.monitoring.metrics import fetch, in_flight
 from service.server.serving import free_ports
 from tests.service.container.surroundings import (
@@ -51,6 +52,7 @@ def served(around: Surroundings, compact_build: Path) -> Iterator[Served]:
                 AURALSAM2_GRPC_PORT=str(grpc_port),
                 AURALSAM2_METRICS_PORT=str(metrics_port),
                 AURALSAM2_METRICS_HOST="0.0.0.0",
+                AURALSAM2_DOOR="auto" if find_nginx() else "off",
                 AURALSAM2_CACHE_DIR=str(around.folder / "cache"),
                 TMPDIR=str(around.folder / "tmp"),
             ),

@@ -113,10 +113,15 @@ def test_every_field_can_come_from_the_environment() -> None:
         "log_format": "json",
         "local_memory": "True",
         "give_up": "True",
+        "door": "on",
+        "socket": "/run/grpc",
     }
+    secret = {"door": "on", "tls_certificate": Path("c.pem"), "tls_key": Path("k.pem")}
     for name in ServerConfig.__dataclass_fields__:
         text = texts.get(name, "1048576" if "byte" in name else "40")
-        given = {} if name == "build" else {"build": BUILD}
+        given: dict[str, Any] = {} if name == "build" else {"build": BUILD}
+        if name.startswith("tls_"):
+            given |= {key: value for key, value in secret.items() if key != name}
         config = ServerConfig.from_environment({f"AURALSAM2_{name.upper()}": text}, **given)
         assert text in str(getattr(config, name))
 
@@ -158,4 +163,37 @@ def test_only_grpc_ever_listens_beyond_this_machine(host: str, grpc_url: str, lo
     config = ServerConfig(BUILD, host=host)
     assert (config.grpc_url, config.local_host) == (grpc_url, local_host)
     assert config.metrics_url == f"http://{local_host}:8002/metrics"
+    assert config.has_door != config.is_loopback
     assert config.is_loopback == (host in ("127.0.0.1", "localhost"))
+
+
+def test_the_servers_own_metrics_stay_on_this_machine() -> None:
+    config = ServerConfig(BUILD, metrics_host="0.0.0.0", exporter_port=8003)
+    assert (config.metrics_address, config.metrics_url) == ("0.0.0.0", "http://127.0.0.1:8002/metrics")
+    assert config.exporter_url == "http://127.0.0.1:8003/metrics"
+
+
+def test_behind_a_door_the_server_has_a_socket_alone() -> None:
+    files: dict[str, Any] = {"tls_certificate": Path("c.pem"), "tls_key": Path("k.pem"), "access_log": Path("log")}
+    config = ServerConfig(BUILD, host="0.0.0.0", metrics_host="0.0.0.0", exporter_port=8003, **files)
+    behind = config.behind(Path("/run/door/grpc"))
+    assert (config.has_door, behind.has_door) == (True, False)
+    assert behind.grpc_url == "unix:/run/door/grpc:8001"
+    assert (behind.is_loopback, behind.metrics_address) == (True, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"door": "ajar"}, "auto, on, off"),
+        ({"calls_per_caller": 0}, "calls_per_caller = 0"),
+        ({"requests_per_second": -1}, "requests_per_second = -1"),
+        ({"tls_key": "k", "door": "on"}, "tls_certificate and tls_key"),
+        ({"tls_client_ca": "c", "door": "on"}, "tls_client_ca needs"),
+        ({"tls_certificate": "c", "tls_key": "k"}, "--door on"),
+        ({"socket": "/" + 110 * "s"}, "107 characters"),
+    ],
+)
+def test_a_door_that_cannot_be_is_refused(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ServerConfig(BUILD, **changed)

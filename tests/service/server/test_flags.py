@@ -1,10 +1,12 @@
 """The command line, for a server that lists this flag or that."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from auralsam2_client.errors import ConfigError
+from model_repository.stage_runtime.callers import CALLER_HEADER, REQUEST_HEADER
 from service.server.config import ServerConfig, find_server_env
 from service.server.flags import OPTIONAL_FENCES, command_line, known_flags
 from service.server.runtime import Program, embedded_program, environment, find_runtime
@@ -101,3 +103,21 @@ def test_a_server_that_does_not_run_is_named(tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(ConfigError, match=rf"{path} does not run"):
         known_flags(Program(path, tmp_path, (), ()), {})
+
+
+def test_behind_a_door_what_it_says_of_a_call_reaches_the_stages_and_nothing_else() -> None:
+    pattern = "--grpc-header-forward-pattern="
+    assert not [flag for flag in line(set()) if flag.startswith(pattern)]
+    behind = line(set(), CONFIG.behind(Path("/run/grpc")))
+    assert "--grpc-address=unix:/run/grpc" in behind
+    (forwarded,) = [flag.removeprefix(pattern) for flag in behind if flag.startswith(pattern)]
+    assert re.search(forwarded, CALLER_HEADER)
+    assert re.search(forwarded, REQUEST_HEADER)
+    assert not any(
+        re.search(forwarded, name) for name in ("x", "grpc-timeout", f"x{CALLER_HEADER}", f"{CALLER_HEADER}-2")
+    )
+
+
+def test_the_servers_metrics_listen_on_this_machine_alone() -> None:
+    given = ServerConfig(Path("/somewhere/build"), metrics_host="0.0.0.0", exporter_port=8003)
+    assert "--metrics-address=127.0.0.1" in line(set(), given)

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from auralsam2_client.errors import ConfigError, ServerUnavailable
+from service.door.front_door import FrontDoor
 from service.monitoring.metrics import total
 from service.server.config import ServerConfig
 from service.server.serving import free_ports
@@ -24,6 +25,7 @@ class Watched:
     server_pid: int | None = None
     degraded: str = ""
     num_damaged_models: int = 3
+    door: FrontDoor | None = None
     mark: str | None = "auralsam2_no_such_run_"
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -70,6 +72,7 @@ def test_the_page_says_what_is_served_and_how_it_is(watched: Watched) -> None:
     assert found["auralsam2_memory_bytes"][frozenset({("process", "server")})] > 10e6
     assert found["auralsam2_open_files"][frozenset({("process", "server")})] > 3
     assert found["auralsam2_shared_memory_bytes"] == {frozenset(): 0}
+    assert found["auralsam2_server_up"] == {frozenset(): 0}
     assert "auralsam2_frames_per_second" not in found, "no server, no rate"
     with pytest.raises(OSError, match="refused"):
         samples(watched)
