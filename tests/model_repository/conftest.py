@@ -135,7 +135,10 @@ class Backend:
 
 
 # What imports the server's Python side.
-ADAPTERS = ("model_repository.stage_runtime.adapter", "model_repository.stage_runtime.sessions.adapter")
+# What imports the server's own module.
+ADAPTERS = tuple(
+    f"model_repository.stage_runtime.{name}" for name in ("adapter", "sessions.adapter", "sessions.stage_calls")
+)
 
 
 def forget_runtime() -> None:

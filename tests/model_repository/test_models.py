@@ -18,6 +18,8 @@ from auralsam2_client.contract import SMALL_MASKS
 
 from .conftest import forget_runtime
 
+# Of outputs that are no float32.
+DTYPES = {"PROMPT_MODE": np.object_, "TICKET": np.uint8}
 STAGES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
 # What is behind each model.py, by its module in the runtime.
 CLASSES = {
@@ -96,7 +98,7 @@ def test_the_four_models_answer_the_golden_clip(
                 "model_config": json.dumps(config),
             }
         )
-        taken = {"FRAMES"} | {entry["name"] for entry in config["input"] if not entry.get("optional")}
+        taken = {"FRAMES", "TICKET"} | {entry["name"] for entry in config["input"] if not entry.get("optional")}
         inputs = {entry["name"]: wire[entry["name"]] for entry in config["input"] if entry["name"] in taken}
         outputs = [entry for entry in config["output"] if entry["name"] not in SMALL_MASKS]
         (response,) = model.execute([backend.request(inputs, [entry["name"] for entry in config["output"]])])
@@ -105,7 +107,7 @@ def test_the_four_models_answer_the_golden_clip(
         assert set(answer) == {entry["name"] for entry in outputs}, "small masks are made where they are asked for"
         for entry in outputs:
             assert answer[entry["name"]].shape == tuple(int(dim) for dim in entry["dims"])
-            assert answer[entry["name"]].dtype == (np.object_ if entry["name"] == "PROMPT_MODE" else np.float32)
+            assert answer[entry["name"]].dtype == DTYPES.get(entry["name"], np.float32)
         wire |= {name: value.copy() for name, value in answer.items()}
     for name in ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE"):
         assert np.abs(wire[name] - golden[name]).max() <= golden[f"TOLERANCE_{name}"], name

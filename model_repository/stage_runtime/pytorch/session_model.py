@@ -11,9 +11,10 @@ from auralsam2_client.contract import FEATURES_ENSEMBLE, IMAGE_FEATURES, NETWORK
 
 from ..engine import Array
 from ..engine.refusals import Refusal
-from ..sessions.adapter import SessionModel, call_model
+from ..sessions.adapter import SessionModel
 from ..sessions.rounds import SessionDecoder
 from ..sessions.sessions import Encoded
+from ..sessions.stage_calls import call_model
 from .loading import load_placed
 from .prompted import load_prompted_decoder
 from .tensors import read_tensor, take_tensor

@@ -40,8 +40,6 @@ from auralsam2_client.contract import (
     Parameter,
     Reason,
     StageRecord,
-    error_text,
-    read_error,
 )
 
 from ..adapter import (
@@ -53,7 +51,6 @@ from ..adapter import (
     read_optional,
     refuse_request,
     refuse_with_status,
-    status_of,
 )
 from ..admission.asker import Asker
 from ..admission.clip_table import ClipTable, table_path
@@ -72,6 +69,7 @@ from ..reception import Reception
 from .naming import SessionNames, key_of
 from .rounds import SessionDecoder
 from .sessions import Encode, Encoded, Limits, Sessions
+from .stage_calls import StageFailed, call_model
 
 # What the first round brings, and no other.
 OF_CLIP = (*CLIP, ENCODED_FRAMES)
@@ -79,25 +77,12 @@ OF_CLIP = (*CLIP, ENCODED_FRAMES)
 OF_SESSION = (SESSION_ID, OPENING, END)
 OLDER_CLIENT = (
     "A session is known by the SESSION_ID of its first answer, which its later rounds carry; sequence ids are not"
-    " looked at. Update auralsam2_client to this server's version."
+    " looked at. Update the client to this server's version."
 )
 # Idle sessions are looked for this often within their time-out.
 SWEEPS = 8
 # Of metrics, and the parameters that they come from.
 LABELS = {"model": Parameter.PRESET, "precision": Parameter.PRECISION}
-
-
-class StageFailed(RuntimeError):
-    """A stage refused or failed. Its reason and words go on to the session's caller.
-
-    `status` is the reason's; where there is none, the server's own. An ensemble's refusal reaches a model as INTERNAL.
-    """
-
-    def __init__(self, text: str, status: Any) -> None:
-        reason, words = read_error(text)
-        super().__init__(words if reason is None else error_text(reason, words))
-        self.status = status if reason is None else status_of(reason)
-        self.reason = reason or Reason.FAULT
 
 
 class SessionModel:
@@ -292,15 +277,6 @@ def limits_from_environment(parameters: Mapping[str, str]) -> Limits:
         idle_timeout_s=value(Parameter.SESSION_IDLE_TIMEOUT_S),
         give_way_s=value(Parameter.SESSION_GIVE_WAY_S),
     )
-
-
-def call_model(model: str, inputs: list[Any], outputs: tuple[str, ...], **marks: Any) -> dict[str, Any]:
-    """Call another model of this server and return its outputs by name. Raises: StageFailed."""
-    request = pb_utils.InferenceRequest(model_name=model, requested_output_names=list(outputs), inputs=inputs, **marks)
-    response = request.exec()
-    if response.has_error():
-        raise StageFailed(response.error().message(), response.error().code())
-    return {name: pb_utils.get_output_tensor_by_name(response, name) for name in outputs}
 
 
 def _has(request: Any, name: str) -> bool:

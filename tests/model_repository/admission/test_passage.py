@@ -173,13 +173,13 @@ def test_a_clip_whose_caller_is_gone_is_not_computed(
 
 def test_a_server_that_stops_lets_nobody_in_and_those_inside_through(stage: Callable[..., Any], backend: Any) -> None:
     first, last = stage("vggish", max_clips_in_flight="8"), stage("sam2_decoder", ends_clip="true")
-    assert ask(backend, first, "inside").error is None
+    inside = ticket_of(ask(backend, first))
     closing_path(os.environ[LAUNCH_VARIABLE]).touch()
-    refused = ask(backend, first, "late")
+    refused = ask(backend, first)
     assert refused.error.code == "UNAVAILABLE"
     assert refused.error.message.startswith("[unready] vggish: the server is stopping")
     assert backend.written("auralsam2_rejected_total", reason="unready") == [1]
-    assert ask(backend, last, "inside").error is None
+    assert ask(backend, last, inside).error is None
     assert backend.written(IN_FLIGHT_METRIC) == [0]
 
 

@@ -168,10 +168,10 @@ def test_a_round_shows_while_it_is_computed_and_a_server_that_stops_takes_no_mor
         return open_session(*given)
 
     monkeypatch.setattr(model._sessions, "open", noting)
-    assert opened(model, backend, 1).error is None
+    name = id_of(opened(model, backend))
     assert (seen, backend.written(ROUNDS_UNDER_WAY_METRIC)) == ([[1]], [0])
     closing_path(os.environ[LAUNCH_VARIABLE]).touch()
-    refused = ask(model, backend, 1, **points((1, 1, 1)))
+    refused = ask(model, backend, name, **points((1, 1, 1)))
     assert refused.error.code == "UNAVAILABLE"
     assert refused.error.message.startswith("[unready] ")
     assert backend.written(ROUNDS_UNDER_WAY_METRIC) == [0]
@@ -181,7 +181,7 @@ def test_a_callers_mistakes_are_refused_and_not_logged(model: Any, backend: Any,
     cases = [
         (ask(model, backend, "0" * 32, **points((1, 1, 1))), "has ended: it never was"),
         (ask(model, backend, FRAMES=FRAMES), "Neither SESSION_ID nor AUDIO came"),
-        (ask(model, backend, **points((1, 1, 1))), "Update auralsam2_client"),
+        (ask(model, backend, **points((1, 1, 1))), "Update the client"),
         (ask(model, backend, AUDIO=AUDIO), "neither came"),
         (ask(model, backend, AUDIO=AUDIO, FRAMES=FRAMES, FRAMES_ENCODED=FILES), "both came"),
         (opened(model, backend, OPENING=text("x" * 65)), "OPENING has 65 bytes; at most 64"),
@@ -245,7 +245,7 @@ def test_an_older_client_is_told_to_update_and_leaves_nothing_behind(model: Any,
     clip = {"FRAMES": FRAMES, "AUDIO": AUDIO}
     (response,) = model.execute([backend.request(clip, NAMES[:-1])])
     assert response.error.message.startswith("[bad_request] The output SESSION_ID was not asked for.")
-    assert "Update auralsam2_client" in response.error.message
+    assert "Update the client" in response.error.message
     assert (len(model._sessions), stages.calls) == (0, [])
 
 
@@ -256,7 +256,9 @@ def test_the_stages_learn_whose_clip_a_session_encodes(
     monkeypatch.setattr(model._reception, "_secret", "5ec12e7")
     said = {"auralsam2-caller": "192.0.2.1"}
     model.execute([backend.request({"FRAMES": FRAMES, "AUDIO": AUDIO}, NAMES, said=said, id="golden-7")])
+    rounds = {each.pop("auralsam2_round") for each in stages.said}
     assert stages.said == [{"auralsam2-secret": "5ec12e7", "auralsam2-caller": "192.0.2.1"}] * 2
+    assert len(rounds) == 1, "both belong to one round, and say so"
     assert stages.marks == [("session-golden-7", 0)] * 2, "what a caller calls itself is not the service's word"
 
 
