@@ -12,6 +12,7 @@ import triton_python_backend_utils as pb_utils
 from auralsam2_client.contract import (
     BESIDE_GRAPH,
     BY_SOUND,
+    CLIP,
     FRAMES,
     LAUNCH_VARIABLE,
     MASK_STRIDE,
@@ -85,8 +86,8 @@ class StageModel:
         self._input_names = [entry["name"] for entry in config["input"] if entry["name"] not in self._optional]
         shapes = {tensor.name: tensor for tensor in (*tensor_shapes(config["input"]), *tensor_shapes(config["output"]))}
         outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] not in BESIDE_GRAPH]
-        # Whatever form the frames come in, the graph takes them raw.
-        inputs = [tensor for tensor in shapes.values() if tensor.name in (*self._input_names, FRAMES)]
+        # A clip's own tensors are optional, for this server does not name one that is missing; the graph takes them.
+        inputs = [tensor for tensor in shapes.values() if tensor.name in (*self._input_names, *CLIP)]
         self._stage, precision = self.load_stage(args, parameters, inputs, outputs)
         pb_utils.Logger.log_info(f"{self._name}: {parameters[Parameter.ENGINE]} computes in {precision}")
         self._logic = self.logic(Parts(self._stage, outputs, shapes, parameters, folder))
@@ -143,9 +144,10 @@ class StageModel:
         try:
             began_s = passage.enter(clip, request.timeout())
             inputs = {name: self.read(pb_utils.get_input_tensor_by_name(request, name)) for name in self._input_names}
-            answer = self._logic(inputs, read_optional(request, self._optional, self.read))
+            given = read_optional(request, self._optional, self.read)
+            answer = self._logic(inputs, given)
             response = answer_request(answer, request, keep=keep, write=self.write)
-            passage.leave(clip, began_s, inputs, prompts_of(answer))
+            passage.leave(clip, began_s, {**inputs, **given}, prompts_of(answer))
             return response
         except NotAdmitted as refusal:
             return refuse_request(refusal.reason, f"{self._name}: {refusal}")

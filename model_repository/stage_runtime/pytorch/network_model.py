@@ -10,6 +10,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from auralsam2_client.contract import (
+    AUDIO,
     CLIP,
     ENCODED_FRAMES,
     FRAMES,
@@ -34,7 +35,7 @@ from ..admission.clip_table import ClipTable, table_path
 from ..admission.passage import Passage, Role
 from ..admission.telemetry import Telemetry
 from ..engine import Array
-from ..engine.full_scale import check_full_scale
+from ..engine.full_scale import check_full_scale, check_sound_came
 from ..engine.refusals import NotAdmitted, Refusal
 from ..engine.stage import check_tensor
 from ..forms.masks import in_form
@@ -48,7 +49,7 @@ from .prompted import load_prompted_decoder
 from .tensors import write_tensor
 from .whole_clip import ClipGraphs
 
-FORMS = (FRAMES, ENCODED_FRAMES)
+OF_CLIP = (*CLIP, ENCODED_FRAMES)
 
 
 @dataclass
@@ -59,7 +60,8 @@ class Job:
     sender: Any
     clip: str
     began_s: float
-    audio: Array
+    heard: Mapping[str, Array]
+    """AUDIO, where it came."""
     asked: Asked
     wish: Wish
     slot: Slot
@@ -78,7 +80,8 @@ class NetworkModel:
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         self._name = args["model_name"]
-        self._optional = [name for name in optional_inputs(config) if name not in (*FORMS, JPEG_KEEPS_MASKS)]
+        beside = (*OF_CLIP, JPEG_KEEPS_MASKS)
+        self._optional = [name for name in optional_inputs(config) if name not in beside]
         placed = load_placed(args, parameters, self._say)
         self._card = placed.card
         placed.compiled.read()
@@ -124,16 +127,20 @@ class NetworkModel:
             asked, wish = read_prompts(optional, self._clip_size), read_wish(optional)
             features = not set(IMAGE_FEATURES).isdisjoint(request.requested_output_names())
             self._answers.check(asked, features)
-            given = read_optional(request, (*FORMS, "AUDIO"))
-            given = {FRAMES: take_frames(given, self._encoded), "AUDIO": given["AUDIO"]}
+            given = read_optional(request, OF_CLIP)
+            if asked.use_audio:
+                check_sound_came(given)
+            given[FRAMES] = take_frames(given, self._encoded)
+            given.pop(ENCODED_FRAMES, None)
             for shape in self._inputs:
-                check_tensor(shape, given[shape.name])
+                if shape.name in given:
+                    check_tensor(shape, given[shape.name])
             if asked.use_audio:
                 check_full_scale(given)
             slot = self._flight.upload(given)
             # A view of the request's memory would end with it.
-            audio = given["AUDIO"].copy()
-            self._computing.give(Job(request, sender, clip, began_s, audio, asked, wish, slot, features, {}))
+            heard = {AUDIO: given[AUDIO].copy()} if AUDIO in given else {}
+            self._computing.give(Job(request, sender, clip, began_s, heard, asked, wish, slot, features, {}))
         except NotAdmitted as refusal:
             _send(sender, refuse_request(refusal.reason, f"{self._name}: {refusal}"))
         except Exception as error:  # noqa: BLE001  (sorted there)
@@ -154,10 +161,9 @@ class NetworkModel:
         try:
             answer = in_form(self._answers.collect(job.slot, job.answer, job.coming), job.wish)
             response = answer_request(answer, job.request, write=write_tensor)
-            inputs: Mapping[str, Array] = {"AUDIO": job.audio}
             with self._lock:
                 goes_on = job.features and not job.asked.use_audio
-                self._passage.leave(job.clip, job.began_s, inputs, prompts_of(answer), goes_on=goes_on)
+                self._passage.leave(job.clip, job.began_s, job.heard, prompts_of(answer), goes_on=goes_on)
             _send(job.sender, response)
         except Exception as error:  # noqa: BLE001  (sorted there)
             self._fail(job.sender, job.clip, error)
