@@ -8,6 +8,7 @@ from types import TracebackType
 from service.builds.compiled_models import CheckedModels, check_compiled_models, record_compiled_models
 from service.builds.golden import Golden
 from service.cards.in_use import CardsInUse
+from service.machine.shared_memory import most_bytes
 from service.server.config import ServerConfig
 from service.server.launch_plan import LaunchPlan, make_cache, plan_launch
 from service.server.ports import check_ports
@@ -96,6 +97,10 @@ class Launcher:
             readiness = Readiness(self.config, self._server, self.aborted, deadline, plan.ready_timeout_s)
             readiness.wait_until_it_says_ready()
             self._server.close_shared_memory()
+            if plan.python_stages:
+                config = self.config
+                default, growth = config.shm_default_byte_size, config.shm_growth_byte_size
+                self._server.bound_shared_memory(most_bytes(config.models, default, growth))
             self._prove(plan, readiness, checked)
             record_compiled_models(self.config.cache, checked)
             # Only the python backend has processes of its own; stages of a GPU build live and die with the server.

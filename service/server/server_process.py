@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import psutil
+import resource
 
 from service.machine.repeated_lines import RepeatedLines, read_lines
 from service.server import guardian
@@ -84,6 +85,8 @@ class ServerProcess:
             errors="replace",
             # What it makes is for this user alone. Its shared memory takes no notice, see `close_shared_memory`.
             umask=0o077,
+            # Python ignores SIGXFSZ, and so must the server: what would pass `bound_shared_memory` fails, and ends nothing.
+            restore_signals=False,
             # A session of its own: Ctrl-C at the terminal reaches only the launcher, which then drains.
             start_new_session=True,
         )
@@ -124,6 +127,18 @@ class ServerProcess:
             with contextlib.suppress(OSError):
                 if path.stat().st_mode & 0o077:
                     path.chmod(0o600)
+
+    def bound_shared_memory(self, limit_bytes: int) -> None:
+        """Let no stage's region grow beyond a size: the server refuses the request that would, and goes on.
+
+        By the limit of file sizes, and of the server's own process alone, which makes the room for what comes in. The
+        stages, which write what they compiled, live by then and keep theirs.
+        """
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+            limit = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
+            resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (limit, hard))
 
     def find_stages(self) -> None:
         """Take the server's children that live now as its stages, which `fault` watches from now on."""
