@@ -29,7 +29,7 @@ from .admission.telemetry import Telemetry
 from .engine import Array, cache_dir_from_environment, check_hash, load_engine, resolve_precision
 from .engine.refusals import NotAdmitted, Refusal
 from .engine.stage import ClipStage, Stage, TensorShape
-from .frames.encoded import EncodedFrames
+from .frames.encoded import Decoding, EncodedFrames
 from .frames.stages import FramesStage
 from .prompts.decoder import PromptedDecoder
 from .prompts.reading import ClipSize
@@ -177,7 +177,13 @@ class ImageModel(StageModel):
 
     def logic(self, parts: Parts) -> Logic:
         num_frames, image_size, *_ = parts.shapes[FRAMES].shape
-        return FramesStage(parts.stage, encoded_frames(parts.parameters, ClipSize(num_frames, image_size, 0)))
+        encoded = encoded_frames(parts.parameters, ClipSize(num_frames, image_size, 0))
+        encoded.find_library()
+        return FramesStage(parts.stage, self.decoding(encoded, parts))
+
+    def decoding(self, encoded: EncodedFrames, parts: Parts) -> Decoding:
+        """Choose what decodes files. Here: the CPU."""
+        return encoded
 
 
 class DecoderModel(StageModel):

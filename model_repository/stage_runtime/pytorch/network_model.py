@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
+from torch import Tensor
 
 from auralsam2_client.contract import (
     AUDIO,
@@ -37,16 +38,17 @@ from ..admission.telemetry import Telemetry
 from ..engine import Array
 from ..engine.full_scale import check_full_scale, check_sound_came
 from ..engine.refusals import NotAdmitted, Refusal
-from ..engine.stage import check_tensor
 from ..forms.masks import in_form
 from ..forms.wish import Wish, read_wish
 from ..frames.stages import take_frames
 from ..prompts.reading import Asked, ClipSize, read_prompts
 from .answering import ClipAnswers
+from .card_frames import HOST_DECODED, frames_on_card
+from .card_stage import check_given
 from .device.flight import NUM_SLOTS, Flight, Slot, Worker
 from .loading import load_placed
 from .prompted import load_prompted_decoder
-from .tensors import write_tensor
+from .tensors import read_tensor, write_tensor
 from .whole_clip import ClipGraphs
 
 OF_CLIP = (*CLIP, ENCODED_FRAMES)
@@ -93,7 +95,9 @@ class NetworkModel:
         placed.compiled.write()
         self._inputs = [shape for shape in tensor_shapes(config["input"]) if shape.name in CLIP]
         self._clip_size = ClipSize(description.num_frames, description.image_size, description.conditioning_frame)
-        self._encoded = encoded_frames(parameters, self._clip_size)
+        host = encoded_frames(parameters, self._clip_size)
+        host.find_library()
+        self._encoded = frames_on_card(host, self._card, self._say, self._count_host_decoded)
         self._say(f"{description.precision} on {self._card.name}")
         labels = {"model": description.preset, "precision": description.precision}
         table = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
@@ -127,14 +131,16 @@ class NetworkModel:
             asked, wish = read_prompts(optional, self._clip_size), read_wish(optional)
             features = not set(IMAGE_FEATURES).isdisjoint(request.requested_output_names())
             self._answers.check(asked, features)
-            given = read_optional(request, OF_CLIP)
+            given: dict[str, Any] = read_optional(request, OF_CLIP, read_tensor)
+            if isinstance(given.get(AUDIO), Tensor):
+                given[AUDIO] = given[AUDIO].cpu().numpy()
             if asked.use_audio:
                 check_sound_came(given)
             given[FRAMES] = take_frames(given, self._encoded)
             given.pop(ENCODED_FRAMES, None)
             for shape in self._inputs:
                 if shape.name in given:
-                    check_tensor(shape, given[shape.name])
+                    check_given(shape, given[shape.name])
             if asked.use_audio:
                 check_full_scale(given)
             slot = self._flight.upload(given)
@@ -184,6 +190,10 @@ class NetworkModel:
         with self._lock:
             self._passage.fail(clip, reason)
         _send(sender, refuse_request(reason, message))
+
+    def _count_host_decoded(self, reason: str) -> None:
+        with self._lock:
+            self._telemetry.count(HOST_DECODED, reason=reason)
 
     def _say(self, line: str) -> None:
         pb_utils.Logger.log_info(f"{self._name}: {line}")
