@@ -84,7 +84,12 @@ def place(call: Call, shape: ClipShape, *, on_card: bool = False) -> Placed:
     inputs: dict[str, tuple[int, NDArray[Any]]] = {}
     outputs: dict[str, tuple[int, TensorSpec]] = {}
     for name, value in call.tensors.items():
-        if value is not frames and value.nbytes >= LEAST_BYTES and value.dtype.name in TYPES and not value.dtype.hasobject:
+        if (
+            value is not frames
+            and value.nbytes >= LEAST_BYTES
+            and value.dtype.name in TYPES
+            and not value.dtype.hasobject
+        ):
             inputs[name] = (end, value)
             end = _aligned(end + value.nbytes)
     for name in call.outputs:
@@ -118,7 +123,9 @@ class LocalMemory:
         """
         wanted = _whole_pages(num_bytes)
         with self._lock:
-            fitting = next((each for each in self._idle if (each.num_bytes, _on_card(each)) == (wanted, card_bytes)), None)
+            fitting = next(
+                (each for each in self._idle if (each.num_bytes, _on_card(each)) == (wanted, card_bytes)), None
+            )
             if fitting is not None:
                 self._idle.remove(fitting)
             retired, self._retired = self._retired, []

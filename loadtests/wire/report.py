@@ -16,7 +16,10 @@ def markdown(record: dict[str, Any]) -> str:
             f"| `{row['build']}` | {row['way']} | {row['image_size']} | {row['callers']} | {size} | {parts} |"
             f" {row['p50_ms']:.1f} / {row['p95_ms']:.1f} | {row['clips_per_s']:.1f} |"
         )
-    lines += ["", "Stages of `instant` builds answer at once, so that the wire alone is seen; beside them: wire and server less what they took."]
+    lines += [
+        "",
+        "Stages of `instant` builds answer at once, so that the wire alone is seen; beside them: wire and server less what they took.",
+    ]
     if record["beside_graphs"]:
         lines += [
             "",

@@ -5,6 +5,7 @@ Its log is read here too: every line goes to the sink, the last ones are kept, s
 
 import contextlib
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import IO
 
 import psutil
-import resource
 
 from service.machine.repeated_lines import RepeatedLines, read_lines
 from service.server import guardian
