@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2_client.errors import BadInput, ConfigError
+from auralsam2_client.local_regions import Region
 
 LIBRARY = "tritonclient.utils.cuda_shared_memory"
 SUFFIX = "_card"
@@ -58,6 +59,31 @@ class CardMemory:
     def remove(self) -> None:
         """Free it. While another process has it open, that is not defined."""
         self._library.destroy_shared_memory_region(self._memory)
+
+
+class LocalRegion(Region):
+    """A region, and beside it memory of a card where frames go by that."""
+
+    def __init__(self, num_bytes: int, card_bytes: int = 0, card: int = 0) -> None:
+        """Raises: ConfigError as both."""
+        super().__init__(num_bytes)
+        self.card: CardMemory | None = None
+        try:
+            self.card = CardMemory(self.name, card_bytes, card) if card_bytes else None
+        except ConfigError:
+            super().remove()
+            raise
+
+    @property
+    def card_bytes(self) -> int:
+        """Bytes on the card."""
+        return 0 if self.card is None else self.card.num_bytes
+
+    def remove(self) -> None:
+        """Remove both."""
+        if self.card is not None and not self.removed:
+            self.card.remove()
+        super().remove()
 
 
 def _no_card(card: int, error: Exception) -> ConfigError:

@@ -27,10 +27,10 @@ from auralsam2_client.calls.wire import (
     scrub,
     translate,
 )
-from auralsam2_client.card_regions import SUFFIX, CardMemory
+from auralsam2_client.card_regions import SUFFIX, LocalRegion
 from auralsam2_client.contract import DTYPES, FRAMES, Sizes, TensorSpec, tensor
 from auralsam2_client.errors import ConfigError, ServerFault
-from auralsam2_client.local_regions import Region, is_ours, sweep_all, sweep_dead
+from auralsam2_client.local_regions import is_ours, sweep_all, sweep_dead
 
 # What is smaller goes with the message, which is sent anyway.
 LEAST_BYTES = 4096
@@ -52,25 +52,6 @@ class Placed:
     def card_bytes(self) -> int:
         """Bytes on the card."""
         return 0 if self.frames is None else self.frames.nbytes
-
-
-class LocalRegion(Region):
-    """A region, and beside it memory of a card where frames go by that."""
-
-    def __init__(self, num_bytes: int, card_bytes: int = 0, card: int = 0) -> None:
-        """Raises: ConfigError as both."""
-        super().__init__(num_bytes)
-        self.card: CardMemory | None = None
-        try:
-            self.card = CardMemory(self.name, card_bytes, card) if card_bytes else None
-        except ConfigError:
-            super().remove()
-            raise
-
-    def remove(self) -> None:
-        if self.card is not None and not self.removed:
-            self.card.remove()
-        super().remove()
 
 
 def place(call: Call, shape: ClipShape, *, on_card: bool = False) -> Placed:
@@ -124,7 +105,7 @@ class LocalMemory:
         wanted = _whole_pages(num_bytes)
         with self._lock:
             fitting = next(
-                (each for each in self._idle if (each.num_bytes, _on_card(each)) == (wanted, card_bytes)), None
+                (each for each in self._idle if (each.num_bytes, each.card_bytes) == (wanted, card_bytes)), None
             )
             if fitting is not None:
                 self._idle.remove(fitting)
@@ -288,10 +269,6 @@ def sweep_server(url: str) -> int:
                     wire.unregister_cuda_shared_memory(name, client_timeout=CLOSE_TIMEOUT_S)
                     forgotten += 1
     return forgotten
-
-
-def _on_card(region: LocalRegion) -> int:
-    return 0 if region.card is None else region.card.num_bytes
 
 
 def _num_bytes(spec: TensorSpec) -> int:

@@ -85,7 +85,7 @@ class ServerProcess:
             errors="replace",
             # What it makes is for this user alone. Its shared memory takes no notice, see `close_shared_memory`.
             umask=0o077,
-            # Python ignores SIGXFSZ, and so must the server: what would pass `bound_shared_memory` fails, and ends nothing.
+            # Python ignores SIGXFSZ, and so must the server: what passes `bound_shared_memory` fails, and ends nothing.
             restore_signals=False,
             # A session of its own: Ctrl-C at the terminal reaches only the launcher, which then drains.
             start_new_session=True,

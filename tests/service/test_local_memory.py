@@ -170,9 +170,9 @@ def test_memory_of_a_card_that_is_none_is_refused_and_the_server_goes_on(
         destroy_shared_memory_region = staticmethod(lambda memory: None)
 
     before, clip = regions(), toy.clip()
-    monkeypatch.setitem(sys.modules, LIBRARY, NoCard)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, LIBRARY, NoCard)
     with Client(launcher.config.grpc_url, local_memory="cuda") as client:
-        with pytest.raises(ConfigError, match="takes no local memory .* on the same card"):
+        with pytest.raises(ConfigError, match=r"takes no local memory .* on the same card"):
             client.infer(*clip)
         assert known(client) == set()
     assert regions() == before

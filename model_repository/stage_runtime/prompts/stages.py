@@ -43,7 +43,7 @@ class SoundStage:
         self._silence = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in outputs}
 
     def __call__(self, inputs: Mapping[str, Array], prompts: Mapping[str, Array]) -> dict[str, Array]:
-        """Raises: BadRequest for bad prompts and files, for sound that did not come, or in another scale; and as Stage."""
+        """Raises: BadRequest for bad prompts and files, and for sound that is missing or in another scale; as Stage."""
         prompts = dict(prompts)
         files = prompts.pop(ENCODED_FRAMES, None)
         if AUDIO in prompts:

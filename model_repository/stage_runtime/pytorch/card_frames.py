@@ -116,7 +116,8 @@ def frames_on_card(
 
 def torchvision_decoder(device: torch.device) -> JpegDecoder:
     """Make a decoder of torchvision, which has nvJPEG in its builds for CUDA. Raises: ImportError and the like."""
-    from torchvision.io import ImageReadMode, decode_jpeg
+    # Part of set-up on cards alone.
+    from torchvision.io import ImageReadMode, decode_jpeg  # type: ignore[import-not-found, unused-ignore]
 
     def decode(files: Sequence[bytes]) -> list[Tensor]:
         given = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
@@ -100,14 +101,14 @@ class Cuda:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     found = Server()
-    monkeypatch.setattr(local_memory.blocking, "InferenceServerClient", found)
+    monkeypatch.setattr(triton, "InferenceServerClient", found)
     return found
 
 
 @pytest.fixture
 def cuda(server: Server, monkeypatch: pytest.MonkeyPatch) -> Cuda:
     found = Cuda(server)
-    monkeypatch.setitem(sys.modules, LIBRARY, found)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, LIBRARY, found)
     return found
 
 
