@@ -1,4 +1,4 @@
-"""Memory of a card that the server maps too, named after a region of this process, whose lock tells whether it lives."""
+"""Memory of a card that the server maps too, named after a region whose lock tells whether this process lives."""
 
 import importlib
 import re

@@ -6,7 +6,8 @@ from typing import Any
 def markdown(record: dict[str, Any]) -> str:
     """Write the tables of one run: by build, way, size and callers, and a build beside its graphs."""
     lines = [
-        "| build | way | px | callers | MB in / out | client, ms | wire, ms | server, ms | beside stages, ms | p50 / p95, ms | clips/s |",
+        "| build | way | px | callers | MB in / out | client, ms | wire, ms | server, ms | beside stages, ms"
+        " | p50 / p95, ms | clips/s |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in record["rows"]:
@@ -18,7 +19,8 @@ def markdown(record: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "Stages of `instant` builds answer at once, so that the wire alone is seen; beside them: wire and server less what they took.",
+        "Stages of `instant` builds answer at once, so that the wire alone is seen; beside them: wire and server less"
+        " what they took.",
     ]
     if record["beside_graphs"]:
         lines += [

@@ -18,8 +18,8 @@ def check_sound_came(given: Mapping[str, Any]) -> None:
     """Raise BadRequest where AUDIO did not come to a clip that goes by its sound."""
     if AUDIO not in given:
         raise BadRequest(
-            f"{AUDIO} did not come; a clip goes by its sound. Send it, float32 [T, {WINDOW_SAMPLES}, 2], or prompts with"
-            " USE_AUDIO false."
+            f"{AUDIO} did not come; a clip goes by its sound. Send it, float32 [T, {WINDOW_SAMPLES}, 2], or prompts"
+            " with USE_AUDIO false."
         )
 
 
