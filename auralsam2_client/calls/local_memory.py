@@ -181,8 +181,8 @@ class LocalMemory:
                 raise
             raise ConfigError(
                 f"The server at {self._url} takes no local memory ({scrub(str(error))}). Start it on this machine, as"
-                f" this user, with `auralsam2 serve --local-memory`{', on the same card' if card_bytes else ''}, or leave"
-                " local_memory out."
+                f" this user, with `auralsam2 serve --local-memory`{', on the same card' if card_bytes else ''}, or"
+                " leave local_memory out."
             ) from error
         return region
 
