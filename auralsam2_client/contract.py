@@ -250,7 +250,7 @@ _TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
 }
 
 CLIP = ("FRAMES", "AUDIO")
-FRAMES, ENCODED_FRAMES, JPEG_KEEPS_MASKS = "FRAMES", "FRAMES_ENCODED", "JPEG_KEEPS_MASKS"
+FRAMES, AUDIO, ENCODED_FRAMES, JPEG_KEEPS_MASKS = "FRAMES", "AUDIO", "FRAMES_ENCODED", "JPEG_KEEPS_MASKS"
 MIN_JPEG_IOU = 0.995
 """Of masks by JPEG with those by raw frames, measured at export: from here on a build names JPEG_KEEPS_MASKS."""
 SPARE_ENCODED_BYTES = 1 << 16
@@ -276,7 +276,8 @@ BY_SOUND, ENDED = "audio", "ended"
 class Model:
     """What a model of a build for CPUs takes and gives, in the order of its `config.pbtxt`, and its parameters.
 
-    Where it takes FRAMES_ENCODED, FRAMES is optional too: exactly one of them comes.
+    Where it takes FRAMES_ENCODED, FRAMES and AUDIO are optional too, so that its own words say which one is missing: of
+    inputs that must come the server only counts how many did.
     """
 
     inputs: tuple[str, ...]

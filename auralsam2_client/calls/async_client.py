@@ -153,10 +153,11 @@ class AsyncClient(Endpoint):
 
     async def _send_local(self, local: LocalMemory, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
         """Send a call by shared memory, as `Client` does; what takes a while goes to a thread."""
-        placed = place(call, await self.clip_shape())
+        placed = place(call, await self.clip_shape(), on_card=local.card is not None)
         try:
             for tries_left in (1, 0):
-                region = await asyncio.to_thread(local.take, placed.num_bytes, time_left(deadline, budget_s))
+                left_s = time_left(deadline, budget_s)
+                region = await asyncio.to_thread(local.take, placed.num_bytes, left_s, placed.card_bytes)
                 try:
                     encoded = await asyncio.to_thread(encode_placed, call, placed, region)
                     request = self._request(call, deadline, budget_s, encoded)

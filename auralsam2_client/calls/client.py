@@ -34,7 +34,8 @@ class Client(Endpoint):
             "auto", JPEG for clips of over 2 MB where the build was measured to give the same masks by it, raw with
             `local_memory`.
         caller: begins the id of each request, which the server's log names; its stages follow a clip by it.
-        local_memory: send clips by shared memory, to a server on this machine that was started with --local-memory.
+        local_memory: send clips by shared memory, to a server on this machine that was started with --local-memory;
+            "cuda" or "cuda:1" sends raw frames by the memory of that card, which the server computes on too.
             `close` removes what it takes; that of a client that was killed goes with the next one, or the service.
         secret: of the service's own clients, which the stages then count apart; "" for everybody else.
     """
@@ -196,10 +197,10 @@ class Client(Endpoint):
 
     def _send_local(self, local: LocalMemory, model: str, call: Call, deadline: float, budget_s: float) -> Arrays:
         """Send a call by shared memory, a second time to a server that was started again since it knew the region."""
-        placed = place(call, self.clip_shape())
+        placed = place(call, self.clip_shape(), on_card=local.card is not None)
         try:
             for tries_left in (1, 0):
-                region = local.take(placed.num_bytes, time_left(deadline, budget_s))
+                region = local.take(placed.num_bytes, time_left(deadline, budget_s), placed.card_bytes)
                 try:
                     request = self._request(call, deadline, budget_s, encode_placed(call, placed, region))
                     answer = read_placed(self._wire.infer(model, **request), call, placed, region)

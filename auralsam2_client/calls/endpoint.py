@@ -26,6 +26,7 @@ from auralsam2_client.calls.wire import (
     encode_request,
     translate,
 )
+from auralsam2_client.card_regions import card_of
 from auralsam2_client.contract import ENSEMBLE, SECRET_PARAMETER, request_id
 from auralsam2_client.errors import AuralServeError, ServerTimeout, ServerUnavailable
 from auralsam2_client.flow.deadline import check_settings, time_left
@@ -52,7 +53,7 @@ class Endpoint:
         retries: int = 0,
         wire: str = AUTO,
         caller: str = "client",
-        local_memory: bool = False,
+        local_memory: bool | str = False,
         secret: str = "",
     ) -> None:
         check_settings(timeout_s, retries)
@@ -62,7 +63,7 @@ class Endpoint:
         self._parameters = {SECRET_PARAMETER: secret} if secret else None
         self.url, self.model, self.timeout_s, self.retries = parse_address(url), model, timeout_s, retries
         self._wire = self._open()
-        self._local = LocalMemory(self.url) if local_memory else None
+        self._local = LocalMemory(self.url, card_of(local_memory)) if local_memory else None
         self._shape: ClipShape | None = None
 
     def own_channel(self) -> Self:
@@ -72,7 +73,7 @@ class Endpoint:
         """
         other = copy.copy(self)
         other.retries, other._wire = 0, self._open()
-        other._local = None if self._local is None else LocalMemory(self.url)
+        other._local = None if self._local is None else LocalMemory(self.url, self._local.card)
         return other
 
     def _open(self) -> Any:

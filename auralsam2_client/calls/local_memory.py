@@ -27,9 +27,10 @@ from auralsam2_client.calls.wire import (
     scrub,
     translate,
 )
-from auralsam2_client.contract import DTYPES, Sizes, TensorSpec, tensor
+from auralsam2_client.card_regions import SUFFIX, LocalRegion
+from auralsam2_client.contract import DTYPES, FRAMES, Sizes, TensorSpec, tensor
 from auralsam2_client.errors import ConfigError, ServerFault
-from auralsam2_client.local_regions import Region, is_ours, sweep_all, sweep_dead
+from auralsam2_client.local_regions import is_ours, sweep_all, sweep_dead
 
 # What is smaller goes with the message, which is sent anyway.
 LEAST_BYTES = 4096
@@ -44,16 +45,32 @@ class Placed:
     inputs: Mapping[str, tuple[int, NDArray[Any]]]
     outputs: Mapping[str, tuple[int, TensorSpec]]
     num_bytes: int
+    frames: NDArray[np.uint8] | None = None
+    """FRAMES, where they go by the memory of a card."""
+
+    @property
+    def card_bytes(self) -> int:
+        """Bytes on the card."""
+        return 0 if self.frames is None else self.frames.nbytes
 
 
-def place(call: Call, shape: ClipShape) -> Placed:
-    """Place what is large of a call, one after the other. Raises: BadInput for an unknown output."""
+def place(call: Call, shape: ClipShape, *, on_card: bool = False) -> Placed:
+    """Place what is large of a call, one after the other; FRAMES by themselves where they go by a card's memory.
+
+    Raises: BadInput for an unknown output.
+    """
     check_outputs(call.outputs)
+    frames = call.tensors.get(FRAMES) if on_card else None
     end = 0
     inputs: dict[str, tuple[int, NDArray[Any]]] = {}
     outputs: dict[str, tuple[int, TensorSpec]] = {}
     for name, value in call.tensors.items():
-        if value.nbytes >= LEAST_BYTES and value.dtype.name in TYPES and not value.dtype.hasobject:
+        if (
+            value is not frames
+            and value.nbytes >= LEAST_BYTES
+            and value.dtype.name in TYPES
+            and not value.dtype.hasobject
+        ):
             inputs[name] = (end, value)
             end = _aligned(end + value.nbytes)
     for name in call.outputs:
@@ -62,23 +79,24 @@ def place(call: Call, shape: ClipShape) -> Placed:
         if spec.dtype != "STRING" and _num_bytes(spec) >= LEAST_BYTES:
             outputs[name] = (end, spec)
             end = _aligned(end + _num_bytes(spec))
-    return Placed(inputs, outputs, end)
+    return Placed(inputs, outputs, end, frames)
 
 
 class LocalMemory:
     """The regions of one client at one server, which are used again for calls of the same size. For many threads."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, card: int | None = None) -> None:
+        """`card`: number of the card by whose memory frames go; None: all goes by the host's."""
+        self._url, self.card = url, card
         self._wire = blocking.InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
         self._lock = threading.Lock()
-        self._all: set[Region] = set()
-        self._idle: list[Region] = []
+        self._all: set[LocalRegion] = set()
+        self._idle: list[LocalRegion] = []
         # Of calls that were given up: the server may still be at work in them.
-        self._retired: list[Region] = []
+        self._retired: list[LocalRegion] = []
         sweep_all()
 
-    def take(self, num_bytes: int, timeout_s: float) -> Region:
+    def take(self, num_bytes: int, timeout_s: float, card_bytes: int = 0) -> LocalRegion:
         """Take a region that the server has mapped, for one call. `give_back` it after an answer, else `give_up`.
 
         Raises: ConfigError when the server does not take it, or there is no room for it; what the library raises when
@@ -86,7 +104,9 @@ class LocalMemory:
         """
         wanted = _whole_pages(num_bytes)
         with self._lock:
-            fitting = next((region for region in self._idle if region.num_bytes == wanted), None)
+            fitting = next(
+                (each for each in self._idle if (each.num_bytes, each.card_bytes) == (wanted, card_bytes)), None
+            )
             if fitting is not None:
                 self._idle.remove(fitting)
             retired, self._retired = self._retired, []
@@ -95,14 +115,14 @@ class LocalMemory:
                 self._remove(region)
             else:
                 self._retire(region)
-        return self._register(wanted, timeout_s) if fitting is None else fitting
+        return self._register(wanted, card_bytes, timeout_s) if fitting is None else fitting
 
-    def give_back(self, region: Region) -> None:
+    def give_back(self, region: LocalRegion) -> None:
         """Keep a region for a later call."""
         with self._lock:
             self._idle.append(region)
 
-    def give_up(self, region: Region, error: BaseException, deadline: float) -> bool:
+    def give_up(self, region: LocalRegion, error: BaseException, deadline: float) -> bool:
         """Take back a region whose call raised; return whether to send the call again, in another.
 
         That is so when the server knew no such region, as one that was started again. Else it may still be at work in
@@ -129,45 +149,59 @@ class LocalMemory:
                 break
             time.sleep(_PAUSE_S)
         for region in regions:
+            if region in held:
+                # Freed under the server it would be undefined; it goes with this process.
+                region.card = None
             region.remove()
         self._wire.close()
 
-    def _retire(self, region: Region) -> None:
+    def _retire(self, region: LocalRegion) -> None:
         with self._lock:
             self._retired.append(region)
 
-    def _remove(self, region: Region) -> None:
+    def _remove(self, region: LocalRegion) -> None:
         with self._lock:
             self._all -= {region}
         region.remove()
 
-    def _register(self, num_bytes: int, timeout_s: float) -> Region:
-        region = Region(num_bytes)
+    def _register(self, num_bytes: int, card_bytes: int, timeout_s: float) -> LocalRegion:
+        region = LocalRegion(num_bytes, card_bytes, self.card or 0)
         with self._lock:
             self._all.add(region)
         try:
             self._wire.register_system_shared_memory(region.name, region.key, num_bytes, client_timeout=timeout_s)
+            if (card := region.card) is not None:
+                self._wire.register_cuda_shared_memory(
+                    card.name, card.handle(), card.card, card_bytes, client_timeout=timeout_s
+                )
         except WIRE_ERRORS as error:
+            self._let_go(region, timeout_s)
             self._remove(region)
             if not self._is_live(timeout_s):
                 raise
             raise ConfigError(
                 f"The server at {self._url} takes no local memory ({scrub(str(error))}). Start it on this machine, as"
-                " this user, with `auralsam2 serve --local-memory`, or leave local_memory out."
+                f" this user, with `auralsam2 serve --local-memory`{', on the same card' if card_bytes else ''}, or"
+                " leave local_memory out."
             ) from error
         return region
 
-    def _let_go(self, region: Region, timeout_s: float) -> bool:
+    def _let_go(self, region: LocalRegion, timeout_s: float) -> bool:
         """Let the server forget a region; False while it is at work in it."""
         with contextlib.suppress(*WIRE_ERRORS):
+            if region.card is not None:
+                self._wire.unregister_cuda_shared_memory(region.card.name, client_timeout=timeout_s)
             self._wire.unregister_system_shared_memory(region.name, client_timeout=timeout_s)
             return True
         return not self._is_known(region, timeout_s)
 
-    def _is_known(self, region: Region, timeout_s: float) -> bool:
+    def _is_known(self, region: LocalRegion, timeout_s: float) -> bool:
         """Ask whether the server knows a region; one that does not tell, since it keeps that closed, knows none."""
         try:
-            return region.name in self._wire.get_system_shared_memory_status(client_timeout=timeout_s).regions
+            known = {*self._wire.get_system_shared_memory_status(client_timeout=timeout_s).regions}
+            if region.card is not None:
+                known |= {*self._wire.get_cuda_shared_memory_status(client_timeout=timeout_s).regions}
+            return not known.isdisjoint((region.name, region.name + SUFFIX))
         except WIRE_ERRORS:
             return not self._is_live(timeout_s)
 
@@ -177,7 +211,7 @@ class LocalMemory:
         return False
 
 
-def encode_placed(call: Call, placed: Placed, region: Region) -> tuple[list[Any], list[Any]]:
+def encode_placed(call: Call, placed: Placed, region: LocalRegion) -> tuple[list[Any], list[Any]]:
     """Write a call's large tensors into a region; return inputs and wanted outputs that name their places."""
     inputs = []
     for name, (offset, value) in placed.inputs.items():
@@ -185,7 +219,13 @@ def encode_placed(call: Call, placed: Placed, region: Region) -> tuple[list[Any]
         item = blocking.InferInput(name, list(value.shape), TYPES[value.dtype.name])
         item.set_shared_memory(region.name, value.nbytes, offset)
         inputs.append(item)
-    rest = Call({name: value for name, value in call.tensors.items() if name not in placed.inputs}, call.outputs)
+    if placed.frames is not None and region.card is not None:
+        region.card.write(placed.frames)
+        item = blocking.InferInput(FRAMES, list(placed.frames.shape), TYPES[placed.frames.dtype.name])
+        item.set_shared_memory(region.card.name, placed.frames.nbytes, 0)
+        inputs.append(item)
+    elsewhere = {item.name() for item in inputs}
+    rest = Call({name: value for name, value in call.tensors.items() if name not in elsewhere}, call.outputs)
     others, wanted = encode_request(blocking, rest)
     for output in wanted:
         if output.name() in placed.outputs:
@@ -194,7 +234,7 @@ def encode_placed(call: Call, placed: Placed, region: Region) -> tuple[list[Any]
     return [*inputs, *others], wanted
 
 
-def read_placed(result: Any, call: Call, placed: Placed, region: Region) -> Arrays:
+def read_placed(result: Any, call: Call, placed: Placed, region: LocalRegion) -> Arrays:
     """Read an answer, copying what lies in the region. Raises: ServerFault when an output is missing."""
     arrays = read_answer(result, [name for name in call.outputs if name not in placed.outputs])
     for name, (offset, spec) in placed.outputs.items():
@@ -222,6 +262,13 @@ def sweep_server(url: str) -> int:
             with contextlib.suppress(InferenceServerException):
                 wire.unregister_system_shared_memory(name, client_timeout=CLOSE_TIMEOUT_S)
                 forgotten += 1
+        with contextlib.suppress(InferenceServerException):
+            on_cards = wire.get_cuda_shared_memory_status(client_timeout=CLOSE_TIMEOUT_S).regions
+            for name in [name for name in on_cards if name.endswith(SUFFIX)]:
+                key = name.removesuffix(SUFFIX)
+                if is_ours(key) and sweep_dead(key):
+                    wire.unregister_cuda_shared_memory(name, client_timeout=CLOSE_TIMEOUT_S)
+                    forgotten += 1
     return forgotten
 
 

@@ -15,12 +15,12 @@ from auralsam2.stages.clip_stages import Stage
 from auralsam2_client import contract
 from auralsam2_client.contract import (
     BESIDE_GRAPH,
+    CLIP,
     DECODER,
     ENCODED_FRAMES,
     ENCODERS,
     ENSEMBLE,
     FEATURES_ENSEMBLE,
-    FRAMES,
     HANDED_ON,
     IMAGE_FEATURES,
     JPEG_KEEPS_MASKS,
@@ -133,7 +133,7 @@ def _tensors_text(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -
             entry = entries.add(name=spec.name, dims=spec.shape)
             entry.data_type = model_config_pb2.DataType.Value(f"TYPE_{spec.dtype}")
     for entry in config.input:
-        entry.optional = entry.name in model.optional or (entry.name == FRAMES and ENCODED_FRAMES in model.optional)
+        entry.optional = entry.name in model.optional or (entry.name in CLIP and ENCODED_FRAMES in model.optional)
     lines = [f"  {{ {text_format.MessageToString(entry, as_one_line=True)} }}" for entry in config.input]
     given = [f"  {{ {text_format.MessageToString(entry, as_one_line=True)} }}" for entry in config.output]
     return "input [\n" + ",\n".join(lines) + "\n]\noutput [\n" + ",\n".join(given) + "\n]"

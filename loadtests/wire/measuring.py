@@ -3,10 +3,13 @@
 client: from `segment` to the library's call, and from its return to the masks' logits: checks, encoding, copies.
 wire: the library's call less what the server says of the request: serialising, transport, reading the answer.
 server: the ensemble's own time by its metrics, decoding and hand-over between stages within.
+beside: wire and server less what the stages themselves took, which is where files are decoded.
 """
 
+import re
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +23,7 @@ from loadtests.wire.ways import Way
 from service.monitoring.metrics import ModelCounters, fetch, stage_times
 
 MIN_CLIPS = 5
+_STAGE_SECONDS = re.compile(r"^auralsam2_stage_duration_seconds_sum\{[^}]*\} (\S+)$", re.MULTILINE)
 WARM_CLIPS = 3
 
 
@@ -50,6 +54,12 @@ class TimedChannel:
         self._timings.bytes_in = sum(len(each._get_content() or b"") for each in request["inputs"])
         self._timings.bytes_out = sum(map(len, result.get_response().raw_output_contents))
         return result
+
+
+def stage_seconds(metrics_url: str) -> float:
+    """Add up what all stages computed since the server's start, by their own clocks."""
+    with urllib.request.urlopen(metrics_url, timeout=5) as page:
+        return sum(map(float, _STAGE_SECONDS.findall(page.read().decode())))
 
 
 def drawn_clip(image_size: int, num_frames: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -83,7 +93,13 @@ def measure(target: Target, way: Way, callers: int, for_s: float) -> dict[str, A
     timings = [Timings() for _ in range(callers)]
     # The caller that arrives last reads the counters, when all are warm and none has begun.
     before: dict[str, ModelCounters] = {}
-    warm = threading.Barrier(callers, action=lambda: before.update(fetch(target.metrics_url)))
+    computed_s: list[float] = []
+
+    def begin() -> None:
+        before.update(fetch(target.metrics_url))
+        computed_s.append(stage_seconds(target.metrics_url))
+
+    warm = threading.Barrier(callers, action=begin)
 
     def call(own: Timings) -> float:
         try:
@@ -106,11 +122,12 @@ def measure(target: Target, way: Way, callers: int, for_s: float) -> dict[str, A
     errors = [error for each in calls if (error := each.exception()) is not None]
     for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
         raise error
-    server_ms = stage_times(before, fetch(target.metrics_url))[ENSEMBLE].total_ms
-    return figures(timings, server_ms, max(each.result() for each in calls))
+    served = stage_times(before, fetch(target.metrics_url))[ENSEMBLE]
+    stages_ms = 1e3 * (stage_seconds(target.metrics_url) - computed_s[0]) / served.num_requests
+    return figures(timings, served.total_ms, stages_ms, max(each.result() for each in calls))
 
 
-def figures(timings: list[Timings], server_ms: float, took_s: float) -> dict[str, Any]:
+def figures(timings: list[Timings], server_ms: float, stages_ms: float, took_s: float) -> dict[str, Any]:
     """Put what callers noted as a row: means of the parts, which add up, and p50 and p95 of the whole."""
     total_ms, call_ms = (
         1e3 * np.concatenate(parts) for parts in ([each.total_s for each in timings], [each.call_s for each in timings])
@@ -123,6 +140,7 @@ def figures(timings: list[Timings], server_ms: float, took_s: float) -> dict[str
         "client_ms": float(np.mean(total_ms - call_ms)),
         "wire_ms": float(np.mean(call_ms)) - server_ms,
         "server_ms": server_ms,
+        "beside_ms": float(np.mean(call_ms)) - stages_ms,
         "p50_ms": float(np.quantile(total_ms, 0.5)),
         "p95_ms": float(np.quantile(total_ms, 0.95)),
     }

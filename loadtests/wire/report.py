@@ -6,17 +6,22 @@ from typing import Any
 def markdown(record: dict[str, Any]) -> str:
     """Write the tables of one run: by build, way, size and callers, and a build beside its graphs."""
     lines = [
-        "| build | way | px | callers | MB in / out | client, ms | wire, ms | server, ms | p50 / p95, ms | clips/s |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| build | way | px | callers | MB in / out | client, ms | wire, ms | server, ms | beside stages, ms"
+        " | p50 / p95, ms | clips/s |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in record["rows"]:
         size = f"{row['bytes_in'] / 1e6:.2f} / {row['bytes_out'] / 1e6:.3f}"
-        parts = " | ".join(f"{row[part]:.1f}" for part in ("client_ms", "wire_ms", "server_ms"))
+        parts = " | ".join(f"{row[part]:.1f}" for part in ("client_ms", "wire_ms", "server_ms", "beside_ms"))
         lines.append(
             f"| `{row['build']}` | {row['way']} | {row['image_size']} | {row['callers']} | {size} | {parts} |"
             f" {row['p50_ms']:.1f} / {row['p95_ms']:.1f} | {row['clips_per_s']:.1f} |"
         )
-    lines += ["", "Stages of `instant` builds answer at once, so that the wire alone is seen."]
+    lines += [
+        "",
+        "Stages of `instant` builds answer at once, so that the wire alone is seen; beside them: wire and server less"
+        " what they took.",
+    ]
     if record["beside_graphs"]:
         lines += [
             "",

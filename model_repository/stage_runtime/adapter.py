@@ -12,6 +12,7 @@ import triton_python_backend_utils as pb_utils
 from auralsam2_client.contract import (
     BESIDE_GRAPH,
     BY_SOUND,
+    CLIP,
     FRAMES,
     LAUNCH_VARIABLE,
     MASK_STRIDE,
@@ -29,7 +30,7 @@ from .admission.telemetry import Telemetry
 from .engine import Array, cache_dir_from_environment, check_hash, load_engine, resolve_precision
 from .engine.refusals import NotAdmitted, Refusal
 from .engine.stage import ClipStage, Stage, TensorShape
-from .frames.encoded import EncodedFrames
+from .frames.encoded import Decoding, EncodedFrames
 from .frames.stages import FramesStage
 from .prompts.decoder import PromptedDecoder
 from .prompts.reading import ClipSize
@@ -88,8 +89,8 @@ class StageModel:
         self._input_names = [entry["name"] for entry in config["input"] if entry["name"] not in optional]
         shapes = {tensor.name: tensor for tensor in (*tensor_shapes(config["input"]), *tensor_shapes(config["output"]))}
         outputs = [shapes[entry["name"]] for entry in config["output"] if entry["name"] not in BESIDE_GRAPH]
-        # Whatever form the frames come in, the graph takes them raw.
-        inputs = [tensor for tensor in shapes.values() if tensor.name in (*self._input_names, FRAMES)]
+        # A clip's own tensors are optional, for this server does not name one that is missing; the graph takes them.
+        inputs = [tensor for tensor in shapes.values() if tensor.name in (*self._input_names, *CLIP)]
         self._stage, precision = self.load_stage(args, parameters, inputs, outputs)
         pb_utils.Logger.log_info(f"{self._name}: {parameters[Parameter.ENGINE]} computes in {precision}")
         self._logic = self.logic(Parts(self._stage, outputs, shapes, parameters, folder))
@@ -148,10 +149,11 @@ class StageModel:
             clip = passage.enter(asker, ticket, request.timeout())
             ticket = clip.ticket
             inputs = {name: self.read(pb_utils.get_input_tensor_by_name(request, name)) for name in self._input_names}
-            answer = self._logic(inputs, read_optional(request, self._optional, self.read))
+            given = read_optional(request, self._optional, self.read)
+            answer = self._logic(inputs, given)
             named = {TICKET: np.frombuffer(ticket, np.uint8).copy()}
             response = answer_request({**answer, **named}, request, keep=keep, write=self.write)
-            passage.leave(clip, inputs, prompts_of(answer))
+            passage.leave(clip, {**inputs, **given}, prompts_of(answer))
             return response
         except NotAdmitted as refusal:
             return refuse_request(refusal.reason, f"{self._name}: {refusal}")
@@ -187,7 +189,13 @@ class ImageModel(StageModel):
 
     def logic(self, parts: Parts) -> Logic:
         num_frames, image_size, *_ = parts.shapes[FRAMES].shape
-        return FramesStage(parts.stage, encoded_frames(parts.parameters, ClipSize(num_frames, image_size, 0)))
+        encoded = encoded_frames(parts.parameters, ClipSize(num_frames, image_size, 0))
+        encoded.find_library()
+        return FramesStage(parts.stage, self.decoding(encoded, parts))
+
+    def decoding(self, encoded: EncodedFrames, parts: Parts) -> Decoding:
+        """Choose what decodes files. Here: the CPU."""
+        return encoded
 
 
 class DecoderModel(StageModel):

@@ -44,6 +44,15 @@ def needed_bytes(models: Path, default_bytes: int, growth_bytes: int, *, on_card
     return total
 
 
+def most_bytes(models: Path, default_bytes: int, growth_bytes: int) -> int:
+    """Tell how large one stage's region may become: twice what one clip takes in all stages, growth in steps.
+
+    A usual clip stays far below, also where several wait in one stage, or come in both forms of the frames. What lies
+    beyond is no clip: files have no fixed size, and the server takes them up to 2 GB before a stage sees them.
+    """
+    return 2 * needed_bytes(models, default_bytes, growth_bytes)
+
+
 def free_bytes() -> int:
     """Read how many bytes are free in /dev/shm. Raises: OSError where there is none."""
     return shutil.disk_usage(FOLDER).free

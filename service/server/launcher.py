@@ -12,6 +12,7 @@ from service.cards.in_use import CardsInUse
 from service.logs.events import INFO, WARNING, Event, Sink, Tell, as_lines
 from service.logs.log import to_stderr
 from service.logs.request_pipe import RequestPipe
+from service.machine.shared_memory import most_bytes
 from service.server.config import ServerConfig
 from service.server.launch_plan import LaunchPlan, make_cache, plan_launch
 from service.server.ports import check_ports
@@ -117,6 +118,10 @@ class Launcher:
                 readiness = Readiness(self.config, self._server, self.aborted, deadline, plan.ready_timeout_s)
                 readiness.wait_until_it_says_ready()
                 self._server.close_shared_memory()
+                if plan.python_stages:
+                    config = self.config
+                    default, growth = config.shm_default_byte_size, config.shm_growth_byte_size
+                    self._server.bound_shared_memory(most_bytes(config.models, default, growth))
                 self._prove(plan, readiness, checked)
                 record_compiled_models(self.config.cache, checked)
             # Only the python backend has processes of its own; stages of a GPU build live and die with the server.

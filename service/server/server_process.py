@@ -4,6 +4,7 @@ Its log is read here too: every line goes to the sink, the last ones are kept, s
 """
 
 import contextlib
+import resource
 import secrets
 import signal
 import subprocess
@@ -87,6 +88,8 @@ class ServerProcess:
             errors="replace",
             # What it makes is for this user alone. Its shared memory takes no notice, see `close_shared_memory`.
             umask=0o077,
+            # Python ignores SIGXFSZ, and so must the server: what passes `bound_shared_memory` fails, and ends nothing.
+            restore_signals=False,
             # A session of its own: Ctrl-C at the terminal reaches only the launcher, which then drains.
             start_new_session=True,
         )
@@ -134,6 +137,18 @@ class ServerProcess:
         """Have the stages refuse new clips and rounds from now on; those that they let in go their way."""
         with contextlib.suppress(OSError):
             closing_path(self.mark).touch(0o600)
+
+    def bound_shared_memory(self, limit_bytes: int) -> None:
+        """Let no stage's region grow beyond a size: the server refuses the request that would, and goes on.
+
+        By the limit of file sizes, and of the server's own process alone, which makes the room for what comes in. The
+        stages, which write what they compiled, live by then and keep theirs.
+        """
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+            limit = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
+            resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (limit, hard))
 
     def find_stages(self) -> None:
         """Take the server's children that live now as its stages, which `fault` watches from now on."""

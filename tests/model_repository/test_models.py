@@ -98,7 +98,8 @@ def test_the_four_models_answer_the_golden_clip(
                 "model_config": json.dumps(config),
             }
         )
-        taken = {"FRAMES", "TICKET"} | {entry["name"] for entry in config["input"] if not entry.get("optional")}
+        taken = {"FRAMES", "AUDIO", "TICKET"}
+        taken |= {entry["name"] for entry in config["input"] if not entry.get("optional")}
         inputs = {entry["name"]: wire[entry["name"]] for entry in config["input"] if entry["name"] in taken}
         outputs = [entry for entry in config["output"] if entry["name"] not in SMALL_MASKS]
         (response,) = model.execute([backend.request(inputs, [entry["name"] for entry in config["output"]])])

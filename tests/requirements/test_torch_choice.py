@@ -48,7 +48,8 @@ def test_a_word_is_taken_and_another_refused() -> None:
 
 def test_both_files_hold_one_version_and_the_cuda_one_no_cpu_build() -> None:
     (cpu,) = LINES[CPU]
-    cuda, triton = LINES[CUDA]
+    cuda, triton, torchvision = LINES[CUDA]
+    assert torchvision.startswith("torchvision==")
     assert cuda.split(",")[0] == cpu
     version = cpu.removeprefix("torch==")
     taken = SpecifierSet(cuda.removeprefix("torch"))

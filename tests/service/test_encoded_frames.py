@@ -20,7 +20,9 @@ from auralsam2_client.media.stills.frame_files import encode_frames
 from auralsam2_client.media.stills.frames import resize_frames
 from auralsam2_client.prompts import Prompts
 from model_repository.stage_runtime.frames.encoded import EncodedFrames
+from service.machine.shared_memory import most_bytes
 from service.server.config import ServerConfig
+from service.server.guardian import shared_memory_of
 from tests.service.marks import CLIP, FRAME, GOOD, LOUD, jaccard, middle_of, raw, same
 
 Frames = NDArray[np.uint8]
@@ -127,6 +129,37 @@ def test_exactly_one_form_of_the_frames_comes(served_compact: Any, frames: Frame
         assert read_error(refusal.value.message())[0] is Reason.BAD_REQUEST
         assert words in refusal.value.message()
     assert ask(served_compact.config, FRAMES=frames, **GOOD).as_numpy("IOU").shape == (5, 3)
+
+
+@pytest.mark.parametrize("forms", [("FRAMES",), ("FRAMES_ENCODED",), ()])
+def test_sound_that_does_not_come_is_named(served_compact: Any, frames: Frames, forms: tuple[str, ...]) -> None:
+    clip: dict[str, NDArray[Any]] = {"FRAMES": frames, "FRAMES_ENCODED": encode_frames(frames, "jpeg")}
+    given = {name: clip[name] for name in forms}
+    with pytest.raises(InferenceServerException) as refusal:
+        raw(served_compact.config, "auralsam2", given)
+    assert refusal.value.status() == "StatusCode.INVALID_ARGUMENT"
+    reason, said = read_error(refusal.value.message())
+    assert reason is Reason.BAD_REQUEST
+    assert said.startswith("AUDIO did not come")
+
+
+def test_sound_may_be_left_out_where_nobody_hears_it(served_compact: Any, frames: Frames) -> None:
+    given = {"FRAMES": frames, "USE_AUDIO": np.array([False]), **GOOD}
+    without = raw(served_compact.config, "auralsam2", given).as_numpy("MASK_LOGITS")
+    with_zeros = raw(served_compact.config, "auralsam2", {**given, "AUDIO": np.zeros_like(CLIP["AUDIO"])})
+    assert without.tobytes() == with_zeros.as_numpy("MASK_LOGITS").tobytes()
+
+
+def test_a_request_beyond_all_clips_leaves_no_large_region_behind(served_compact: Any, frames: Frames) -> None:
+    config, mark = served_compact.config, served_compact.launcher.mark
+    limit = most_bytes(config.models, config.shm_default_byte_size, config.shm_growth_byte_size)
+    hostile: Files = np.array([bytes(limit), b"", b"", b"", b""], np.object_)
+    for _ in range(2):
+        with pytest.raises(InferenceServerException):
+            ask(config, FRAMES_ENCODED=hostile)
+        assert all(path.stat().st_size <= limit for path in shared_memory_of(mark))
+        assert ask(config, FRAMES=frames).as_numpy("IOU").shape == (5, 3)
+    assert served_compact.launcher.fault() is None
 
 
 def test_bytes_whose_lengths_lie_kill_no_stage(served_compact: Any, url: str) -> None:

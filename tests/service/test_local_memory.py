@@ -1,6 +1,7 @@
 """Clips by shared memory, on the real server: the same answers, nothing left, one error where a side is closed."""
 
 import asyncio
+import base64
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from auralsam2_client.calls import local_memory
 from auralsam2_client.calls.async_client import AsyncClient
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.local_memory import sweep_server
+from auralsam2_client.card_regions import LIBRARY
 from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import ConfigError, ServerTimeout
 from auralsam2_client.local_regions import FOLDER
@@ -154,6 +156,29 @@ def test_a_server_that_forgot_its_regions_is_told_them_again(launcher: Launcher)
         (second,) = regions() - before
         assert first != second
     assert regions() == before
+
+
+def test_memory_of_a_card_that_is_none_is_refused_and_the_server_goes_on(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's library is stood in for; the server is the real one, and gets a handle that opens nothing."""
+
+    class NoCard:
+        create_shared_memory_region = staticmethod(lambda name, num_bytes, card: name)
+        get_raw_handle = staticmethod(lambda memory: base64.b64encode(bytes(64)))
+        set_shared_memory_region = staticmethod(lambda memory, values: None)
+        destroy_shared_memory_region = staticmethod(lambda memory: None)
+
+    before, clip = regions(), toy.clip()
+    monkeypatch.setitem(sys.modules, LIBRARY, NoCard)
+    with Client(launcher.config.grpc_url, local_memory="cuda") as client:
+        with pytest.raises(ConfigError, match=r"takes no local memory .* on the same card"):
+            client.infer(*clip)
+        assert known(client) == set()
+    assert regions() == before
+    with Client(launcher.config.grpc_url, local_memory=True) as client:
+        np.testing.assert_array_equal(client.infer(*clip)["MASK_LOGITS"], toy.expected(*clip)["MASK_LOGITS"])
+    assert launcher.fault() is None
 
 
 def test_a_closed_server_says_so_to_a_client_that_wants_it_and_serves_the_others(build: Path) -> None:

@@ -17,6 +17,7 @@ from auralsam2_client.errors import AuralServeError
 from auralsam2_client.prompts import Prompts
 from loadtests.cases.case import Case
 from loadtests.gpu.checks.check import Check, LeftOutError, Place
+from loadtests.gpu.checks.wire_checks import wire_checks
 from loadtests.gpu.measuring.card import smi
 from loadtests.gpu.report.tables import IOU_EXPECTED
 from loadtests.gpu.rows.callers import Calls, drive, summarise_calls
@@ -50,7 +51,7 @@ def service_checks(serve: Server = serve_case) -> list[Check]:
     Args:
         serve: yields a launcher that is ready; its build is of any device.
     """
-    return [Check("service: by sound, by prompts, in a session", "service", partial(_answers, serve))]
+    return [Check("service: by sound, by prompts, in a session", "service", partial(_answers, serve)), *wire_checks()]
 
 
 def soak_checks(seconds: float, serve: Server = serve_case) -> list[Check]:

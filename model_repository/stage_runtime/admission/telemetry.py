@@ -35,6 +35,7 @@ FAMILIES = {
     "auralsam2_stage_duration_seconds": ("HISTOGRAM", "Time that a stage computed for one clip"),
     "auralsam2_queue_duration_seconds": ("HISTOGRAM", "Time between the stage before and this one"),
     "auralsam2_clip_duration_seconds": ("HISTOGRAM", "Time from a clip's admission to the end of its last stage"),
+    "auralsam2_host_decoded_frames_total": ("COUNTER", "Files of frames that a card left to the CPU, by reason"),
     "auralsam2_session_rounds_total": ("COUNTER", "Answered rounds of interactive sessions"),
     "auralsam2_sessions": ("GAUGE", "Interactive sessions that are kept"),
     "auralsam2_session_bytes": ("GAUGE", "Memory that the kept sessions hold"),

@@ -2,18 +2,27 @@
 
 import io
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
 import numpy as np
 
 from auralsam2_client.contract import ENCODED_FRAMES
 
-from ..engine import Array
+from ..engine import Array, EngineError
 from ..engine.refusals import BadRequest
 from .headers import BadPicture, Header, read_header
 
 # Each holds one frame, and what its decoder needs.
 MAX_THREADS = 4
+
+
+class Decoding(Protocol):
+    """Decodes the files of a clip, [T] of bytes, to [T, S, S, 3] uint8, valid until the next call."""
+
+    def decode(self, files: Array, /) -> Any:
+        """Raises: BadRequest naming the frame."""
 
 
 class EncodedFrames:
@@ -45,14 +54,36 @@ class EncodedFrames:
 
         Raises: BadRequest as `check`, before anything is decoded; or naming the frame that is damaged.
         """
-        headers = self.check(files)
+        return self.decode_some(range(self._num_frames), files, self.check(files))
+
+    def decode_some(self, frames: Sequence[int], files: Array, headers: Sequence[Header]) -> Array:
+        """Decode some frames of a clip that was checked; in what is returned the others are of no meaning.
+
+        Raises: BadRequest naming the frame that is damaged.
+        """
         if self._pool is None or self._answer is None:
             threads = min(self._num_frames, MAX_THREADS, len(os.sched_getaffinity(0)))
             self._pool = ThreadPoolExecutor(threads, "decode")
             self._answer = np.empty((self._num_frames, self._size, self._size, 3), np.uint8)
-        for _ in self._pool.map(self._decode_file, range(self._num_frames), files, headers, self._answer):
+        answer = self._answer
+        given = ((frame, files[frame], headers[frame], answer[frame]) for frame in frames)
+        for _ in self._pool.map(lambda each: self._decode_file(*each), given):
             pass
-        return self._answer
+        return answer
+
+    def find_library(self) -> None:
+        """Import what decodes, so that a stage without it says so when it loads, and not with the first file.
+
+        Raises: EngineError.
+        """
+        try:
+            from PIL import Image
+        except ImportError as error:
+            raise EngineError(
+                f"Pillow is not in the server's Python ({error}), and decodes the frames that come as files. Run"
+                " `make setup`, or install requirements/server.txt there."
+            ) from error
+        Image.preinit()
 
     def _check_file(self, frame: int, data: bytes) -> Header:
         if len(data) > self._max_bytes:

@@ -6,7 +6,7 @@ that is not there.
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 JPEG, PNG, WEBP = "JPEG", "PNG", "WEBP"
 FORMATS = (JPEG, PNG, WEBP)
@@ -14,7 +14,8 @@ FORMATS = (JPEG, PNG, WEBP)
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Of JPEG: baseline, extended and progressive with Huffman codes; the other frames are lossless or arithmetic.
-_FRAMES = (0xC0, 0xC1, 0xC2)
+_BASELINE = 0xC0
+_FRAMES = (_BASELINE, 0xC1, 0xC2)
 _OTHER_FRAMES = (0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _NO_LENGTH = (0x01, *range(0xD0, 0xD8))
 _END, _SCAN = 0xD9, 0xDA
@@ -38,6 +39,8 @@ class Header:
     format: str
     width: int
     height: int
+    plain: bool = field(default=False, compare=False)
+    """A baseline JPEG in YCbCr, all channels of one size, in one scan: decoders agree on it within rounding."""
 
 
 def read_header(data: bytes) -> Header:
@@ -90,11 +93,19 @@ def _read_jpeg(data: bytes) -> Header:
         raise BadPicture(f"has {bits} bits a channel; must be 8. Convert it.")
     if channels not in (1, 3):
         raise BadPicture(f"is a JPEG of {channels} channels (CMYK has 4); must be RGB or grey. Convert it to RGB.")
-    if data.count(b"\xff\xda") > MAX_SCANS:
+    num_scans = data.count(b"\xff\xda")
+    if num_scans > MAX_SCANS:
         raise BadPicture(f"is a JPEG of more than {MAX_SCANS} scans; send a baseline one.")
     if not data.endswith(b"\xff\xd9"):
         raise _cut_short()
-    return Header(JPEG, width, height)
+    plain = marker == _BASELINE and channels == 3 and num_scans == 1 and _in_ycbcr(data, place + 10)
+    return Header(JPEG, width, height, plain)
+
+
+def _in_ycbcr(data: bytes, place: int) -> bool:
+    """Tell by the channels' names and sizes; where Adobe's marker may say otherwise, no."""
+    names, sizes = data[place : place + 9 : 3], data[place + 1 : place + 9 : 3]
+    return names == b"\1\2\3" and len(set(sizes)) == 1 and b"Adobe" not in data
 
 
 def _length_of(data: bytes, place: int) -> int:

@@ -8,10 +8,10 @@ from auralsam2_client.contract import ENCODED_FRAMES, FRAMES
 from ..engine import Array
 from ..engine.refusals import BadRequest
 from ..engine.stage import ClipStage
-from .encoded import EncodedFrames
+from .encoded import Decoding
 
 
-def take_frames(given: Mapping[str, Any], encoded: EncodedFrames) -> Any:
+def take_frames(given: Mapping[str, Any], encoded: Decoding) -> Any:
     """Take a clip's frames from a request's optional tensors: FRAMES as it is, FRAMES_ENCODED decoded.
 
     Raises: BadRequest where both or neither came, and for files that are not acceptable.
@@ -30,7 +30,7 @@ def check_one_form(given: Mapping[str, Any]) -> None:
 class FramesStage:
     """Encodes the image. Tensors beside the frames are the stage's own inputs."""
 
-    def __init__(self, stage: ClipStage, encoded: EncodedFrames) -> None:
+    def __init__(self, stage: ClipStage, encoded: Decoding) -> None:
         self._stage, self._encoded = stage, encoded
 
     def __call__(self, inputs: Mapping[str, Array], given: Mapping[str, Array]) -> dict[str, Array]:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from auralsam2_client.contract import BY_SOUND, ENCODED_FRAMES, IMAGE_FEATURES, PROMPT_MODE
+from auralsam2_client.contract import AUDIO, BY_SOUND, ENCODED_FRAMES, IMAGE_FEATURES, PROMPT_MODE
 
 from ..engine import Array
-from ..engine.full_scale import check_full_scale
+from ..engine.full_scale import check_full_scale, check_sound_came
 from ..engine.refusals import BadRequest
 from ..engine.stage import ClipStage, TensorShape
 from ..forms.masks import in_form
@@ -35,15 +35,19 @@ class SoundStage:
         clip: ClipSize | None = None,
         encoded: EncodedFrames | None = None,
     ) -> None:
-        """`clip` and `encoded`: given to the first stage, which refuses bad prompts and files before any work."""
+        """`clip` and `encoded`: given to the first stage, which refuses bad prompts and files before any work, and to
+        which AUDIO comes among the optional tensors.
+        """
         self._stage = stage
         self._clip, self._encoded = clip, encoded
         self._silence = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in outputs}
 
     def __call__(self, inputs: Mapping[str, Array], prompts: Mapping[str, Array]) -> dict[str, Array]:
-        """Raises: BadRequest for bad prompts and files, for sound in another scale than [-1, 1], and as Stage."""
+        """Raises: BadRequest for bad prompts and files, and for sound that is missing or in another scale; as Stage."""
         prompts = dict(prompts)
         files = prompts.pop(ENCODED_FRAMES, None)
+        if AUDIO in prompts:
+            inputs = {**inputs, AUDIO: prompts.pop(AUDIO)}
         if self._clip is not None and prompts:
             read_prompts(prompts, self._clip)
             read_wish(prompts)
@@ -51,6 +55,8 @@ class SoundStage:
             self._encoded.check(files)
         if not use_audio(prompts):
             return self._silence
+        if self._clip is not None:
+            check_sound_came(inputs)
         check_full_scale(inputs)
         return self._stage(inputs)
 

@@ -38,7 +38,7 @@ class CardStage:
         Raises: BadRequest for another shape or type than configured, or NaN or Inf from a caller; CardFailed.
         """
         for wanted in self._inputs:
-            _check(wanted, inputs[wanted.name])
+            check_given(wanted, inputs[wanted.name])
         try:
             found = self._graph(inputs)
             # Copied, for the next clip is computed into the same tensors.
@@ -53,8 +53,11 @@ class CardStage:
         return answer | {name: inputs[name] for name in self._handed_on}
 
 
-def _check(wanted: TensorShape, found: Any) -> None:
-    """Of what another stage left on a card, shape and type alone: to look at its values, this thread would wait."""
+def check_given(wanted: TensorShape, found: Any) -> None:
+    """Compare a tensor with the configuration. Raises: BadRequest, of an array for NaN or Inf too.
+
+    Of what lies on a card, shape and type alone: to look at its values, this thread would wait.
+    """
     if not isinstance(found, Tensor):
         check_tensor(wanted, found)
     elif tuple(found.shape) != wanted.shape or found.dtype != torch.from_numpy(np.empty(0, wanted.dtype)).dtype:

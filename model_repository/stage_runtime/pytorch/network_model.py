@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
+from torch import Tensor
 
 from auralsam2_client.contract import (
+    AUDIO,
     CLIP,
     ENCODED_FRAMES,
     FRAMES,
@@ -35,22 +37,23 @@ from ..admission.clip_table import ClipTable, table_path
 from ..admission.passage import Clip, Passage, Role
 from ..admission.telemetry import Telemetry
 from ..engine import Array
-from ..engine.full_scale import check_full_scale
+from ..engine.full_scale import check_full_scale, check_sound_came
 from ..engine.refusals import NotAdmitted, Refusal
-from ..engine.stage import check_tensor
 from ..forms.masks import in_form
 from ..forms.wish import Wish, read_wish
 from ..frames.stages import take_frames
 from ..prompts.reading import Asked, ClipSize, read_prompts
 from ..reception import Reception
 from .answering import ClipAnswers
+from .card_frames import HOST_DECODED, frames_on_card
+from .card_stage import check_given
 from .device.flight import NUM_SLOTS, Flight, Slot, Worker
 from .loading import load_placed
 from .prompted import load_prompted_decoder
-from .tensors import write_tensor
+from .tensors import read_tensor, write_tensor
 from .whole_clip import ClipGraphs
 
-FORMS = (FRAMES, ENCODED_FRAMES)
+OF_CLIP = (*CLIP, ENCODED_FRAMES)
 
 
 @dataclass
@@ -60,7 +63,8 @@ class Job:
     request: Any
     sender: Any
     clip: Clip
-    audio: Array
+    heard: Mapping[str, Array]
+    """AUDIO, where it came."""
     asked: Asked
     wish: Wish
     slot: Slot
@@ -81,7 +85,8 @@ class NetworkModel:
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         self._name = args["model_name"]
-        self._optional = [name for name in optional_inputs(config) if name not in (*FORMS, JPEG_KEEPS_MASKS)]
+        beside = (*OF_CLIP, JPEG_KEEPS_MASKS)
+        self._optional = [name for name in optional_inputs(config) if name not in beside]
         placed = load_placed(args, parameters, self._say)
         self._card = placed.card
         placed.compiled.read()
@@ -93,7 +98,9 @@ class NetworkModel:
         placed.compiled.write()
         self._inputs = [shape for shape in tensor_shapes(config["input"]) if shape.name in CLIP]
         self._clip_size = ClipSize(description.num_frames, description.image_size, description.conditioning_frame)
-        self._encoded = encoded_frames(parameters, self._clip_size)
+        host = encoded_frames(parameters, self._clip_size)
+        host.find_library()
+        self._encoded = frames_on_card(host, self._card, self._say, self._count_host_decoded)
         self._say(f"{description.precision} on {self._card.name}")
         labels = {"model": description.preset, "precision": description.precision}
         table = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
@@ -129,16 +136,22 @@ class NetworkModel:
             asked, wish = read_prompts(optional, self._clip_size), read_wish(optional)
             features = not set(IMAGE_FEATURES).isdisjoint(request.requested_output_names())
             self._answers.check(asked, features)
-            given = read_optional(request, (*FORMS, "AUDIO"))
-            given = {FRAMES: take_frames(given, self._encoded), "AUDIO": given["AUDIO"]}
+            given: dict[str, Any] = read_optional(request, OF_CLIP, read_tensor)
+            if isinstance(given.get(AUDIO), Tensor):
+                given[AUDIO] = given[AUDIO].cpu().numpy()
+            if asked.use_audio:
+                check_sound_came(given)
+            given[FRAMES] = take_frames(given, self._encoded)
+            given.pop(ENCODED_FRAMES, None)
             for shape in self._inputs:
-                check_tensor(shape, given[shape.name])
+                if shape.name in given:
+                    check_given(shape, given[shape.name])
             if asked.use_audio:
                 check_full_scale(given)
             slot = self._flight.upload(given)
             # A view of the request's memory would end with it.
-            audio = given["AUDIO"].copy()
-            self._computing.give(Job(request, sender, clip, audio, asked, wish, slot, features, {}))
+            heard = {AUDIO: given[AUDIO].copy()} if AUDIO in given else {}
+            self._computing.give(Job(request, sender, clip, heard, asked, wish, slot, features, {}))
         except NotAdmitted as refusal:
             _send(sender, refuse_request(refusal.reason, f"{self._name}: {refusal}"))
         except Exception as error:  # noqa: BLE001  (sorted there)
@@ -160,10 +173,9 @@ class NetworkModel:
         try:
             answer = in_form(self._answers.collect(job.slot, job.answer, job.coming), job.wish)
             response = answer_request(answer, job.request, write=write_tensor)
-            inputs: Mapping[str, Array] = {"AUDIO": job.audio}
             with self._lock:
                 counts = job.asked.use_audio or not job.features
-                self._passage.leave(job.clip, inputs, prompts_of(answer), counts=counts, stages=job.stages)
+                self._passage.leave(job.clip, job.heard, prompts_of(answer), counts=counts, stages=job.stages)
             _send(job.sender, response)
         except Exception as error:  # noqa: BLE001  (sorted there)
             self._fail(job.request, job.sender, job.clip.asker, job.clip.ticket, error)
@@ -184,6 +196,10 @@ class NetworkModel:
         with self._lock:
             self._passage.fail(asker, ticket, reason)
         _send(sender, refuse_request(reason, message))
+
+    def _count_host_decoded(self, reason: str) -> None:
+        with self._lock:
+            self._telemetry.count(HOST_DECODED, reason=reason)
 
     def _say(self, line: str) -> None:
         pb_utils.Logger.log_info(f"{self._name}: {line}")

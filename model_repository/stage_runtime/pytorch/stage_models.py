@@ -8,9 +8,12 @@ import triton_python_backend_utils as pb_utils
 from auralsam2_client.contract import Parameter
 
 from ..adapter import DecoderModel, ImageModel, Logic, Parts, SoundModel, StageModel, clip_size
+from ..admission.telemetry import Telemetry
 from ..engine.refusals import Refusal
 from ..engine.stage import ClipStage, TensorShape
+from ..frames.encoded import Decoding, EncodedFrames
 from ..prompts.stages import DecoderStage
+from .card_frames import HOST_DECODED, frames_on_card
 from .card_stage import CardStage
 from .loading import Placed, load_placed
 from .prompted import load_prompted_decoder
@@ -55,7 +58,18 @@ class CardSoundModel(CardModel, SoundModel):
 
 
 class CardImageModel(CardModel, ImageModel):
-    """The stage of the frames, raw or encoded; files are decoded on the CPU."""
+    """The stage of the frames, raw or encoded."""
+
+    def decoding(self, encoded: EncodedFrames, parts: Parts) -> Decoding:
+        """Decode on the card where it can, else on the CPU."""
+        labels = {"model": parts.parameters[Parameter.PRESET], "precision": parts.parameters[Parameter.PRECISION]}
+        telemetry = Telemetry(pb_utils, labels)
+        return frames_on_card(
+            encoded,
+            self.placed.card,
+            pb_utils.Logger.log_info,
+            lambda reason: telemetry.count(HOST_DECODED, reason=reason),
+        )
 
 
 class CardDecoderModel(CardModel, DecoderModel):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from auralsam2.stages.clip_stages import Stage
-from auralsam2_client.contract import BESIDE_GRAPH, FRAMES, HANDED_ON, STAGE_NAMES
+from auralsam2_client.contract import BESIDE_GRAPH, CLIP, HANDED_ON, STAGE_NAMES
 from auralsam2_client.errors import ConfigError
 from export.builds.repository import build_repository
 from export.builds.triton_config import check_stage, parse, render, render_gpu, tensors
@@ -78,7 +78,7 @@ def test_stages_run_on_every_gpu_and_are_warm_before_a_client_comes(
 def test_by_sound_a_client_cannot_tell_the_ensembles_apart(gpu_build: Path, small_build: Path) -> None:
     """Prompts and frames as files, all of them optional, and what says that there were some, are the CPU's alone."""
     on_gpu, on_cpu = configs(gpu_build)["auralsam2"], configs(small_build)["auralsam2"]
-    always = [entry for entry in on_cpu.input if not entry.optional or entry.name == FRAMES]
+    always = [entry for entry in on_cpu.input if not entry.optional or entry.name in CLIP]
     assert tensors(on_gpu.input) == tensors(always)
     assert tensors(on_gpu.output) == tensors(entry for entry in on_cpu.output if entry.name not in BESIDE_GRAPH)
     assert on_gpu.name == on_cpu.name

@@ -35,13 +35,14 @@ MADE = {
 # Frames may come as files in their place.
 FILES = {TensorSpec("FRAMES_ENCODED", "STRING", (2,))}
 FORMS = FILES | {TensorSpec("FRAMES", "UINT8", (2, 224, 224, 3))}
+SOUND = {TensorSpec("AUDIO", "FP32", (2, 15600, 2))}
 OPTIONAL = {
-    "vggish": PROMPTS | FILES,
+    "vggish": PROMPTS | FILES | SOUND,
     "hiera": FORMS,
     "aural_fuser": {TensorSpec("USE_AUDIO", "BOOL", (1,))},
     "sam2_decoder": PROMPTS,
-    "auralsam2": PROMPTS | FORMS,
-    "auralsam2_features": {TensorSpec("USE_AUDIO", "BOOL", (1,))} | FORMS,
+    "auralsam2": PROMPTS | FORMS | SOUND,
+    "auralsam2_features": {TensorSpec("USE_AUDIO", "BOOL", (1,))} | FORMS | SOUND,
 }
 ELEMENTS = {onnx.TensorProto.FLOAT: "FP32", onnx.TensorProto.UINT8: "UINT8"}
 HANDED_ON = {"hiera": {"AUDIO_TOKENS"}}
@@ -89,7 +90,7 @@ def test_a_configuration_names_the_tensors_of_the_graph_on_disk(
 
 def graph_tensors(entries: Any) -> list[TensorSpec]:
     """Those that a raw clip by sound alone has."""
-    optional = {entry.name for entry in entries if getattr(entry, "optional", False)} - {"FRAMES"}
+    optional = {entry.name for entry in entries if getattr(entry, "optional", False)} - {*contract.CLIP}
     return [spec for spec in tensors(entries) if spec.name not in optional and spec not in MADE]
 
 
@@ -103,7 +104,7 @@ def test_a_configuration_is_the_contracts_and_the_contract_is_a_configuration(
     named = [each for each in model.optional if each != contract.JPEG_KEEPS_MASKS]
     assert tensors(config.input) == list(contract.tensors((*model.inputs, *named), sizes))
     assert tensors(config.output) == list(contract.tensors(model.outputs, sizes))
-    raw = ["FRAMES"] if "FRAMES" in model.inputs and "FRAMES_ENCODED" in named else []
+    raw = [each for each in model.inputs if each in contract.CLIP and "FRAMES_ENCODED" in named]
     assert [entry.name for entry in config.input if entry.optional] == raw + named
     assert set(config.parameters) == set(model.parameters)
 
@@ -114,7 +115,7 @@ def test_the_contract_has_every_model_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_prompts_and_forms_of_the_frames_are_optional_and_nothing_else_is(name: str, configs: dict[str, Any]) -> None:
+def test_prompts_and_the_clips_own_tensors_are_optional_and_nothing_else_is(name: str, configs: dict[str, Any]) -> None:
     config = configs[name]
     optional = [entry for entry in config.input if entry.optional]
     assert set(tensors(optional)) == OPTIONAL[name]

@@ -46,7 +46,8 @@ def test_what_is_left_out_is_said_with_its_reason(out: Path) -> None:
 
 def test_parts_are_means_and_the_whole_has_quantiles() -> None:
     timings = [Timings([0.010, 0.020], [0.008, 0.016], 7, 3), Timings([0.030], [0.024], 7, 3)]
-    row = figures(timings, server_ms=6.0, took_s=0.5)
+    row = figures(timings, server_ms=6.0, stages_ms=3.0, took_s=0.5)
+    assert row["beside_ms"] == pytest.approx(16.0 - 3.0)
     assert row["p50_ms"] == 20.0
     assert row["client_ms"] == pytest.approx(4.0)
     assert row["wire_ms"] == pytest.approx(10.0)

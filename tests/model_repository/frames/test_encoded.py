@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from auralsam2_client.media.stills.frame_files import encode_frames
+from model_repository.stage_runtime.engine import EngineError
 from model_repository.stage_runtime.engine.refusals import BadRequest
 from model_repository.stage_runtime.frames import encoded
 from model_repository.stage_runtime.frames.encoded import EncodedFrames
@@ -92,6 +93,15 @@ def test_a_file_that_is_whole_and_damaged_is_named(reader: EncodedFrames) -> Non
     with pytest.raises(BadRequest, match="frame 1 is a damaged PNG"):
         reader.decode(files(good, damaged, good))
     assert (reader.decode(files(good, good, good)) == FRAMES[0]).all(), "the next clip is answered"
+
+
+def test_a_stage_without_the_library_says_so_when_it_loads(
+    reader: EncodedFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader.find_library()
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(EngineError, match=r"Pillow is not in the server's Python .* `make setup`"):
+        reader.find_library()
 
 
 def test_the_stage_gets_raw_frames_in_either_form(reader: EncodedFrames) -> None:

@@ -46,7 +46,10 @@ def test_the_first_stage_refuses_bad_prompts_before_any_work() -> None:
         with pytest.raises(BadRequest):
             stage({}, bad)
     assert graph.calls == 0
-    stage({}, points((1, 1, 1)))
+    with pytest.raises(BadRequest, match="AUDIO did not come"):
+        stage({}, points((1, 1, 1)))
+    assert graph.calls == 0
+    stage({}, {**points((1, 1, 1)), "AUDIO": np.zeros((2, 3), np.float32)})
     assert graph.calls == 1
 
 

@@ -52,8 +52,10 @@ class Flight:
             self._free.put(Slot(inputs, outputs, device))
         self._computed = Mark(device)
 
-    def upload(self, given: Mapping[str, Array]) -> Slot:
+    def upload(self, given: Mapping[str, Array | Tensor]) -> Slot:
         """Take a free slot, wait for one if need be, and send a clip's arrays on their way to the device.
+
+        Tensors, which lie on it already, are copied when this returns.
 
         Raises: what the device failed with; the slot is free again then.
         """
@@ -61,9 +63,15 @@ class Flight:
         try:
             with self._copies.enter():
                 for name, value in given.items():
+                    if isinstance(value, Tensor):
+                        slot.arrived[name].copy_(value, non_blocking=True)
+                        continue
                     np.copyto(slot.given[name].numpy(), value)
                     slot.arrived[name].copy_(slot.given[name], non_blocking=True)
                 slot.uploaded.note()
+            if any(isinstance(value, Tensor) for value in given.values()):
+                # What lies on the card already is another's: of a decoder, or of the request.
+                slot.uploaded.wait()
         except Exception:
             self.release(slot)
             raise
