@@ -15,6 +15,7 @@ ELSEWHERE = {
     "export/": "a build grows in a folder that the export itself makes, exclusively",
     "loadtests/wire/instant_build.py": "a build in a temporary folder of its own",
     "loadtests/gpu/": "files of a job are removed first and opened as new",
+    "service/door/front_door.py": "a temporary folder of its own",
     "service/server/serving.py": "a log at the very path that the caller gives",
     "service/monitoring/dashboard.py": "rewrites a file of the checkout",
 }
