@@ -15,6 +15,8 @@ from model_repository.stage_runtime.admission.clip_table import GRACE_S
 from model_repository.stage_runtime.admission.passage import LIMIT_VARIABLE, Role
 from model_repository.stage_runtime.admission.telemetry import FAMILIES, SECONDS_BUCKETS, Telemetry
 from model_repository.stage_runtime.engine import EngineError, file_sha256
+from service.logs.events import Event
+from service.logs.request_pipe import RequestPipe
 
 SECRET = "5ec12e7"
 CONFIG: dict[str, Any] = {
@@ -169,6 +171,34 @@ def test_a_clip_whose_caller_is_gone_is_not_computed(
     assert late.error.message.startswith("[expired] hiera: ")
     assert middle._stage._engine.calls == 0
     assert backend.written("auralsam2_rejected_total", reason="expired") == [1]
+
+
+def test_the_launcher_learns_what_became_of_each_clip(
+    stage: Callable[..., Any], backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of one id, whose order changes on their way, one that is refused, and one that is not let in."""
+    monkeypatch.setenv(SECRET_VARIABLE, SECRET)
+    events: list[Event] = []
+    pipe = RequestPipe(os.environ[LAUNCH_VARIABLE], events.append)
+    try:
+        first, last = stage("vggish", max_clips_in_flight="3"), stage("sam2_decoder", ends_clip="true")
+        said = {"auralsam2-secret": SECRET, "auralsam2-caller": "192.0.2.1"}
+        of_a, of_b = (ticket_of(ask(backend, first, id="one for all", said=who)) for who in (said, {}))
+        refused = ticket_of(ask(backend, first, id="bad"))
+        assert ask(backend, first, id="late").error is not None
+        assert ask(backend, last, of_b, id="one for all").error is None
+        assert ask(backend, last, of_a, id="one for all", said=said).error is None
+        assert ask(backend, last, refused, np.nan, id="bad").error is not None
+    finally:
+        pipe.close()
+    found: list[dict[str, Any]] = [dict(event.fields) for event in events]
+    assert [(each["request"], each["code"], each.get("caller")) for each in found] == [
+        ("late", "UNAVAILABLE", None),
+        ("one for all", "OK", None),
+        ("one for all", "OK", "192.0.2.1"),
+        ("bad", "INVALID_ARGUMENT", None),
+    ]
+    assert [set(each["ms"]) - {"total"} for each in found[1:]] == [{"vggish", "sam2_decoder"}] * 2 + [{"vggish"}]
 
 
 def test_a_server_that_stops_lets_nobody_in_and_those_inside_through(stage: Callable[..., Any], backend: Any) -> None:

@@ -15,6 +15,8 @@ import pytest
 
 from auralsam2_client.contract import LAUNCH_VARIABLE, ROUNDS_UNDER_WAY_METRIC, Reason, closing_path
 from model_repository.stage_runtime.engine.refusals import Refusal
+from service.logs.events import Event
+from service.logs.request_pipe import RequestPipe
 from tests.model_repository.prompted_stand_in import CLIP, S, StandIn, T, features, heard, points
 
 FRAMES, AUDIO = np.zeros((T, S, S, 3), np.uint8), np.zeros((T, 15600, 2), np.float32)
@@ -104,6 +106,15 @@ def model(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield model
     model.finalize()
     assert not model._sweeper.is_alive()
+
+
+@pytest.fixture
+def pipe(backend: Any) -> Iterator[tuple[RequestPipe, list[Event]]]:
+    """In which the model says what became of its requests; to be asked for before it."""
+    events: list[Event] = []
+    pipe = RequestPipe(os.environ[LAUNCH_VARIABLE], events.append)
+    yield pipe, events
+    pipe.close()
 
 
 def text(value: str) -> Any:
@@ -261,6 +272,21 @@ def test_the_stages_learn_whose_clip_a_session_encodes(
     assert rest == [{"auralsam2-secret": "5ec12e7", "auralsam2-caller": "192.0.2.1"}] * 2
     assert len(rounds) == 1, "both belong to one round, and say so"
     assert stages.marks == [("session-golden-7", 0)] * 2, "what a caller calls itself is not the service's word"
+
+
+def test_the_launcher_learns_what_became_of_each_round(
+    pipe: tuple[RequestPipe, list[Event]], model: Any, backend: Any
+) -> None:
+    name = id_of(opened(model, backend))
+    ask(model, backend, name, **points((1, 1, 1)))
+    ask(model, backend, "7", **points((1, 1, 1)))
+    pipe[0].close()
+    found = [dict(event.fields) for event in pipe[1]]
+    assert [(each["session"], each["code"], each.get("mode"), each.get("frames")) for each in found] == [
+        (True, "OK", "audio", T),
+        (True, "OK", "audio+points", T),
+        (True, "INVALID_ARGUMENT", None, None),
+    ]
 
 
 def test_sessions_and_their_rounds_are_counted(model: Any, backend: Any) -> None:
