@@ -27,13 +27,24 @@ from service.door.nginx import Nginx
 from service.door.requests import METHODS, largest_message
 from service.machine.open_files import limit
 from service.machine.repeated_lines import RepeatedLines, read_lines
-from service.server.config import ServerConfig
+from service.server.config import MAX_SOCKET_NAME, ServerConfig
 from service.server.ports import PortTaken, check_ports
 
 _START_S, _CHECK_S = 10.0, 5.0
 # Looks through the door that may fail, one after the other, before it is started again.
 PATIENCE = 3
 _LIVE = next(name for name in METHODS if name.endswith("ServerLive"))
+
+_FOLDER = "auralsam2-door-"
+
+
+def _make_folder(grpc_port: int) -> Path:
+    """Make a folder of the door's own, among temporary files; in shared memory where a socket's name were too long."""
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
+    if len(f"{folder / SERVER_SOCKET}:{grpc_port}") <= MAX_SOCKET_NAME:
+        return folder
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix=_FOLDER, dir="/dev/shm"))
 
 
 class FrontDoor:
@@ -50,7 +61,7 @@ class FrontDoor:
         for path in (config.tls_certificate, config.tls_key, config.tls_client_ca, config.access_log):
             if path is not None and not is_plain(path):
                 raise ConfigError(f"{path} has characters that nginx cannot be told. Name a plainer path.")
-        self.folder = Path(tempfile.mkdtemp(prefix="auralsam2-door-"))
+        self.folder = _make_folder(config.grpc_port)
         try:
             self.door = Door(
                 config,

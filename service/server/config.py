@@ -137,9 +137,8 @@ class ServerConfig:
                 self._check_range(name, getattr(self, name), low, high)
         for name, known in (("golden_at_start", GOLDEN_AT_START), ("log_format", LOG_FORMATS), ("door", DOORS)):
             if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"{name} = {getattr(self, name)!r}; must be {' or '.join(known)}. Correct it, or leave it out."
-                )
+                words = f"{', '.join(known[:-2])}{', ' if known[:-2] else ''}{' or '.join(known[-2:])}"
+                raise ConfigError(f"{name} = {getattr(self, name)!r}; must be {words}. Correct it, or leave it out.")
         self._check_door()
         self._check_range("drain_timeout_s", self.drain_timeout_s, 0, 3600)
         for name in ("ready_timeout_s", "canary_interval_s", "canary_timeout_s", "restart_window_s"):

@@ -10,6 +10,7 @@ from auralsam2_client.errors import AuralServeError, ServerUnavailable
 from service.cards.in_use import CardsInUse
 from service.door.choice import choose_nginx, remark
 from service.door.front_door import FrontDoor
+from service.door.nginx import Nginx
 from service.logs.events import INFO, WARNING, Event, Sink, Tell, as_lines
 from service.logs.log import to_stderr
 from service.machine.open_files import raise_limit, shortage
@@ -71,6 +72,7 @@ class Supervisor:
         # What the server is started with: with a door, it listens behind it.
         self._behind = config
         self.door: FrontDoor | None = None
+        self._nginx: Nginx | None = None
 
     @property
     def ready(self) -> bool:
@@ -123,8 +125,7 @@ class Supervisor:
 
         Raises: what `Launcher.start` raises, when the very first start fails; ConfigError when exporter_port is taken.
         """
-        nginx = choose_nginx(self.config)
-        self._say("door", remark(self.config, nginx))
+        self._nginx = nginx = choose_nginx(self.config)
         with contextlib.ExitStack() as stack:
             if nginx is not None:
                 check_ports(self.config, "grpc_port")
@@ -147,6 +148,7 @@ class Supervisor:
                 raise
             if self.door is not None:
                 self.door.open()
+            self._say("door", remark(self.config, self._nginx))
             self._greet()
             while not self._stop_requested:
                 found = self._fault()

@@ -178,8 +178,7 @@ def spoiled(value: float) -> np.ndarray:
         ({"FRAMES": GOOD_FRAMES[:4], "AUDIO": GOOD_AUDIO}, ("FRAMES", "[5,256,256,3]", "[4,256,256,3]")),
         ({"FRAMES": GOOD_FRAMES[0], "AUDIO": GOOD_AUDIO}, ("FRAMES", "[5,256,256,3]", "[256,256,3]")),
         ({"FRAMES": GOOD_FRAMES, "AUDIO": GOOD_AUDIO[:, :0]}, ("AUDIO", "[5,15600,2]", "[5,0,2]")),
-        # With FRAMES optional the server counts inputs, and does not name the one that is missing.
-        ({"FRAMES": GOOD_FRAMES}, ("auralsam2", "no more ensemble steps can be made")),
+        ({"FRAMES": GOOD_FRAMES}, ("auralsam2", "[bad_request] AUDIO did not come")),
     ],
     ids=["nan", "inf", "float64", "float frames", "four frames", "one frame", "no samples", "no audio"],
 )

@@ -26,7 +26,10 @@ PROMPTS = {
     TensorSpec("OUTPUT_SIZE", "INT32", (2,)),
 }
 # What the last stage's own runtime makes for clips of two frames.
+# What the stages know a clip by.
+TICKET = TensorSpec("TICKET", "UINT8", (16,))
 MADE = {
+    TICKET,
     TensorSpec("MASK_LOGITS_FP16", "FP16", (2, 56, 56)),
     TensorSpec("MASK_BITS", "UINT8", (2, 56, 7)),
     TensorSpec("MASK_RLE", "STRING", (2,)),
@@ -38,9 +41,9 @@ FORMS = FILES | {TensorSpec("FRAMES", "UINT8", (2, 224, 224, 3))}
 SOUND = {TensorSpec("AUDIO", "FP32", (2, 15600, 2))}
 OPTIONAL = {
     "vggish": PROMPTS | FILES | SOUND,
-    "hiera": FORMS,
-    "aural_fuser": {TensorSpec("USE_AUDIO", "BOOL", (1,))},
-    "sam2_decoder": PROMPTS,
+    "hiera": FORMS | {TICKET},
+    "aural_fuser": {TensorSpec("USE_AUDIO", "BOOL", (1,)), TICKET},
+    "sam2_decoder": PROMPTS | {TICKET},
     "auralsam2": PROMPTS | FORMS | SOUND,
     "auralsam2_features": {TensorSpec("USE_AUDIO", "BOOL", (1,))} | FORMS | SOUND,
 }
@@ -174,7 +177,8 @@ def check_chain(configs: dict[str, Any], name: str = "auralsam2") -> None:
         takes = {spec.name: spec for spec in tensors(configs[model].input)}
         gives = {spec.name: spec for spec in tensors(configs[model].output)}
         optional = {entry.name for entry in configs[model].input if entry.optional}
-        passed = optional & {entry.name for entry in ensemble.input if entry.optional}
+        # The ticket comes from the first stage.
+        passed = optional & ({entry.name for entry in ensemble.input if entry.optional} | {TICKET.name})
         required = {entry.name for entry in configs[model].input if not entry.optional}
         assert set(input_map) == required | passed, model
         assert set(output_map) == set(gives), model
@@ -215,7 +219,7 @@ def test_what_the_client_sees_is_the_contract(configs: dict[str, Any]) -> None:
         TensorSpec("CANDIDATE_LOGITS", "FP32", (2, 3, 56, 56)),
         TensorSpec("IOU", "FP32", (2, 3)),
         TensorSpec("OBJECT_SCORE", "FP32", (2,)),
-        *MADE,
+        *MADE - {TICKET},
     }
 
 
@@ -235,12 +239,13 @@ def test_every_preset_renders_to_a_chain(preset: str, num_frames: int) -> None:
 def test_a_chain_that_could_run_side_by_side_would_be_seen(configs: dict[str, Any]) -> None:
     """The check of the chain above, on the ensemble as it must not be: hiera beside vggish."""
     copies = {name: type(config).FromString(config.SerializeToString()) for name, config in configs.items()}
-    for entries in (copies["hiera"].input, copies["hiera"].output):
-        (index,) = [i for i, entry in enumerate(entries) if entry.name == "AUDIO_TOKENS"]
-        del entries[index]
     _, hiera, fuser, _ = copies["auralsam2"].ensemble_scheduling.step
-    del hiera.input_map["AUDIO_TOKENS"]
-    del hiera.output_map["AUDIO_TOKENS"]
+    for name in ("AUDIO_TOKENS", "TICKET"):
+        for entries in (copies["hiera"].input, copies["hiera"].output):
+            for index in [i for i, entry in enumerate(entries) if entry.name == name]:
+                del entries[index]
+        hiera.input_map.pop(name)
+        hiera.output_map.pop(name, None)
     fuser.input_map["AUDIO_TOKENS"] = "AUDIO_TOKENS"
     with pytest.raises(AssertionError, match="hiera may run beside"):
         check_chain(copies)

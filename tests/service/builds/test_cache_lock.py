@@ -106,7 +106,7 @@ def test_a_server_waits_for_another_that_starts_on_the_same_cache(tmp_path: Path
 
     def sink(line: str) -> None:
         lines.append(line)
-        if line.startswith("Waiting") and unfinished.exists():
+        if line.startswith("supervisor: Waiting") and unfinished.exists():
             record_compiled_models(build / "cache", CheckedModels())
             fcntl.flock(lock, fcntl.LOCK_UN)
 
@@ -114,4 +114,4 @@ def test_a_server_waits_for_another_that_starts_on_the_same_cache(tmp_path: Path
         assert launcher.ready
         assert unfinished.read_bytes() == b"half"
     os.close(lock)
-    assert [line for line in lines if line.startswith("Waiting")]
+    assert [line for line in lines if line.startswith("supervisor: Waiting")]

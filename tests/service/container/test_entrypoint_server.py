@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.errors import ServerUnavailable
 from export.gates.sample_clip import sample_audio, sample_frames
 from service.door.nginx import find_nginx
 from service.monitoring.metrics import fetch, in_flight
@@ -32,6 +33,7 @@ class Served:
     process: subprocess.Popen[str]
     grpc_port: int
     metrics_port: int
+    exporter_port: int
     log: Path
     cache: Path
 
@@ -42,7 +44,7 @@ def served(around: Surroundings, compact_build: Path) -> Iterator[Served]:
     (around.folder / "bin" / "auralsam2").unlink()
     (around.folder / "tmp").mkdir()
     before = mounted(read_only(compact_build), f"mount -t tmpfs -o noexec,nosuid,nodev tmpfs '{around.folder / 'tmp'}'")
-    grpc_port, metrics_port = free_ports(2)
+    grpc_port, metrics_port, exporter_port = free_ports(3)
     log = around.folder / "log"
     with log.open("w") as file:
         process = subprocess.Popen(
@@ -51,6 +53,7 @@ def served(around: Surroundings, compact_build: Path) -> Iterator[Served]:
                 AURALSAM2_BUILD=str(compact_build),
                 AURALSAM2_GRPC_PORT=str(grpc_port),
                 AURALSAM2_METRICS_PORT=str(metrics_port),
+                AURALSAM2_EXPORTER_PORT=str(exporter_port),
                 AURALSAM2_METRICS_HOST="0.0.0.0",
                 AURALSAM2_DOOR="auto" if find_nginx() else "off",
                 AURALSAM2_CACHE_DIR=str(around.folder / "cache"),
@@ -63,7 +66,7 @@ def served(around: Surroundings, compact_build: Path) -> Iterator[Served]:
             text=True,
         )
     try:
-        yield Served(process, grpc_port, metrics_port, log, around.folder / "cache")
+        yield Served(process, grpc_port, metrics_port, exporter_port, log, around.folder / "cache")
     finally:
         # A shell that did not give way to the supervisor has it as a child; the launcher's guardian does the rest.
         children = [] if process.poll() is not None else psutil.Process(process.pid).children()
@@ -116,6 +119,8 @@ def test_serves_read_only_and_sigterm_lets_clips_finish(served: Served) -> None:
 def test_metrics_can_be_read_from_the_network_of_the_containers(served: Served) -> None:
     eventually(lambda: "supervisor: ready" in served.log.read_text(), within_s=120)
     # 127.0.0.2 stands for another interface: a socket bound to 127.0.0.1 does not answer there.
-    assert "auralsam2" in fetch(f"http://127.0.0.2:{served.metrics_port}/metrics")
+    assert "auralsam2" in fetch(f"http://127.0.0.2:{served.exporter_port}/metrics")
+    with pytest.raises(ServerUnavailable):
+        fetch(f"http://127.0.0.2:{served.metrics_port}/metrics")
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(30) == 0

@@ -55,6 +55,20 @@ def test_a_server_that_is_away_is_unavailable(build: Path) -> None:
     assert "behind the door" in words
 
 
+def test_a_temporary_folder_with_a_long_name_is_no_hindrance(
+    build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / ("a" * 100)
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    with standing(build) as stand:
+        assert ask(stand.url)[0] == "OK"
+        folder = stand.door.folder
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
+    assert not list(place.glob("auralsam2-door-*"))
+
+
 def test_a_door_that_died_is_opened_again(build: Path) -> None:
     with standing(build) as stand:
         before = stand.door.pid

@@ -185,7 +185,7 @@ def test_behind_a_door_the_server_has_a_socket_alone() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"door": "ajar"}, "auto, on, off"),
+        ({"door": "ajar"}, "auto, on or off"),
         ({"calls_per_caller": 0}, "calls_per_caller = 0"),
         ({"requests_per_second": -1}, "requests_per_second = -1"),
         ({"tls_key": "k", "door": "on"}, "tls_certificate and tls_key"),

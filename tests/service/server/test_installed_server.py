@@ -80,7 +80,7 @@ def test_a_cpu_build_is_served_by_an_installed_server(
     assert "AIP_MODE" not in found
     # Python stages take the server environment's packages, and the rest of PATH stays.
     assert found["PATH"] == os.pathsep.join([str(launcher.config.server_env / "bin"), os.environ["PATH"]])
-    assert f"serving with Triton Inference Server {VERSION} of {home}" in lines
+    assert f"supervisor: serving with Triton Inference Server {VERSION} of {home}" in lines
     assert not any(alive(pid) for pid in pids)
     assert processes_of(launcher.mark) == []
     assert shared_memory_of(launcher.mark) == []
@@ -127,7 +127,8 @@ def test_a_gpu_build_gets_pools_and_no_python_settings(
     assert not [flag for flag in given if flag.startswith("--backend-config=")]
     assert found["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert any(
-        line.startswith("serving on NVIDIA L4 (compute capability 8.9): pools of 64 MiB on each card") for line in lines
+        line.startswith("supervisor: serving on NVIDIA L4 (compute capability 8.9): pools of 64 MiB on each card")
+        for line in lines
     )
     assert processes_of(launcher.mark) == []
 

@@ -26,6 +26,7 @@ class Launch:
     pid: int | None = 1
     first_digest: str = "0"
     golden_duration_s: float = 0.1
+    secret: str = ""
 
 
 @dataclass
