@@ -16,7 +16,7 @@ from auralsam2_client.contract import SAMPLE_RATE
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.reading import MAX_FPS, MIN_FPS
 from auralsam2_client.new_file import new_file
-from service.results.overlay_sound import OverlaySound, SoundUntil
+from service.results.overlay_sound import OverlaySound, SoundBetween
 from service.results.video import write_with_sound
 
 COLOUR = (255, 45, 120)
@@ -102,7 +102,7 @@ def write_overlay(
             f"each, at least 1, and fps 1/3600 to {MAX_FPS:g}."
         )
     shown = zip(frames, masks, captions, strict=True)
-    under = None if sound is None else lambda until_s: sound
+    under = None if sound is None else lambda first, end: sound[first:end]
     return write_shown(path, shown, fps, under, sound_start_s=sound_start_s, pixel_aspect=pixel_aspect)
 
 
@@ -110,7 +110,7 @@ def write_shown(
     path: str | Path,
     shown: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_], str]],
     fps: float,
-    sound: SoundUntil | None,
+    sound: SoundBetween | None,
     *,
     sound_start_s: float = 0.0,
     pixel_aspect: float = 1.0,
@@ -118,7 +118,7 @@ def write_shown(
     """Write as `write_overlay` does, (frame, mask, caption) by one after the other as they come.
 
     Args:
-        sound: gives the sound at 16 kHz as far as the frames have come; None for a video without.
+        sound: gives the sound at 16 kHz, second by second; None for a video without.
     """
     rate = Fraction(fps).limit_denominator(1001) if fps > VIDEO_RATE else Fraction(VIDEO_RATE)
     # Summed before rounding: 3 frames a second are held for 8, 9 and 8 frames, and the sound stays in step.

@@ -40,7 +40,7 @@ def write_video(
     Returns: the path.
     Raises: ConfigError when libx264 is missing; BadInput when the file cannot be written.
     """
-    under = None if sound is None else OverlaySound(lambda until_s: sound, sound_rate)
+    under = None if sound is None else OverlaySound(lambda first, end: sound[first:end], sound_rate)
     return write_with_sound(Path(path), pictures, rate, under)
 
 
