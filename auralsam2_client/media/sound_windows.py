@@ -107,8 +107,8 @@ def cut_windows(
     last_start = num_samples - WINDOW_SAMPLES
     if last_start < 0:
         raise BadInput(
-            f"The sound has {num_samples} samples ({num_samples / SAMPLE_RATE:.3f} s); one window needs {WINDOW_SAMPLES}"
-            f" ({WINDOW_SAMPLES / SAMPLE_RATE:.3f} s). Use a longer sound, or --silent to go without."
+            f"The sound has {num_samples} samples ({num_samples / SAMPLE_RATE:.3f} s); one window needs"
+            f" {WINDOW_SAMPLES} ({WINDOW_SAMPLES / SAMPLE_RATE:.3f} s). Use a longer sound, or --silent to go without."
         )
     frame_index = np.arange(num_frames)
     if fps == 1:

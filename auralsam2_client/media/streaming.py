@@ -103,11 +103,9 @@ class MediaStream:
         Raises: BadInput where it is met; with `strict`, after the last clip, for what was missing or damaged.
         """
         frames = self._frames()
-        while taken := list(islice(frames, clip_length)):
-            first, self.num_read = self.num_read, self.num_read + len(taken)
+        while (pictures := _stacked(islice(frames, clip_length), clip_length)) is not None:
+            first, self.num_read = self.num_read, self.num_read + len(pictures)
             times_s = np.array([self.time_s(index) for index in range(first, self.num_read)])
-            pictures = np.stack(taken)
-            del taken
             yield MediaClip(first, pictures, times_s, self._heard(times_s))
             del pictures
         notes = self._reading.notes
@@ -125,3 +123,14 @@ class MediaStream:
         yield self._first
         del self._first
         yield from self._reading.frames
+
+
+def _stacked(frames: Iterator[NDArray[np.uint8]], most: int) -> NDArray[np.uint8] | None:
+    """Stack at most so many frames as they come, so that each is in memory once; None where there is none."""
+    stack, count = None, 0
+    for frame in frames:
+        stack = np.empty((most, *frame.shape), np.uint8) if stack is None else stack
+        stack[count] = frame
+        count += 1
+        del frame
+    return None if stack is None else stack[:count]
