@@ -37,6 +37,8 @@ class SoundAhead:
         # The declared number of frames may be short by one.
         most = reading.plan.limit if expected is None else expected + 1
         self._num_before = 0
+        self._held: NDArray[np.float32]
+        self._pieces: Generator[NDArray[np.float32], None, None]
         self._places: list[int] = []
         self._begin(reading.plan.time_s(most) + 2 / reading.plan.fps + _MARGIN_S)
         if not reading.tracks.silent:
@@ -93,11 +95,9 @@ class SoundAhead:
     def _begin(self, until_s: float) -> None:
         """Open the sound, from its beginning to there."""
         self._until_s, self._notes = min(MAX_SOUND_S, until_s), Notes(self._reading.notes.name)
-        self._held: NDArray[np.float32] = np.zeros((0, 2), np.float32)
+        self._held = np.zeros((0, 2), np.float32)
         self._to_skip = self._num_before
-        self._pieces: Generator[NDArray[np.float32], None, None] = self._reading.sound_pieces(
-            self._until_s, self._notes
-        )
+        self._pieces = self._reading.sound_pieces(self._until_s, self._notes)
 
     def _read_to(self, end: int) -> None:
         """Read on until sample `end` is there, or the sound is over."""

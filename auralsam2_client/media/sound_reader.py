@@ -153,7 +153,7 @@ def track_pieces(
     damages: list[tuple[float, str]] = []
     num_flawed = 0
     lost = False
-    next_s = _PIECE_S
+    next_s = float(_PIECE_S)
     for packet in _packets_of(track, packets):
         try:
             decoded = decoder.decode(packet)

@@ -43,7 +43,7 @@ class VideoReader:
 
     def __init__(self, path: Path, container: InputContainer, track: int | None = None) -> None:
         self.stream = video_track(container, str(path), track)
-        # Threads cost a fifth more in all, and each holds pictures: large ones alone are worth them, and two are enough.
+        # Threads cost a fifth more in all, and each holds pictures: they are for large ones, and two are enough.
         many = self.stream.width * self.stream.height > _ONE_THREAD_PX
         self.stream.thread_type, self.stream.thread_count = ("AUTO", 2) if many else ("NONE", 1)
         # A header inside the stream may ask for more than the file's own; the decoder then refuses before it allocates.

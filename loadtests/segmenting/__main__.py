@@ -63,7 +63,8 @@ def generator_best(url: str, num_frames: int, seconds: float, out: Path) -> floa
 
 def run(build: Path, video: Path, out: Path, rounds: int, seconds: float) -> dict[str, Any]:
     """Measure in turns, and return the record. Raises: AuralServeError."""
-    manifest, rows = read_manifest(build), []
+    manifest = read_manifest(build)
+    rows: list[dict[str, Any]] = []
     with serve_build(build, environ={}, log=out / "server.log") as launcher:
         url = launcher.config.grpc_url
         for number in range(rounds):

@@ -9,6 +9,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -146,8 +147,9 @@ class _Track:
             self._units.append(self._held.frame(index))
         return self._units[index - 1]
 
-    def _packet(self, unit: bytes) -> "Packet[VideoStream]":
-        packet = av.Packet(unit)
+    def _packet(self, unit: bytes) -> "Packet[Stream]":
+        assert self._video is not None, "opened with the first"
+        packet: Packet[Stream] = av.Packet(unit)
         packet.time_base = 1 / self._rate
         packet.pts = packet.dts = self.num_frames
         packet.duration = 1

@@ -90,7 +90,7 @@ def test_sound_is_in_memory_from_the_slowest_of_its_hearers_on(
     clips: ModuleType, tmp_path: Path, short_pieces: None
 ) -> None:
     path = clips.write_clip(tmp_path / "long.mp4", clips.grey_frames(120), sound=clips.tone(12.0))
-    most = {}
+    most: dict[bool, int] = {}
     for slow in (False, True):
         with MediaStream(path, fps=4.0) as stream:
             listener = stream.listener()
