@@ -20,7 +20,7 @@ from auralsam2_client.media.containers.packets import open_container
 from auralsam2_client.media.containers.tracks import Used, sound_track, track_used
 from auralsam2_client.media.notes import Notes
 from auralsam2_client.media.sampling import Found, Plan, Progress, SoughtPast, sample, starts_too_late
-from auralsam2_client.media.sound import joined
+from auralsam2_client.media.sound import join_pieces
 from auralsam2_client.media.sound_reader import Pieces, sound_file_end_s, sound_file_pieces, track_pieces
 from auralsam2_client.media.stills.folders import list_files
 from auralsam2_client.media.stills.frames import check_one_size, image_size, list_frames, read_frames
@@ -73,7 +73,7 @@ class Reading:
 
     def read_sound(self, until_s: float, notes: Notes) -> NDArray[np.float32] | None:
         """Read the sound from time 0 as `sound_pieces` does, all of it; None for silence."""
-        return None if self.tracks.silent else joined(list(self.sound_pieces(until_s, notes)))
+        return None if self.tracks.silent else join_pieces(list(self.sound_pieces(until_s, notes)))
 
     def sound_pieces(self, until_s: float, notes: Notes) -> Pieces:
         """Read the sound piece by piece, of a video once its first frame was taken. Not for silence.

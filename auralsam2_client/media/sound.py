@@ -121,7 +121,7 @@ class StereoStream:
 
     def take(self) -> NDArray[np.float32]:
         """Return what came out so far and was not taken yet, [n, 2] float32 in [-1, 1] at 16 kHz."""
-        sound = joined([*self._blocks, *self._pieces])
+        sound = join_pieces([*self._blocks, *self._pieces])
         self._blocks.clear()
         self._pieces.clear()
         self._num_kept = 0
@@ -131,7 +131,7 @@ class StereoStream:
     def finish(self) -> NDArray[np.float32]:
         """Return all of it that was not taken, [S, 2] float32 in [-1, 1] at 16 kHz."""
         self._keep(self._resampler.resample_chunk(np.zeros((0, 2), np.float32), last=True), last=True)
-        sound = joined(self._blocks)
+        sound = join_pieces(self._blocks)
         return np.clip(sound, -1.0, 1.0, out=sound)
 
     def _keep(self, piece: NDArray[np.float32], *, last: bool = False) -> None:
@@ -157,7 +157,7 @@ class StereoStream:
         )
 
 
-def joined(pieces: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+def join_pieces(pieces: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Put pieces [n, 2] one after the other, newly allocated, and empty the list.
 
     Each is given back as soon as it is copied, so that the sound lies in memory once.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2_client.contract import SAMPLE_RATE
-from auralsam2_client.media.sound import MAX_PEAK, StereoStream, joined
+from auralsam2_client.media.sound import MAX_PEAK, StereoStream, join_pieces
 
 # Timestamps are rounded to the container's clock; only a larger gap between two pieces is a real one.
 _GAP_S = 0.05
@@ -83,7 +83,7 @@ class SoundParts:
         """Return what is there so far and was not taken yet, [n, 2] float32 in [-1, 1] at 16 kHz."""
         if self._stream is not None:
             self._done.append(self._stream.take())
-        taken = joined(self._done)
+        taken = join_pieces(self._done)
         self._num_taken += len(taken)
         return taken
 
@@ -91,7 +91,7 @@ class SoundParts:
         """Return all of it that was not taken, [S, 2] float32 in [-1, 1] at 16 kHz."""
         if self._stream is not None:
             self._done.append(self._stream.finish())
-        return self._done[0] if len(self._done) == 1 else joined(self._done)
+        return self._done[0] if len(self._done) == 1 else join_pieces(self._done)
 
     def _sound(self, samples: NDArray[np.float32], strict_peak: bool) -> NDArray[np.float32]:
         """Silence what is no number, and clip what a decoder made of damage."""

@@ -18,7 +18,7 @@ from auralsam2_client.errors import BadInput
 from auralsam2_client.media.containers.packets import PacketReader, open_container, reason
 from auralsam2_client.media.containers.tracks import sound_track
 from auralsam2_client.media.notes import Notes, count_of
-from auralsam2_client.media.sound import BLOCK_SAMPLES, MAX_RATE_HZ, MIN_RATE_HZ, StereoStream, joined
+from auralsam2_client.media.sound import BLOCK_SAMPLES, MAX_RATE_HZ, MIN_RATE_HZ, StereoStream, join_pieces
 from auralsam2_client.media.sound_frames import SoundFrames, samples_of
 from auralsam2_client.media.sound_parts import SoundParts
 
@@ -40,7 +40,7 @@ def read_sound_file(
     path: Path, until_s: float, *, track: int | None = None, notes: Notes | None = None
 ) -> NDArray[np.float32]:
     """Read the first until_s seconds of a file with sound as [S, 2] float32 at 16 kHz; as `sound_file_pieces`."""
-    return joined(list(sound_file_pieces(path, until_s, track=track, notes=notes)))
+    return join_pieces(list(sound_file_pieces(path, until_s, track=track, notes=notes)))
 
 
 def sound_file_pieces(path: Path, until_s: float, *, track: int | None = None, notes: Notes | None = None) -> Pieces:
