@@ -8,7 +8,7 @@ SESSION_BUILD := build/hiera_tiny-512-t5
 
 QUICK := $(addprefix tests/,auralsam2_client model_repository/admission model_repository/prompts model_repository/sessions auralsam2/data service/monitoring)
 
-.PHONY: help setup lock demo test test-gpu coverage check format docs train evaluate bench bench-gpu bench-serving bench-sessions bench-wire loadtest chaos soak results monitoring dashboard bench-kernels kernels-report clean
+.PHONY: help setup lock demo test test-gpu coverage check format docs train evaluate bench bench-gpu bench-serving bench-sessions bench-wire bench-segment loadtest chaos soak results monitoring dashboard bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -114,6 +114,9 @@ bench-serving: setup $(BUILD)/manifest.json ## latency through gRPC against the 
 bench-wire: setup $(BUILD)/manifest.json ## what a clip costs on its way, by form of the wire, size and callers
 	$(BIN)/python -m loadtests.wire --build $(BUILD) --out out/bench-wire
 
+bench-segment: setup $(BUILD)/manifest.json ## a ten-minute video through `segment` against the load generator; the client's memory and CPU by step
+	$(BIN)/python -m loadtests.segmenting --build $(BUILD) --out out/bench-segment
+
 bench-sessions: setup $(SESSION_BUILD)/manifest.json ## a later round of a session against its first, at 512 px
 	$(BIN)/python -m loadtests.session_rounds --build $(SESSION_BUILD) --json out/bench-sessions.json
 
@@ -128,7 +131,7 @@ chaos: setup $(BUILD)/manifest.json ## ten minutes of faults under load, by a se
 soak: setup $(BUILD)/manifest.json ## a quarter of an hour of load: does memory grow
 	$(BIN)/python -m loadtests.run --build $(BUILD) --scenario soak --duration 900 --out out/soak
 
-results: setup ## keep what bench, bench-sessions, bench-wire, loadtest and soak wrote, and write loadtests/results/README.md of it
+results: setup ## keep what bench, bench-sessions, bench-wire, bench-segment, loadtest and soak wrote, and write loadtests/results/README.md of it
 	$(BIN)/python -m loadtests.collect
 
 monitoring: setup ## Prometheus for a server of this machine (auralsam2 serve --exporter-port 8003)

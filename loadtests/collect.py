@@ -17,6 +17,7 @@ from auralsam2_client.new_file import new_file, write_new
 from loadtests.chaos import report as chaos
 from loadtests.cpu import growth, report, savings
 from loadtests.run import describe
+from loadtests.segmenting import report as segmenting
 from loadtests.throughput_table import markdown as throughput
 from loadtests.wire import report as wire
 
@@ -30,6 +31,7 @@ SOURCES = {
     "waterfall.png": "bench-cpu/waterfall.png",
     "sessions.json": "bench-sessions.json",
     "wire.json": "bench-wire/wire.json",
+    "segment.json": "bench-segment/segment.json",
     "load.json": "load/load.json",
     "load.png": "load/load.png",
     "throughput.json": "load/throughput.json",
@@ -73,6 +75,7 @@ def page(results: Path) -> str:
     part("growth.json", "Longer clips, more callers (`make bench`)", growth.markdown)
     part("sessions.json", "Rounds of a session (`make bench-sessions`)", sessions)
     part("wire.json", "The wire (`make bench-wire`)", wire.markdown)
+    part("segment.json", "A ten-minute video (`make bench-segment`)", segmenting.markdown)
     part("throughput.json", "The paper's tables (`make loadtest`)", lambda found: throughput(found, found["caption"]))
     part("load.json", "Two minutes of load (`make loadtest`)", lambda found: f"```\n{describe(found)}\n```")
     part("overload.json", "Overload (`make loadtest`)", overload)

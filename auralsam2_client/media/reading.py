@@ -20,7 +20,8 @@ from auralsam2_client.media.containers.packets import open_container
 from auralsam2_client.media.containers.tracks import Used, sound_track, track_used
 from auralsam2_client.media.notes import Notes
 from auralsam2_client.media.sampling import Found, Plan, Progress, SoughtPast, sample, starts_too_late
-from auralsam2_client.media.sound_reader import read_sound_file, read_track, sound_file_end_s
+from auralsam2_client.media.sound import join_pieces
+from auralsam2_client.media.sound_reader import Pieces, sound_file_end_s, sound_file_pieces, track_pieces
 from auralsam2_client.media.stills.folders import list_files
 from auralsam2_client.media.stills.frames import check_one_size, image_size, list_frames, read_frames
 from auralsam2_client.media.video_reader import VideoReader
@@ -71,22 +72,25 @@ class Reading:
         return until_s
 
     def read_sound(self, until_s: float, notes: Notes) -> NDArray[np.float32] | None:
-        """Read the sound from time 0, of a video once its first frame was taken; None for silence.
+        """Read the sound from time 0 as `sound_pieces` does, all of it; None for silence."""
+        return None if self.tracks.silent else join_pieces(list(self.sound_pieces(until_s, notes)))
+
+    def sound_pieces(self, until_s: float, notes: Notes) -> Pieces:
+        """Read the sound piece by piece, of a video once its first frame was taken. Not for silence.
 
         Args:
-            notes: takes a line for each kind of damage.
+            notes: takes a line for each kind of damage, complete after the last piece.
         Raises: BadInput.
         """
         tracks = self.tracks
-        if tracks.silent:
-            return None
         if tracks.sound_file is not None:
-            return _filled_up(read_sound_file(tracks.sound_file, until_s, track=tracks.audio, notes=notes), notes)
+            yield from _filled_up(sound_file_pieces(tracks.sound_file, until_s, track=tracks.audio, notes=notes), notes)
+            return
         with open_container(self.location) as container:
             reader = VideoReader(self.location, container, tracks.video)
             track = sound_track(container, str(self.location), tracks.audio, reader.stream)
-            sound = read_track(container, track, str(self.location), self.found.origin_s, until_s, notes)
-        return _filled_up(sound, notes)
+            pieces = track_pieces(container, track, str(self.location), self.found.origin_s, until_s, notes)
+            yield from _filled_up(pieces, notes)
 
 
 def open_media(
@@ -249,12 +253,16 @@ def _check_length(reader: VideoReader, plan: Plan, track: int | None) -> None:
                 plan.check(expected, height, width)
 
 
-def _filled_up(sound: NDArray[np.float32], notes: Notes) -> NDArray[np.float32]:
-    missing = WINDOW_SAMPLES - len(sound)
-    if missing <= 0:
-        return sound
-    notes.add(
-        f"the sound is {len(sound) / SAMPLE_RATE:.3f} s long, shorter than the {WINDOW_SAMPLES / SAMPLE_RATE:.3f} s "
-        "that a frame hears; it is filled up with silence"
-    )
-    return np.pad(sound, ((0, missing), (0, 0)))
+def _filled_up(pieces: Pieces, notes: Notes) -> Pieces:
+    """Give silence behind a sound that is shorter than one window."""
+    num_samples = 0
+    for piece in pieces:
+        num_samples += len(piece)
+        yield piece
+        del piece
+    if num_samples < WINDOW_SAMPLES:
+        notes.add(
+            f"the sound is {num_samples / SAMPLE_RATE:.3f} s long, shorter than the"
+            f" {WINDOW_SAMPLES / SAMPLE_RATE:.3f} s that a frame hears; it is filled up with silence"
+        )
+        yield np.zeros((WINDOW_SAMPLES - num_samples, 2), np.float32)

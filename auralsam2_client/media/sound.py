@@ -100,6 +100,7 @@ class StereoStream:
         self._matrix = downmix_matrix(layout)
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 2, dtype="float32", quality="HQ")
         self._pieces: list[NDArray[np.float32]] = []
+        self._num_kept = 0
         self._blocks: list[NDArray[np.float32]] = []
 
     def add(self, samples: NDArray[np.float32]) -> None:
@@ -118,25 +119,29 @@ class StereoStream:
         for start in range(0, num_samples, BLOCK_SAMPLES):
             self.add(np.zeros((min(BLOCK_SAMPLES, num_samples - start), len(self._matrix)), np.float32))
 
-    def finish(self) -> NDArray[np.float32]:
-        """Return all of it, [S, 2] float32 in [-1, 1] at 16 kHz."""
-        self._keep(self._resampler.resample_chunk(np.zeros((0, 2), np.float32), last=True), last=True)
-        sound = np.empty((sum(map(len, self._blocks)), 2), np.float32)
-        end = len(sound)
-        # Each block is given back as soon as it is copied, so that the sound lies in memory once.
-        while self._blocks:
-            block = self._blocks.pop()
-            sound[end - len(block) : end] = block
-            end -= len(block)
+    def take(self) -> NDArray[np.float32]:
+        """Return what came out so far and was not taken yet, [n, 2] float32 in [-1, 1] at 16 kHz."""
+        sound = join_pieces([*self._blocks, *self._pieces])
+        self._blocks.clear()
+        self._pieces.clear()
+        self._num_kept = 0
         # The resampling filter and lossy decoders overshoot; the server's contract is [-1, 1].
+        return np.clip(sound, -1.0, 1.0, out=sound)
+
+    def finish(self) -> NDArray[np.float32]:
+        """Return all of it that was not taken, [S, 2] float32 in [-1, 1] at 16 kHz."""
+        self._keep(self._resampler.resample_chunk(np.zeros((0, 2), np.float32), last=True), last=True)
+        sound = join_pieces(self._blocks)
         return np.clip(sound, -1.0, 1.0, out=sound)
 
     def _keep(self, piece: NDArray[np.float32], *, last: bool = False) -> None:
         """Keep a piece. Small ones are put together: many of them would tear memory into pieces as small."""
         self._pieces.append(piece)
-        if last or sum(map(len, self._pieces)) >= BLOCK_SAMPLES:
+        self._num_kept += len(piece)
+        if last or self._num_kept >= BLOCK_SAMPLES:
             self._blocks.append(np.concatenate(self._pieces))
             self._pieces.clear()
+            self._num_kept = 0
 
     def _reject(self, samples: NDArray[np.float32]) -> None:
         bad = ~(np.abs(samples) <= MAX_PEAK)
@@ -150,6 +155,20 @@ class StereoStream:
         raise BadInput(
             f"{self._name}: {at} is {value}; every sample must be a finite number. Replace it, or use --silent."
         )
+
+
+def join_pieces(pieces: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Put pieces [n, 2] one after the other, newly allocated, and empty the list.
+
+    Each is given back as soon as it is copied, so that the sound lies in memory once.
+    """
+    sound = np.empty((sum(map(len, pieces)), 2), np.float32)
+    end = len(sound)
+    while pieces:
+        piece = pieces.pop()
+        sound[end - len(piece) : end] = piece
+        end -= len(piece)
+    return sound
 
 
 def to_stereo_16k(samples: NDArray[np.float32], rate: int, layout: int | Sequence[str]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2_client.contract import SAMPLE_RATE
-from auralsam2_client.media.sound import MAX_PEAK, StereoStream
+from auralsam2_client.media.sound import MAX_PEAK, StereoStream, join_pieces
 
 # Timestamps are rounded to the container's clock; only a larger gap between two pieces is a real one.
 _GAP_S = 0.05
@@ -34,6 +34,7 @@ class SoundParts:
         self._stream: StereoStream | None = None
         self._done: list[NDArray[np.float32]] = []
         self._begin_s = 0.0  # of the part that `_stream` collects
+        self._num_taken = 0
 
     @property
     def read_s(self) -> float:
@@ -78,11 +79,19 @@ class SoundParts:
                 stream.add_silence(min(gap, max(0, math.ceil((self._until_s - self.read_s) * rate))))
         stream.add(self._sound(samples, strict_peak))
 
+    def take(self) -> NDArray[np.float32]:
+        """Return what is there so far and was not taken yet, [n, 2] float32 in [-1, 1] at 16 kHz."""
+        if self._stream is not None:
+            self._done.append(self._stream.take())
+        taken = join_pieces(self._done)
+        self._num_taken += len(taken)
+        return taken
+
     def finish(self) -> NDArray[np.float32]:
-        """Return all of it, [S, 2] float32 in [-1, 1] at 16 kHz."""
+        """Return all of it that was not taken, [S, 2] float32 in [-1, 1] at 16 kHz."""
         if self._stream is not None:
             self._done.append(self._stream.finish())
-        return self._done[0] if len(self._done) == 1 else np.concatenate([np.zeros((0, 2), np.float32), *self._done])
+        return self._done[0] if len(self._done) == 1 else join_pieces(self._done)
 
     def _sound(self, samples: NDArray[np.float32], strict_peak: bool) -> NDArray[np.float32]:
         """Silence what is no number, and clip what a decoder made of damage."""
@@ -105,7 +114,7 @@ class SoundParts:
         """End a part at its exact time, so that the next begins there."""
         assert self._stream is not None
         end_s = self.read_s
-        wanted = round(end_s * SAMPLE_RATE) - sum(map(len, self._done))
+        wanted = max(0, round(end_s * SAMPLE_RATE) - self._num_taken - sum(map(len, self._done)))
         part = self._stream.finish()[:wanted]
         self._done.append(np.pad(part, ((0, max(0, wanted - len(part))), (0, 0))))
         self._begin_s, self._stream = end_s, None

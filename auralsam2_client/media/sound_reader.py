@@ -1,7 +1,7 @@
 """Sound out of a file: plain samples and FLAC by soundfile, the track of a video or of any other file by PyAV."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import av
@@ -18,7 +18,7 @@ from auralsam2_client.errors import BadInput
 from auralsam2_client.media.containers.packets import PacketReader, open_container, reason
 from auralsam2_client.media.containers.tracks import sound_track
 from auralsam2_client.media.notes import Notes, count_of
-from auralsam2_client.media.sound import BLOCK_SAMPLES, MAX_RATE_HZ, MIN_RATE_HZ, StereoStream
+from auralsam2_client.media.sound import BLOCK_SAMPLES, MAX_RATE_HZ, MIN_RATE_HZ, StereoStream, join_pieces
 from auralsam2_client.media.sound_frames import SoundFrames, samples_of
 from auralsam2_client.media.sound_parts import SoundParts
 
@@ -31,17 +31,25 @@ _PLAIN = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "AIFF", "AU", "CAF")
 _UNKNOWN_SIZE = 0xFFFF_FF00
 # Some count their header twice, or a byte of padding that is not there.
 _CARELESS_BYTES = 64
+Pieces = Generator[NDArray[np.float32], None, None]
+"""Consecutive pieces [n, 2] of a sound, a few seconds each, at 16 kHz."""
+_PIECE_S = 4
 
 
 def read_sound_file(
     path: Path, until_s: float, *, track: int | None = None, notes: Notes | None = None
 ) -> NDArray[np.float32]:
-    """Read the first until_s seconds of a file with sound as [S, 2] float32 at 16 kHz.
+    """Read the first until_s seconds of a file with sound as [S, 2] float32 at 16 kHz; as `sound_file_pieces`."""
+    return join_pieces(list(sound_file_pieces(path, until_s, track=track, notes=notes)))
+
+
+def sound_file_pieces(path: Path, until_s: float, *, track: int | None = None, notes: Notes | None = None) -> Pieces:
+    """Read the first until_s seconds of a file with sound, piece by piece.
 
     Args:
         path: any file with a sound track; time 0 of a video is its first picture.
         track: the number of its sound track from 1; None for the one that players take.
-        notes: takes a line for each kind of damage.
+        notes: takes a line for each kind of damage, before the last piece.
     Raises: BadInput when the file is missing, has no sound, holds no samples, or holds NaN or Inf.
     """
     if not path.is_file():
@@ -52,20 +60,21 @@ def read_sound_file(
         try:
             with soundfile.SoundFile(str(path)) as file:
                 if file.format in _PLAIN:
-                    return _read_plain(file, path, until_s, notes)
+                    yield from _read_plain(file, path, until_s, notes)
+                    return
         except soundfile.SoundFileError:
             pass
         except OSError as error:
             raise BadInput(f"{path} cannot be read: {reason(error)}. Check its permissions.") from error
-    return _read_other(path, until_s, track, notes)
+    yield from _read_other(path, until_s, track, notes)
 
 
 def sound_file_end_s(path: Path, until_s: float) -> float:
     """Return how long a file with sound is, in seconds, read for until_s at most. Raises: as `read_sound_file`."""
-    return len(read_sound_file(path, until_s)) / SAMPLE_RATE
+    return sum(map(len, sound_file_pieces(path, until_s))) / SAMPLE_RATE
 
 
-def _read_plain(file: soundfile.SoundFile, path: Path, until_s: float, notes: Notes) -> NDArray[np.float32]:
+def _read_plain(file: soundfile.SoundFile, path: Path, until_s: float, notes: Notes) -> Pieces:
     stream = StereoStream(file.samplerate, file.channels, name=path.name)
     remaining = math.ceil(until_s * file.samplerate)
     while remaining > 0:
@@ -74,6 +83,7 @@ def _read_plain(file: soundfile.SoundFile, path: Path, until_s: float, notes: No
             break
         stream.add(block)
         remaining -= len(block)
+        yield stream.take()
     if stream.num_samples == 0:
         raise BadInput(
             f"{path} holds 0 samples of sound; at least {WINDOW_SAMPLES} at 16 kHz are needed. Use --silent for none."
@@ -83,7 +93,7 @@ def _read_plain(file: soundfile.SoundFile, path: Path, until_s: float, notes: No
             f"{path.name} ends at {stream.num_samples / stream.rate:.2f} s, {missing} bytes before its header says: it "
             "broke off, or its header is wrong"
         )
-    return stream.finish()
+    yield stream.finish()
 
 
 def _missing_bytes(path: Path) -> int:
@@ -96,7 +106,7 @@ def _missing_bytes(path: Path) -> int:
     return missing if missing > _CARELESS_BYTES else 0
 
 
-def _read_other(path: Path, until_s: float, number: int | None, notes: Notes) -> NDArray[np.float32]:
+def _read_other(path: Path, until_s: float, number: int | None, notes: Notes) -> Pieces:
     try:
         container = open_container(path, sound_alone=True)
     except BadInput as error:
@@ -110,18 +120,18 @@ def _read_other(path: Path, until_s: float, number: int | None, notes: Notes) ->
         if video is not None and video.start_time is not None and video.time_base is not None:
             origin_s = float(video.start_time * video.time_base)
         track = sound_track(container, str(path), number, video)
-        return read_track(container, track, str(path), origin_s, until_s, notes)
+        yield from track_pieces(container, track, str(path), origin_s, until_s, notes)
 
 
-def read_track(
+def track_pieces(
     container: InputContainer,
     track: AudioStream,
     name: str,
     origin_s: float | None,
     until_s: float,
     notes: Notes,
-) -> NDArray[np.float32]:
-    """Read a sound track of an opened file for until_s seconds as [S, 2] float32 at 16 kHz.
+) -> Pieces:
+    """Read a sound track of an opened file for until_s seconds, piece by piece.
 
     What cannot be decoded is silence of its length. Each piece is mixed from its own layout and rate.
 
@@ -132,7 +142,7 @@ def read_track(
         origin_s: where the sound starts, on the container's clock: silence is put before a track that starts later,
             and what lies before is left out. None: with the track's first sample.
         until_s: seconds from origin_s to read; the rest of the track is not decoded.
-        notes: takes a line for each kind of damage.
+        notes: takes a line for each kind of damage, before the last piece.
     Raises: BadInput when no sample can be decoded, or a track of floats has another scale than [-1, 1].
     """
     packets = PacketReader(container)
@@ -143,6 +153,7 @@ def read_track(
     damages: list[tuple[float, str]] = []
     num_flawed = 0
     lost = False
+    next_s = float(_PIECE_S)
     for packet in _packets_of(track, packets):
         try:
             decoded = decoder.decode(packet)
@@ -167,6 +178,9 @@ def read_track(
             lost = False
         if not parts.is_empty and parts.read_s >= until_s:
             break
+        if parts.read_s >= next_s:
+            next_s = parts.read_s + _PIECE_S
+            yield parts.take()
     if parts.is_empty:
         why = f" that can be decoded ({damages[0][1]})" if damages else ""
         raise BadInput(f"{name} has a sound track of 0 samples{why}. Use --silent to treat it as silence.")
@@ -188,7 +202,7 @@ def read_track(
             f"its sound can be decoded only up to {parts.read_s:.2f} s of its declared {parts.read_s + missing_s:.2f} "
             "s: it broke off, or its header is wrong"
         )
-    return parts.finish()
+    yield parts.finish()
 
 
 def _packets_of(track: AudioStream, packets: PacketReader) -> "Iterator[Packet[Stream] | None]":

@@ -86,8 +86,15 @@ def saturate(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return samples if largest <= 1 else np.clip(samples, np.float32(-1), np.float32(1))
 
 
-def cut_windows(sound: NDArray[np.float32] | None, num_frames: int, fps: float, start_s: float) -> Windows:
-    """Cut as `windows` does, of a sound whose samples are known to be finite, as `read_media` gives it."""
+def cut_windows(
+    sound: NDArray[np.float32] | None, num_frames: int, fps: float, start_s: float, *, num_before: int = 0
+) -> Windows:
+    """Cut as `windows` does, of a sound whose samples are known to be finite, as `read_media` gives it.
+
+    Args:
+        num_before: samples of the sound before the first that is given, where it is given from there on alone; what
+            the clip hears is among what is given.
+    """
     if num_frames < 1 or not (math.isfinite(fps) and fps > 0) or not (math.isfinite(start_s) and start_s >= 0):
         raise BadInput(
             f"num_frames = {num_frames}, fps = {fps}, start_s = {start_s}; must be at least 1, above 0 and at least 0."
@@ -96,11 +103,12 @@ def cut_windows(sound: NDArray[np.float32] | None, num_frames: int, fps: float, 
         return Windows(np.zeros((num_frames, WINDOW_SAMPLES, 2), np.float32), 0)
     if sound.ndim != 2 or sound.shape[1] != 2:
         raise BadInput(f"sound has shape {list(sound.shape)}; must be [S, 2], left and right. See to_stereo_16k.")
-    last_start = len(sound) - WINDOW_SAMPLES
+    num_samples = num_before + len(sound)
+    last_start = num_samples - WINDOW_SAMPLES
     if last_start < 0:
         raise BadInput(
-            f"The sound has {len(sound)} samples ({len(sound) / SAMPLE_RATE:.3f} s); one window needs {WINDOW_SAMPLES} "
-            f"({WINDOW_SAMPLES / SAMPLE_RATE:.3f} s). Use a longer sound, or --silent to go without."
+            f"The sound has {num_samples} samples ({num_samples / SAMPLE_RATE:.3f} s); one window needs"
+            f" {WINDOW_SAMPLES} ({WINDOW_SAMPLES / SAMPLE_RATE:.3f} s). Use a longer sound, or --silent to go without."
         )
     frame_index = np.arange(num_frames)
     if fps == 1:
@@ -110,7 +118,8 @@ def cut_windows(sound: NDArray[np.float32] | None, num_frames: int, fps: float, 
         starts = np.where(missing, complete[-1] if len(complete) else last_start, starts)
     else:
         centres = np.rint((start_s + frame_index / fps) * SAMPLE_RATE).astype(np.int64)
-        missing = centres >= len(sound)
+        missing = centres >= num_samples
         starts = np.clip(centres - WINDOW_SAMPLES // 2, 0, last_start)
-    samples = np.stack([sound[start : start + WINDOW_SAMPLES] for start in starts]).astype(np.float32, copy=False)
+    begins = starts - num_before
+    samples = np.stack([sound[begin : begin + WINDOW_SAMPLES] for begin in begins]).astype(np.float32, copy=False)
     return Windows(samples, int(missing.sum()))

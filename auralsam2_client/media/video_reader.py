@@ -19,6 +19,8 @@ from auralsam2_client.media.stills.pictures import MAX_SIDE_PX, check_size
 
 # Some streams never have a whole picture: beyond so many, what the decoder makes is shown.
 _MAX_MADE_UP = 300
+# 720p in one thread is 40 frames a second that are sampled one of 25.
+_ONE_THREAD_PX = 1280 * 720
 
 
 def _declared_s(stream: Stream) -> float | None:
@@ -41,7 +43,9 @@ class VideoReader:
 
     def __init__(self, path: Path, container: InputContainer, track: int | None = None) -> None:
         self.stream = video_track(container, str(path), track)
-        self.stream.thread_type = "AUTO"
+        # Threads cost a fifth more in all, and each holds pictures: they are for large ones, and two are enough.
+        many = self.stream.width * self.stream.height > _ONE_THREAD_PX
+        self.stream.thread_type, self.stream.thread_count = ("AUTO", 2) if many else ("NONE", 1)
         # A header inside the stream may ask for more than the file's own; the decoder then refuses before it allocates.
         self.stream.codec_context.options = {"max_pixels": str(MAX_SIDE_PX**2)}
         self.path = path

@@ -35,15 +35,16 @@ class Source:
         """Give what `segment_clips` takes."""
         return self.media if isinstance(self.media, Media) else self.media.clips(clip_length)
 
-    def run(self, **settings: Any) -> Run:
-        """Tell what is written beside the answers; `settings` are the rest of it."""
+    def run(self, *, overlay: bool, **settings: Any) -> Run:
+        """Tell what is written beside the answers, before the clips are read; `settings` are the rest of it."""
         media = self.media
         if isinstance(media, Media):
-            return run_of(media, **settings)
+            return run_of(media, overlay=overlay, **settings)
         return Run(
             source=media.source,
             fps=media.fps,
-            sound=None if media.silent else media.sound,
+            sound=media.listener().between if overlay and not media.silent else None,
+            overlay=overlay,
             start_s=media.time_s(0),
             expected=media.expected,
             picture=lambda index: _read_again(media, index, self.reading),

@@ -5,6 +5,7 @@ Frames are written as they come, and none is kept: a video may be longer than me
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from auralsam2_client.prompts import Prompts
 from auralsam2_client.run_files import OVERLAY, SHEET
 from service.results.out_folder import results_into
 from service.results.overlay import caption_of, contact_sheet, sheet_frames, sheet_tile, write_shown
-from service.results.overlay_sound import SoundUntil
+from service.results.overlay_sound import SoundBetween
 from service.results.prompt_drawing import draw_prompts
 
 Picture = NDArray[np.uint8]
@@ -35,7 +36,7 @@ class Run:
     fps: float
     model: str
     precision: Mapping[str, str]
-    sound: SoundUntil | None
+    sound: SoundBetween | None
     start_s: float  # of the first frame
     expected: int | None  # frames, as far as it is known before the last
     picture: Callable[[int], Picture]
@@ -87,7 +88,7 @@ def run_of(media: Media, **settings: Any) -> Run:
     return Run(
         source=media.source,
         fps=media.fps,
-        sound=None if media.sound is None else lambda until_s: media.sound,
+        sound=None if media.sound is None else partial(_samples, media.sound),
         start_s=float(media.times_s[0]),
         expected=len(media.frames),
         picture=lambda index: media.frames[index],
@@ -96,6 +97,10 @@ def run_of(media: Media, **settings: Any) -> Run:
         facts=media.facts,
         **settings,
     )
+
+
+def _samples(sound: NDArray[np.float32], first: int, end: int) -> NDArray[np.float32]:
+    return sound[first:end]
 
 
 def write_run(out_dir: Path, shown: Iterable[tuple[Picture, FrameResult]], run: Run) -> list[Path]:

@@ -6,6 +6,7 @@ background. Videos are H.264 and AAC in MP4 at 25 frames a second: some players 
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from auralsam2_client.contract import SAMPLE_RATE
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.reading import MAX_FPS, MIN_FPS
 from auralsam2_client.new_file import new_file
-from service.results.overlay_sound import OverlaySound, SoundUntil
+from service.results.overlay_sound import OverlaySound, SoundBetween
 from service.results.video import write_with_sound
 
 COLOUR = (255, 45, 120)
@@ -57,17 +58,36 @@ def draw_mask(
     """
     if frame.ndim != 3 or frame.shape[2] != 3 or mask.shape != frame.shape[:2]:
         raise BadInput(f"The frame is {list(frame.shape)}, its mask {list(mask.shape)}; must be [H, W, 3] and [H, W].")
-    mask = mask.astype(np.bool_)
     # 2 px up to 720 lines, in step with the picture beyond.
     line_px = max(2, round(min(mask.shape) / 360))
-    inner, outer = _grow(~mask, line_px) & mask, _grow(mask, max(1, line_px // 2)) & ~mask
-    drawn = frame.copy()
-    for channel, tint in enumerate(colour):
-        shades = np.rint(np.arange(256) * (1 - alpha) + alpha * np.float64(tint)).astype(np.uint8)
-        drawn[..., channel][mask] = shades[frame[..., channel][mask]]
-    drawn[outer] = frame[outer] // 3
-    drawn[inner] = 255
-    return _with_caption(drawn, caption) if caption else drawn
+    mask = np.ascontiguousarray(mask, np.bool_)
+    inner, outer = np.zeros_like(mask), np.zeros_like(mask)
+    place = _around(mask, line_px + 1)
+    near = mask[place]
+    inner[place], outer[place] = _grow(~near, line_px) & near, _grow(near, max(1, line_px // 2)) & ~near
+    picture = Image.fromarray(frame)
+    tinted, darker = picture.point(_tint(colour, alpha)), picture.point([shade // 3 for shade in range(256)] * 3)
+    for each, where in ((tinted, mask), (darker, outer), ("white", inner)):
+        picture.paste(each, (0, 0, *picture.size), Image.fromarray(where))
+    if caption:
+        _write_caption(picture, caption)
+    return np.array(picture)
+
+
+@cache
+def _tint(colour: tuple[int, int, int], alpha: float) -> list[int]:
+    shades = (np.rint(np.arange(256) * (1 - alpha) + alpha * np.float64(tint)).astype(np.uint8) for tint in colour)
+    return [int(shade) for channel in shades for shade in channel]
+
+
+def _around(mask: NDArray[np.bool_], num_px: int) -> tuple[slice, slice]:
+    """The part of a picture that a mask is in, with so many pixels around it."""
+    places = []
+    for axis in (1, 0):
+        inside = np.flatnonzero(mask.any(axis=axis))
+        first, end = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
+        places.append(slice(max(0, first - num_px), end + num_px))
+    return places[0], places[1]
 
 
 def write_overlay(
@@ -102,7 +122,7 @@ def write_overlay(
             f"each, at least 1, and fps 1/3600 to {MAX_FPS:g}."
         )
     shown = zip(frames, masks, captions, strict=True)
-    under = None if sound is None else lambda until_s: sound
+    under = None if sound is None else lambda first, end: sound[first:end]
     return write_shown(path, shown, fps, under, sound_start_s=sound_start_s, pixel_aspect=pixel_aspect)
 
 
@@ -110,7 +130,7 @@ def write_shown(
     path: str | Path,
     shown: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_], str]],
     fps: float,
-    sound: SoundUntil | None,
+    sound: SoundBetween | None,
     *,
     sound_start_s: float = 0.0,
     pixel_aspect: float = 1.0,
@@ -118,7 +138,7 @@ def write_shown(
     """Write as `write_overlay` does, (frame, mask, caption) by one after the other as they come.
 
     Args:
-        sound: gives the sound at 16 kHz as far as the frames have come; None for a video without.
+        sound: gives the sound at 16 kHz, second by second; None for a video without.
     """
     rate = Fraction(fps).limit_denominator(1001) if fps > VIDEO_RATE else Fraction(VIDEO_RATE)
     # Summed before rounding: 3 frames a second are held for 8, 9 and 8 frames, and the sound stays in step.
@@ -232,20 +252,27 @@ def _grow(mask: NDArray[np.bool_], num_px: int) -> NDArray[np.bool_]:
     return grown
 
 
-def _with_caption(frame: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
-    image = Image.fromarray(frame).convert("RGBA")
-    layer = Image.new("RGBA", image.size)
-    draw = ImageDraw.Draw(layer)
-    size_px = max(11, round(image.height / 24))
-    font = ImageFont.load_default(size_px)
+def _write_caption(picture: Image.Image, caption: str) -> None:
+    size_px = max(11, round(picture.height / 24))
+    font = _font(size_px)
     pad, margin = size_px // 2, size_px // 2
-    left, top, right, bottom = draw.textbbox((0, 0), caption, font=font)
+    left, top, right, bottom = font.getbbox(caption)
     box_height = round(1.2 * size_px) + pad
-    y = image.height - margin - box_height
+    # The strip that the caption is in, from its own upper edge on.
+    above = max(0, picture.height - margin - box_height)
+    y = picture.height - margin - box_height - above
+    strip = picture.crop((0, above, picture.width, picture.height)).convert("RGBA")
+    layer = Image.new("RGBA", strip.size)
+    draw = ImageDraw.Draw(layer)
     draw.rounded_rectangle(
         (margin, y, margin + right - left + 2 * pad, y + box_height), radius=size_px // 3, fill=(0, 0, 0, 150)
     )
     draw.text(
         (margin + pad - left, y + (box_height - (bottom - top)) / 2 - top), caption, font=font, fill=(255, 255, 255)
     )
-    return np.array(Image.alpha_composite(image, layer).convert("RGB"))
+    picture.paste(Image.alpha_composite(strip, layer).convert("RGB"), (0, above))
+
+
+@cache
+def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size_px)

@@ -9,19 +9,22 @@ from numpy.typing import NDArray
 # Expected by players and their sound cards; 16 kHz AAC is refused by some.
 AAC_RATE = 48_000
 
-SoundUntil = Callable[[float], NDArray[np.float32] | None]
-"""Gives sound [S, 2] from second 0 to a second at least, unless it ends before; None for silence."""
+SoundBetween = Callable[[int, int], NDArray[np.float32] | None]
+"""Gives the samples [n, 2] of a sound from one number to another, fewer at its end; None for silence.
+
+It is asked for one second after the other, each once.
+"""
 
 
 class OverlaySound:
     """Sound [S, 2] float32, from `start_s` on, resampled to AAC_RATE as in one piece.
 
     Args:
-        sound: gives it as far as it is asked for, so that it need not be there as a whole.
+        sound: gives it piece by piece, so that it need not be there as a whole.
         rate: its samples a second.
     """
 
-    def __init__(self, sound: SoundUntil, rate: int, start_s: float = 0.0) -> None:
+    def __init__(self, sound: SoundBetween, rate: int, start_s: float = 0.0) -> None:
         self._sound, self._rate, self._given = sound, rate, round(start_s * rate)
         self._ended = False
         self._ready: list[NDArray[np.float32]] = []
@@ -48,8 +51,8 @@ class OverlaySound:
         if self._ended:
             return
         until = self._given + self._rate
-        whole = self._sound(until / self._rate)
-        block = np.zeros((0, 2), np.float32) if whole is None else whole[self._given : until]
+        given = self._sound(self._given, until)
+        block = np.zeros((0, 2), np.float32) if given is None else given
         self._ended = len(block) < self._rate
         self._given = until
         if self._resampler is not None:

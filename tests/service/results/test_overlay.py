@@ -43,6 +43,28 @@ def test_an_empty_mask_draws_nothing_and_a_full_one_no_line():
     assert not (draw_mask(frame, np.ones((HEIGHT, WIDTH), bool), alpha=0.5) == 255).all(axis=2).any()
 
 
+def plainly_drawn(frame: np.ndarray, mask: np.ndarray, alpha: float) -> np.ndarray:
+    """What `draw_mask` is to draw, pixel by pixel and over the whole picture."""
+    line_px = max(2, round(min(mask.shape) / 360))
+    inner = overlay._grow(~mask, line_px) & mask
+    outer = overlay._grow(mask, max(1, line_px // 2)) & ~mask
+    drawn = frame.copy()
+    shades = np.rint(frame * (1 - alpha) + alpha * np.array(COLOUR, np.float64)).astype(np.uint8)
+    drawn[mask], drawn[outer], drawn[inner] = shades[mask], frame[outer] // 3, 255
+    return drawn
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (61, 83), (900, 300)])
+def test_every_pixel_is_drawn_as_by_the_plain_rule(height: int, width: int) -> None:
+    random = np.random.default_rng(1)
+    frame = random.integers(0, 256, (height, width, 3), np.uint8)
+    y, x = np.mgrid[:height, :width]
+    corner = np.hypot(y - height, x - width) < height / 3
+    middle = np.hypot(y - height / 3, x - width / 2) < width / 5
+    for mask in (np.zeros((height, width), bool), x < width // 2, corner, middle, random.random((height, width)) > 0.7):
+        np.testing.assert_array_equal(draw_mask(frame, mask, alpha=0.45), plainly_drawn(frame, mask, 0.45))
+
+
 def test_the_caption_stays_in_its_corner(mask):
     frame = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
     plain, captioned = draw_mask(frame, mask), draw_mask(frame, mask, "1.0 s")

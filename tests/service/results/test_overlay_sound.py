@@ -23,34 +23,35 @@ def taken(sound: OverlaySound, count: int) -> np.ndarray:
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 3.0, 4.7])
 @pytest.mark.parametrize("start_s", [0.0, 0.25])
 def test_it_is_the_sound_resampled_in_one_piece(seconds: float, start_s: float) -> None:
-    sound, asked = drawn(seconds), list[float]()
+    sound, asked = drawn(seconds), list[int]()
 
-    def until(until_s: float) -> np.ndarray:
-        asked.append(until_s)
-        return sound[: round((until_s + 0.5) * RATE)]
+    def between(first: int, end: int) -> np.ndarray:
+        asked.extend((first, end))
+        return sound[first:end]
 
     whole = np.clip(soxr.resample(sound[round(start_s * RATE) :], RATE, AAC_RATE, quality="HQ"), -1, 1)
-    assert taken(OverlaySound(until, RATE, start_s), 4321).tobytes() == whole.tobytes()
+    assert taken(OverlaySound(between, RATE, start_s), 4321).tobytes() == whole.tobytes()
     assert asked == sorted(asked)
+    assert asked[1:-1:2] == asked[2::2]
 
 
 def test_it_asks_for_no_more_than_is_taken() -> None:
-    asked: list[float] = []
+    asked: list[int] = []
 
-    def until(until_s: float) -> np.ndarray:
-        asked.append(until_s)
-        return drawn(60)
+    def between(first: int, end: int) -> np.ndarray:
+        asked.append(end)
+        return drawn(60)[first:end]
 
-    OverlaySound(until, RATE).take(2 * AAC_RATE)
-    assert max(asked) <= 4
+    OverlaySound(between, RATE).take(2 * AAC_RATE)
+    assert max(asked) <= 4 * RATE
 
 
 def test_sound_at_the_rate_of_players_passes_as_it_is() -> None:
     sound = 3 * drawn(2)
-    assert taken(OverlaySound(lambda until_s: sound, AAC_RATE), 1000).tobytes() == sound.tobytes()
+    assert taken(OverlaySound(lambda first, end: sound[first:end], AAC_RATE), 1000).tobytes() == sound.tobytes()
 
 
 def test_silence_is_told() -> None:
-    assert OverlaySound(lambda until_s: None, RATE).is_silent()
-    assert OverlaySound(lambda until_s: drawn(1), RATE, start_s=2.0).is_silent()
-    assert not OverlaySound(lambda until_s: drawn(1), RATE).is_silent()
+    assert OverlaySound(lambda first, end: None, RATE).is_silent()
+    assert OverlaySound(lambda first, end: drawn(1)[first:end], RATE, start_s=2.0).is_silent()
+    assert not OverlaySound(lambda first, end: drawn(1)[first:end], RATE).is_silent()
