@@ -139,9 +139,12 @@ def _segmented(client: Client, plan: Plan, pace: Pace, budget_s: float) -> Gener
 
 
 def _answer(client: Client, plan: Plan, clip: MediaClip, places: Places, budget_s: float, retries: int) -> Segmentation:
-    """Ask for one clip until it is answered; its time begins with its first place."""
+    """Ask for one clip until it is answered; its time begins with its first place.
+
+    A server that never answered is asked as often as the client retries; one that did is waited for all the time.
+    """
     deadline = None
-    tries = pauses(retries)
+    tries = pauses(retries, lambda: places.pace.has_answered)
     pause_s: float | None
     while True:
         places.take()

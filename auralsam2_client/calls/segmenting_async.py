@@ -57,7 +57,7 @@ async def _answer(
 ) -> Segmentation:
     """Ask for one clip until it is answered; its time begins with its first place."""
     deadline = None
-    tries = pauses(retries)
+    tries = pauses(retries, lambda: places.pace.has_answered)
     pause_s: float | None
     while True:
         await places.take()

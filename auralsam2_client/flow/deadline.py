@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from auralsam2_client.errors import BadInput, ServerTimeout
 
@@ -35,8 +35,13 @@ def time_left(deadline: float, budget_s: float) -> float:
     return left_s
 
 
-def pauses(retries: int) -> Iterator[float | None]:
-    """Draw the pause after each try that fails, from 0 to a bound that doubles; None after the last try."""
+def pauses(retries: int, comes_back: Callable[[], bool] = lambda: False) -> Iterator[float | None]:
+    """Draw the pause after each try that fails, from 0 to a bound that doubles; None after the last try.
+
+    Args:
+        comes_back: asked after the last try; while it is true there is another, after a pause of a second or two.
+    """
     for attempt in range(retries):
         yield random.uniform(0, min(RETRY_CAP_S, RETRY_BASE_S * 2**attempt))  # spreads callers out, hides nothing
-    yield None
+    while True:
+        yield random.uniform(RETRY_CAP_S / 2, RETRY_CAP_S) if comes_back() else None

@@ -32,11 +32,14 @@ class Pace:
             )
         self.most = most
         self.limit = most
+        self.has_answered = False
+        """Whether any clip was answered: a server that is away then is most likely one that restarts."""
         self._answers = self._refusals = 0
 
     def note_answer(self) -> None:
         """Note that a clip was answered: after some of them one more may be in flight."""
         self._refusals = 0
+        self.has_answered = True
         self._answers += 1
         if self.limit < self.most and self._answers >= ANSWERS_FOR_MORE:
             self.limit += 1

@@ -15,27 +15,27 @@ class AsyncPlaces:
     """The places for clips in flight of one loop; their number is that of a `Pace`."""
 
     def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+        self.pace = pace
         self._changed = asyncio.Condition()
         self._num_taken = 0
 
     async def take(self) -> None:
         """Wait for a free place and take it."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._num_taken < self._pace.limit)
+            await self._changed.wait_for(lambda: self._num_taken < self.pace.limit)
             self._num_taken += 1
 
     async def leave(self, *, answered: bool = False) -> None:
         """Give a place back, with or without an answer."""
         self._num_taken -= 1
         if answered:
-            self._pace.note_answer()
+            self.pace.note_answer()
         async with self._changed:
             self._changed.notify_all()
 
     async def leave_refused(self) -> float:
         """Give a place back that the server did not have. Return seconds to wait before the next try."""
-        pause_s = self._pace.note_refusal()
+        pause_s = self.pace.note_refusal()
         await self.leave()
         return pause_s
 

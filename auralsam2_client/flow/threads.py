@@ -19,7 +19,7 @@ class Places:
     """The places for clips in flight, shared by threads; their number is that of a `Pace`."""
 
     def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+        self.pace = pace
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._num_taken = 0
@@ -27,7 +27,7 @@ class Places:
     def take(self) -> None:
         """Wait for a free place and take it. Raises: Stopped."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped.is_set() or self._num_taken < self._pace.limit)
+            self._changed.wait_for(lambda: self._stopped.is_set() or self._num_taken < self.pace.limit)
             if self._stopped.is_set():
                 raise Stopped
             self._num_taken += 1
@@ -37,14 +37,14 @@ class Places:
         with self._changed:
             self._num_taken -= 1
             if answered:
-                self._pace.note_answer()
+                self.pace.note_answer()
             self._changed.notify_all()
 
     def leave_refused(self) -> float:
         """Give a place back that the server did not have. Return seconds to wait before the next try."""
         with self._changed:
             self._num_taken -= 1
-            pause_s = self._pace.note_refusal()
+            pause_s = self.pace.note_refusal()
             self._changed.notify_all()
             return pause_s
 

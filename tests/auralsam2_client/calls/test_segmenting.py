@@ -161,6 +161,34 @@ def test_an_absent_server_is_asked_as_often_as_the_client_retries(monkeypatch: p
     assert client.asked == [0, 0, 0]
 
 
+@pytest.mark.parametrize("back", [True, False])
+def test_a_server_that_answered_before_is_waited_for_until_the_time_is_over(
+    back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that restarts: each try is refused at once, six seconds on."""
+    monkeypatch.setattr("auralsam2_client.flow.deadline.RETRY_BASE_S", 0.0)
+    monkeypatch.setattr("auralsam2_client.flow.deadline.RETRY_CAP_S", 0.0)
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def away(number: int, asked: dict[str, Any]) -> None:
+        if number and client.asked.count(number) < (4 if back else 100):
+            now[0] += 6
+            raise ServerUnavailable("nobody there")
+
+    client = StandIn(away, retries=2)
+    found: list[float] = []
+    try:
+        with closing(segment_clips(client, video(2 * 3), timeout_s=60, in_flight=1)) as clips:
+            for clip in clips:
+                found += [8 * frame.object_score for frame in clip.results]
+    except ServerUnavailable:
+        assert not back
+    # What came before stays, and the rest is in order.
+    assert found == (list(range(6)) if back else [0, 1])
+    assert client.asked.count(0) == 1
+
+
 def test_an_error_comes_after_the_clips_before_it() -> None:
     def fail(number: int, asked: dict[str, Any]) -> None:
         if number == 1:
