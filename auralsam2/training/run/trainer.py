@@ -1,12 +1,12 @@
 """A training run: clips in, weights out; killed at any moment, it goes on where the last checkpoint stood.
 
-SAM2 trains in evaluation mode; what the fuser does, the recipe says. See `learner` for a step, `workers` for processes
-that share one, `loop` for their sequence.
+SAM2 trains in evaluation mode; what the fuser does, the recipe says. See `pretraining_phase` for what comes first,
+`learner` for a step, `workers` for processes that share one, `loop` for their sequence, `interruption` for Ctrl-C.
 """
 
 import tempfile
-import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,18 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
 from auralsam2 import checkpoints
+from auralsam2.computing import open_device
 from auralsam2.errors import TrainingError
 from auralsam2.training import run_folder
 from auralsam2.training.recipes import describe_recipe
+from auralsam2.training.run.interruption import TrainingInterrupted, unheard
 from auralsam2.training.run.learner import Learner
 from auralsam2.training.run.loop import Progress, take_steps
+from auralsam2.training.run.pretraining_phase import is_of_pretraining, pretrain
+from auralsam2.training.run.saving import Saver
 from auralsam2.training.run.workers import join, share
 from auralsam2.training.settings import TrainSettings
-from auralsam2.training.start.starting import Weights, pretrain_or_load
+from auralsam2.training.start.starting import Weights, pretrains
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -50,8 +54,6 @@ def _follow(index: int, settings: TrainSettings, weights: Weights, folder: Path,
     state = run_folder.load_checkpoint(folder, settings)
     if state is not None:
         learner.restore(state)
-    else:
-        pretrain_or_load(learner.model, settings, weights, folder, _unheard)
     share(learner)
     try:
         take_steps(learner, index + 1, stop_at, lambda progress: None, lambda: "")
@@ -82,9 +84,12 @@ def train(
         checkpoint_every_s: seconds between checkpoints; one more is written at the end.
     Returns: the weights, float32, under released names.
     Raises: TrainingError, DataError or CheckpointError. A loss that is not finite names step, clips and checkpoint.
+        TrainingInterrupted, a KeyboardInterrupt, when Ctrl-C came: the state is saved, and the step under way dropped.
+        NetworkError where the settings' device is not there.
     """
     weights = weights or Weights()
     # What is missing or wrong is told before the long work, not after.
+    open_device(settings.device)
     checkpoints.check(weights.checkpoint, weights.sam2_checkpoint, weights.vggish_checkpoint)
     _log_writer()
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,11 +99,18 @@ def train(
     torch.set_num_threads(settings.workers * settings.threads)
     try:
         learner = Learner(settings, weights)
-        if state is not None:
+        saver = Saver(folder, settings, checkpoint_every_s)
+        if is_of_pretraining(state) or (state is None and pretrains(settings, weights)):
+            pretrain(learner, state, saver, report_pretraining)
+        elif state is not None:
             learner.restore(state)
-        else:
-            pretrain_or_load(learner.model, settings, weights, folder, report_pretraining)
-        _run(learner, weights, folder, end, report, checkpoint_every_s)
+            saver.found(_done(learner))
+        try:
+            _run(learner, weights, saver, end, report)
+        except KeyboardInterrupt:
+            learner.drop()
+            saver.save(learner.state(), _done(learner))
+            raise TrainingInterrupted(saver.path, _done(learner)) from None
     finally:
         torch.set_num_threads(threads)
     about = {
@@ -111,66 +123,55 @@ def train(
     return run_folder.save_weights(folder / run_folder.WEIGHTS, learner.model.state_dict(), about)
 
 
-def _run(
-    learner: Learner,
-    weights: Weights,
-    folder: Path,
-    end: int,
-    report: Callable[[Progress], None],
-    checkpoint_every_s: float,
-) -> None:
+def _done(learner: Learner) -> str:
+    return f"step {learner.step} of {learner.settings.steps}"
+
+
+def _run(learner: Learner, weights: Weights, saver: Saver, end: int, report: Callable[[Progress], None]) -> None:
     """Lead the other workers, if there are any, to the end."""
     settings = learner.settings
     with tempfile.TemporaryDirectory() as temporary:
-        context = None
-        if settings.workers > 1:
-            meeting = str(Path(temporary) / "meeting")
-            context = spawn(
-                _follow,
-                args=(settings, weights, folder, end, meeting),
-                nprocs=settings.workers - 1,
-                join=False,
-            )
-            join(settings, 0, meeting)
-            share(learner)
+        others: list[BaseProcess] = []
+        wait_s = 0
         try:
-            _lead(learner, folder, end, report, checkpoint_every_s)
+            if settings.workers > 1:
+                meeting = str(Path(temporary) / "meeting")
+                with unheard():
+                    context = spawn(
+                        _follow,
+                        args=(settings, weights, saver.folder, end, meeting),
+                        nprocs=settings.workers - 1,
+                        join=False,
+                    )
+                others = context.processes
+                join(settings, 0, meeting)
+                share(learner)
+            _lead(learner, saver, end, report)
+            wait_s = 10
         finally:
-            if context is not None:
+            if dist.is_initialized():
                 dist.destroy_process_group()
-                for process in context.processes:
-                    process.join(10)
-                    if process.is_alive():
-                        process.terminate()
+            for process in others:
+                process.join(wait_s)
+                if process.is_alive():
+                    process.terminate()
 
 
-def _lead(
-    learner: Learner, folder: Path, end: int, report: Callable[[Progress], None], checkpoint_every_s: float
-) -> None:
+def _lead(learner: Learner, saver: Saver, end: int, report: Callable[[Progress], None]) -> None:
     """The first worker: steps, log, checkpoints."""
     settings = learner.settings
-    saved_s = time.monotonic()
-    saved_step = learner.step if (folder / run_folder.CHECKPOINT).exists() else None
-
-    def last_good() -> str:
-        if saved_step is None:
-            return "none yet"
-        return f"{folder / run_folder.CHECKPOINT} (step {saved_step})"
-
-    with _log_writer()(str(folder / run_folder.LOG), purge_step=learner.step) as log:
+    with _log_writer()(str(saver.folder / run_folder.LOG), purge_step=learner.step) as log:
         for name, value in describe_recipe(settings).items():
             log.add_text(name, value, learner.step)
 
         def after(progress: Progress) -> None:
-            nonlocal saved_s, saved_step
             for loss, number in progress.losses.items():
                 log.add_scalar(f"loss/{loss}", number, progress.step)
             log.add_scalar("learning_rate", progress.rate, progress.step)
             log.add_scalar("gradient_norm", progress.gradient_norm, progress.step)
             log.add_scalar("clips_per_second", settings.clips_of(progress.step - 1) / progress.step_s, progress.step)
-            if progress.step == end or time.monotonic() - saved_s > checkpoint_every_s:
-                run_folder.save_checkpoint(folder, settings, learner.state())
-                saved_s, saved_step = time.monotonic(), progress.step
+            if progress.step == end or saver.due:
+                saver.save(learner.state(), _done(learner))
             report(progress)
 
-        take_steps(learner, 0, end, after, last_good)
+        take_steps(learner, 0, end, after, lambda: saver.last_good)
