@@ -4,6 +4,7 @@ The runs here are as long as a few minutes of two cores allow; what training rea
 """
 
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from auralsam2.training import run_folder
 from auralsam2.training.examples.clips import Example, procedural
 from auralsam2.training.recipes import values_of
 from auralsam2.training.run import learner
+from auralsam2.training.run.interruption import TrainingInterrupted
 from auralsam2.training.run.learner import LOSSES, Learner
 from auralsam2.training.run.loop import Progress
 from auralsam2.training.run.trainer import train
@@ -47,7 +49,7 @@ SETTINGS = TrainSettings(
 )
 TINY = replace(SETTINGS, steps=3, clips_per_step=1, workers=1, pretraining_image_steps=0, pretraining_sound_steps=0)
 RELEASED = replace(TINY, recipe="released", **values_of("released"))
-SHORT = replace(SETTINGS, steps=8, pretraining_image_steps=1, pretraining_sound_steps=1)
+SHORT = replace(SETTINGS, steps=5, pretraining_image_steps=1, pretraining_sound_steps=1)
 KILL_AT = 2
 
 RUN = """
@@ -59,7 +61,7 @@ from auralsam2.training.run.trainer import train
 if __name__ == "__main__":
     starting.NUM_CLIPS = 2
     train(TrainSettings(**eval(sys.argv[2])), Path(sys.argv[1]), report=lambda p: print(p.step, flush=True),
-          checkpoint_every_s=0.5)
+          checkpoint_every_s=0)
 """
 
 
@@ -90,7 +92,7 @@ def test_the_loss_falls(run: tuple[Path, list[Progress]]) -> None:
         assert means[1] < 0.8 * means[0], name
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_run_killed_and_interrupted_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     train(SHORT, whole)
     script = tmp_path / "run.py"
@@ -104,6 +106,14 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
                 break
         os.killpg(process.pid, signal.SIGKILL)
     assert not (folder / run_folder.WEIGHTS).exists(), "it was killed before its end"
+
+    def interrupt(progress: Progress) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(TrainingInterrupted) as caught:
+        train(SHORT, folder, report=interrupt)
+    assert not multiprocessing.active_children(), "the other workers end with the first"
+    assert caught.value.done in {f"step {step} of {SHORT.steps}" for step in range(KILL_AT + 1, SHORT.steps)}
     resumed: list[int] = []
     train(SHORT, folder, report=lambda progress: resumed.append(progress.step))
     assert 1 < resumed[0] <= SHORT.steps
@@ -182,7 +192,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_clips_and_checkpoint(
         train(TINY, tmp_path, checkpoint_every_s=0)
     message = str(caught.value)
     assert "not finite in step 2 (clips 4 to 4 of seed 0)" in message
-    assert f"Last good checkpoint: {tmp_path / run_folder.CHECKPOINT} (step 2)" in message
+    assert f"Last good checkpoint: {tmp_path / run_folder.CHECKPOINT} (step 2 of 3)" in message
     assert "--learning-rate" in message
     state = run_folder.load_checkpoint(tmp_path, TINY)
     assert state is not None
