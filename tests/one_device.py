@@ -20,7 +20,7 @@ class OneDevice(TorchDispatchMode):
     """Fails at the first operator, of the backward pass too, that mixes devices; a single number may lie anywhere."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch is not typed here
         self.num_operators = 0
         """Seen with tensors elsewhere than on the host."""
 

@@ -155,6 +155,7 @@ def _run(learner: Learner, weights: Weights, saver: Saver, end: int, report: Cal
                 process.join(wait_s)
                 if process.is_alive():
                     process.terminate()
+                    process.join()
 
 
 def _lead(learner: Learner, saver: Saver, end: int, report: Callable[[Progress], None]) -> None:

@@ -26,7 +26,8 @@ from auralsam2.training.settings import TrainSettings
 from auralsam2.training.start import lessons, pretraining, starting
 from auralsam2.training.start.pretraining import Schedule
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 NEVER_S = float("inf")
 # By the released recipe batch norms count what passes, so that a step that is half done must be undone.
 SETTINGS = settings_for(

@@ -1,7 +1,5 @@
 """Pretraining: losses that fall, what moves, and the same weights whether or not it was stopped."""
 
-from typing import cast
-
 import numpy as np
 import pytest
 import torch
@@ -84,7 +82,7 @@ def test_on_another_device_nothing_is_left_on_the_host(monkeypatch: pytest.Monke
     # Autocast knows no such device, and changes no tensor's.
     monkeypatch.setattr(pretraining, "rounding", lambda device, precision: torch.autocast("cpu", enabled=False))
     network = model()
-    phase = Pretraining(cast(AuralSAM2, network.to(ELSEWHERE)), 0, SHORT)
+    phase = Pretraining(network.to(ELSEWHERE), 0, SHORT)
     with OneDevice() as watch, phase.unfrozen():
         for _ in range(SHORT.steps):
             phase.accumulate()
