@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("kernels", "auralsam2", "auralsam2_client", "model_repository", "export", "service", "loadtests")
 # Called by name from outside: gRPC services, Locust's users and shapes.
 CALLED_BY_A_FRAMEWORK = {"ModelMetadata", "ModelInfer", "Scenario", "ClipUser", "on_start", "run_load"}
-# Read by a person who counts or trains in a notebook, and by the tests of the figures beside it.
-FOR_A_PERSON = {"by_operator", "discard"}
+# Read by a person who counts in a notebook, and by the tests of the figures beside it.
+FOR_A_PERSON = {"by_operator"}
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

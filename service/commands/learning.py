@@ -16,9 +16,9 @@ from service.commands.tables import figures_table
 from service.commands.terminal import (
     CLIPS_LEFT_OUT,
     console,
+    end_interrupted,
     errors,
     fail,
-    interrupted,
     network_room,
     progress_bar,
 )
@@ -142,7 +142,7 @@ def evaluate(
     except AuralServeError as error:
         fail(error)
     except KeyboardInterrupt:
-        interrupted(kept, repeat_command(context))
+        end_interrupted(kept, repeat_command(context))
     title = f"{model}; sound: {sound}; protocol: {protocol}, precision: {computed}; *: the protocol's read-out"
     console.print(figures_table(reports, title))
     console.print(f"wrote {out}", markup=False)

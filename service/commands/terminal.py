@@ -61,7 +61,7 @@ def exit_code(error: Exception) -> int:
     return next((EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES), 1)
 
 
-def interrupted(kept: str, command: str, code: int = INTERRUPTED) -> NoReturn:
+def end_interrupted(kept: str, command: str, code: int = INTERRUPTED) -> NoReturn:
     """Say what an interrupted command kept and how it goes on, and end with the code of the signal.
 
     Args:

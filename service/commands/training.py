@@ -11,7 +11,7 @@ import typer
 
 from auralsam2_client.errors import AuralServeError, BadInput, ConfigError
 from service.commands.options import repeat_command
-from service.commands.terminal import console, fail, interrupted, network_room, progress_bar
+from service.commands.terminal import console, end_interrupted, fail, network_room, progress_bar
 
 if TYPE_CHECKING:
     from auralsam2.training.run.loop import Progress
@@ -138,7 +138,7 @@ def train(
     except OSError as error:
         fail(ConfigError(f"the run cannot be written: {error}. Free space or choose another --out."))
     except KeyboardInterrupt:
-        interrupted(kept, repeat_command(context), 128 + stop.signal)
+        end_interrupted(kept, repeat_command(context), 128 + stop.signal)
     console.print(f"wrote {weights}; judge it with: auralsam2 evaluate --checkpoint {weights}")
 
 

@@ -39,7 +39,7 @@ from auralsam2.training.losses.segmentation import (
     focal_loss,
     intersection_over_union,
 )
-from auralsam2.training.run.interruption import TrainingInterrupted, undisturbed
+from auralsam2.training.run.interruption import TrainingInterrupted, hold_signals
 from auralsam2.training.run_folder import HALF_WEIGHTS, save_weights
 from auralsam2_client.new_file import new_file
 
@@ -110,7 +110,7 @@ class Tuner:
         self.optimiser.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        with undisturbed():
+        with hold_signals():
             self.optimiser.step()
             self.step += 1
         return {name: float(value.detach()) for name, value in losses.items()}
@@ -270,7 +270,7 @@ def _take_steps(tuner: Tuner, out: Path, report: Callable[[str], None], started:
 
 
 def _save(tuner: Tuner, out: Path) -> None:
-    with undisturbed(), new_file(out / CHECKPOINT) as partial:
+    with hold_signals(), new_file(out / CHECKPOINT) as partial:
         torch.save(tuner.state(), partial)
 
 

@@ -21,7 +21,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def hold_signals() -> Iterator[None]:
     """Let SIGINT and SIGTERM wait until the block is over, where Python handles them.
 
     Outside the main thread nothing is done: no handler runs there.
@@ -47,7 +47,7 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
+def ignore_ctrl_c() -> Iterator[None]:
     """Let processes that are started in the block ignore Ctrl-C, which a terminal sends to all of them.
 
     A process inherits what is ignored. Outside the main thread nothing is done.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from auralsam2.training.run.interruption import TrainingInterrupted, undisturbed
+from auralsam2.training.run.interruption import TrainingInterrupted, hold_signals
 from auralsam2.training.run.learner import Learner
 from auralsam2.training.run.saving import Saver
 from auralsam2.training.start.pretraining import Pretraining, Report, Schedule
@@ -27,11 +27,11 @@ def pretrain(learner: Learner, state: dict[str, Any] | None, saver: Saver, repor
         phase.restore(state)
         saver.found(_done(phase))
     try:
-        with phase.unfrozen():
+        with phase.unfreeze():
             while not phase.done:
                 lesson, steps = phase.lesson, phase.lesson_steps
                 loss = phase.accumulate()
-                with undisturbed():
+                with hold_signals():
                     phase.update()
                 if saver.due:
                     saver.save(phase.state(), _done(phase))

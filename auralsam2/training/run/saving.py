@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from auralsam2.training import run_folder
-from auralsam2.training.run.interruption import undisturbed
+from auralsam2.training.run.interruption import hold_signals
 from auralsam2.training.settings import TrainSettings
 
 
@@ -37,6 +37,6 @@ class Saver:
 
         Raises: CheckpointError when a value is not finite; the last good one stays.
         """
-        with undisturbed():
+        with hold_signals():
             run_folder.save_checkpoint(self.folder, self.settings, state)
         self._saved_s, self._done = time.monotonic(), done

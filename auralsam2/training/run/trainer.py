@@ -19,7 +19,7 @@ from auralsam2.computing import open_device
 from auralsam2.errors import TrainingError
 from auralsam2.training import run_folder
 from auralsam2.training.recipes import describe_recipe
-from auralsam2.training.run.interruption import TrainingInterrupted, unheard
+from auralsam2.training.run.interruption import TrainingInterrupted, ignore_ctrl_c
 from auralsam2.training.run.learner import Learner
 from auralsam2.training.run.loop import Progress, take_steps
 from auralsam2.training.run.pretraining_phase import is_of_pretraining, pretrain
@@ -136,7 +136,7 @@ def _run(learner: Learner, weights: Weights, saver: Saver, end: int, report: Cal
         try:
             if settings.workers > 1:
                 meeting = str(Path(temporary) / "meeting")
-                with unheard():
+                with ignore_ctrl_c():
                     context = spawn(
                         _follow,
                         args=(settings, weights, saver.folder, end, meeting),

@@ -112,7 +112,7 @@ class Pretraining:
         self._optimiser.load_state_dict(own["optimiser"])
 
     @contextmanager
-    def unfrozen(self) -> Iterator[None]:
+    def unfreeze(self) -> Iterator[None]:
         """Let both encoders learn for a while, also where the run that follows keeps them frozen."""
         parts = (self.model.v_model.image_encoder, self.model.aural_fuser.vgg)
         before = [(p, p.requires_grad) for part in parts for p in part.parameters()]

@@ -11,7 +11,7 @@ from auralsam2.evaluation import in_process
 from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.model.parity_weights import parity_state
 from auralsam2.network import tracker
-from tests.one_device import ELSEWHERE, OneDevice
+from tests.auralsam2.one_device import ELSEWHERE, OneDevice
 
 
 def sample(expression: str | None = None) -> Sample:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from auralsam2.training.run.interruption import SIGNALS, undisturbed, unheard
+from auralsam2.training.run.interruption import SIGNALS, hold_signals, ignore_ctrl_c
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def test_ctrl_c_waits_until_the_block_is_over() -> None:
     seen = list[str]()
 
     def run() -> None:
-        with undisturbed():
+        with hold_signals():
             signal.raise_signal(signal.SIGINT)
             seen.append("the block's rest")
         seen.append("what follows")
@@ -38,8 +38,8 @@ def test_blocks_may_lie_within_each_other() -> None:
     seen = list[str]()
 
     def run() -> None:
-        with undisturbed():
-            with undisturbed():
+        with hold_signals():
+            with hold_signals():
                 signal.raise_signal(signal.SIGINT)
                 seen.append("inner")
             seen.append("outer")
@@ -52,7 +52,7 @@ def test_blocks_may_lie_within_each_other() -> None:
 def test_a_handler_for_sigterm_is_heard_after_the_block_too() -> None:
     heard = list[int]()
     signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
-    with undisturbed():
+    with hold_signals():
         signal.raise_signal(signal.SIGTERM)
         assert heard == []
     assert heard == [signal.SIGTERM]
@@ -60,7 +60,7 @@ def test_a_handler_for_sigterm_is_heard_after_the_block_too() -> None:
 
 def test_an_error_of_the_block_goes_before_and_handlers_come_back() -> None:
     def run() -> None:
-        with undisturbed():
+        with hold_signals():
             signal.raise_signal(signal.SIGINT)
             raise ValueError("own")
 
@@ -70,7 +70,7 @@ def test_an_error_of_the_block_goes_before_and_handlers_come_back() -> None:
 
 
 def test_processes_that_are_started_ignore_ctrl_c_and_this_one_does_not() -> None:
-    with unheard():
+    with ignore_ctrl_c():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -79,7 +79,7 @@ def test_outside_the_main_thread_nothing_is_touched() -> None:
     done = list[bool]()
 
     def run() -> None:
-        with undisturbed(), unheard():
+        with hold_signals(), ignore_ctrl_c():
             done.append(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 
     thread = threading.Thread(target=run)

@@ -16,7 +16,7 @@ from auralsam2.training.recipes import settings_for
 from auralsam2.training.run import learner as learner_room
 from auralsam2.training.run.learner import Learner
 from auralsam2.training.start.starting import Weights
-from tests.one_device import ELSEWHERE, OneDevice
+from tests.auralsam2.one_device import ELSEWHERE, OneDevice
 
 SMALL: dict[str, Any] = {"image_size": 224, "num_frames": 3, "steps": 4, "clips_per_step": 1, "workers": 1}
 PLAIN = settings_for("project", **SMALL)

@@ -240,12 +240,6 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         train(TINY, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["hiera_tiny", "hiera_base_plus"])
-def test_a_hiera_preset_asks_for_the_weights_that_stay_frozen(tmp_path: Path, name: str) -> None:
-    with pytest.raises(TrainingError, match="frozen SAM2; give SAM2's weights with --sam2-checkpoint"):
-        train(replace(TINY, preset=name), tmp_path)
-
-
 def moved_by_a_step(settings: TrainSettings, checkpoint: Path) -> set[str]:
     """What one step changes of the network."""
     learning = Learner(settings, Weights(checkpoint=str(checkpoint)))
@@ -279,27 +273,3 @@ def test_released_the_fuser_and_its_heads_learn_and_nothing_else(tmp_path: Path)
     by_project = moved_by_a_step(TINY, path)
     assert any(name.startswith("aural_fuser.vgg.") for name in by_project), "of compact all learns"
     assert any(name.startswith("v_model.image_encoder.") for name in by_project)
-
-
-def test_weights_that_read_text_are_refused_by_their_form(tmp_path: Path) -> None:
-    path = tmp_path / "refavs.pth"
-    torch.save(parity_state(AuralSAM2.from_preset("compact", 224, text=True), 51), path)
-    with pytest.raises(TrainingError, match=r"refavs\.pth is a checkpoint of the Ref-AVS form.*auralsam2_avs_"):
-        Learner(TINY, Weights(checkpoint=str(path)))
-
-
-def test_a_vggish_is_asked_for_too(tmp_path: Path) -> None:
-    model = AuralSAM2.from_preset("hiera_tiny", 224)
-    path = tmp_path / "sam2.pt"
-    state = parity_state(model, 51)
-    torch.save({k.removeprefix("v_model."): v for k, v in state.items() if k.startswith("v_model.")}, path)
-    with pytest.raises(TrainingError, match="frozen VGGish; give its weights with --vggish-checkpoint"):
-        train(replace(TINY, preset="hiera_tiny"), tmp_path / "run", Weights(sam2_checkpoint=str(path)))
-
-
-def test_without_audio_the_network_starts_alike_and_hears_nothing() -> None:
-    deaf, hearing = (Learner(replace(TINY, audio=audio), Weights()) for audio in (False, True))
-    for name, value in hearing.model.state_dict().items():
-        assert torch.equal(value, deaf.model.state_dict()[name]), name
-    assert not deaf.source(0, 5).windows.any()
-    assert hearing.source(0, 5).windows.any()

@@ -7,7 +7,7 @@ import torch
 from auralsam2 import AuralSAM2
 from auralsam2.training.start import pretraining
 from auralsam2.training.start.pretraining import Pretraining, Schedule
-from tests.one_device import ELSEWHERE, OneDevice
+from tests.auralsam2.one_device import ELSEWHERE, OneDevice
 
 SHORT = Schedule(2, 2, frames_per_step=2, clips_per_step=1)
 
@@ -20,7 +20,7 @@ def model() -> AuralSAM2:
 def learn(phase: Pretraining, steps: int | None = None) -> list[float]:
     """Take so many steps, or all that are left; their losses."""
     losses = list[float]()
-    with phase.unfrozen():
+    with phase.unfreeze():
         while not phase.done and len(losses) != steps:
             losses.append(phase.accumulate().item())
             phase.update()
@@ -83,7 +83,7 @@ def test_on_another_device_nothing_is_left_on_the_host(monkeypatch: pytest.Monke
     monkeypatch.setattr(pretraining, "rounding", lambda device, precision: torch.autocast("cpu", enabled=False))
     network = model()
     phase = Pretraining(network.to(ELSEWHERE), 0, SHORT)
-    with OneDevice() as watch, phase.unfrozen():
+    with OneDevice() as watch, phase.unfreeze():
         for _ in range(SHORT.steps):
             phase.accumulate()
             phase.update()
