@@ -39,8 +39,11 @@ FULL_IMAGE_STEPS, FULL_SOUND_STEPS = 800, 150
 
 
 def share_pretraining(steps: int) -> dict[str, int]:
-    """Share so many steps of pretraining between pictures and sounds, 800 : 150, under the names of the settings."""
-    sound_steps = round(steps * FULL_SOUND_STEPS / (FULL_IMAGE_STEPS + FULL_SOUND_STEPS))
+    """Share so many steps of pretraining between pictures and sounds, 800 : 150, under the names of the settings.
+
+    Of two or more each gets at least one.
+    """
+    sound_steps = max(int(steps > 1), round(steps * FULL_SOUND_STEPS / (FULL_IMAGE_STEPS + FULL_SOUND_STEPS)))
     return {"pretraining_image_steps": steps - sound_steps, "pretraining_sound_steps": sound_steps}
 
 

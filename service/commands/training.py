@@ -95,6 +95,7 @@ def train(
             from auralsam2.training.recipes import describe_recipe, settings_for
             from auralsam2.training.run.interruption import TrainingInterrupted
             from auralsam2.training.run.trainer import train as run
+            from auralsam2.training.run_folder import CHECKPOINT
             from auralsam2.training.settings import share_pretraining
             from auralsam2.training.start.starting import Weights, pretrains
 
@@ -118,7 +119,8 @@ def train(
                 console.print(f"{preset} starts from nothing pretrained: --recipe project is made for that.")
             start = Weights(checkpoint, sam2_checkpoint, vggish_checkpoint)
             console.print(f"device {describe_device(open_device(place))}, precision {settings.forward_precision}")
-            if pretrains(settings, start):
+            checkpoint_file = out / CHECKPOINT
+            if pretrains(settings, start) and not checkpoint_file.exists():
                 console.print(_pretraining_line(settings, total is None))
             end = settings.steps if stop_at is None else min(stop_at, settings.steps)
             task = bar.add_task("", total=end)
@@ -128,8 +130,11 @@ def train(
                 bar.update(task, completed=progress.step)
                 speaker.add(progress)
 
+            def on_found(done: str) -> None:
+                console.print(f"goes on from {done} ({checkpoint_file})")
+
             try:
-                weights = run(settings, out, start, stop_at, report, speaker.pretraining)
+                weights = run(settings, out, start, stop_at, report, speaker.pretraining, on_found=on_found)
             except TrainingInterrupted as halt:
                 kept = f"{halt.done} is saved in {halt.checkpoint}"
                 raise
@@ -147,7 +152,7 @@ def _pretraining_line(settings: "TrainSettings", in_proportion: bool) -> str:
     from auralsam2.training.settings import FULL_STEPS
 
     image_steps, sound_steps = settings.pretraining_steps
-    line = f"pretraining before the first step: {sound_steps} steps on sounds, {image_steps} on pictures"
+    line = f"pretraining first, in steps: sounds {sound_steps}, pictures {image_steps}"
     if in_proportion and settings.steps < FULL_STEPS:
         line += f" (in proportion to --steps {settings.steps}; --pretraining-steps decides for itself)"
     return line

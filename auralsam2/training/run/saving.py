@@ -1,6 +1,7 @@
 """When a run's checkpoint is written: every so often, at the end of each phase, and when the run is interrupted."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from auralsam2.training.settings import TrainSettings
 class Saver:
     """Writes the checkpoints of one run, and knows the last good one."""
 
-    def __init__(self, folder: Path, settings: TrainSettings, every_s: float) -> None:
-        self.folder, self.settings, self.every_s = folder, settings, every_s
+    def __init__(self, folder: Path, settings: TrainSettings, every_s: float, on_found: Callable[[str], None]) -> None:
+        self.folder, self.settings, self.every_s, self.on_found = folder, settings, every_s, on_found
         self.path = folder / run_folder.CHECKPOINT
         self._saved_s = time.monotonic()
         self._done: str | None = None
@@ -29,8 +30,9 @@ class Saver:
         return "none yet" if self._done is None else f"{self.path} ({self._done})"
 
     def found(self, done: str) -> None:
-        """Note what the checkpoint holds with which this session began."""
+        """Note, and tell, what the checkpoint holds with which this session begins."""
         self._done = done
+        self.on_found(done)
 
     def save(self, state: dict[str, Any], done: str) -> None:
         """Write a checkpoint, whole or not at all.

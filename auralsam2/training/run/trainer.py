@@ -6,6 +6,7 @@ SAM2 trains in evaluation mode; what the fuser does, the recipe says. See `pretr
 
 import tempfile
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 CHECKPOINT_EVERY_S = 120.0
+PATIENCE_S = 10
+"""For other workers that end by themselves."""
 
 
 def _log_writer() -> "type[SummaryWriter]":
@@ -71,6 +74,7 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     report_pretraining: Callable[[str, int, int, float], None] = _unheard,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    on_found: Callable[[str], None] = lambda done: None,
 ) -> Path:
     """Train, or go on training where the folder's checkpoint stands.
 
@@ -81,7 +85,8 @@ def train(
         stop_at: stop after this step of the schedule, with a checkpoint; None: at its end.
         report: called after every step.
         report_pretraining: called after every step before the first: what is learned, steps done, steps in all, loss.
-        checkpoint_every_s: seconds between checkpoints; one more is written at the end.
+        checkpoint_every_s: seconds between checkpoints; one more is written at the end of each phase.
+        on_found: called where a checkpoint is found, with what it holds, as "step 12 of 2400".
     Returns: the weights, float32, under released names.
     Raises: TrainingError, DataError or CheckpointError. A loss that is not finite names step, clips and checkpoint.
         TrainingInterrupted, a KeyboardInterrupt, when Ctrl-C came: the state is saved, and the step under way dropped.
@@ -99,7 +104,7 @@ def train(
     torch.set_num_threads(settings.workers * settings.threads)
     try:
         learner = Learner(settings, weights)
-        saver = Saver(folder, settings, checkpoint_every_s)
+        saver = Saver(folder, settings, checkpoint_every_s, on_found)
         if is_of_pretraining(state) or (state is None and pretrains(settings, weights)):
             pretrain(learner, state, saver, report_pretraining)
         elif state is not None:
@@ -147,7 +152,15 @@ def _run(learner: Learner, weights: Weights, saver: Saver, end: int, report: Cal
                 join(settings, 0, meeting)
                 share(learner)
             _lead(learner, saver, end, report)
-            wait_s = 10
+            wait_s = PATIENCE_S
+        except RuntimeError as error:
+            # What the first worker hears of another's end is a broken connection.
+            if dist.is_initialized() and (code := _exit_code(others)) is not None:
+                raise TrainingError(
+                    f"a worker is gone (exit code {code}; -9 is often the system's want of memory). Last good"
+                    f" checkpoint: {saver.last_good}. The same command goes on."
+                ) from error
+            raise
         finally:
             if dist.is_initialized():
                 dist.destroy_process_group()
@@ -156,6 +169,12 @@ def _run(learner: Learner, weights: Weights, saver: Saver, end: int, report: Cal
                 if process.is_alive():
                     process.terminate()
                     process.join()
+
+
+def _exit_code(processes: list[BaseProcess]) -> int | None:
+    """That of a process that ended by itself, which may be about to; None where all go on."""
+    wait([process.sentinel for process in processes], PATIENCE_S)
+    return next((process.exitcode for process in processes if process.exitcode is not None), None)
 
 
 def _lead(learner: Learner, saver: Saver, end: int, report: Callable[[Progress], None]) -> None:

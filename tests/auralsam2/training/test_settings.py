@@ -85,6 +85,7 @@ def test_the_pretraining_is_as_long_as_the_schedule_asks_for(steps: int, pretrai
 def test_a_given_pretraining_is_what_is_done() -> None:
     assert TrainSettings(steps=20, pretraining_image_steps=0).pretraining_steps == (0, 1)
     assert share_pretraining(950) == {"pretraining_image_steps": 800, "pretraining_sound_steps": 150}
+    assert share_pretraining(2) == {"pretraining_image_steps": 1, "pretraining_sound_steps": 1}
     for steps in (0, 1, 2, 19, 1000):
         assert sum(share_pretraining(steps).values()) == steps
 

@@ -48,7 +48,10 @@ def test_the_command_that_a_stop_names_goes_on_in_both_phases(tmp_path: Path, mo
         result = run("train", "-o", out, *TINY, "--steps", "2", "--no-audio-contrast")
     assert result.exit_code == 130
     assert "device cpu, precision float32" in result.output
-    assert "1 steps on sounds, 1 on pictures (in proportion to --steps 2; --pretraining-steps" in result.output
+    assert (
+        "pretraining first, in steps: sounds 1, pictures 1 (in proportion to --steps 2; --pretraining-steps"
+        in result.output
+    )
     assert f"interrupted; step 1 of 2 of the pretraining is saved in {out / 'checkpoint.pt'}. Go" in result.output
     program, *command = shlex.split(result.output.splitlines()[-1])
     assert program == "auralsam2"
@@ -71,12 +74,15 @@ def test_the_command_that_a_stop_names_goes_on_in_both_phases(tmp_path: Path, mo
         patch.setattr(learner, "source_of", terminating)
         result = run(*command)
     assert result.exit_code == 143, "SIGTERM is heard as Ctrl-C is, and has a code of its own"
+    assert f"goes on from step 1 of 2 of the pretraining ({out / 'checkpoint.pt'})" in result.output
+    assert "pretraining first" not in result.output
     assert "pretraining on pictures, step 1/1" in result.output
     assert "pretraining on sounds, step" not in result.output, "that was done before"
     assert f"interrupted; step 1 of 2 is saved in {out / 'checkpoint.pt'}. Go on with:" in result.output
     assert shlex.split(result.output.splitlines()[-1])[1:] == command
     result = run(*command)
     assert result.exit_code == 0, result.output
+    assert f"goes on from step 1 of 2 ({out / 'checkpoint.pt'})" in result.output
     assert "step 2/2" in result.output
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -85,7 +91,7 @@ def test_a_stop_before_anything_was_done_says_so(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(learner, "source_of", ctrl_c)
     result = run("train", "-o", tmp_path, *TINY, "--steps", "2400")
     assert result.exit_code == 130
-    assert "pretraining before the first step: 150 steps on sounds, 800 on pictures\n" in result.output
+    assert "pretraining first, in steps: sounds 150, pictures 800\n" in result.output
     assert "interrupted; nothing was saved in this session, and what was saved before is whole" in result.output
     assert not (tmp_path / "checkpoint.pt").exists()
 

@@ -208,6 +208,18 @@ def test_two_workers_stop_together(tmp_path: Path) -> None:
         train(replace(SETTINGS, steps=2), tmp_path, _poisoned_start(tmp_path))
 
 
+def test_a_worker_that_is_gone_is_told_with_the_last_good_checkpoint(tmp_path: Path) -> None:
+    def kill(progress: Progress) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    with pytest.raises(
+        TrainingError, match=r"a worker is gone \(exit code -9.*checkpoint\.pt \(step 1 of 4\)\. The same"
+    ):
+        train(SHORT, tmp_path, report=kill, checkpoint_every_s=0)
+    assert not multiprocessing.active_children()
+
+
 def _poisoned_start(folder: Path) -> Weights:
     """Weights that may be loaded, and of which one is so large that what is computed with it is not finite."""
     state = parity_state(AuralSAM2.from_preset("compact", 224), 51)
