@@ -1,5 +1,7 @@
 """On what the network computes, and how precisely: what a person may ask for, and a refusal where it is not there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -59,3 +61,15 @@ def rounding(device: torch.device, precision: Precision) -> torch.autocast:
     CPUs and CUDA.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def explain_full_memory(device: torch.device) -> Iterator[None]:
+    """Raise NetworkError with a way out where a card's memory does not suffice, in place of PyTorch's own words."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise NetworkError(
+            f"the memory of {describe_device(device)} is full. Take clips of fewer frames or a smaller --image-size, end"
+            " other programs that use the card, or take --device cpu."
+        ) from error

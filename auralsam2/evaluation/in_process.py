@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from auralsam2.computing import Device, Precision, open_device, rounding
+from auralsam2.computing import Device, Precision, explain_full_memory, open_device, rounding
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.evaluation.predictions import Prediction, Predictor
@@ -33,8 +33,8 @@ def network_predictor(
         precision: "float32" | "bfloat16": network and text under autocast, as in the released scripts, which leave the
             log-mel examples alone. A CPU without bfloat16 units computes the same, slowly.
         device: "cpu" | "cuda": where the network computes; it is moved there. Answers lie on the CPU.
-    Raises: NetworkError where the device is not there; when called, DataError when a network with text meets a sample
-        without words, or no encoder.
+    Raises: NetworkError where the device is not there, and when called, where its memory is full; then too, DataError
+        when a network with text meets a sample without words, or no encoder.
     """
     place = open_device(device)
     model.to(place)
@@ -47,7 +47,7 @@ def network_predictor(
         examples = log_mel(torch.from_numpy(windows).to(place))
         middle = len(frames) // 2 if conditioning_frame is None else conditioning_frame
         text = None
-        with torch.inference_mode(), rounding(place, precision):
+        with explain_full_memory(place), torch.inference_mode(), rounding(place, precision):
             if needs_text:
                 if sample.expression is None or encode_text is None:
                     raise DataError(

@@ -85,7 +85,7 @@ def train(
         "data": None if data is None else str(data),
         "precision": precision,
     }
-    kept = "nothing was saved in this session, and what was saved before is whole"
+    kept = "what was saved before, if anything, is whole"
     stop = _Stop()
     try:
         if not pretraining and pretraining_steps:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from auralsam2.computing import choose_device, open_device, rounding
+from auralsam2.computing import choose_device, explain_full_memory, open_device, rounding
 from auralsam2.errors import NetworkError
 
 
@@ -46,6 +46,12 @@ def test_without_a_card_cuda_is_refused_with_what_is_missing(
 def test_an_unknown_device_is_named() -> None:
     with pytest.raises(NetworkError, match="device 'gpu' is unknown; choose one of cpu, cuda, auto"):
         choose_device("gpu")
+
+
+def test_a_full_card_is_told_with_ways_out() -> None:
+    words = r"memory of cpu is full\. .*fewer frames.*--image-size.*--device cpu"
+    with pytest.raises(NetworkError, match=words), explain_full_memory(torch.device("cpu")):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
 def test_rounding_is_bfloat16_or_nothing() -> None:

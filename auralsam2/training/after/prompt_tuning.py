@@ -243,7 +243,7 @@ def tune(out: Path, settings: Settings, report: Callable[[str], None], stop_afte
         if not _take_steps(tuner, out, report, started, stop_after_s):
             return None
     except KeyboardInterrupt:
-        _save(tuner, out)
+        _save(tuner, out, again=False)
         raise TrainingInterrupted(out / CHECKPOINT, f"step {tuner.step} of {settings.steps}") from None
     return save_weights(out / HALF_WEIGHTS, model.state_dict(), _about(model, settings), half=True)
 
@@ -269,8 +269,8 @@ def _take_steps(tuner: Tuner, out: Path, report: Callable[[str], None], started:
     return True
 
 
-def _save(tuner: Tuner, out: Path) -> None:
-    with hold_signals(), new_file(out / CHECKPOINT) as partial:
+def _save(tuner: Tuner, out: Path, again: bool = True) -> None:
+    with hold_signals(again), new_file(out / CHECKPOINT) as partial:
         torch.save(tuner.state(), partial)
 
 

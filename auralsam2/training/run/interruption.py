@@ -21,10 +21,13 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def hold_signals() -> Iterator[None]:
+def hold_signals(again: bool = True) -> Iterator[None]:
     """Let SIGINT and SIGTERM wait until the block is over, where Python handles them.
 
     Outside the main thread nothing is done: no handler runs there.
+
+    Args:
+        again: whether what came in the block is raised after it; False: where one has been heard, and this is the end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -42,7 +45,7 @@ def hold_signals() -> Iterator[None]:
     finally:
         for heard, handler in handlers.items():
             signal.signal(heard, handler)
-    if came:
+    if came and again:
         signal.raise_signal(came[0])
 
 

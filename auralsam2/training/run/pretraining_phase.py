@@ -37,7 +37,8 @@ def pretrain(learner: Learner, state: dict[str, Any] | None, saver: Saver, repor
                     saver.save(phase.state(), _done(phase))
                 report(lesson, steps if phase.lesson != lesson else phase.lesson_step, steps, loss.item())
     except KeyboardInterrupt:
-        saver.save(phase.state(), _done(phase))
+        with hold_signals(again=False):
+            saver.save(phase.state(), _done(phase))
         raise TrainingInterrupted(saver.path, _done(phase)) from None
     saver.save(learner.state(), f"step 0 of {settings.steps}")
 

@@ -9,18 +9,18 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
 from auralsam2 import checkpoints
-from auralsam2.computing import open_device
+from auralsam2.computing import explain_full_memory, open_device
 from auralsam2.errors import TrainingError
 from auralsam2.training import run_folder
 from auralsam2.training.recipes import describe_recipe
-from auralsam2.training.run.interruption import TrainingInterrupted, ignore_ctrl_c
+from auralsam2.training.run.interruption import TrainingInterrupted, hold_signals, ignore_ctrl_c
 from auralsam2.training.run.learner import Learner
 from auralsam2.training.run.loop import Progress, take_steps
 from auralsam2.training.run.pretraining_phase import is_of_pretraining, pretrain
@@ -90,11 +90,11 @@ def train(
     Returns: the weights, float32, under released names.
     Raises: TrainingError, DataError or CheckpointError. A loss that is not finite names step, clips and checkpoint.
         TrainingInterrupted, a KeyboardInterrupt, when Ctrl-C came: the state is saved, and the step under way dropped.
-        NetworkError where the settings' device is not there.
+        NetworkError where the settings' device is not there, or its memory is full.
     """
     weights = weights or Weights()
     # What is missing or wrong is told before the long work, not after.
-    open_device(settings.device)
+    device = open_device(settings.device)
     checkpoints.check(weights.checkpoint, weights.sam2_checkpoint, weights.vggish_checkpoint)
     _log_writer()
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,20 +102,10 @@ def train(
     state = run_folder.load_checkpoint(folder, settings)
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.workers * settings.threads)
+    saver = Saver(folder, settings, checkpoint_every_s, on_found)
     try:
-        learner = Learner(settings, weights)
-        saver = Saver(folder, settings, checkpoint_every_s, on_found)
-        if is_of_pretraining(state) or (state is None and pretrains(settings, weights)):
-            pretrain(learner, state, saver, report_pretraining)
-        elif state is not None:
-            learner.restore(state)
-            saver.found(_done(learner))
-        try:
-            _run(learner, weights, saver, end, report)
-        except KeyboardInterrupt:
-            learner.drop()
-            saver.save(learner.state(), _done(learner))
-            raise TrainingInterrupted(saver.path, _done(learner)) from None
+        with explain_full_memory(device):
+            learner = _learn(settings, weights, state, saver, end, report, report_pretraining)
     finally:
         torch.set_num_threads(threads)
     about = {
@@ -126,6 +116,32 @@ def train(
     }
     run_folder.save_weights(folder / run_folder.HALF_WEIGHTS, learner.model.state_dict(), about, half=True)
     return run_folder.save_weights(folder / run_folder.WEIGHTS, learner.model.state_dict(), about)
+
+
+def _learn(
+    settings: TrainSettings,
+    weights: Weights,
+    state: dict[str, Any] | None,
+    saver: Saver,
+    end: int,
+    report: Callable[[Progress], None],
+    report_pretraining: Callable[[str, int, int, float], None],
+) -> Learner:
+    """Both phases, from the checkpoint's `state` or from the start."""
+    learner = Learner(settings, weights)
+    if is_of_pretraining(state) or (state is None and pretrains(settings, weights)):
+        pretrain(learner, state, saver, report_pretraining)
+    elif state is not None:
+        learner.restore(state)
+        saver.found(_done(learner))
+    try:
+        _run(learner, weights, saver, end, report)
+    except KeyboardInterrupt:
+        with hold_signals(again=False):
+            learner.drop()
+            saver.save(learner.state(), _done(learner))
+        raise TrainingInterrupted(saver.path, _done(learner)) from None
+    return learner
 
 
 def _done(learner: Learner) -> str:

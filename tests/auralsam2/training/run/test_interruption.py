@@ -49,6 +49,14 @@ def test_blocks_may_lie_within_each_other() -> None:
     assert seen == ["inner", "outer"]
 
 
+def test_at_the_end_a_second_ctrl_c_changes_nothing() -> None:
+    with hold_signals(again=False):
+        with hold_signals():
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_handler_for_sigterm_is_heard_after_the_block_too() -> None:
     heard = list[int]()
     signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
