@@ -70,6 +70,6 @@ def explain_full_memory(device: torch.device) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise NetworkError(
-            f"the memory of {describe_device(device)} is full. Take clips of fewer frames or a smaller --image-size, end"
+            f"the memory of {describe_device(device)} is full. Take fewer frames a clip or a smaller --image-size, end"
             " other programs that use the card, or take --device cpu."
         ) from error
