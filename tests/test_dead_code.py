@@ -18,8 +18,8 @@ CALLED_BY_A_FRAMEWORK |= {
     "do_GET",
     "log_message",
 }
-# Read by a person who counts or trains in a notebook, and by the tests of the figures beside it.
-FOR_A_PERSON = {"by_operator", "discard"}
+# Read by a person who counts in a notebook, and by the tests of the figures beside it.
+FOR_A_PERSON = {"by_operator"}
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

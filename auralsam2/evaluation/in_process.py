@@ -4,17 +4,17 @@ from collections.abc import Callable
 
 import torch
 
+from auralsam2.computing import Device, Precision, explain_full_memory, open_device, rounding
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.evaluation.predictions import Prediction, Predictor
-from auralsam2.evaluation.protocol import Precision
 from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
 from auralsam2_client.media.stills.frames import resize_frames
 
 TextEncoder = Callable[[str], torch.Tensor]
-"""An expression -> [1, L, 768] float32 DistilRoBERTa states."""
+"""An expression -> [1, L, 768] float32 DistilRoBERTa states, on whichever device."""
 
 
 def network_predictor(
@@ -22,6 +22,7 @@ def network_predictor(
     conditioning_frame: int | None = 0,
     encode_text: TextEncoder | None = None,
     precision: Precision = "float32",
+    device: Device = "cpu",
 ) -> Predictor:
     """Make a predictor that runs `model`.
 
@@ -31,27 +32,31 @@ def network_predictor(
         encode_text: for a network built with text.
         precision: "float32" | "bfloat16": network and text under autocast, as in the released scripts, which leave the
             log-mel examples alone. A CPU without bfloat16 units computes the same, slowly.
-    Raises (when called): DataError when a network with text meets a sample without words, or no encoder.
+        device: "cpu" | "cuda": where the network computes; it is moved there. Answers lie on the CPU.
+    Raises: NetworkError where the device is not there, and when called, where its memory is full; then too, DataError
+        when a network with text meets a sample without words, or no encoder.
     """
-    log_mel = LogMel()
+    place = open_device(device)
+    model.to(place)
+    log_mel = LogMel().to(place)
     needs_text = model.aural_fuser.text_proj is not None
 
     def predict(sample: Sample) -> Prediction:
-        frames = normalise(torch.from_numpy(resize_frames(sample.frames, model.image_size)))
+        frames = normalise(torch.from_numpy(resize_frames(sample.frames, model.image_size)).to(place))
         windows = sample.windows if needs_text else sample.windows_per_frame()
-        examples = log_mel(torch.from_numpy(windows))
+        examples = log_mel(torch.from_numpy(windows).to(place))
         middle = len(frames) // 2 if conditioning_frame is None else conditioning_frame
         text = None
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        with explain_full_memory(place), torch.inference_mode(), rounding(place, precision):
             if needs_text:
                 if sample.expression is None or encode_text is None:
                     raise DataError(
                         f"{sample.name}: this network reads text beside sound; evaluate it on Ref-AVS, with a text"
                         " encoder."
                     )
-                text = encode_text(sample.expression)
+                text = encode_text(sample.expression).to(place)
             out = model(frames, examples, text, middle)
         answers = (out.low_res_logits, out.iou, out.object_score[:, 0])
-        return Prediction(*(answer.float().numpy() for answer in answers))
+        return Prediction(*(answer.float().cpu().numpy() for answer in answers))
 
     return predict

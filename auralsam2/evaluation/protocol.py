@@ -6,14 +6,13 @@ Source: the released scripts of AuralSAM2, which are two families: AVSBench (V1s
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
+from auralsam2.computing import PRECISIONS, Precision
 from auralsam2.data.resampling import Resampler
 from auralsam2.errors import DataError
 from auralsam2.network.readout import NO_OBJECT_LOGIT, ReadOut
 
 ProtocolName = Literal["released", "project"]
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
-Precision = Literal["bfloat16", "float32"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 LAYOUTS = ("avsbench", "ref-avs")
 
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from auralsam2.computing import Device, open_device
 from auralsam2.errors import DataError
 from auralsam2.evaluation.in_process import TextEncoder
 
@@ -9,20 +10,22 @@ MODEL = "distilbert/distilroberta-base"
 NUM_TOKENS = 25
 
 
-def distilroberta(model: str = MODEL) -> TextEncoder:
+def distilroberta(model: str = MODEL, device: Device = "cpu") -> TextEncoder:
     """Load the text encoder: last hidden state of 25 tokens, padded or cut, [1, 25, 768] float32.
 
     Args:
         model: name on the Hugging Face hub, or a local folder.
+        device: "cpu" | "cuda": where it computes.
     Raises: DataError when `transformers` is not installed or the model cannot be had.
     """
     try:
         from transformers import AutoModel, AutoTokenizer
     except ModuleNotFoundError as error:
         raise DataError("text needs the package 'transformers'; install it with: pip install transformers") from error
+    place = open_device(device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
-        network = AutoModel.from_pretrained(model).eval()
+        network = AutoModel.from_pretrained(model).eval().to(place)
     except (OSError, ValueError) as error:
         raise DataError(f"{model}: cannot be loaded ({error}). Download it elsewhere and give its folder.") from error
 
@@ -31,7 +34,7 @@ def distilroberta(model: str = MODEL) -> TextEncoder:
             expression, max_length=NUM_TOKENS, padding="max_length", truncation=True, return_tensors="pt"
         )
         with torch.inference_mode():
-            states: torch.Tensor = network(**tokens).last_hidden_state
+            states: torch.Tensor = network(**{name: ids.to(place) for name, ids in tokens.items()}).last_hidden_state
         return states.float()
 
     return encode

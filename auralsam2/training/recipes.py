@@ -72,8 +72,11 @@ def values_of(recipe: str, ref_avs: bool = False) -> dict[str, Any]:
 def settings_for(recipe: str, **given: Any) -> TrainSettings:
     """Build the settings of a run: what is given, and where nothing is, what the recipe says.
 
+    On a card one process is the default, since one has the card.
     Raises: TrainingError or NetworkError as `TrainSettings` does, and for an unknown recipe.
     """
+    if given.get("device") == "cuda":
+        given = {"workers": 1, **given}
     return TrainSettings(**{**values_of(recipe), **given, "recipe": recipe})
 
 

@@ -18,7 +18,6 @@ from auralsam2.training.settings import TrainSettings
 from auralsam2_client.new_file import new_file
 
 CHECKPOINT = "checkpoint.pt"
-PRETRAINED = "pretrained-{:08x}.safetensors"
 WEIGHTS = "weights.safetensors"
 HALF_WEIGHTS = "weights-float16.safetensors"
 LOG = "log"

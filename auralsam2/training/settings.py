@@ -6,6 +6,7 @@ The defaults here are those of the recipe `project`; `recipes` names the others.
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from auralsam2.computing import Device, Precision
 from auralsam2.data.resampling import Resampler
 from auralsam2.errors import TrainingError
 from auralsam2.presets import check_image_size, preset
@@ -29,7 +30,21 @@ _CHOICES: dict[str, Any] = {
     "audio_contrast_sampling": ContrastSampling,
     "fuser_start": FuserStart,
     "resampler": Resampler,
+    "device": Device,
+    "precision": Precision,
 }
+FULL_STEPS = 2400
+FULL_IMAGE_STEPS, FULL_SOUND_STEPS = 800, 150
+"""Of the pretraining of a schedule of FULL_STEPS or more; of a shorter one in proportion."""
+
+
+def share_pretraining(steps: int) -> dict[str, int]:
+    """Share so many steps of pretraining between pictures and sounds, 800 : 150, under the names of the settings.
+
+    Of two or more each gets at least one.
+    """
+    sound_steps = max(int(steps > 1), round(steps * FULL_SOUND_STEPS / (FULL_IMAGE_STEPS + FULL_SOUND_STEPS)))
+    return {"pretraining_image_steps": steps - sound_steps, "pretraining_sound_steps": sound_steps}
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,7 @@ class TrainSettings:
     short_steps_share: float = 0.5
     """Share of the schedule, its beginning, in which a step takes the same number of frames from clips of one frame:
     five times as many scenes. Memory is learned in the rest."""
-    steps: int = 2400
+    steps: int = FULL_STEPS
     """Optimiser steps of the whole schedule, whether or not one call reaches its end."""
     clips_per_step: int = 2
     learning_rate: float = 2e-4
@@ -91,9 +106,11 @@ class TrainSettings:
     seed: int = 0
     multi_share: float = 0.6
     """Share of multi-source clips in the procedural world."""
-    pretraining_image_steps: int = 800
-    """Before the first step, where nothing is pretrained; see `start.pretraining`. 0: none."""
-    pretraining_sound_steps: int = 150
+    pretraining_image_steps: int | None = None
+    """Before the first step, where nothing is pretrained; see `start.pretraining`. 0: none. None: a third of `steps`,
+    800 at most."""
+    pretraining_sound_steps: int | None = None
+    """The same for sounds. None: a sixteenth of `steps`, 150 at most."""
     audio: bool = True
     """False: every clip is silent, to see what sound is worth."""
     audio_contrast: bool = True
@@ -102,6 +119,11 @@ class TrainSettings:
     """Processes that share the clips of a step; part of the settings, because sums of floats depend on it."""
     threads: int = 1
     """Of each worker; part of the settings for the same reason. Before the first step one process has them all."""
+    device: Device = "cpu"
+    """Where the network computes; part of the settings for the same reason."""
+    precision: Precision | None = None
+    """Of the network's forward pass; losses and weights are float32. "bfloat16": under autocast, as the released
+    scripts train. None: bfloat16 on cuda, float32 on cpu."""
     data: str | None = None
     """Folder in AVSBench's layout; None: the procedural world."""
     subset: str = "v1m"
@@ -113,10 +135,13 @@ class TrainSettings:
         sizes = preset(self.preset)
         if self.image_size is None:
             object.__setattr__(self, "image_size", sizes.default_image_size)
+        if self.precision is None:
+            object.__setattr__(self, "precision", "bfloat16" if self.device == "cuda" else "float32")
         check_image_size(self.size)
         for name in ("steps", "clips_per_step", "workers", "threads"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} {getattr(self, name)}; must be at least 1.")
+        self._set_pretraining()
         if not 1 <= self.num_frames <= 16:
             raise TrainingError(f"num_frames {self.num_frames}; a clip holds 1 to 16 frames.")
         if self.clips_per_step % self.workers:
@@ -124,9 +149,23 @@ class TrainSettings:
                 f"clips_per_step {self.clips_per_step} cannot be shared evenly by {self.workers} workers; choose a"
                 " multiple."
             )
+        if self.device == "cuda" and self.workers > 1:
+            raise TrainingError(f"workers {self.workers} on device cuda; one process has the card. Take workers 1.")
         if not 0 < self.learning_rate < 1:
             raise TrainingError(f"learning_rate {self.learning_rate}; must be between 0 and 1.")
         self._check_values()
+
+    def _set_pretraining(self) -> None:
+        share = min(1.0, self.steps / FULL_STEPS)
+        for name, full in (
+            ("pretraining_image_steps", FULL_IMAGE_STEPS),
+            ("pretraining_sound_steps", FULL_SOUND_STEPS),
+        ):
+            value = getattr(self, name)
+            if value is None:
+                object.__setattr__(self, name, max(1, round(full * share)))
+            elif value < 0:
+                raise TrainingError(f"{name} {value}; must be at least 0.")
 
     def _check_values(self) -> None:
         for name, choices in _CHOICES.items():
@@ -152,6 +191,18 @@ class TrainSettings:
     def size(self) -> int:
         assert self.image_size is not None
         return self.image_size
+
+    @property
+    def pretraining_steps(self) -> tuple[int, int]:
+        """Steps on pictures and steps on sounds before the first, where nothing is pretrained."""
+        assert self.pretraining_image_steps is not None
+        assert self.pretraining_sound_steps is not None
+        return self.pretraining_image_steps, self.pretraining_sound_steps
+
+    @property
+    def forward_precision(self) -> Precision:
+        assert self.precision is not None
+        return self.precision
 
     def is_short(self, step: int) -> bool:
         """Tell whether the clips of this step have one frame."""
@@ -184,6 +235,9 @@ class TrainSettings:
         return self.learning_rate * warm * float((1 - step / self.steps) ** self.decay_power)
 
     def differences(self, other: dict[str, Any]) -> list[str]:
-        """Say where the settings of a checkpoint differ from these, in words."""
-        mine = asdict(self)
-        return [f"{key} {other.get(key)!r}, now {value!r}" for key, value in mine.items() if other.get(key) != value]
+        """Say where the settings of a checkpoint differ from these, in words.
+
+        What a checkpoint does not name was no setting when it was written: the run had what is the default now.
+        """
+        theirs = asdict(type(self)()) | other
+        return [f"{key} {theirs[key]!r}, now {value!r}" for key, value in asdict(self).items() if theirs[key] != value]

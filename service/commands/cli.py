@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from auralsam2_client.version import __version__
-from service.commands import building, demonstrating, learning, running, segmenting
+from service.commands import building, demonstrating, learning, running, segmenting, training
 from service.commands.terminal import print_any_name, say
 
 app = typer.Typer(
@@ -45,7 +45,7 @@ for verb in (
     segmenting.segment,
     demonstrating.demo,
     running.doctor,
-    learning.train,
+    training.train,
     learning.evaluate,
 ):
     app.command()(verb)

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from auralsam2_client.errors import BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
 CLIPS_LEFT_OUT = 7
 """The exit code where figures were written, but not of every clip that was asked for."""
 # One exit code a cause, for scripts. 1 is everything else.
@@ -57,6 +59,35 @@ def fail(error: Exception) -> NoReturn:
 def exit_code(error: Exception) -> int:
     """Look up the code of the nearest listed class that `error` belongs to; 1 for any other error."""
     return next((EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES), 1)
+
+
+def end_interrupted(kept: str, command: str, code: int = INTERRUPTED) -> NoReturn:
+    """Say what an interrupted command kept and how it goes on, and end with the code of the signal.
+
+    Args:
+        kept: as "step 12 of 2400 is saved in runs/compact/checkpoint.pt".
+        command: goes on, or starts again.
+    """
+    note(f"interrupted; {kept}. Go on with:\n  {command}")
+    raise typer.Exit(code)
+
+
+@contextmanager
+def network_room() -> Iterator[None]:
+    """Raise errors of the network room as this room's, and what is not installed as a ConfigError."""
+    try:
+        from auralsam2.errors import DataError, NetworkError
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"this command needs the package {error.name!r}, which is not installed. Install what the network needs"
+            " with: make setup"
+        ) from error
+    try:
+        yield
+    except DataError as error:
+        raise BadInput(str(error)) from error
+    except NetworkError as error:
+        raise ConfigError(str(error)) from error
 
 
 @contextmanager

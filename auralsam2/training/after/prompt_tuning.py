@@ -8,6 +8,7 @@ Half of the prompts are corrected: the click that a person would set next, with 
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from auralsam2.training.losses.segmentation import (
     focal_loss,
     intersection_over_union,
 )
+from auralsam2.training.run.interruption import TrainingInterrupted, hold_signals
 from auralsam2.training.run_folder import HALF_WEIGHTS, save_weights
 from auralsam2_client.new_file import new_file
 
@@ -108,8 +110,9 @@ class Tuner:
         self.optimiser.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimiser.step()
-        self.step += 1
+        with hold_signals():
+            self.optimiser.step()
+            self.step += 1
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def _prompt_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -227,6 +230,7 @@ def tune(out: Path, settings: Settings, report: Callable[[str], None], stop_afte
 
     Args:
         out: checkpoint and weights are written here; a run that was stopped goes on.
+    Raises: TrainingInterrupted when Ctrl-C came: the last whole step is saved.
     """
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -235,7 +239,18 @@ def tune(out: Path, settings: Settings, report: Callable[[str], None], stop_afte
     if (out / CHECKPOINT).is_file():
         tuner.restore(load_torch(out / CHECKPOINT))
         report(f"goes on    step {tuner.step}")
-    saved = time.monotonic()
+    try:
+        if not _take_steps(tuner, out, report, started, stop_after_s):
+            return None
+    except KeyboardInterrupt:
+        _save(tuner, out, again=False)
+        raise TrainingInterrupted(out / CHECKPOINT, f"step {tuner.step} of {settings.steps}") from None
+    return save_weights(out / HALF_WEIGHTS, model.state_dict(), _about(model, settings), half=True)
+
+
+def _take_steps(tuner: Tuner, out: Path, report: Callable[[str], None], started: float, stop_after_s: float) -> bool:
+    """Whether the end was reached in time; either way what was learned is saved."""
+    settings, saved = tuner.settings, time.monotonic()
     sums: dict[str, float] = {}
     while tuner.step < settings.steps:
         for name, value in tuner.advance().items():
@@ -249,13 +264,13 @@ def tune(out: Path, settings: Settings, report: Callable[[str], None], stop_afte
             _save(tuner, out)
             saved = time.monotonic()
         if out_of_time:
-            return None
+            return False
     _save(tuner, out)
-    return save_weights(out / HALF_WEIGHTS, model.state_dict(), _about(model, settings), half=True)
+    return True
 
 
-def _save(tuner: Tuner, out: Path) -> None:
-    with new_file(out / CHECKPOINT) as partial:
+def _save(tuner: Tuner, out: Path, again: bool = True) -> None:
+    with hold_signals(again), new_file(out / CHECKPOINT) as partial:
         torch.save(tuner.state(), partial)
 
 
@@ -273,10 +288,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    written = tune(
-        given.out, Settings(given.clips, given.steps, given.checkpoint), lambda line: print(line, flush=True)
-    )
-    print(f"weights    {written}")
+    settings = Settings(given.clips, given.steps, given.checkpoint)
+    try:
+        print(f"weights    {tune(given.out, settings, lambda line: print(line, flush=True))}")
+    except TrainingInterrupted as halt:
+        print(f"interrupted; {halt.done} is saved in {halt.checkpoint}. The same command goes on.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

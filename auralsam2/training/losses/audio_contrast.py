@@ -35,7 +35,7 @@ def choose(hard: Tensor, easy: Tensor, limit: int, generator: torch.Generator) -
         hard, easy: [P] bool, disjoint.
     """
     pools = [torch.nonzero(pool)[:, 0] for pool in (hard, easy)]
-    pools = [pool[torch.randperm(len(pool), generator=generator)] for pool in pools]
+    pools = [pool[torch.randperm(len(pool), generator=generator).to(pool.device)] for pool in pools]
     shares = [min(len(pool), limit // 2) for pool in pools]
     for mine, other in ((0, 1), (1, 0)):
         shares[mine] = min(len(pools[mine]), limit - shares[other])

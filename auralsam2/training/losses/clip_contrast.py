@@ -44,7 +44,7 @@ def draw_released(inside: Tensor, limit: int, generator: torch.Generator) -> tup
     pixels, labels = [], []
     for side in (False, True):
         pool = torch.nonzero(inside == side)[:, 0]
-        drawn = torch.randperm(len(pool), generator=generator)[: RELEASED_OVERSHOOT * limit]
+        drawn = torch.randperm(len(pool), generator=generator)[: RELEASED_OVERSHOOT * limit].to(pool.device)
         pixels.append(pool[drawn])
         labels.append(inside[drawn])
     return torch.cat(pixels), torch.cat(labels)

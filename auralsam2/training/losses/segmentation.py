@@ -79,7 +79,7 @@ def segmentation_loss(
         wide = target.expand_as(logits)
         best = (FOCAL_WEIGHT * focal_loss(logits, wide) + DICE_WEIGHT * dice_loss(logits, wide)).argmin(1)
         overlap = intersection_over_union(logits, target)
-    chosen = logits[torch.arange(len(best)), best]
+    chosen = logits[torch.arange(len(best), device=best.device), best]
     focal, dice = focal_loss(chosen, target[:, 0]), dice_loss(chosen, target[:, 0])
     error = F.l1_loss if iou_error == "absolute" else F.mse_loss
     iou = error(output.iou, overlap, reduction="none").mean(1)

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from auralsam2 import checkpoints
+from auralsam2.computing import open_device, rounding
 from auralsam2.model.aural_sam2 import ClipOutput
+from auralsam2.network.aural_fuser import AuralFeatures
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
 from auralsam2.training.examples.augmentation import Augmentation, augment
@@ -44,10 +47,13 @@ class Learner:
 
     def __init__(self, settings: TrainSettings, weights: Weights, source: Source | None = None) -> None:
         self.settings = settings
+        self.device = open_device(settings.device)
         self.log_mel = LogMel()
         heard = source or source_of(settings)
         # A network that is to train on silence starts from the same weights as one that hears.
         self.model, self.contrast = starting_point(settings, weights, heard, self.log_mel)
+        for part in (self.model, self.contrast, self.log_mel):
+            part.to(self.device)
         self.source = heard if settings.audio else without_sound(heard)
         self.augmentation = Augmentation(
             settings.jitter, settings.greyscale_share, settings.max_rotation_degrees, settings.max_shear_degrees
@@ -62,6 +68,8 @@ class Learner:
             weight_decay=settings.weight_decay,
         )
         self.step = 0
+        self._counted: list[tuple[Tensor, Tensor]] = []
+        """Running statistics that clips of an unfinished step move, and what they were before it."""
 
     def state(self) -> dict[str, Any]:
         """Collect all that a resumed run needs."""
@@ -82,14 +90,15 @@ class Learner:
     def clip_losses(self, example: Example, number: int) -> dict[str, Tensor]:
         """Compute the losses of one augmented clip, by the names of LOSSES."""
         settings = self.settings
-        frames = normalise(torch.from_numpy(example.frames))
-        masks = torch.from_numpy(example.masks).float()
-        labelled = None if example.labelled is None else torch.from_numpy(example.labelled)
+        frames = normalise(torch.from_numpy(example.frames).to(self.device))
+        masks = torch.from_numpy(example.masks).to(self.device).float()
+        labelled = None if example.labelled is None else torch.from_numpy(example.labelled).to(self.device)
         with torch.no_grad():
-            log_mel = self.log_mel(torch.from_numpy(example.windows))
+            log_mel = self.log_mel(torch.from_numpy(example.windows).to(self.device))
         first = settings.conditioning_frame(len(frames))
-        with self._dropout_of(number):
+        with self._dropout_of(number), rounding(self.device, settings.forward_precision):
             output, aural = self.model.forward_with_features(frames, log_mel, conditioning_frame=first)
+        output, aural = _widened(output, aural)
         judged = (output, masks) if labelled is None else (_rows(output, labelled), masks[labelled])
         parts = segmentation_loss(*judged, settings.iou_error, settings.frame_losses)
         total = parts.total
@@ -108,7 +117,7 @@ class Learner:
         if not self.settings.dropout:
             yield
             return
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             seed = np.random.SeedSequence([self.settings.seed, 17, number]).generate_state(1)[0]
             torch.manual_seed(int(seed))
             yield
@@ -119,7 +128,8 @@ class Learner:
         num_frames = 1 if settings.is_short(self.step) else settings.num_frames
         # Here and not when made: the pretraining in between runs in evaluation mode.
         set_mode(self.model.aural_fuser, settings.dropout, settings.batch_norm)
-        sums = torch.zeros(len(LOSSES))
+        self._note_statistics()
+        sums = torch.zeros(len(LOSSES), device=self.device)
         for number in numbers:
             rng = np.random.default_rng([settings.seed, 11, number])
             example = self.source(number, num_frames)
@@ -128,7 +138,22 @@ class Learner:
                 return torch.full((len(LOSSES),), math.nan)
             (losses["total"] * share).backward()
             sums += torch.stack([losses[name].detach() for name in LOSSES])
-        return sums / len(numbers)
+        return (sums / len(numbers)).cpu()
+
+    def _note_statistics(self) -> None:
+        by_clip = self.settings.batch_norm == "clip"
+        norms = [module for module in self.model.aural_fuser.modules() if isinstance(module, _BatchNorm)]
+        moved = [value for norm in norms for value in norm.buffers()] if by_clip else []
+        self._counted = [(value, value.clone()) for value in moved]
+
+    def drop(self) -> None:
+        """Undo what clips of an unfinished step did, so that `state` is that after the last whole one."""
+        self.optimiser.zero_grad()
+        if self.statistics is not None:
+            self.statistics.discard()
+        for value, before in self._counted:
+            value.copy_(before)
+        self._counted = []
 
     def update(self) -> float:
         """Take one optimiser step with the gradients at hand; return their norm before clipping."""
@@ -143,8 +168,18 @@ class Learner:
         self.optimiser.zero_grad()
         if self.statistics is not None:
             self.statistics.update()
+        self._counted = []
         self.step += 1
         return float(norm)
+
+
+def _widened(output: ClipOutput, aural: AuralFeatures) -> tuple[ClipOutput, AuralFeatures]:
+    """Both in float32: losses are, whatever the network rounded to."""
+    wide = ClipOutput(
+        output.low_res_logits.float(), output.iou.float(), output.object_score.float(), output.object_pointer.float()
+    )
+    visual, audio = (tuple(part.float() for part in parts) for parts in aural)
+    return wide, AuralFeatures(visual, audio)  # type: ignore[arg-type]  # three of each, as before
 
 
 def _rows(output: ClipOutput, labelled: Tensor) -> ClipOutput:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from auralsam2.errors import TrainingError
+from auralsam2.training.run.interruption import hold_signals
 from auralsam2.training.run.learner import LOSSES, Learner
 from auralsam2.training.run.workers import average, clip_numbers
 
@@ -48,6 +49,7 @@ def take_steps(
                 f"the loss is not finite in step {step} (clips {first} to {first + settings.clips_of(step) - 1} of seed"
                 f" {settings.seed}). Last good checkpoint: {last_good()}. Start again with a lower --learning-rate."
             )
-        norm = learner.update()
+        with hold_signals():
+            norm = learner.update()
         values = dict(zip(LOSSES, losses.tolist(), strict=True))
         after(Progress(learner.step, settings.steps, settings.rate(step), norm, values, time.monotonic() - started))

@@ -23,7 +23,7 @@ class RunningStatistics:
 
     def __init__(self, fuser: AuralFuser) -> None:
         self._norms = [module for module in fuser.fusion_modules.modules() if isinstance(module, _BatchNorm)]
-        self._sums = [torch.zeros(3, norm.num_features) for norm in self._norms]
+        self._sums = [torch.zeros(3, norm.num_features, device=norm.weight.device) for norm in self._norms]
         for norm, sums in zip(self._norms, self._sums, strict=True):
             norm.register_forward_pre_hook(_adder(sums))
 
@@ -53,7 +53,8 @@ class RunningStatistics:
 def _adder(sums: Tensor) -> Any:
     def add(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if torch.is_grad_enabled():
-            x = inputs[0].detach().transpose(0, 1).flatten(1)
-            sums.add_(torch.stack([x.sum(1), (x * x).sum(1), torch.full((len(x),), float(x.shape[1]))]))
+            x = inputs[0].detach().float().transpose(0, 1).flatten(1)
+            counts = torch.full((len(x),), float(x.shape[1]), device=x.device)
+            sums.add_(torch.stack([x.sum(1), (x * x).sum(1), counts]))
 
     return add

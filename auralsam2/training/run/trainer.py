@@ -1,33 +1,40 @@
 """A training run: clips in, weights out; killed at any moment, it goes on where the last checkpoint stood.
 
-SAM2 trains in evaluation mode; what the fuser does, the recipe says. See `learner` for a step, `workers` for processes
-that share one, `loop` for their sequence.
+SAM2 trains in evaluation mode; what the fuser does, the recipe says. See `pretraining_phase` for what comes first,
+`learner` for a step, `workers` for processes that share one, `loop` for their sequence, `interruption` for Ctrl-C.
 """
 
 import tempfile
-import time
 from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
 from auralsam2 import checkpoints
+from auralsam2.computing import explain_full_memory, open_device
 from auralsam2.errors import TrainingError
 from auralsam2.training import run_folder
 from auralsam2.training.recipes import describe_recipe
+from auralsam2.training.run.interruption import TrainingInterrupted, hold_signals, ignore_ctrl_c
 from auralsam2.training.run.learner import Learner
 from auralsam2.training.run.loop import Progress, take_steps
+from auralsam2.training.run.pretraining_phase import is_of_pretraining, pretrain
+from auralsam2.training.run.saving import Saver
 from auralsam2.training.run.workers import join, share
 from auralsam2.training.settings import TrainSettings
-from auralsam2.training.start.starting import Weights, pretrain_or_load
+from auralsam2.training.start.starting import Weights, pretrains
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 CHECKPOINT_EVERY_S = 120.0
+PATIENCE_S = 10
+"""For other workers that end by themselves."""
 
 
 def _log_writer() -> "type[SummaryWriter]":
@@ -50,8 +57,6 @@ def _follow(index: int, settings: TrainSettings, weights: Weights, folder: Path,
     state = run_folder.load_checkpoint(folder, settings)
     if state is not None:
         learner.restore(state)
-    else:
-        pretrain_or_load(learner.model, settings, weights, folder, _unheard)
     share(learner)
     try:
         take_steps(learner, index + 1, stop_at, lambda progress: None, lambda: "")
@@ -69,6 +74,7 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     report_pretraining: Callable[[str, int, int, float], None] = _unheard,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    on_found: Callable[[str], None] = lambda done: None,
 ) -> Path:
     """Train, or go on training where the folder's checkpoint stands.
 
@@ -79,12 +85,16 @@ def train(
         stop_at: stop after this step of the schedule, with a checkpoint; None: at its end.
         report: called after every step.
         report_pretraining: called after every step before the first: what is learned, steps done, steps in all, loss.
-        checkpoint_every_s: seconds between checkpoints; one more is written at the end.
+        checkpoint_every_s: seconds between checkpoints; one more is written at the end of each phase.
+        on_found: called where a checkpoint is found, with what it holds, as "step 12 of 2400".
     Returns: the weights, float32, under released names.
     Raises: TrainingError, DataError or CheckpointError. A loss that is not finite names step, clips and checkpoint.
+        TrainingInterrupted, a KeyboardInterrupt, when Ctrl-C came: the state is saved, and the step under way dropped.
+        NetworkError where the settings' device is not there, or its memory is full.
     """
     weights = weights or Weights()
     # What is missing or wrong is told before the long work, not after.
+    device = open_device(settings.device)
     checkpoints.check(weights.checkpoint, weights.sam2_checkpoint, weights.vggish_checkpoint)
     _log_writer()
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,13 +102,10 @@ def train(
     state = run_folder.load_checkpoint(folder, settings)
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.workers * settings.threads)
+    saver = Saver(folder, settings, checkpoint_every_s, on_found)
     try:
-        learner = Learner(settings, weights)
-        if state is not None:
-            learner.restore(state)
-        else:
-            pretrain_or_load(learner.model, settings, weights, folder, report_pretraining)
-        _run(learner, weights, folder, end, report, checkpoint_every_s)
+        with explain_full_memory(device):
+            learner = _learn(settings, weights, state, saver, end, report, report_pretraining)
     finally:
         torch.set_num_threads(threads)
     about = {
@@ -111,66 +118,96 @@ def train(
     return run_folder.save_weights(folder / run_folder.WEIGHTS, learner.model.state_dict(), about)
 
 
-def _run(
-    learner: Learner,
+def _learn(
+    settings: TrainSettings,
     weights: Weights,
-    folder: Path,
+    state: dict[str, Any] | None,
+    saver: Saver,
     end: int,
     report: Callable[[Progress], None],
-    checkpoint_every_s: float,
-) -> None:
+    report_pretraining: Callable[[str, int, int, float], None],
+) -> Learner:
+    """Both phases, from the checkpoint's `state` or from the start."""
+    learner = Learner(settings, weights)
+    if is_of_pretraining(state) or (state is None and pretrains(settings, weights)):
+        pretrain(learner, state, saver, report_pretraining)
+    elif state is not None:
+        learner.restore(state)
+        saver.found(_done(learner))
+    try:
+        _run(learner, weights, saver, end, report)
+    except KeyboardInterrupt:
+        with hold_signals(again=False):
+            learner.drop()
+            saver.save(learner.state(), _done(learner))
+        raise TrainingInterrupted(saver.path, _done(learner)) from None
+    return learner
+
+
+def _done(learner: Learner) -> str:
+    return f"step {learner.step} of {learner.settings.steps}"
+
+
+def _run(learner: Learner, weights: Weights, saver: Saver, end: int, report: Callable[[Progress], None]) -> None:
     """Lead the other workers, if there are any, to the end."""
     settings = learner.settings
     with tempfile.TemporaryDirectory() as temporary:
-        context = None
-        if settings.workers > 1:
-            meeting = str(Path(temporary) / "meeting")
-            context = spawn(
-                _follow,
-                args=(settings, weights, folder, end, meeting),
-                nprocs=settings.workers - 1,
-                join=False,
-            )
-            join(settings, 0, meeting)
-            share(learner)
+        others: list[BaseProcess] = []
+        wait_s = 0
         try:
-            _lead(learner, folder, end, report, checkpoint_every_s)
+            if settings.workers > 1:
+                meeting = str(Path(temporary) / "meeting")
+                with ignore_ctrl_c():
+                    context = spawn(
+                        _follow,
+                        args=(settings, weights, saver.folder, end, meeting),
+                        nprocs=settings.workers - 1,
+                        join=False,
+                    )
+                others = context.processes
+                join(settings, 0, meeting)
+                share(learner)
+            _lead(learner, saver, end, report)
+            wait_s = PATIENCE_S
+        except RuntimeError as error:
+            # What the first worker hears of another's end is a broken connection.
+            if dist.is_initialized() and (code := _exit_code(others)) is not None:
+                raise TrainingError(
+                    f"a worker is gone (exit code {code}; -9 is often the system's want of memory). Last good"
+                    f" checkpoint: {saver.last_good}. The same command goes on."
+                ) from error
+            raise
         finally:
-            if context is not None:
+            if dist.is_initialized():
                 dist.destroy_process_group()
-                for process in context.processes:
-                    process.join(10)
-                    if process.is_alive():
-                        process.terminate()
+            for process in others:
+                process.join(wait_s)
+                if process.is_alive():
+                    process.terminate()
+                    process.join()
 
 
-def _lead(
-    learner: Learner, folder: Path, end: int, report: Callable[[Progress], None], checkpoint_every_s: float
-) -> None:
+def _exit_code(processes: list[BaseProcess]) -> int | None:
+    """That of a process that ended by itself, which may be about to; None where all go on."""
+    wait([process.sentinel for process in processes], PATIENCE_S)
+    return next((process.exitcode for process in processes if process.exitcode is not None), None)
+
+
+def _lead(learner: Learner, saver: Saver, end: int, report: Callable[[Progress], None]) -> None:
     """The first worker: steps, log, checkpoints."""
     settings = learner.settings
-    saved_s = time.monotonic()
-    saved_step = learner.step if (folder / run_folder.CHECKPOINT).exists() else None
-
-    def last_good() -> str:
-        if saved_step is None:
-            return "none yet"
-        return f"{folder / run_folder.CHECKPOINT} (step {saved_step})"
-
-    with _log_writer()(str(folder / run_folder.LOG), purge_step=learner.step) as log:
+    with _log_writer()(str(saver.folder / run_folder.LOG), purge_step=learner.step) as log:
         for name, value in describe_recipe(settings).items():
             log.add_text(name, value, learner.step)
 
         def after(progress: Progress) -> None:
-            nonlocal saved_s, saved_step
             for loss, number in progress.losses.items():
                 log.add_scalar(f"loss/{loss}", number, progress.step)
             log.add_scalar("learning_rate", progress.rate, progress.step)
             log.add_scalar("gradient_norm", progress.gradient_norm, progress.step)
             log.add_scalar("clips_per_second", settings.clips_of(progress.step - 1) / progress.step_s, progress.step)
-            if progress.step == end or time.monotonic() - saved_s > checkpoint_every_s:
-                run_folder.save_checkpoint(folder, settings, learner.state())
-                saved_s, saved_step = time.monotonic(), progress.step
+            if progress.step == end or saver.due:
+                saver.save(learner.state(), _done(learner))
             report(progress)
 
-        take_steps(learner, 0, end, after, last_good)
+        take_steps(learner, 0, end, after, lambda: saver.last_good)

@@ -1,9 +1,6 @@
 """Where a run starts from: weights that were given, or for `compact` initial ones and a pretraining of its own."""
 
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,13 +9,11 @@ from auralsam2 import checkpoints
 from auralsam2.errors import TrainingError
 from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.network.log_mel import LogMel
-from auralsam2.training import run_folder
 from auralsam2.training.examples.clips import Source
 from auralsam2.training.losses.audio_contrast import AudioContrast
 from auralsam2.training.losses.clip_contrast import ClipContrast
 from auralsam2.training.settings import TrainSettings
 from auralsam2.training.start.initial import initialise_fuser, initialise_fuser_as_released, initialise_vggish
-from auralsam2.training.start.pretraining import Schedule, pretrain
 
 # Whose sounds VGGish is initialised on.
 NUM_CLIPS = 32
@@ -85,23 +80,6 @@ def starting_point(
     return model, contrast
 
 
-def pretrain_or_load(
-    model: AuralSAM2,
-    settings: TrainSettings,
-    weights: Weights,
-    folder: Path,
-    report: Callable[[str, int, int, float], None],
-) -> None:
-    """Pretrain `model` in place, or load what an earlier session of this run pretrained; nothing for given weights.
-
-    Raises: CheckpointError when the folder's file is damaged.
-    """
-    schedule = Schedule(settings.pretraining_image_steps, settings.pretraining_sound_steps)
-    if weights.checkpoint is not None or not settings.from_scratch or not schedule.steps:
-        return
-    # Named by the run's settings: what another seed or size left in this folder is not this run's.
-    path = folder / run_folder.PRETRAINED.format(zlib.crc32(repr(settings).encode()))
-    if not path.exists():
-        pretrain(model, settings.seed, schedule, report)
-        run_folder.save_weights(path, model.state_dict(), {"preset": settings.preset})
-    model.load_released(checkpoints.read(str(path)))
+def pretrains(settings: TrainSettings, weights: Weights) -> bool:
+    """Tell whether the network is pretrained before its first step: where it starts from nothing, and is to be."""
+    return weights.checkpoint is None and settings.from_scratch and sum(settings.pretraining_steps) > 0

@@ -35,6 +35,10 @@ def _of_part(part: Part, soak_s: float) -> list[Check]:
         from loadtests.gpu.checks.network_checks import network_checks
 
         return network_checks()
+    if part == "training":
+        from loadtests.gpu.checks.training_checks import training_checks
+
+        return training_checks()
     if part == "sanitizer":
         from loadtests.gpu.checks.sanitizer_checks import sanitizer_checks
 

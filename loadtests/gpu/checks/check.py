@@ -8,7 +8,7 @@ from typing import Literal
 
 from loadtests.gpu.measuring.timing import explain
 
-Part = Literal["kernels", "network", "service", "sanitizer", "soak"]
+Part = Literal["kernels", "network", "training", "service", "sanitizer", "soak"]
 
 
 class LeftOutError(Exception):

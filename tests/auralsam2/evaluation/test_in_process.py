@@ -7,9 +7,11 @@ import torch
 from auralsam2 import AuralSAM2
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
+from auralsam2.evaluation import in_process
 from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.model.parity_weights import parity_state
 from auralsam2.network import tracker
+from tests.auralsam2.one_device import ELSEWHERE, OneDevice
 
 
 def sample(expression: str | None = None) -> Sample:
@@ -51,6 +53,17 @@ def test_text_is_encoded_and_changes_the_masks() -> None:
     bell, dog = predict(sample("the bell")), predict(sample("the dog that barks at the left"))
     assert asked == ["the bell", "the dog that barks at the left"]
     assert not np.array_equal(bell.candidates, dog.candidates)
+
+
+def test_on_another_device_nothing_is_left_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device has no values, so there is no answer; what is proven is that all that is computed was moved there."""
+    monkeypatch.setattr(in_process, "open_device", lambda device: ELSEWHERE)
+    # Autocast knows no such device, and changes no tensor's.
+    monkeypatch.setattr(in_process, "rounding", lambda device, precision: torch.autocast("cpu", enabled=False))
+    predict = network_predictor(model(text=True), 0, lambda expression: torch.zeros(1, 25, 768))
+    with OneDevice() as watch, pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        predict(sample("the bell"))
+    assert watch.num_operators > 1000
 
 
 def test_a_network_that_reads_wants_words() -> None:

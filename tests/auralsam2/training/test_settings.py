@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from auralsam2.errors import NetworkError, TrainingError
-from auralsam2.training.settings import TrainSettings
+from auralsam2.training.recipes import settings_for
+from auralsam2.training.settings import TrainSettings, share_pretraining
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,10 @@ from auralsam2.training.settings import TrainSettings
         ({"jitter": -0.1}, TrainingError, r"jitter -0\.1; must be at least 0 and at most 1"),
         ({"audio_contrast_samples": 3}, TrainingError, "audio_contrast_samples 3; must be at least 4"),
         ({"audio_contrast_sampling": "released"}, TrainingError, "goes with audio_contrast_form 'clip' only"),
+        ({"device": "gpu"}, TrainingError, "device 'gpu' is unknown; choose one of cpu, cuda"),
+        ({"device": "cuda"}, TrainingError, "workers 2 on device cuda; one process has the card. Take workers 1"),
+        ({"precision": "float16"}, TrainingError, "precision 'float16' is unknown; choose one of bfloat16, float32"),
+        ({"pretraining_sound_steps": -1}, TrainingError, "pretraining_sound_steps -1; must be at least 0"),
         ({"batch_norm": "clip"}, TrainingError, r"short_steps_share 0\.5\): one sound has no statistics"),
         ({"batch_norm": "clip", "short_steps_share": 0, "num_frames": 1}, TrainingError, "Take 2 frames or more"),
     ],
@@ -66,3 +71,36 @@ def test_differences_are_told_in_words() -> None:
         "seed 3, now 0",
         "audio False, now True",
     ]
+
+
+@pytest.mark.parametrize(
+    ("steps", "pretraining"),
+    [(2400, (800, 150)), (24000, (800, 150)), (1200, (400, 75)), (20, (7, 1)), (1, (1, 1))],
+)
+def test_the_pretraining_is_as_long_as_the_schedule_asks_for(steps: int, pretraining: tuple[int, int]) -> None:
+    """The shipped weights' command has 2400 steps, and 800 and 150 before them."""
+    assert TrainSettings(steps=steps).pretraining_steps == pretraining
+
+
+def test_a_given_pretraining_is_what_is_done() -> None:
+    assert TrainSettings(steps=20, pretraining_image_steps=0).pretraining_steps == (0, 1)
+    assert share_pretraining(950) == {"pretraining_image_steps": 800, "pretraining_sound_steps": 150}
+    assert share_pretraining(2) == {"pretraining_image_steps": 1, "pretraining_sound_steps": 1}
+    for steps in (0, 1, 2, 19, 1000):
+        assert sum(share_pretraining(steps).values()) == steps
+
+
+def test_a_card_rounds_and_a_cpu_does_not_unless_it_is_asked_for() -> None:
+    assert TrainSettings().forward_precision == "float32"
+    assert TrainSettings(precision="bfloat16").forward_precision == "bfloat16"
+    for recipe in ("released", "project"):
+        on_card = settings_for(recipe, device="cuda")
+        assert (on_card.workers, on_card.forward_precision) == (1, "bfloat16")
+    assert settings_for("project", device="cuda", precision="float32").forward_precision == "float32"
+
+
+def test_a_checkpoint_from_before_a_setting_had_its_default() -> None:
+    before = asdict(TrainSettings())
+    del before["device"], before["precision"]
+    assert TrainSettings().differences(before) == []
+    assert TrainSettings(precision="bfloat16").differences(before) == ["precision 'float32', now 'bfloat16'"]

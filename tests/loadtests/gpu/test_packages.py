@@ -6,9 +6,11 @@ from pathlib import Path
 from tests.house import Module, read_house
 from tests.test_house import ROOMS
 
-# PyTorch, sam2 and what that imports; and of the client, which only the rows and checks of the service load.
+# PyTorch, sam2 and what that imports; of the client, which only the rows and checks of the service load; of training,
+# which only its checks do.
 ALWAYS = {"torch", "triton", "numpy", "sam2", "hydra", "omegaconf", "PIL"}
 OF_THE_CLIENT = {"tritonclient", "grpc", "google", "psutil"}
+OF_TRAINING = {"safetensors", "soxr"}
 
 
 def reached(house: dict[str, Module], start: str) -> set[str]:
@@ -30,7 +32,7 @@ def reached(house: dict[str, Module], start: str) -> set[str]:
 
 def test_only_what_a_machine_with_a_card_has(repository_root: Path) -> None:
     house = read_house(repository_root, ROOMS)
-    assert reached(house, "loadtests.gpu") <= ALWAYS | OF_THE_CLIENT
+    assert reached(house, "loadtests.gpu") <= ALWAYS | OF_THE_CLIENT | OF_TRAINING
     for part in ("__main__", "worker", "rows.network", "rows.operators", "rows.stages", "checks.kernel_checks"):
         assert reached(house, f"loadtests.gpu.{part}") <= ALWAYS, part
 

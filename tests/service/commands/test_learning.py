@@ -1,6 +1,7 @@
-"""`auralsam2 train` and `auralsam2 evaluate`: figures in a table and a file, the server against the network, faults."""
+"""`auralsam2 evaluate`: figures in a table and a file, the server against the network, faults."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from typer.testing import CliRunner
 
 from auralsam2 import AuralSAM2
@@ -16,7 +16,6 @@ from auralsam2.data.samples import Sample
 from auralsam2.evaluation import in_process as in_process_room
 from auralsam2.evaluation.predictions import Prediction, Predictor
 from auralsam2.model.parity_weights import parity_state
-from auralsam2.training.start import starting
 from service.commands.cli import app
 
 # The figures through the server may differ from the network's own by this much.
@@ -80,6 +79,15 @@ def test_a_server_is_started_on_a_build_where_no_url_is_given(compact_build: Pat
     assert json.loads(out.read_text())["model"] == f"server on {compact_build}"
 
 
+def test_without_a_card_cuda_is_refused_before_a_clip_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = run("evaluate", "--device", "cuda", "-o", tmp_path / "r.json")
+    assert result.exit_code == 3
+    assert "sees no card" in result.output
+    assert "or take --device cpu" in result.output
+    assert not (tmp_path / "r.json").exists()
+
+
 def test_the_released_protocol_is_the_default_and_says_so(tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     arguments = ["evaluate", "--split", "multi", "--clips", "2", "-o", out]
@@ -97,6 +105,7 @@ def test_the_released_protocol_is_the_default_and_says_so(tmp_path: Path) -> Non
     exact = json.loads(out.read_text())
     assert (exact["protocol"]["name"], exact["protocol"]["precision"]) == ("released", "float32")
     assert exact["model"].endswith("in process, float32")
+    assert exact["device"] == "cpu"
     # Two computations, not one with two names.
     assert exact["splits"][0]["scores"] != rounded["splits"][0]["scores"]
 
@@ -143,6 +152,8 @@ def test_clips_of_another_length_than_the_servers(served_compact: Any, folders: 
         (["--protocol", "paper"], 2, "protocol 'paper' is unknown; choose one of released, project"),
         (["--precision", "float16"], 2, "precision 'float16' is unknown; choose one of bfloat16, float32"),
         (["--through-server", "--precision", "float32"], 2, "--precision is for the network in this process"),
+        (["--through-server", "--device", "auto"], 2, "--device is for the network in this process"),
+        (["--device", "gpu"], 3, "device 'gpu' is unknown; choose one of cpu, cuda, auto"),
         (["--preset", "hiera_tiny"], 3, "no weights are shipped"),
         (["--checkpoint", "nowhere.pth"], 3, "nowhere.pth: no such file"),
     ],
@@ -202,7 +213,12 @@ def test_an_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(in_process_room, "network_predictor", predictor)
     arguments = ["evaluate", "--split", "multi", "--clips", "3", "-o", tmp_path / "r.json"]
-    assert run(*arguments).exit_code != 0
+    stopped = run(*arguments)
+    assert stopped.exit_code == 130
+    (journal,) = tmp_path.glob("r.json.*.partial")
+    assert f"interrupted; the clips scored so far are kept in {journal}. Go on with:" in stopped.output
+    command = ["auralsam2", "evaluate", "--split", "multi", "--clips", "3", "--out", str(tmp_path / "r.json")]
+    assert sorted(shlex.split(stopped.output.splitlines()[-1])) == sorted(command)
     assert not (tmp_path / "r.json").exists()
     asked.clear()
     # Another seed is another run.
@@ -246,36 +262,3 @@ def test_a_checkpoint_of_another_preset(tmp_path: Path) -> None:
     result = run("evaluate", "--checkpoint", path, "--clips", "1")
     assert result.exit_code == 3
     assert "Is it a checkpoint of another preset?" in result.output
-
-
-def test_training_from_the_command_line_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starting, "NUM_CLIPS", 2)  # of which each start takes sounds
-    arguments = ["train", "-o", tmp_path, "--image-size", "224", "--num-frames", "1", "--steps", "3", "--workers", "1"]
-    arguments += ["--clips-per-step", "1", "--no-pretraining", "--recipe", "project"]
-    first = run(*arguments, "--stop-at", "2")
-    assert first.exit_code == 0, first.output
-    assert "recipe project" in first.output
-    assert "step 2/2" in first.output
-    assert "min left" in first.output
-    second = run(*arguments)
-    assert second.exit_code == 0, second.output
-    assert "step 3/3" in second.output
-    assert "weights.safetensors; judge it with: auralsam2 evaluate --checkpoint" in second.output
-    other = run(*arguments, "--seed", "4")
-    assert other.exit_code == 3
-    assert "belongs to another run: seed 0, now 4" in other.output
-    assert (tmp_path / "weights-float16.safetensors").stat().st_size < 25_000_000
-
-
-def test_training_is_by_the_released_recipe_unless_another_is_named(tmp_path: Path) -> None:
-    arguments = ["train", "--image-size", "224", "--num-frames", "2", "--steps", "1", "--workers", "1"]
-    arguments += ["--clips-per-step", "1", "--no-pretraining"]
-    result = run(*arguments, "-o", tmp_path / "released", "--learning-rate", "0.0002")
-    assert result.exit_code == 0, result.output
-    assert "recipe released, recipe_changes learning_rate 0.0002" in " ".join(result.output.split())
-    assert "--recipe project is made for that" in " ".join(result.output.split())
-    with safe_open(tmp_path / "released" / "weights.safetensors", "pt") as file:
-        assert file.metadata()["recipe"] == "released"
-    unknown = run(*arguments, "-o", tmp_path / "unknown", "--recipe", "mine")
-    assert unknown.exit_code == 3
-    assert "choose one of released, paper, project" in " ".join(unknown.output.split())

@@ -65,3 +65,31 @@ def test_a_resumed_run_is_the_uninterrupted_one(tuner: Tuner, features: list[Fea
         other = Tuner(load_network("compact")[0], features, SETTINGS)
         other.restore(torch.load(tmp_path / "state", weights_only=True))
         assert other.advance() == after
+
+
+def test_ctrl_c_saves_the_last_whole_step_and_says_where(
+    tuner: Tuner,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    features: list[Features],
+) -> None:
+    advance, out = Tuner.advance, tmp_path / "prompts"
+
+    def stopping(self: Tuner) -> dict[str, float]:
+        if self.step == 1:
+            raise KeyboardInterrupt
+        return advance(self)
+
+    monkeypatch.setattr(Tuner, "advance", stopping)
+    monkeypatch.setattr(prompt_tuning, "cache", lambda *arguments: features)
+    monkeypatch.setattr("sys.argv", ["prompt_tuning", "--out", str(out), "--steps", "2", "--threads", "1"])
+    with torch.enable_grad(), pytest.raises(SystemExit) as caught:
+        prompt_tuning.main()
+    assert caught.value.code == 130
+    assert f"interrupted; step 1 of 2 is saved in {out / 'prompts.pt'}. The same" in capsys.readouterr().err
+    monkeypatch.setattr(Tuner, "advance", advance)
+    with torch.enable_grad():
+        prompt_tuning.main()
+    assert "goes on    step 1" in capsys.readouterr().out
+    assert (out / "weights-float16.safetensors").is_file()

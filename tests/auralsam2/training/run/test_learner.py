@@ -13,8 +13,10 @@ from auralsam2 import AuralSAM2
 from auralsam2.model.parity_weights import parity_state
 from auralsam2.training.examples.clips import Example, procedural
 from auralsam2.training.recipes import settings_for
+from auralsam2.training.run import learner as learner_room
 from auralsam2.training.run.learner import Learner
 from auralsam2.training.start.starting import Weights
+from tests.auralsam2.one_device import ELSEWHERE, OneDevice
 
 SMALL: dict[str, Any] = {"image_size": 224, "num_frames": 3, "steps": 4, "clips_per_step": 1, "workers": 1}
 PLAIN = settings_for("project", **SMALL)
@@ -134,3 +136,40 @@ def test_every_recipe_trains_on_v1s(weights: Weights, folders: Any, tmp_path: Pa
     assert torch.isfinite(losses).all()
     assert (losses > 0).all(), "of the first frame, which shows an object"
     assert learner.update() > 0
+
+
+@pytest.mark.parametrize("settings", [PLAIN, RELEASED], ids=["project", "released"])
+def test_under_autocast_losses_and_weights_stay_float32(weights: Weights, settings: Any) -> None:
+    """What a card does by default, here on the CPU: the same code, another device."""
+    exact, rounded = (
+        Learner(replace(settings, precision=precision, short_steps_share=0.0), weights)
+        for precision in ("float32", "bfloat16")
+    )
+    wanted, found = exact.accumulate([0], 1.0), rounded.accumulate([0], 1.0)
+    assert not torch.equal(found, wanted), "two computations, not one with two names"
+    # A bfloat16 has 8 bits: a hundredth of what a loss is made of, some times over.
+    torch.testing.assert_close(found, wanted, rtol=0.1, atol=0.02)
+    assert {value.dtype for value in rounded.model.state_dict().values()} <= {torch.float32, torch.int64}
+    assert {p.grad.dtype for p in rounded.parameters if p.grad is not None} == {torch.float32}
+    assert rounded.update() > 0
+
+
+def test_on_another_device_nothing_is_left_on_the_host(
+    weights: Weights, example: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device has no values, so no pixel can be drawn by what the network says: without AudioCon. What is proven is
+    that every tensor of a step was moved there, weights, clips, masks and the optimiser's.
+    """
+    monkeypatch.setattr(learner_room, "open_device", lambda device: ELSEWHERE)
+    # Autocast knows no such device, and changes no tensor's.
+    monkeypatch.setattr(learner_room, "rounding", lambda device, precision: torch.autocast("cpu", enabled=False))
+    learner = Learner(replace(PLAIN, audio_contrast=False), weights)
+    with OneDevice() as watch:
+        losses = learner.clip_losses(example, 1)
+        losses["total"].backward()
+        torch.nn.utils.clip_grad_norm_(learner.parameters, 1.0)
+        learner.optimiser.step()
+    assert watch.num_operators > 5000
+    assert {value.device for value in losses.values()} == {ELSEWHERE}
+    with OneDevice(), pytest.raises(AssertionError, match="meets"):
+        learner.contrast.visual_head(torch.zeros(2, 128))

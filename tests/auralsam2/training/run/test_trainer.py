@@ -4,6 +4,7 @@ The runs here are as long as a few minutes of two cores allow; what training rea
 """
 
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from auralsam2.training import run_folder
 from auralsam2.training.examples.clips import Example, procedural
 from auralsam2.training.recipes import values_of
 from auralsam2.training.run import learner
+from auralsam2.training.run.interruption import TrainingInterrupted
 from auralsam2.training.run.learner import LOSSES, Learner
 from auralsam2.training.run.loop import Progress
 from auralsam2.training.run.trainer import train
@@ -47,7 +49,7 @@ SETTINGS = TrainSettings(
 )
 TINY = replace(SETTINGS, steps=3, clips_per_step=1, workers=1, pretraining_image_steps=0, pretraining_sound_steps=0)
 RELEASED = replace(TINY, recipe="released", **values_of("released"))
-SHORT = replace(SETTINGS, steps=8, pretraining_image_steps=1, pretraining_sound_steps=1)
+SHORT = replace(SETTINGS, steps=4, pretraining_image_steps=0, pretraining_sound_steps=0)
 KILL_AT = 2
 
 RUN = """
@@ -59,7 +61,7 @@ from auralsam2.training.run.trainer import train
 if __name__ == "__main__":
     starting.NUM_CLIPS = 2
     train(TrainSettings(**eval(sys.argv[2])), Path(sys.argv[1]), report=lambda p: print(p.step, flush=True),
-          checkpoint_every_s=0.5)
+          checkpoint_every_s=0)
 """
 
 
@@ -155,10 +157,20 @@ def test_weights_and_log_say_which_recipe_made_them(tmp_path: Path) -> None:
     assert text.tensor_proto.string_val[0] == b"released"
 
 
-def test_two_workers_of_a_released_run_give_what_one_gives(tmp_path: Path) -> None:
+def test_two_workers_of_a_released_run_save_at_ctrl_c_what_one_gives(tmp_path: Path) -> None:
     together = replace(RELEASED, clips_per_step=2, steps=2)
-    one, two = (train(replace(together, workers=workers), tmp_path / str(workers), stop_at=1) for workers in (1, 2))
-    wanted, found = load_file(one), load_file(two)
+    wanted = load_file(train(together, tmp_path / "one", stop_at=1))
+
+    def interrupt(progress: Progress) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    shared = replace(together, workers=2)
+    with pytest.raises(TrainingInterrupted, match="step 1 of 2"):
+        train(shared, tmp_path / "two", report=interrupt)
+    assert not multiprocessing.active_children(), "the other worker ends with the first"
+    state = run_folder.load_checkpoint(tmp_path / "two", shared)
+    assert state is not None
+    found = state["model"]
     assert any(not torch.equal(value, found[name]) for name, value in wanted.items() if "running_mean" in name)
     for name, value in wanted.items():
         if "running_" not in name and "num_batches" not in name:
@@ -182,7 +194,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_clips_and_checkpoint(
         train(TINY, tmp_path, checkpoint_every_s=0)
     message = str(caught.value)
     assert "not finite in step 2 (clips 4 to 4 of seed 0)" in message
-    assert f"Last good checkpoint: {tmp_path / run_folder.CHECKPOINT} (step 2)" in message
+    assert f"Last good checkpoint: {tmp_path / run_folder.CHECKPOINT} (step 2 of 3)" in message
     assert "--learning-rate" in message
     state = run_folder.load_checkpoint(tmp_path, TINY)
     assert state is not None
@@ -194,6 +206,18 @@ def test_two_workers_stop_together(tmp_path: Path) -> None:
     """Where one of them waited for the other, this test would not end."""
     with pytest.raises(TrainingError, match=r"not finite in step 0 .*none yet"):
         train(replace(SETTINGS, steps=2), tmp_path, _poisoned_start(tmp_path))
+
+
+def test_a_worker_that_is_gone_is_told_with_the_last_good_checkpoint(tmp_path: Path) -> None:
+    def kill(progress: Progress) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    with pytest.raises(
+        TrainingError, match=r"a worker is gone \(exit code -9.*checkpoint\.pt \(step 1 of 4\)\. The same"
+    ):
+        train(SHORT, tmp_path, report=kill, checkpoint_every_s=0)
+    assert not multiprocessing.active_children()
 
 
 def _poisoned_start(folder: Path) -> Weights:
@@ -226,12 +250,6 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / run_folder.CHECKPOINT).write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(TrainingError, match=r"checkpoint\.pt: not a readable training checkpoint .*Remove it"):
         train(TINY, tmp_path)
-
-
-@pytest.mark.parametrize("name", ["hiera_tiny", "hiera_base_plus"])
-def test_a_hiera_preset_asks_for_the_weights_that_stay_frozen(tmp_path: Path, name: str) -> None:
-    with pytest.raises(TrainingError, match="frozen SAM2; give SAM2's weights with --sam2-checkpoint"):
-        train(replace(TINY, preset=name), tmp_path)
 
 
 def moved_by_a_step(settings: TrainSettings, checkpoint: Path) -> set[str]:
@@ -267,27 +285,3 @@ def test_released_the_fuser_and_its_heads_learn_and_nothing_else(tmp_path: Path)
     by_project = moved_by_a_step(TINY, path)
     assert any(name.startswith("aural_fuser.vgg.") for name in by_project), "of compact all learns"
     assert any(name.startswith("v_model.image_encoder.") for name in by_project)
-
-
-def test_weights_that_read_text_are_refused_by_their_form(tmp_path: Path) -> None:
-    path = tmp_path / "refavs.pth"
-    torch.save(parity_state(AuralSAM2.from_preset("compact", 224, text=True), 51), path)
-    with pytest.raises(TrainingError, match=r"refavs\.pth is a checkpoint of the Ref-AVS form.*auralsam2_avs_"):
-        Learner(TINY, Weights(checkpoint=str(path)))
-
-
-def test_a_vggish_is_asked_for_too(tmp_path: Path) -> None:
-    model = AuralSAM2.from_preset("hiera_tiny", 224)
-    path = tmp_path / "sam2.pt"
-    state = parity_state(model, 51)
-    torch.save({k.removeprefix("v_model."): v for k, v in state.items() if k.startswith("v_model.")}, path)
-    with pytest.raises(TrainingError, match="frozen VGGish; give its weights with --vggish-checkpoint"):
-        train(replace(TINY, preset="hiera_tiny"), tmp_path / "run", Weights(sam2_checkpoint=str(path)))
-
-
-def test_without_audio_the_network_starts_alike_and_hears_nothing() -> None:
-    deaf, hearing = (Learner(replace(TINY, audio=audio), Weights()) for audio in (False, True))
-    for name, value in hearing.model.state_dict().items():
-        assert torch.equal(value, deaf.model.state_dict()[name]), name
-    assert not deaf.source(0, 5).windows.any()
-    assert hearing.source(0, 5).windows.any()
