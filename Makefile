@@ -8,7 +8,7 @@ SESSION_BUILD := build/hiera_tiny-512-t5
 
 QUICK := $(addprefix tests/,auralsam2_client model_repository/admission model_repository/prompts model_repository/sessions auralsam2/data service/monitoring)
 
-.PHONY: help setup lock demo test test-gpu coverage check format docs train evaluate bench bench-gpu bench-serving bench-sessions bench-wire bench-segment loadtest chaos soak results monitoring dashboard bench-kernels kernels-report clean
+.PHONY: help setup lock resolve demo test test-gpu coverage check format docs train evaluate bench bench-gpu bench-serving bench-sessions bench-wire bench-segment loadtest chaos soak results monitoring dashboard bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,14 +43,14 @@ $(VENV)/.ready: $(TORCH_THERE) requirements/sam2.txt requirements/locked/build.t
 	$(PYTHON) -m requirements.torch_choice $(TORCH) > $(VENV)/.torch
 	$(BIN)/$(PIP) -r "$$(cat $(VENV)/.torch)"
 	$(BIN)/$(PIP) $(LOCKED) -r requirements/locked/checkout.txt
-	grep -qx $(TORCH_cpu) $(VENV)/.torch || $(BIN)/$(PIP) -r $(TORCH_cuda)
 	SAM2_BUILD_CUDA=0 $(BIN)/$(PIP) $(LOCKED) -r requirements/sam2.txt
 	$(BIN)/python requirements/checkout.py
 	touch $@
 
 # The server's Python models answer empty tensors with numpy 2, so they have an environment of their own.
+# numpy 1 has no wheel beyond Python 3.12, so it may be another Python than ours; SERVER_PYTHON names one.
 $(SERVER_VENV)/.ready: requirements/locked/server.txt requirements/tritonserver.txt
-	$(PYTHON) -m venv --clear $(SERVER_VENV)
+	python="$${SERVER_PYTHON:-$$($(PYTHON) -m requirements.server_python)}" && "$$python" -m venv --clear $(SERVER_VENV)
 	$(SERVER_VENV)/bin/$(PIP) $(LOCKED) -r requirements/locked/server.txt
 	$(SERVER_VENV)/bin/$(PIP) $(LOCKED) -r requirements/tritonserver.txt
 	touch $@
@@ -65,6 +65,17 @@ lock: ## rewrite requirements/locked from requirements/*.txt; UPGRADE=1 takes th
 	$(UV) requirements/build.txt -c requirements/locked/checkout.txt -o requirements/locked/build.txt
 	$(UV) $(patsubst %,requirements/%.txt,client service export) -c requirements/locked/checkout.txt -o requirements/locked/image.txt
 	$(UV) requirements/server.txt -o requirements/locked/server.txt
+
+# Nothing is installed: names and versions are resolved as for a machine that has that Python, where pip looks for packages.
+RESOLVE = out/lock/bin/uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_28
+resolve: ## check that the locked versions and torch go together, for Python 3.11, 3.12 and 3.13
+	mkdir -p out
+	$(PYTHON) -m venv out/lock
+	out/lock/bin/$(PIP) uv==0.13.9
+	cat $(TORCH_cpu) requirements/locked/checkout.txt > out/lock/all.txt
+	for python in 3.11 3.12 3.13; do $(RESOLVE) --python-version $$python out/lock/all.txt -o out/lock/$$python.txt > /dev/null || exit 1; done
+	for python in 3.11 3.12; do $(RESOLVE) --python-version $$python --only-binary :all: requirements/locked/server.txt -o out/lock/server.txt > /dev/null || exit 1; done
+	@echo "the locked versions resolve for Python 3.11, 3.12 and 3.13, the server's for 3.11 and 3.12"
 
 demo: setup ## export compact, serve it (on a card where there is one), segment a clip; overlay, masks and JSON in out/
 	$(BIN)/auralsam2 demo --out out

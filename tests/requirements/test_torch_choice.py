@@ -48,13 +48,12 @@ def test_a_word_is_taken_and_another_refused() -> None:
 
 def test_both_files_hold_one_version_and_the_cuda_one_no_cpu_build() -> None:
     (cpu,) = LINES[CPU]
-    cuda, triton, torchvision = LINES[CUDA]
+    cuda, torchvision = LINES[CUDA]
     assert torchvision.startswith("torchvision==")
     assert cuda.split(",")[0] == cpu
     version = cpu.removeprefix("torch==")
     taken = SpecifierSet(cuda.removeprefix("torch"))
     assert [taken.contains(version + local) for local in ("", "+cu130", "+cpu")] == [True, True, False]
-    assert triton.startswith("triton==")
     assert all("://" not in line for lines in LINES.values() for line in lines)
 
 
