@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress
 
 from auralsam2_client.contract import ANSWERS, COMBINATIONS
-from auralsam2_client.errors import AuralServeError
+from auralsam2_client.errors import AuralServeError, BadInput
 from service.commands.options import OutOption
 from service.commands.terminal import fail, note, progress_bar, say
 
@@ -58,8 +58,11 @@ def segment(
         ),
     ] = "auto",
     combine: Annotated[
-        str, typer.Option(help=f"Sound and prompts combine by: {' | '.join(COMBINATIONS)}")
-    ] = COMBINATIONS[0],
+        str | None,
+        typer.Option(
+            help=f"Sound and prompts combine by: {' | '.join(COMBINATIONS)}; default: {COMBINATIONS[0]}. Needs marks."
+        ),
+    ] = None,
     answer: Annotated[
         str, typer.Option(help=f"Form of the masks on the wire: {' | '.join(ANSWERS)}; bits are coarser.")
     ] = "logits",
@@ -74,6 +77,11 @@ def segment(
     try:
         with ExitStack() as stack:
             prompts = read_prompts(points, box, mask, frame)
+            if combine is not None and prompts is None:
+                raise BadInput(
+                    f"--combine {combine} joins sound and marks, and nothing is marked. "
+                    "Give --points, --box or --mask, or leave --combine out."
+                )
             source = stack.enter_context(
                 open_source(
                     clip,
@@ -94,7 +102,7 @@ def segment(
                 source.of_length(client.num_frames),
                 prompts=prompts,
                 use_audio=audio,
-                combination=combine,
+                combination=combine or COMBINATIONS[0],
                 answer=answer,
                 timeout_s=timeout,
             )

@@ -121,6 +121,7 @@ def test_a_picture_that_is_held_is_on_the_sheet_and_what_stood_in_is_told(tmp_pa
     [
         (("--fps", "1e-9"), "fps = 1e-09; must be 1/3600"),
         (("--fps", "nan"), "fps = nan"),
+        (("--combine", "union"), "--combine union joins sound and marks, and nothing is marked. Give --points"),
         (("--mask", "large.png"), "large.png is 30000 x 3 px; a side may have 1 to 8192 px"),
         (("--mask", "drawing.png"), "none of PNG, JPEG"),
     ],
