@@ -201,8 +201,9 @@ class _Remembering:
 
 def _key(prompt: Prompt) -> bytes:
     parts: Iterator[Any] = (part for part in (prompt.mask, prompt.previous) if part is not None)
-    return bytes([prompt.frame]) + b"".join(np.ascontiguousarray(part).tobytes() for part in
-                                            (prompt.coords, prompt.labels, *parts))
+    return bytes([prompt.frame]) + b"".join(
+        np.ascontiguousarray(part).tobytes() for part in (prompt.coords, prompt.labels, *parts)
+    )
 
 
 def _in_pytorch(prompt: Prompt) -> FramePrompt[torch.Tensor]:

@@ -62,9 +62,7 @@ class GoldenRequest:
         (asked,) = self.rounds
         if asked.prompts is None:
             return (client.infer(self.frames, self.audio, outputs=RESULTS, timeout_s=timeout_s),)
-        found = client.segment(
-            self.frames, audio, prompts=asked.prompts, use_audio=self.use_audio, timeout_s=timeout_s
-        )
+        found = client.segment(self.frames, audio, prompts=asked.prompts, use_audio=self.use_audio, timeout_s=timeout_s)
         return (_arrays(found),)
 
     def check(self, replies: Sequence[Arrays]) -> float:

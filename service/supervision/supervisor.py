@@ -4,17 +4,20 @@ import contextlib
 import signal
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import FrameType
 
+from auralsam2_client.contract import BY_SOUND
 from auralsam2_client.errors import AuralServeError, ServerUnavailable
+from service.builds.golden_answer import WrongAnswer
 from service.cards.in_use import CardsInUse
 from service.machine.open_files import raise_limit, shortage
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
 from service.server.ports import PortTaken, check_ports
 from service.server.server_process import Sink, to_stderr
-from service.supervision.canary import Canary
+from service.supervision.canary import RIGHT, WRONG, Canary
 from service.supervision.exporter import Exporter
 from service.supervision.restarts import LONGEST_PAUSE_S, Restarts
 
@@ -48,6 +51,8 @@ class Supervisor:
         self.counts: Counter[str] = Counter()
         self.launcher: Launcher | None = None
         self.num_damaged_models = 0
+        self.golden_answers: Counter[tuple[str, str]] = Counter()
+        """Turns of golden requests, by path and result."""
         self._stop_requested = False
         self._faults = Restarts(
             config.restart_limit, config.restart_window_s, config.restart_backoff_s, config.restart_backoff_max_s
@@ -138,25 +143,39 @@ class Supervisor:
         with contextlib.suppress(OSError, ValueError):
             self.sink(f"supervisor: {text}")
 
-    def _start(self, prove: bool = False) -> None:
+    def _start(self, prove: bool = False, suspects: Collection[str] = ()) -> None:
         launcher = Launcher(
-            self.config, sink=self.sink, aborted=lambda: self._stop_requested, prove=prove, cards=self._cards
+            self.config,
+            sink=self.sink,
+            aborted=lambda: self._stop_requested,
+            prove=prove,
+            suspects=suspects,
+            cards=self._cards,
         )
         try:
             launcher.start()
+        except WrongAnswer as error:
+            self._count(error.path, WRONG)
+            raise
         finally:
             self.num_damaged_models += launcher.num_damaged_models
+        for path in launcher.digests:
+            self._count(path, RIGHT)
         self.launcher = launcher
-        self._canary = Canary(launcher, self._say)
+        self._canary = Canary(launcher, self._say, self._count)
         if launcher.first_digest:
             told = (
-                f"the golden clip took {1e3 * launcher.golden_duration_s:.0f} ms, answer {launcher.first_digest[:12]}"
+                f"the golden clip took {1e3 * launcher.golden_duration_s:.0f} ms, answer {launcher.first_digest[:12]},"
+                f" paths asked: {', '.join(launcher.digests)}"
             )
         else:
             told = (
                 f"an earlier start has shown its answer, the golden clip follows in {self.config.canary_interval_s:g} s"
             )
         self._say(f"ready on {self.config.grpc_url}; {told}")
+
+    def _count(self, path: str, result: str) -> None:
+        self.golden_answers[path, result] += 1
 
     def _end(self, drain_s: float | None) -> None:
         launcher, self.launcher = self.launcher, None
@@ -189,6 +208,10 @@ class Supervisor:
     def _restart(self, kind: str, reason: str) -> bool:
         """Restart the server until it works, with growing pauses; return False when it is told to stop, or gives up."""
         since = time.monotonic()
+        # An answer that was wrong once leaves nothing proven; a process that died or a path that hung do.
+        prove, suspects = kind == "answer", {BY_SOUND}
+        if kind == "canary" and self._canary is not None:
+            suspects.add(self._canary.path)
         while True:
             self.counts[kind] += 1
             recent = self._faults.note(time.monotonic())
@@ -201,7 +224,7 @@ class Supervisor:
             if not self._wait(pause_s):
                 return False
             try:
-                if not self._start_again():
+                if not self._start_again(prove, suspects):
                     return False
             except AuralServeError as error:
                 if self._stop_requested:
@@ -227,13 +250,13 @@ class Supervisor:
         self._degraded = f"{many}. The last: {reason}"
         return True
 
-    def _start_again(self) -> bool:
+    def _start_again(self, prove: bool, suspects: Collection[str]) -> bool:
         """Start, once its ports are free: whoever took one meanwhile is waited for. Return False when told to stop."""
         while True:
             try:
                 check_ports(self.config)
                 # Something was wrong: the answer has to be shown again.
-                self._start(prove=True)
+                self._start(prove, suspects)
             except PortTaken as error:
                 if not self._degraded:
                     self._say(f"waiting: {error}")
