@@ -9,6 +9,7 @@ import torch
 
 from auralsam2 import AuralSAM2
 from auralsam2.stages.clip_stages import Stage
+from export.builds.golden_requests import golden_pairs
 from export.builds.models import write_pytorch_models
 from export.builds.triton_config import network_model
 from export.errors import ExportError
@@ -94,11 +95,9 @@ def fill_pytorch(
         clip,
         report,
     )
-    result.parity.extend(
-        pass_prompt_gate(
-            settings, model, load_prompted_decoder(network, placing), settings.precision, result.features, report
-        )
-    )
+    decoder = load_prompted_decoder(network, placing)
+    result.parity.extend(pass_prompt_gate(settings, model, decoder, settings.precision, result.features, report))
+    result.prompted.extend(golden_pairs(settings, model, decoder, result))
     if settings.on_card:
         # What was compiled here travels with the build: its first start compiles no more.
         cache = build / "cache"

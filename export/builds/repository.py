@@ -15,6 +15,7 @@ import numpy.typing as npt
 from auralsam2 import AuralSAM2
 from auralsam2_client.contract import STAGE_NAMES
 from export.builds.golden import write_golden
+from export.builds.golden_requests import golden_requests
 from export.builds.graphs import export_graphs, graph_file, stages_of
 from export.builds.manifest import manifest
 from export.builds.models import write_models
@@ -114,7 +115,7 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     if builder is not None:
         result = pass_engine_graphs(settings, build, graphs, model, stages, clip, result, report)
         shutil.rmtree(root)
-    write_golden(build / "golden.npz", clip, result)
+    write_golden(build / "golden.npz", clip, result, golden_requests(settings.num_frames, settings.size))
     engines: dict[str, EngineRecord] = {}
     if builder is not None:
         if settings.fusion == "plugin":
@@ -143,7 +144,7 @@ def _fill_in_pytorch(settings: ExportSettings, build: Path, report: Report) -> N
     report(f"export     {settings.name}: {settings.weights_sentence}")
     model, clip = load_model(settings), _sample_clip(settings)
     result, card = fill_pytorch(settings, build, model, stages_of(settings, model), clip, report)
-    write_golden(build / "golden.npz", clip, result)
+    write_golden(build / "golden.npz", clip, result, golden_requests(settings.num_frames, settings.size))
     record = manifest(settings, build, result.parity, {}) | {
         "device": settings.device,
         "layout": settings.layout,

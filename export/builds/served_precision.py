@@ -10,6 +10,7 @@ import numpy.typing as npt
 from auralsam2 import AuralSAM2
 from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import DECODER
+from export.builds.golden_requests import golden_pairs
 from export.engines.engine_graphs import load_on_cpu, write_engine_graphs
 from export.errors import ParityError
 from export.gates.prompt_gate import pass_prompt_gate
@@ -73,10 +74,13 @@ def _pass_prompts(
     result: GateResult,
     report: Report,
 ) -> None:
-    """Add to `result` what the graphs of prompts, which builds for a CPU have beside the decoder's, are measured at."""
+    """Add to `result` what the graphs of prompts, which builds for a CPU have beside the decoder's, are measured at,
+    and what they answer to the golden requests.
+    """
     if settings.target == "cpu":
         decoder = PromptedDecoder.load(graphs[DECODER].parent, settings.engine, precision, None)
         result.parity.extend(pass_prompt_gate(settings, model, decoder, precision, result.features, report))
+        result.prompted.extend(golden_pairs(settings, model, decoder, result))
 
 
 def pass_engine_graphs(

@@ -33,3 +33,10 @@ def sample_frames(num_frames: int, image_size: int, seed: int = 0) -> npt.NDArra
 def sample_audio(num_frames: int, seed: int = 0) -> npt.NDArray[np.float32]:
     """Draw [T, 15600, 2] float32 in [-1, 1]: what each frame of the same seed's clip hears."""
     return clip_windows(world.play(_scene(num_frames, seed)), num_frames)
+
+
+def sample_thing(num_frames: int, image_size: int, frame: int, seed: int = 0) -> npt.NDArray[np.bool_]:
+    """Mark the pixels [S, S] of the thing of which most is seen on a frame of that clip: what a person would mark."""
+    _, owners = world.Painter(_scene(num_frames, seed), image_size).draw(frame + 0.5)
+    seen = np.bincount(owners[owners >= 0])
+    return np.asarray(owners == int(seen.argmax()))

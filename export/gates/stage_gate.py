@@ -24,6 +24,15 @@ from model_repository.stage_runtime.engine import Engine
 Array = npt.NDArray[Any]
 
 
+@dataclass(frozen=True, eq=False)
+class GoldenPair:
+    """A golden answer by its name: outputs as the network gives them, and as the graphs do."""
+
+    name: str
+    network: dict[str, Array]
+    graphs: dict[str, Array]
+
+
 @dataclass(frozen=True)
 class GateResult:
     """What the gate measured, and the clip's final outputs by name: the network's, and those of the chain of graphs."""
@@ -33,8 +42,12 @@ class GateResult:
     graphs: dict[str, Array]
     features: dict[str, Array] = field(default_factory=dict)
     """What the network made of the clip's frames, by name: what prompts are decoded from."""
+    graph_features: dict[str, Array] = field(default_factory=dict)
+    """The same of the chain of graphs."""
     jpeg_iou: float | None = None
     """Of the chain's masks of the clip by JPEG with those by raw frames; None where stages take no JPEG."""
+    prompted: list[GoldenPair] = field(default_factory=list)
+    """Answers to the golden requests that bring prompts."""
 
 
 def pass_gate(
@@ -96,6 +109,7 @@ def pass_gate(
         {name: wire[name].numpy() for name in final},
         {name: chain[name] for name in final},
         {name: wire[name].numpy() for name in IMAGE_FEATURES},
+        {name: chain[name] for name in IMAGE_FEATURES},
         jpeg_iou,
     )
 

@@ -1,9 +1,8 @@
 """The golden clip of a build: what the served model must answer, to the tolerance that export measured."""
 
-import hashlib
-import threading
-import time
+import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.wire import Arrays
-from auralsam2_client.contract import RESULTS
-from auralsam2_client.errors import AuralServeError, ConfigError, ServerFault
+from auralsam2_client.contract import BY_SOUND, RESULTS, USUAL_RESULTS
+from auralsam2_client.errors import ConfigError
+from auralsam2_client.prompts import Prompts
+from service.builds.golden_answer import REMEDY, GoldenAnswer
+from service.builds.golden_request import GoldenRequest, GoldenRound
 
-REMEDY = "Run `auralsam2 doctor`, then export the build again: auralsam2 export."
+REQUESTS = "REQUESTS"
 
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """The golden clip of a build: its tensors, the reference answer and the tolerances."""
+    """The golden clip of a build, and all that is asked on it."""
 
     frames: NDArray[np.uint8]  # [T, S, S, 3]
     audio: NDArray[np.float32]  # [T, 15600, 2]
-    # By output: what the network itself answers. All four, because an empty mask says nothing about its logits.
-    reference: Arrays
-    tolerance: dict[str, float]  # largest absolute difference of any element, by output
+    requests: tuple[GoldenRequest, ...]
+    """By sound first; then, of builds that know them, every mode of prompts and a session."""
 
     @classmethod
     def load(cls, build: Path) -> "Golden":
@@ -35,83 +35,61 @@ class Golden:
         path = build / "golden.npz"
         try:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                reference = {name: file[name] for name in RESULTS}
-                tolerance = {name: float(file[f"TOLERANCE_{name}"]) for name in RESULTS}
-                golden = cls(file["FRAMES"], file["AUDIO"], reference, tolerance)
+                golden = cls(file["FRAMES"], file["AUDIO"], _read_requests(file))
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ConfigError(f"{path} cannot be read: {error}. Export the build again: auralsam2 export.") from error
-        for name in RESULTS:
-            if not (np.isfinite(golden.reference[name]).all() and 0 < golden.tolerance[name] < np.inf):
-                raise ConfigError(
-                    f"{path}: {name} or its tolerance {golden.tolerance[name]} is not finite and positive. {REMEDY}"
-                )
+        for request in golden.requests:
+            for asked in request.rounds:
+                found = asked.answer.not_finite()
+                if found is not None:
+                    raise ConfigError(f"{path}: {found} is not finite and positive. {REMEDY}")
         return golden
 
+    @property
+    def by_sound(self) -> GoldenRequest:
+        """The request that every build has."""
+        return self.requests[0]
+
+    @property
+    def reference(self) -> Arrays:
+        """What the network itself answers by sound. All four outputs: an empty mask says nothing about its logits."""
+        return self.by_sound.rounds[0].answer.reference
+
     def check(self, reply: Arrays) -> float:
-        """Compare a reply with the reference, output by output; return the largest difference in tolerances.
+        """Compare a reply by sound with the reference; return the largest difference in tolerances.
 
-        Raises: ConfigError naming dtype, shape, or the worst element when the reply is not the network's.
+        Raises: WrongAnswer naming dtype, shape, or the worst element when the reply is not the network's.
         """
-        return max(self._check_output(name, reply[name]) for name in RESULTS)
+        return self.by_sound.check([reply])
 
-    def _check_output(self, name: str, value: NDArray[Any]) -> float:
-        wanted, tolerance = self.reference[name], self.tolerance[name]
-        if value.dtype != np.float32 or value.shape != wanted.shape:
-            raise ConfigError(
-                f"Golden clip: {name} came as {value.dtype} {list(value.shape)}; "
-                f"must be float32 {list(wanted.shape)}. {REMEDY}"
+
+def _read_requests(file: Mapping[str, Any]) -> tuple[GoldenRequest, ...]:
+    frames, audio = file["FRAMES"], file["AUDIO"]
+    by_sound = GoldenRound(_read_answer(file, BY_SOUND), BY_SOUND)
+    found = [GoldenRequest(BY_SOUND, frames, audio, (by_sound,))]
+    for record in json.loads(str(file[REQUESTS])) if REQUESTS in file else ():
+        path = record["path"]
+        rounds = tuple(
+            GoldenRound(
+                _read_answer(file, asked["answer"]),
+                asked["mode"],
+                _read_prompts(asked, file[f"{path}/MASK"] if asked["mask"] else None),
+                asked["propagate"],
             )
-        if not np.isfinite(value).all():
-            raise ConfigError(
-                f"Golden clip: {name} is not finite in {int((~np.isfinite(value)).sum())} places. {REMEDY}"
-            )
-        difference = np.abs(value - wanted)
-        worst = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
-        if difference[worst] > tolerance:
-            zeros = " Every byte is zero: numpy 2 in the server environment does that; it must be below 2."
-            raise ConfigError(
-                f"Golden clip: {name} is {value[worst]:.6g} at {worst}, the reference {wanted[worst]:.6g}; "
-                f"max abs {difference[worst]:.3g}, tolerance {tolerance:.3g}. {REMEDY}{'' if value.any() else zeros}"
-            )
-        return float(difference[worst]) / tolerance
+            for asked in record["rounds"]
+        )
+        found.append(GoldenRequest(path, frames, audio, rounds, record["use_audio"], record["session"]))
+    return tuple(found)
 
 
-class GoldenCall:
-    """The golden clip on its way, in a thread, so that the caller can watch the server's processes meanwhile."""
-
-    def __init__(self, golden: Golden, client: Client, timeout_s: float) -> None:
-        self.duration_s = 0.0
-        self._reply: Arrays | None = None
-        self._error: AuralServeError | None = None
-        self._thread = threading.Thread(target=self._run, args=(golden, client, timeout_s), daemon=True)
-        self._thread.start()
-
-    def done(self, within_s: float) -> bool:
-        """Tell whether the call has ended, with a reply or an error."""
-        self._thread.join(within_s)
-        return not self._thread.is_alive()
-
-    def reply(self) -> Arrays:
-        """Return the reply of a call that is done. Raises: what the call met."""
-        if self._error is not None:
-            raise self._error
-        assert self._reply is not None, "ask done() first"
-        return self._reply
-
-    def _run(self, golden: Golden, client: Client, timeout_s: float) -> None:
-        started = time.monotonic()
-        try:
-            self._reply = client.infer(golden.frames, golden.audio, outputs=RESULTS, timeout_s=timeout_s)
-        except AuralServeError as error:
-            self._error = error
-        except Exception as error:  # noqa: BLE001 - a thread's error would be lost, and the caller would wait for ever
-            self._error = ServerFault(f"The golden clip could not be sent: {error!r}. This is a bug of the client.")
-        self.duration_s = time.monotonic() - started
+def _read_answer(file: Mapping[str, Any], name: str) -> GoldenAnswer:
+    prefix, outputs = ("", RESULTS) if name == BY_SOUND else (f"{name}/", USUAL_RESULTS)
+    tolerance = {output: float(file[f"{prefix}TOLERANCE_{output}"]) for output in outputs}
+    return GoldenAnswer({output: file[prefix + output] for output in outputs}, tolerance)
 
 
-def digest(reply: Arrays) -> str:
-    """Hash the bytes of a reply with sha256, in the order of the outputs' names."""
-    total = hashlib.sha256()
-    for name in sorted(reply):
-        total.update(name.encode() + np.ascontiguousarray(reply[name]).tobytes())
-    return total.hexdigest()
+def _read_prompts(asked: Mapping[str, Any], mask: NDArray[Any] | None) -> Prompts | None:
+    if not asked["points"] and asked["box"] is None and mask is None:
+        return None
+    box = None if asked["box"] is None else tuple(asked["box"])
+    return Prompts([tuple(point) for point in asked["points"]], box, mask, asked["frame"])

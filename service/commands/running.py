@@ -62,6 +62,7 @@ def serve(
     from service.logs.events import ERROR, Event
     from service.logs.log import TEXT, Log
     from service.server.config import PREFIX, ServerConfig
+    from service.supervision.signals import serve as serve_until_told
     from service.supervision.supervisor import Supervisor
 
     options = {
@@ -90,7 +91,7 @@ def serve(
         config = ServerConfig.from_environment(**given)
         with Log(config.log_format, config.log_file) as log:
             try:
-                code = Supervisor(config, tell=log.tell).serve()
+                code = serve_until_told(Supervisor(config, tell=log.tell))
             except AuralServeError as error:
                 # A person reads it from `fail`.
                 log.tell(Event("failed", str(error), level=ERROR, quiet=config.log_format == TEXT))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from auralsam2_client.contract import SESSION
 from auralsam2_client.errors import ConfigError
 from service.builds.engine_check import check_engine_caches, check_engines
 from service.builds.golden import Golden
@@ -113,6 +114,11 @@ def plan_launch(config: ServerConfig, cards: CardsInUse | None = None) -> Launch
         check_shared_memory(needed_bytes(config.models, default, growth, on_cards=manifest.needs_gpu))
     verify_files(config.build, manifest)
     golden = Golden.load(config.build)
+    if len(golden.requests) == 1 and (config.models / SESSION).is_dir():
+        notes.append(
+            f"Warning: {config.build.name} was exported before prompts and sessions had golden requests, so that they"
+            " are proven by their hashes alone. Export it again: auralsam2 export."
+        )
     if not config.is_loopback:
         holes = " and published security holes" if home is None else ""
         notes.append(

@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 
+from auralsam2_client.contract import BY_SOUND
 from service.builds.cache_lock import alone_in_cache
 from service.builds.compiled_models import CheckedModels, check_compiled_models, record_compiled_models
 from service.builds.golden import Golden
@@ -14,9 +15,9 @@ from service.logs.log import to_stderr
 from service.logs.request_pipe import RequestPipe
 from service.machine.shared_memory import most_bytes
 from service.server.config import ServerConfig
-from service.server.launch_plan import LaunchPlan, make_cache, plan_launch
+from service.server.launch_plan import make_cache, plan_launch
 from service.server.ports import check_ports
-from service.server.proof import forget, keep, recall
+from service.server.proof import show
 from service.server.readiness import Readiness
 from service.server.server_process import ServerProcess
 from service.server.stopping import drain
@@ -29,7 +30,8 @@ class Launcher:
         sink: gets every line of the server's log, from a thread of the launcher's.
         tell: gets them as events, in place of `sink`, and one event for each request.
         aborted: asked while starting; once it is true, start ends with ServerUnavailable.
-        prove: ask the golden clip at start, whatever was proven before.
+        prove: ask the golden clip on every path at start, whatever was proven before.
+        suspects: paths that are asked at start even where they were proven before.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class Launcher:
         tell: Tell | None = None,
         aborted: Callable[[], bool] = lambda: False,
         prove: bool = False,
+        suspects: Collection[str] = (),
         cards: CardsInUse | None = None,
     ) -> None:
         """`cards`: what is known of the machine's cards from earlier starts of this service."""
         self.config = config
         self.cards = CardsInUse() if cards is None else cards
         self.prove = prove or config.golden_at_start == "always"
+        self.suspects = suspects
         # Lines alone say nothing of requests, and then stages need not either.
         self._tells_of_requests = tell is not None
         self._tell = tell or as_lines(sink)
@@ -54,8 +58,8 @@ class Launcher:
         # Names this run's shared memory and marks its processes. Under 40 characters: names of regions are short.
         self.mark = f"auralsam2_{os.getpid()}_{os.urandom(4).hex()}_"
         self.golden: Golden | None = None
-        # Of the golden clip's first answer; empty after a start that was proven before.
-        self.first_digest = ""
+        # Of the first answer on each path, which later ones have to equal; none yet where a proof stood for it.
+        self.digests: dict[str, str] = {}
         self.golden_duration_s = 0.0
         self.ready = False
         # Compiled models that did not fit their hash at this start, and were deleted.
@@ -70,6 +74,11 @@ class Launcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    @property
+    def first_digest(self) -> str:
+        """Of the golden clip's first answer by sound; empty until it was asked, after a start on trust."""
+        return self.digests.get(BY_SOUND, "")
 
     @property
     def pid(self) -> int | None:
@@ -92,8 +101,8 @@ class Launcher:
         return self._server.faulty_stage
 
     def start(self) -> None:
-        """Start the server and return when it is ready and the golden clip was answered as the build says: now, or at
-        an earlier start of the same on this machine (`service.server.proof`).
+        """Start the server and return when it is ready and every path was answered as the build says: now, or at an
+        earlier start of the same on this machine (`service.server.proof`).
 
         Raises:
             ConfigError: build, ports, GPUs or server do not fit, or the golden answer is wrong.
@@ -122,7 +131,8 @@ class Launcher:
                     config = self.config
                     default, growth = config.shm_default_byte_size, config.shm_growth_byte_size
                     self._server.bound_shared_memory(most_bytes(config.models, default, growth))
-                self._prove(plan, readiness, checked)
+                shown = show(plan, readiness, checked.digests, everything=self.prove, suspects=self.suspects)
+                self.golden_duration_s, self.digests = shown.golden_duration_s, shown.digests
                 record_compiled_models(self.config.cache, checked)
             # Only the python backend has processes of its own; stages of a GPU build live and die with the server.
             if plan.python_stages:
@@ -149,20 +159,6 @@ class Launcher:
                 self._requests = RequestPipe(self.mark, self._tell)
             except OSError as error:
                 self._note(f"Warning: requests are not logged, for their pipe cannot be made: {error.strerror}")
-
-    def _prove(self, plan: LaunchPlan, readiness: Readiness, checked: CheckedModels) -> None:
-        """Ask the golden clip, unless an earlier start was proven and nothing has changed since."""
-        # What an installed server for GPUs depends on, the proof does not know.
-        provable = not plan.manifest.needs_gpu
-        proof = recall(plan, checked.digests) if provable and not self.prove else None
-        if proof is not None:
-            self.golden_duration_s = proof.golden_duration_s
-            return
-        forget(plan)
-        answer = readiness.ask(plan.golden)
-        self.golden_duration_s, self.first_digest = answer.duration_s, answer.digest
-        if provable:
-            keep(plan, answer.duration_s)
 
     def stop(self, drain_s: float | None = None) -> None:
         """End the server: up to drain_s for the calls under way, then SIGTERM, then SIGKILL to all that is left.

@@ -1,25 +1,29 @@
 """A start that was proven: what the golden clip showed once need not be shown again, as long as nothing has changed.
 
-At 1024 px the golden clip is most of a start. Once it was answered rightly, a note in the cache of compiled models says
-by what: build, environment of the server, CPU, threads, and the compiled models themselves, each by its hash. While all
-of it is the same, the next server says ready without the clip, and its supervisor sends the clip right after.
+At 1024 px the golden clip is most of a start. Once it was answered rightly on every path, a note in the cache of
+compiled models says by what: build, environment of the server, CPU, threads, and the compiled models themselves, each
+by its hash. While all of it is the same, the next server says ready without the clip, and its supervisor sends the clip
+right after, one path after the other.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from auralsam2_client.errors import ConfigError
 from service.builds.compiled_models import HASH_SUFFIX
+from service.builds.golden_answer import WrongAnswer
 from service.builds.manifest import sha256
 from service.server.launch_plan import LaunchPlan
+from service.server.readiness import Readiness
 
-FORMAT = 1
+# 2: of every path, not of that by sound alone.
+FORMAT = 2
 PREFIX = "proof-"
 # What the answer's last digits, and thus the proof, may depend on.
 CPU_LINES = ("model name", "stepping", "microcode", "flags")
@@ -30,6 +34,55 @@ class Proof:
     """What a proven start has told about those to come."""
 
     golden_duration_s: float
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a start rests on: each path was shown by it, or by an earlier one of the same."""
+
+    golden_duration_s: float
+    """Of the golden clip by sound."""
+    digests: dict[str, str]
+    """Hash of the answer by path, of those that this start was asked."""
+
+
+def show(
+    plan: LaunchPlan,
+    readiness: Readiness,
+    digests: Mapping[str, str],
+    *,
+    everything: bool = False,
+    suspects: Collection[str] = (),
+) -> Shown:
+    """Have every path answered, unless an earlier start was proven and nothing has changed since.
+
+    Args:
+        digests: hashes of compiled models by name, as far as this start has taken them already.
+        everything: whatever was proven counts for nothing.
+        suspects: paths that are asked all the same.
+    Raises: WrongAnswer, after which nothing is proven any more; what `Readiness.ask` raises.
+    """
+    # What an installed server for GPUs depends on, the proof does not know.
+    provable = not plan.manifest.needs_gpu
+    proof = recall(plan, digests) if provable and not everything else None
+    if proof is None:
+        forget(plan)
+    duration_s, shown = 0.0 if proof is None else proof.golden_duration_s, dict[str, str]()
+    for request in plan.golden.requests:
+        if proof is not None and request.path not in suspects:
+            continue
+        try:
+            answer = readiness.ask(request)
+        except WrongAnswer:
+            forget(plan)
+            raise
+        if request is plan.golden.by_sound:
+            duration_s = answer.duration_s
+        shown[request.path] = answer.digest
+        readiness = readiness.with_time_of_its_own()
+    if proof is None and provable:
+        keep(plan, duration_s)
+    return Shown(duration_s, shown)
 
 
 def recall(plan: LaunchPlan, digests: Mapping[str, str] | None = None) -> Proof | None:
@@ -47,7 +100,8 @@ def recall(plan: LaunchPlan, digests: Mapping[str, str] | None = None) -> Proof 
         same = all((known.get(name) or sha256(path.parent / name)) == digest for name, digest in compiled.items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ConfigError):
         return None
-    return Proof(duration_s) if same and record.get("format") == FORMAT else None
+    same = same and record.get("format") == FORMAT and record.get("paths") == _paths(plan)
+    return Proof(duration_s) if same else None
 
 
 def forget(plan: LaunchPlan) -> None:
@@ -57,7 +111,7 @@ def forget(plan: LaunchPlan) -> None:
 
 
 def keep(plan: LaunchPlan, golden_duration_s: float) -> None:
-    """Note that the golden clip was answered rightly. Where the cache cannot be written, nothing is kept."""
+    """Note that every path was answered rightly. Where the cache cannot be written, nothing is kept."""
     with contextlib.suppress(OSError, ConfigError):
         path = _path(plan)
         compiled = {
@@ -68,10 +122,19 @@ def keep(plan: LaunchPlan, golden_duration_s: float) -> None:
         if not compiled:
             # Nothing was kept of what the engines made: the next server makes it again, and has to prove it.
             return
-        record = {"format": FORMAT, "golden_duration_s": golden_duration_s, "compiled": compiled}
+        record = {
+            "format": FORMAT,
+            "paths": _paths(plan),
+            "golden_duration_s": golden_duration_s,
+            "compiled": compiled,
+        }
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         partial.write_text(json.dumps(record, indent=1) + "\n")
         partial.replace(path)
+
+
+def _paths(plan: LaunchPlan) -> list[str]:
+    return [request.path for request in plan.golden.requests]
 
 
 def _path(plan: LaunchPlan) -> Path:

@@ -4,21 +4,23 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.calls.frame_wire import RAW
 from auralsam2_client.contract import GOLDEN_CALLER
 from auralsam2_client.errors import AuralServeError, ServerFault, ServerTimeout, ServerUnavailable
-from service.builds.golden import Golden, GoldenCall, digest
+from service.builds.golden_call import GoldenCall
+from service.builds.golden_request import GoldenRequest, digest
 from service.server.config import ServerConfig
 from service.server.server_process import ServerProcess, describe_exit
 
 
 @dataclass(frozen=True)
 class FirstAnswer:
-    """What the golden clip showed."""
+    """What a golden request showed."""
 
     duration_s: float
     digest: str
@@ -61,27 +63,33 @@ class Readiness:
                 self._check_progress("it says that it is not ready")
                 time.sleep(0.05)
 
-    def ask(self, golden: Golden) -> FirstAnswer:
-        """Send the golden clip and check its answer.
+    def ask(self, request: GoldenRequest) -> FirstAnswer:
+        """Send a golden request and check its answer.
 
-        Raises: ConfigError when it is wrong; the error of the call when there is none, with the server's last words.
+        Raises: WrongAnswer when it is wrong; the error of the call when there is none, with the server's last words.
         """
         with self._client() as client:
-            call = GoldenCall(golden, client, max(1.0, self.deadline - time.monotonic()))
+            call = GoldenCall(request, client, max(1.0, self.deadline - time.monotonic()))
             while not call.done(within_s=0.1):
-                self._check_progress("its first answer has not come")
+                self._check_progress(f"its first answer by {request.path} has not come")
             try:
-                reply = call.reply()
+                replies = call.replies()
             except AuralServeError as error:
                 # The process may have died of this very request; that then is the better message.
                 time.sleep(0.2)
-                self._check_progress("its first answer did not come")
-                raise type(error)(f"The golden clip got no answer. {error} {self.server.quote_errors()}") from error
-        golden.check(reply)
-        return FirstAnswer(call.duration_s, digest(reply))
+                self._check_progress(f"its first answer by {request.path} did not come")
+                told = f"The golden clip by {request.path} got no answer."
+                raise type(error)(f"{told} {error} {self.server.quote_errors()}") from error
+        request.check(replies)
+        return FirstAnswer(call.duration_s, digest(replies))
+
+    def with_time_of_its_own(self) -> "Readiness":
+        """Give what comes next as many seconds as the start had."""
+        return replace(self, deadline=time.monotonic() + self.ready_timeout_s)
 
     def _client(self) -> Client:
-        return Client(self.config.grpc_url, self.config.model, caller=GOLDEN_CALLER, secret=self.server.secret)
+        config = self.config
+        return Client(config.grpc_url, config.model, wire=RAW, caller=GOLDEN_CALLER, secret=self.server.secret)
 
     def _check_progress(self, waiting_for: str) -> None:
         if self.aborted():

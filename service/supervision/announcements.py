@@ -14,6 +14,7 @@ def ready_event(config: ServerConfig, launcher: Launcher) -> Event:
     """Say that a launch is ready; the addresses of `config`, which callers reach, and the next command stand in it."""
     if launcher.first_digest:
         shown = f"the golden clip took {1e3 * launcher.golden_duration_s:.0f} ms, answer {launcher.first_digest[:12]}"
+        shown += f"; paths asked: {', '.join(launcher.digests)}"
     else:
         shown = f"an earlier start has shown its answer, the golden clip follows in {config.canary_interval_s:g} s"
     pages = [config.metrics_url, *([config.exporter_url] if config.exporter_url else [])]
@@ -23,6 +24,7 @@ def ready_event(config: ServerConfig, launcher: Launcher) -> Event:
         "metrics": pages,
         "golden_ms": round(1e3 * launcher.golden_duration_s, 3),
         "golden_answer": launcher.first_digest,
+        "golden_paths": list(launcher.digests),
         "next": command,
     }
     where = f"ready on {config.grpc_url}; metrics on {' and '.join(pages)}"

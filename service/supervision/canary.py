@@ -1,37 +1,59 @@
 """The golden clip, asked again and again: what its answer, or the lack of one, says about a server that runs.
 
-The server itself does not restart a stage that died, and calls itself ready all the same; only a clip tells.
+The server itself does not restart a stage that died, and calls itself ready all the same; only a clip tells. It is
+asked on one path a turn: by sound, by each mode of prompts, in a session, and from the beginning.
 """
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.calls.frame_wire import RAW
 from auralsam2_client.calls.local_memory import sweep_server
-from auralsam2_client.contract import BUSY, GOLDEN_CALLER
-from auralsam2_client.errors import AuralServeError, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
-from service.builds.golden import GoldenCall, digest
+from auralsam2_client.contract import BUSY, GOLDEN_CALLER, Reason
+from auralsam2_client.errors import AuralServeError, ServerFault, ServerTimeout, ServerUnavailable
+from service.builds.golden_answer import WrongAnswer
+from service.builds.golden_call import GoldenCall
+from service.builds.golden_request import GoldenRequest, digest
 from service.machine.open_files import is_full
-from service.monitoring.metrics import fetch
+from service.monitoring.metrics import fetch, read_page
 from service.server.launcher import Launcher
+from service.supervision.session_room import SessionRoom
 
 # A heavy model is asked at most a tenth of the time.
 SHARE = 10
 # A server closes a connection that is ten minutes old by itself, so that one that is full has room again.
 FULL_PATIENCE_S = 660.0
+# A path that misses so many of its turns in a row, while all others are answered, hangs by itself.
+MISSED_TURNS = 3
+RIGHT, WRONG, NONE = RESULTS = ("right", "wrong", "none")
+"""What a turn came to: the answer, another one, or no answer where there had to be one."""
 
 
 class Canary:
     """Asks the golden clip of one launch, whose server is ready. `look` belongs to one thread."""
 
-    def __init__(self, launcher: Launcher, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        say: Callable[[str], None],
+        count: Callable[[str, str], None] = lambda path, result: None,
+    ) -> None:
+        """`count`: is told the path and the result of every turn, one of RESULTS."""
         self.trouble = ""
         """Why the clip gets no answer though nothing is broken; empty while it does."""
-        self._launcher, self._say = launcher, say
+        self.path = ""
+        """The path that was asked last."""
+        self._launcher, self._say, self._count = launcher, say, count
         self._config = launcher.config
-        self._client = Client(self._config.grpc_url, self._config.model, caller=GOLDEN_CALLER, secret=launcher.secret)
+        url, model = self._config.grpc_url, self._config.model
+        self._client = Client(url, model, wire=RAW, caller=GOLDEN_CALLER, secret=launcher.secret)
+        self._room: SessionRoom | None = None
         self._call: GoldenCall | None = None
+        self._turn = 0
+        self._missed = Counter[str]()
         self._golden_duration_s = launcher.golden_duration_s
         self._successes_before = 0
         self._progress_seen = time.monotonic()
@@ -54,24 +76,32 @@ class Canary:
             return None
         call = self._call
         try:
-            reply = call.reply()
+            replies = call.replies()
         except AuralServeError as error:
             self._schedule()
-            return self._judge(error)
+            found = self._judge(error)
+            if found is not None:
+                self._count(self.path, NONE)
+            return found
         self._golden_duration_s = call.duration_s
         self._progress_seen = time.monotonic()
-        self.trouble = ""
+        self.trouble, self._missed[self.path] = "", 0
         self._schedule()
-        found, launcher = digest(reply), self._launcher
-        if not launcher.first_digest:
-            assert launcher.golden is not None
+        wrong = self._compare(call.request, digest(replies), lambda: call.request.check(replies))
+        self._count(self.path, RIGHT if wrong is None else WRONG)
+        return None if wrong is None else ("answer", wrong)
+
+    def _compare(self, request: GoldenRequest, found: str, check: Callable[[], object]) -> str | None:
+        """Say what is wrong with an answer: the first on its path is held to the build's, later ones to the first."""
+        before = self._launcher.digests.get(request.path)
+        if before is None:
             try:
-                launcher.golden.check(reply)
-            except ConfigError as error:
-                return "answer", str(error)
-            launcher.first_digest = found
-        elif found != launcher.first_digest:
-            return "answer", f"the golden clip's answer changed: {found[:12]}, was {launcher.first_digest[:12]}"
+                check()
+            except WrongAnswer as error:
+                return str(error)
+            self._launcher.digests[request.path] = found
+        elif found != before:
+            return f"the golden clip's answer by {request.path} changed: {found[:12]}, was {before[:12]}"
         return None
 
     def _schedule(self) -> None:
@@ -86,7 +116,28 @@ class Canary:
             # Of clients that were killed; one that the server does not answer now is asked again with the next canary.
             with contextlib.suppress(AuralServeError):
                 sweep_server(self._config.grpc_url)
-        self._call = GoldenCall(self._launcher.golden, self._client, self._patience_s)
+        request = self._next()
+        self.path = request.path
+        self._call = GoldenCall(request, self._client, self._patience_s)
+
+    def _next(self) -> GoldenRequest:
+        """Take the next path in turn. Where a session would push out a caller's, its turn is left out."""
+        assert self._launcher.golden is not None
+        requests = self._launcher.golden.requests
+        for _ in requests:
+            request = requests[self._turn % len(requests)]
+            self._turn += 1
+            if not request.in_session or self._has_room():
+                break
+        return request
+
+    def _has_room(self) -> bool:
+        if self._room is None:
+            self._room = SessionRoom(self._config)
+        try:
+            return self._room.is_there(read_page(self._config.metrics_url, timeout_s=2))
+        except (ServerUnavailable, ServerFault):
+            return True
 
     @property
     def _patience_s(self) -> float:
@@ -95,8 +146,13 @@ class Canary:
     def _judge(self, error: AuralServeError) -> tuple[str, str] | None:
         """A server that is only busy answers others meanwhile, and one that is only full lives; a broken one does not.
 
+        A path that hangs by itself is told from one that had to wait by the others, which are answered.
+
         The server's processes are known to live: the supervisor looks at them first.
         """
+        if error.code is Reason.SESSION_LIMIT:
+            self._say("busy: callers hold all sessions, so that the golden one had to wait")
+            return None
         successes = self._successes()
         progress = successes is not None and successes > self._successes_before
         if progress:
@@ -114,6 +170,12 @@ class Canary:
             if unreachable and progress:
                 self._tell(f"busy: the golden clip did not come through, others do ({error})")
                 return None
+        if isinstance(error, ServerTimeout):
+            self._missed[self.path] += 1
+            if self._missed[self.path] >= MISSED_TURNS and not any(
+                num for path, num in self._missed.items() if path != self.path
+            ):
+                return "canary", f"the golden clip by {self.path} got no answer in {MISSED_TURNS} turns, others did"
         if isinstance(error, ServerTimeout) or error.code in BUSY:
             if silent_s < self._patience_s:
                 self._say(f"busy: the golden clip had to wait ({error})")

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from auralsam2_client.contract import FRAMES_METRIC
 from auralsam2_client.errors import ConfigError, ServerFault, ServerUnavailable
 from auralsam2_client.version import __version__
+from service.builds.golden import Golden
 from service.builds.manifest import read_manifest
 from service.door.front_door import FrontDoor
 from service.door.metrics import door_metrics
@@ -31,6 +32,7 @@ from service.monitoring.metrics import read_page, total
 from service.server.config import PREFIX, ServerConfig
 from service.server.guardian import shared_memory_of
 from service.server.stage_process import stage_name
+from service.supervision.canary import RESULTS
 from service.supervision.page import PageServer
 
 FPS_WINDOW_S = 10.0
@@ -71,6 +73,9 @@ class Watched(Protocol):
 
     @property
     def door(self) -> FrontDoor | None: ...
+
+    @property
+    def golden_answers(self) -> Mapping[tuple[str, str], int]: ...
 
     @property
     def server_pid(self) -> int | None: ...
@@ -126,6 +131,7 @@ class SupervisorCollector(Collector):
     def __init__(self, watched: Watched) -> None:
         self._watched = watched
         self._build = build_labels(watched.config.build)
+        self._paths = [request.path for request in Golden.load(watched.config.build).requests]
         self._frames: deque[tuple[float, float]] = deque()
         self._lock = threading.Lock()
 
@@ -155,6 +161,7 @@ class SupervisorCollector(Collector):
             value=watched.num_damaged_models,
         )
         yield from door_metrics(watched.door)
+        yield self._golden_answers()
         memory = GaugeMetricFamily("auralsam2_memory_bytes", "Resident memory by process", labels=["process"])
         files = GaugeMetricFamily("auralsam2_open_files", "Open file descriptors by process", labels=["process"])
         for use in processes(watched.server_pid):
@@ -169,6 +176,19 @@ class SupervisorCollector(Collector):
             yield GaugeMetricFamily(
                 "auralsam2_frames_per_second", f"Answered frames a second over {FPS_WINDOW_S:.0f} s", value=rate
             )
+
+    def _golden_answers(self) -> Metric:
+        """Every path with every result from the beginning, so that the first wrong answer is an increase."""
+        answers = CounterMetricFamily(
+            "auralsam2_golden_answers",
+            "Golden requests by path and result: right, wrong, or none where the server had to answer",
+            labels=["path", "result"],
+        )
+        found = self._watched.golden_answers
+        for path in sorted({*self._paths, *(path for path, _ in list(found))}):
+            for result in RESULTS:
+                answers.add_metric([path, result], found.get((path, result), 0))
+        return answers
 
     def _frames_per_second(self) -> float | None:
         """The mean over the window, or over the time since the first scrape; None at the first and while down."""

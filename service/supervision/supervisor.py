@@ -1,12 +1,13 @@
 """Keeps the server answering: watches its processes, asks the golden clip again and again, restarts on a fault."""
 
 import contextlib
-import signal
 import time
 from collections import Counter
-from types import FrameType
+from collections.abc import Collection
 
+from auralsam2_client.contract import BY_SOUND
 from auralsam2_client.errors import AuralServeError, ServerUnavailable
+from service.builds.golden_answer import WrongAnswer
 from service.cards.in_use import CardsInUse
 from service.door.choice import choose_nginx, remark
 from service.door.front_door import FrontDoor
@@ -24,20 +25,19 @@ from service.supervision.announcements import (
     restart_event,
     restored_event,
 )
-from service.supervision.canary import Canary
+from service.supervision.canary import RIGHT, WRONG, Canary
 from service.supervision.exporter import Exporter
 from service.supervision.restarts import Restart, Restarts
 
 PORT_PAUSE_S = 1.0
 GAVE_UP = 3
-INTERRUPTED = 130
 
 
 class Supervisor:
     """Runs the server until it is told to stop; after too many restarts slowly, or, with `give_up`, no more.
 
-    `run` belongs to one thread (`serve` is `run` with signal handlers, for the main thread); `request_stop` may be
-    called from any thread or signal handler; `restarts` and `counts` may be read from anywhere.
+    `run` belongs to one thread (`signals.serve` is `run` with signal handlers, for the main thread); `request_stop` may
+    be called from any thread or signal handler; `restarts` and `counts` may be read from anywhere.
     """
 
     def __init__(
@@ -63,6 +63,8 @@ class Supervisor:
         self.counts: Counter[str] = Counter()
         self.launcher: Launcher | None = None
         self.num_damaged_models = 0
+        self.golden_answers: Counter[tuple[str, str]] = Counter()
+        """Turns of golden requests, by path and result."""
         self._stop_requested = False
         self._faults = Restarts(
             config.restart_limit, config.restart_window_s, config.restart_backoff_s, config.restart_backoff_max_s
@@ -107,17 +109,6 @@ class Supervisor:
         """Ask for a gentle stop, from any thread or signal handler."""
         # A plain flag: a lock taken in a signal handler could wait for the very code that it interrupted.
         self._stop_requested = True
-
-    def serve(self) -> int:
-        """Run as `run` does; SIGTERM or SIGINT asks for a gentle stop, a second one for an immediate stop."""
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            return self.run()
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def run(self) -> int:
         """Start, watch, restart; return the exit code: 0 after a requested stop, 3 after too many restarts
@@ -169,11 +160,6 @@ class Supervisor:
             self.door.close(self.config.drain_timeout_s)
         return max(0.0, self.config.drain_timeout_s - (time.monotonic() - since))
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._stop_requested:
-            raise KeyboardInterrupt
-        self.request_stop()
-
     def _say(self, name: str, text: str, level: str = INFO, **fields: object) -> None:
         self._pass_on(Event(name, text, fields, level))
 
@@ -182,21 +168,30 @@ class Supervisor:
         with contextlib.suppress(OSError, ValueError):
             (self._tell or as_lines(self.sink))(event)
 
-    def _start(self, prove: bool = False) -> None:
+    def _start(self, prove: bool = False, suspects: Collection[str] = ()) -> None:
         launcher = Launcher(
             self._behind,
             sink=self.sink,
             tell=self._tell,
             aborted=lambda: self._stop_requested,
             prove=prove,
+            suspects=suspects,
             cards=self._cards,
         )
         try:
             launcher.start()
+        except WrongAnswer as error:
+            self._count(error.path, WRONG)
+            raise
         finally:
             self.num_damaged_models += launcher.num_damaged_models
+        for path in launcher.digests:
+            self._count(path, RIGHT)
         self.launcher = launcher
-        self._canary = Canary(launcher, lambda text: self._say("trouble", text, WARNING))
+        self._canary = Canary(launcher, lambda text: self._say("trouble", text, WARNING), self._count)
+
+    def _count(self, path: str, result: str) -> None:
+        self.golden_answers[path, result] += 1
 
     def _end(self, drain_s: float | None) -> None:
         launcher, self.launcher = self.launcher, None
@@ -239,6 +234,10 @@ class Supervisor:
     def _restart(self, kind: str, reason: str) -> bool:
         """Restart the server until it works, with growing pauses; return False when it is told to stop, or gives up."""
         since = time.monotonic()
+        # An answer that was wrong once leaves nothing proven; a process that died or a path that hung do.
+        prove, suspects = kind == "answer", {BY_SOUND}
+        if kind == "canary" and self._canary is not None:
+            suspects.add(self._canary.path)
         while True:
             self.counts[kind] += 1
             recent = self._faults.note(time.monotonic())
@@ -251,7 +250,7 @@ class Supervisor:
             if not self._wait(pause_s):
                 return False
             try:
-                if not self._start_again():
+                if not self._start_again(prove, suspects):
                     return False
             except AuralServeError as error:
                 if self._stop_requested:
@@ -276,13 +275,13 @@ class Supervisor:
         self._degraded = f"{many}. The last: {reason}"
         return True
 
-    def _start_again(self) -> bool:
+    def _start_again(self, prove: bool, suspects: Collection[str]) -> bool:
         """Start, once its ports are free: whoever took one meanwhile is waited for. Return False when told to stop."""
         while True:
             try:
                 check_ports(self._behind)
                 # Something was wrong: the answer has to be shown again.
-                self._start(prove=True)
+                self._start(prove, suspects)
             except PortTaken as error:
                 if not self._degraded:
                     self._say("waiting", f"waiting: {error}", WARNING, cause=str(error))
