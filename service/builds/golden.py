@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,13 @@ class Golden:
 
 def _read_requests(file: Mapping[str, Any]) -> tuple[GoldenRequest, ...]:
     frames, audio = file["FRAMES"], file["AUDIO"]
-    by_sound = GoldenRound(_read_answer(file, BY_SOUND), BY_SOUND)
+    by_sound = GoldenRound(_read_answer(file, BY_SOUND, RESULTS), BY_SOUND)
     found = [GoldenRequest(BY_SOUND, frames, audio, (by_sound,))]
     for record in json.loads(str(file[REQUESTS])) if REQUESTS in file else ():
         path = record["path"]
         rounds = tuple(
             GoldenRound(
-                _read_answer(file, asked["answer"]),
+                _read_answer(file, asked["answer"], USUAL_RESULTS),
                 asked["mode"],
                 _read_prompts(asked, file[f"{path}/MASK"] if asked["mask"] else None),
                 asked["propagate"],
@@ -82,8 +82,8 @@ def _read_requests(file: Mapping[str, Any]) -> tuple[GoldenRequest, ...]:
     return tuple(found)
 
 
-def _read_answer(file: Mapping[str, Any], name: str) -> GoldenAnswer:
-    prefix, outputs = ("", RESULTS) if name == BY_SOUND else (f"{name}/", USUAL_RESULTS)
+def _read_answer(file: Mapping[str, Any], name: str, outputs: Sequence[str]) -> GoldenAnswer:
+    prefix = "" if name == BY_SOUND else f"{name}/"
     tolerance = {output: float(file[f"{prefix}TOLERANCE_{output}"]) for output in outputs}
     return GoldenAnswer({output: file[prefix + output] for output in outputs}, tolerance)
 
