@@ -18,7 +18,9 @@ from grafana_foundation_sdk.models.dashboard import DataSourceRef
 from auralsam2_client.contract import Reason
 
 PATH = Path(__file__).with_name("dashboard.json")
-SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
+# Whatever the Prometheus of a Grafana is called: a person chooses it at the top of the dashboard.
+SOURCE_NAME = "datasource"
+SOURCE = DataSourceRef(type_val="prometheus", uid=f"${{{SOURCE_NAME}}}")
 HEIGHT, WIDTH = 8, 12
 _FAILED = f'reason=~"{"|".join((Reason.QUEUE_FULL, Reason.DEADLINE, Reason.EXPIRED, Reason.FAULT))}"'
 
@@ -144,6 +146,26 @@ ROWS: tuple[tuple[str, tuple[Plot, ...]], ...] = (
             ),
             Plot("Interactive sessions", "none", (("sum(auralsam2_sessions)", "kept"),)),
             Plot("Restarts", "none", (("sum by (reason) (auralsam2_restarts_total)", "{{reason}}"),)),
+            Plot(
+                "Golden answers that were wrong or did not come",
+                "none",
+                (
+                    (
+                        'sum by (path, result) (increase(auralsam2_golden_answers_total{result!="right"}[15m]))',
+                        "{{path}}, {{result}}",
+                    ),
+                ),
+            ),
+            Plot(
+                "Frames decoded on the host, of files for a card",
+                "none",
+                (
+                    (
+                        "sum by (reason) (rate(auralsam2_host_decoded_frames_total[$__rate_interval]))",
+                        "{{reason}}",
+                    ),
+                ),
+            ),
         ),
     ),
     (
@@ -180,6 +202,7 @@ def dashboard_json() -> str:
         .refresh("5s")
         .time("now-15m", "now")
         .timezone("browser")
+        .with_variable(dashboard.DatasourceVariable(SOURCE_NAME).type("prometheus").label("Prometheus"))
     )
     for name, plots in ROWS:
         made = made.with_row(dashboard.Row(name))
