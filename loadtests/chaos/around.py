@@ -1,5 +1,6 @@
 """The service as a process of its own, and what a fault may know of it: its processes, its pages, its ports."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -21,13 +22,14 @@ STOP_S = 60.0
 class Around:
     """`auralsam2 serve` of a build on free ports of loopback; a context manager."""
 
-    def __init__(self, build: Path, log: Path) -> None:
-        self.log = log
+    def __init__(self, build: Path, log: Path, door: str = "off") -> None:
+        self.log, self.door = log, door
+        self._pids: set[int] = set()
         self.grpc_port, self.metrics_port, self.exporter_port = free_ports(3)
         self.url = f"127.0.0.1:{self.grpc_port}"
         words: list[object] = [Path(sys.executable).with_name("auralsam2"), "serve", "--build", build]
         words += ["--grpc-port", self.grpc_port, "--metrics-port", self.metrics_port]
-        words += ["--exporter-port", self.exporter_port]
+        words += ["--exporter-port", self.exporter_port, "--door", door]
         self._command = [str(word) for word in words]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -44,12 +46,19 @@ class Around:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process is not None
+        with contextlib.suppress(psutil.Error):
+            self._pids |= {each.pid for each in psutil.Process(self.pid).children(recursive=True)}
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(STOP_S)
+
+    def leftovers(self) -> list[str]:
+        """Name what is left once the block is left: processes, and files in shared memory."""
+        alive = [f"process {pid}" for pid in sorted(self._pids) if psutil.pid_exists(pid)]
+        return alive + [str(path) for path in Path("/dev/shm").glob(f"auralsam2_{self.pid}_*")]
 
     @property
     def pid(self) -> int:

@@ -4,13 +4,15 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import TracebackType
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.errors import AuralServeError
+from auralsam2_client.prompts import Prompts
 from loadtests.generator.clips import Clip
 
 OK, WRONG = "OK", "WRONG"
@@ -29,13 +31,39 @@ class Outcome:
     code: str
 
 
-def digest(client: Client, clip: Clip) -> str:
-    """Ask for a clip, and name the bytes of its answer."""
-    answer = client.infer(clip.frames, clip.audio, timeout_s=CALL_TIMEOUT_S)
+def by_sound(client: Client, clip: Clip) -> Iterable[Segmentation]:
+    """Ask for a clip by its sound."""
+    return [client.segment(clip.frames, clip.audio, timeout_s=CALL_TIMEOUT_S)]
+
+
+def by_marks(client: Client, clip: Clip) -> Iterable[Segmentation]:
+    """Ask for a clip by its sound and a click in its middle."""
+    marks = _click(clip, 0)
+    return [client.segment(clip.frames, clip.audio, prompts=marks, timeout_s=CALL_TIMEOUT_S)]
+
+
+def in_session(client: Client, clip: Clip) -> Iterable[Segmentation]:
+    """Open a session, mark two frames in turn, and end it."""
+    with client.session(clip.frames, clip.audio) as session:
+        for frame in (0, 1):
+            yield session.segment(_click(clip, frame), timeout_s=CALL_TIMEOUT_S)
+
+
+WAYS: tuple[Callable[[Client, Clip], Iterable[Segmentation]], ...] = (by_sound, by_sound, by_marks, in_session)
+
+
+def digest(client: Client, clip: Clip, way: Callable[[Client, Clip], Iterable[Segmentation]] = by_sound) -> str:
+    """Ask for a clip, and name the bytes of its answers."""
     whole = hashlib.sha256()
-    for name in sorted(answer):
-        whole.update(answer[name].tobytes())
+    for answer in way(client, clip):
+        for part in (answer.mask_logits, answer.iou, answer.object_score):
+            whole.update(part.tobytes())
     return whole.hexdigest()
+
+
+def _click(clip: Clip, frame: int) -> Prompts:
+    height, width = clip.frames.shape[1:3]
+    return Prompts([(width // 2, height // 2, 1)], frame=frame)
 
 
 class Load:
@@ -44,7 +72,7 @@ class Load:
     def __init__(self, url: str, clips: Sequence[Clip], num_callers: int) -> None:
         self._url, self._clips = url, clips
         with Client(url) as client:
-            self._right = [digest(client, clip) for clip in clips]
+            self._right = [[digest(client, clip, way) for way in WAYS] for clip in clips]
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._sent: Counter[int] = Counter()
@@ -89,8 +117,10 @@ class Load:
                     number = len(self._sent)
                     self._sent[number] = 1
                 sent_s, which = time.monotonic(), number % len(self._clips)
+                way = number // len(self._clips) % len(WAYS)
                 try:
-                    code = OK if digest(client, self._clips[which]) == self._right[which] else WRONG
+                    same = digest(client, self._clips[which], WAYS[way]) == self._right[which][way]
+                    code = OK if same else WRONG
                 except AuralServeError as error:
                     code = f"{type(error).__name__}{'' if error.code is None else f' {error.code}'}"
                 with self._lock:

@@ -1,12 +1,13 @@
 """What the suite of faults says of what it saw. The faults themselves run with `make chaos`."""
 
+import signal
 from typing import Any
 
 import pytest
 
-from loadtests.chaos.__main__ import FAULTS
+from loadtests.chaos.__main__ import FAULTS, stop
 from loadtests.chaos.load import OK, Outcome, longest_silence_s
-from loadtests.chaos.report import holds, markdown
+from loadtests.chaos.report import all_holds, holds, markdown
 
 ROW: dict[str, Any] = {
     "name": "hiera killed",
@@ -19,8 +20,24 @@ ROW: dict[str, Any] = {
 }
 
 
+RUN: dict[str, Any] = {
+    "door": "off",
+    "faults": [ROW],
+    "num_sent": 42,
+    "num_answered": 40,
+    "num_wrong": 0,
+    "num_lost": 0,
+    "memory": [1e9, 1.0e9],
+    "files": [200, 200],
+    "broken": "",
+    "left": [],
+}
+RECORD: dict[str, Any] = {"build": "toy", "seed": 3, "log_bytes": 2e6, "runs": [RUN]}
+
+
 def test_faults_have_names_of_their_own() -> None:
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    for faults in FAULTS.values():
+        assert len({fault.name for fault in faults}) == len(faults)
 
 
 @pytest.mark.parametrize(
@@ -36,8 +53,35 @@ def test_time_without_answers_is_between_right_ones() -> None:
     assert longest_silence_s([Outcome(0, 0.0, at, code) for at, code in codes]) == 4.5
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"broken": "it did not come back"},
+        {"num_wrong": 1},
+        {"num_lost": 1},
+        {"left": ["process 7"]},
+        {"memory": [1e9, 1.06e9]},
+        {"faults": [ROW | {"wrong": 1}]},
+    ],
+)
+def test_what_a_run_leaves_or_loses_does_not_hold(changed: dict[str, Any]) -> None:
+    assert all_holds(RECORD)
+    assert not all_holds(RECORD | {"runs": [RUN, RUN | changed]})
+    assert not all_holds(RECORD | {"log_bytes": 21e6})
+
+
 def test_the_table_names_what_does_not_hold() -> None:
-    record = {"build": "toy", "seed": 3, "num_sent": 42, "num_lost": 0, "log_bytes": 2e6, "faults": [ROW]}
-    assert "| hiera killed | 40 | 2 ServerUnavailable | 4.2 | +4.0% | +2.5% | yes |" in markdown(record)
-    assert "42 requests, 0 lost" in markdown(record)
-    assert "**no**" in markdown(record | {"faults": [ROW | {"wrong": 1}]})
+    text = markdown(RECORD)
+    assert "| hiera killed | 40 | 2 ServerUnavailable | 4.2 | +4.0% | +2.5% | yes |" in text
+    assert "42 requests, 40 answered, 0 wrong, 0 lost or doubled" in text
+    assert "nothing left behind" in text
+    broken = markdown(RECORD | {"runs": [RUN | {"faults": [ROW | {"wrong": 1}], "broken": "gone", "left": ["a.shm"]}]})
+    assert "**no**" in broken
+    assert "It broke off: gone" in broken
+    assert "a.shm left behind" in broken
+
+
+def test_sigterm_ends_what_the_run_started() -> None:
+    with pytest.raises(SystemExit) as raised:
+        stop(signal.SIGTERM, None)
+    assert raised.value.code == 143
