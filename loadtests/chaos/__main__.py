@@ -41,6 +41,7 @@ def put_through(fault: Fault, around: Around, load: Load, clip: Clip, right: str
     """Hold one fault, wait until the service is back, and return what it cost. Raises: AuralServeError if it is not."""
     before = around.memory_bytes(), around.open_files()
     load.take()
+    since_s = time.monotonic()
     with fault.holds(around):
         time.sleep(fault.seconds)
     time.sleep(SETTLE_S)
@@ -55,10 +56,11 @@ def put_through(fault: Fault, around: Around, load: Load, clip: Clip, right: str
     outcomes = load.take()
     return {
         "name": fault.name,
+        "least_answered": fault.least_answered,
         "by_code": dict(Counter(outcome.code for outcome in outcomes)),
         "wrong": sum(outcome.code == WRONG for outcome in outcomes),
         "same_bytes": same,
-        "silence_s": longest_silence_s(outcomes),
+        "silence_s": longest_silence_s(outcomes, since_s),
         "memory": [before[0], around.memory_bytes()],
         "files": [before[1], around.open_files()],
     }

@@ -17,6 +17,8 @@ from service.server.serving import free_ports
 
 PATIENCE_S = 120.0
 STOP_S = 60.0
+# Until processes that were told to end have gone from the table.
+LEFT_S = 10.0
 
 
 class Around:
@@ -56,8 +58,10 @@ class Around:
             self._process.wait(STOP_S)
 
     def leftovers(self) -> list[str]:
-        """Name what is left once the block is left: processes, and files in shared memory."""
-        alive = [f"process {pid}" for pid in sorted(self._pids) if psutil.pid_exists(pid)]
+        """Name what is left once the block is left, and all that ends has had a moment: processes, shared memory."""
+        there = [psutil.Process(pid) for pid in sorted(self._pids) if psutil.pid_exists(pid)]
+        _, left = psutil.wait_procs(there, timeout=LEFT_S)
+        alive = [f"process {each.pid}" for each in left]
         return alive + [str(path) for path in Path("/dev/shm").glob(f"auralsam2_{self.pid}_*")]
 
     @property

@@ -3,17 +3,24 @@
 import gzip
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import grpc
+import numpy as np
 from tritonclient import grpc as triton
 from tritonclient.grpc import service_pb2
 
+from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import WINDOW_SAMPLES
+from auralsam2_client.errors import AuralServeError
 from loadtests.chaos.around import Around
 from loadtests.chaos.fault import Fault
+from loadtests.chaos.other_address import from_address
 
-NUM_STREAMS, NUM_BOMBS = 10, 4
+NUM_STREAMS, NUM_BOMBS, NUM_HOGS = 10, 4, 16
+HOG = "127.0.0.2"
 BOMB_BYTES = 64 << 20
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -57,7 +64,35 @@ def _bombs(around: Around) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def _hog(around: Around) -> Iterator[None]:
+    """Many callers of one other address, who ask as fast as they can, and never pause."""
+    stop, shape = threading.Event(), None
+    with Client(around.url) as client:
+        shape = client.clip_shape()
+    frames = np.zeros((shape.num_frames, shape.image_size, shape.image_size, 3), np.uint8)
+    sound = np.zeros((shape.num_frames, WINDOW_SAMPLES, 2), np.float32)
+    with from_address(HOG, around.grpc_port) as port:
+
+        def ask() -> None:
+            with Client(f"127.0.0.1:{port}") as client:
+                while not stop.is_set():
+                    with suppress(AuralServeError):
+                        client.infer(frames, sound, timeout_s=5)
+
+        threads = [threading.Thread(target=ask, daemon=True) for _ in range(NUM_HOGS)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(20)
+
+
 FAULTS = (
+    Fault("16 greedy callers of another address", _hog, 15.0, least_answered=0.95),
     Fault("nginx killed", _killed),
     Fault("10 streams that ask for gRPC's errors", _streams),
     Fault("messages that unfold to 64 MiB", _bombs),

@@ -130,7 +130,7 @@ class Load:
                     time.sleep(PAUSE_S)
 
 
-def longest_silence_s(outcomes: Sequence[Outcome]) -> float:
-    """Measure the longest time between two right answers in turn, in seconds; 0 with fewer than two."""
-    ends = [outcome.ended_s for outcome in outcomes if outcome.code == OK]
+def longest_silence_s(outcomes: Sequence[Outcome], since_s: float) -> float:
+    """Measure the longest time between two right answers in turn, from `since_s` on, in seconds; 0 without any."""
+    ends = [since_s, *(outcome.ended_s for outcome in outcomes if outcome.code == OK)]
     return max((after - before for before, after in pairwise(ends)), default=0.0)

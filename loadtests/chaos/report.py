@@ -10,7 +10,8 @@ MAX_LOG_BYTES = 20e6
 
 def holds(row: dict[str, Any]) -> bool:
     """Tell whether a fault left the service as it was."""
-    return row["wrong"] == 0 and bool(row["same_bytes"]) and is_back(row)
+    answered = row["by_code"].get("OK", 0) >= row["least_answered"] * sum(row["by_code"].values())
+    return row["wrong"] == 0 and bool(row["same_bytes"]) and is_back(row) and answered
 
 
 def is_back(grown: dict[str, Any]) -> bool:

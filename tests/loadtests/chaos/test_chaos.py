@@ -11,6 +11,7 @@ from loadtests.chaos.report import all_holds, holds, markdown
 
 ROW: dict[str, Any] = {
     "name": "hiera killed",
+    "least_answered": 0.0,
     "by_code": {"OK": 40, "ServerUnavailable": 2},
     "wrong": 0,
     "same_bytes": True,
@@ -41,7 +42,8 @@ def test_faults_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"wrong": 1}, {"same_bytes": False}, {"memory": [1e9, 1.06e9]}, {"files": [200, 219]}]
+    "changed",
+    [{"wrong": 1}, {"same_bytes": False}, {"least_answered": 0.96}, {"memory": [1e9, 1.06e9]}, {"files": [200, 219]}],
 )
 def test_a_fault_that_leaves_a_trace_does_not_hold(changed: dict[str, Any]) -> None:
     assert holds(ROW)
@@ -50,7 +52,11 @@ def test_a_fault_that_leaves_a_trace_does_not_hold(changed: dict[str, Any]) -> N
 
 def test_time_without_answers_is_between_right_ones() -> None:
     codes = [(1.0, OK), (2.0, OK), (3.0, "ServerUnavailable"), (6.5, OK), (7.0, OK)]
-    assert longest_silence_s([Outcome(0, 0.0, at, code) for at, code in codes]) == 4.5
+    outcomes = [Outcome(0, 0.0, at, code) for at, code in codes]
+    assert longest_silence_s(outcomes, 0.5) == 4.5
+    # It begins with the fault, whether or not anybody was answered just before.
+    assert longest_silence_s(outcomes, -6.0) == 7.0
+    assert longest_silence_s([], 0.0) == 0.0
 
 
 @pytest.mark.parametrize(
