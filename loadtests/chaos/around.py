@@ -59,7 +59,10 @@ class Around:
 
     def leftovers(self) -> list[str]:
         """Name what is left once the block is left, and all that ends has had a moment: processes, shared memory."""
-        there = [psutil.Process(pid) for pid in sorted(self._pids) if psutil.pid_exists(pid)]
+        there = []
+        for pid in sorted(self._pids):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                there.append(psutil.Process(pid))
         _, left = psutil.wait_procs(there, timeout=LEFT_S)
         alive = [f"process {each.pid}" for each in left]
         return alive + [str(path) for path in Path("/dev/shm").glob(f"auralsam2_{self.pid}_*")]

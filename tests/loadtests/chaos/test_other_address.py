@@ -18,10 +18,12 @@ def test_a_connection_comes_from_the_address_that_was_asked_for_and_carries_both
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with from_address("127.0.0.2", server.getsockname()[1]) as port:
-            with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
-                line.sendall(b"there")
-                assert line.recv(100) == b"ereht"
-                assert line.recv(100) == b""
+        with (
+            from_address("127.0.0.2", server.getsockname()[1]) as port,
+            socket.create_connection(("127.0.0.1", port), timeout=30) as line,
+        ):
+            line.sendall(b"there")
+            assert line.recv(100) == b"ereht"
+            assert line.recv(100) == b""
         thread.join(30)
     assert seen == ["127.0.0.2"]
