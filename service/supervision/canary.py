@@ -54,6 +54,8 @@ class Canary:
         self._call: GoldenCall | None = None
         self._turn = 0
         self._missed = Counter[str]()
+        # Paths that missed a turn, and beside which another was answered since.
+        self._passed_over: set[str] = set()
         self._golden_duration_s = launcher.golden_duration_s
         self._successes_before = 0
         self._progress_seen = time.monotonic()
@@ -86,6 +88,8 @@ class Canary:
         self._golden_duration_s = call.duration_s
         self._progress_seen = time.monotonic()
         self.trouble, self._missed[self.path] = "", 0
+        self._passed_over |= {path for path, num in self._missed.items() if num}
+        self._passed_over.discard(self.path)
         self._schedule()
         wrong = self._compare(call.request, digest(replies), lambda: call.request.check(replies))
         self._count(self.path, RIGHT if wrong is None else WRONG)
@@ -172,9 +176,8 @@ class Canary:
                 return None
         if isinstance(error, ServerTimeout):
             self._missed[self.path] += 1
-            if self._missed[self.path] >= MISSED_TURNS and not any(
-                num for path, num in self._missed.items() if path != self.path
-            ):
+            alone = not any(num for path, num in self._missed.items() if path != self.path)
+            if self._missed[self.path] >= MISSED_TURNS and alone and self.path in self._passed_over:
                 return "canary", f"the golden clip by {self.path} got no answer in {MISSED_TURNS} turns, others did"
         if isinstance(error, ServerTimeout) or error.code in BUSY:
             if silent_s < self._patience_s:

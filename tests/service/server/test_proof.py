@@ -148,7 +148,7 @@ def test_a_second_start_needs_no_golden_clip_unless_it_is_asked_to(build: Path) 
 def test_a_wrong_answer_takes_the_proof_away(build: Path) -> None:
     started(toy_config(build))
     (build / "cache" / "wrong").touch()
-    with pytest.raises(ConfigError, match="Golden clip: MASK_LOGITS"):
+    with pytest.raises(ConfigError, match="Golden clip by audio: MASK_LOGITS"):
         started(toy_config(build), prove=True)
     assert proofs(build) == []
 
@@ -164,7 +164,7 @@ def test_after_a_start_on_trust_the_clip_follows_and_a_wrong_answer_is_a_fault(b
     assert supervised.launcher.first_digest, "after a fault the clip is asked for before the server says ready"
     assert supervised.stop() == 0
     assert any("an earlier start has shown its answer" in line for line in supervised.lines)
-    assert any("Golden clip: MASK_LOGITS" in line for line in supervised.lines)
+    assert any("Golden clip by audio: MASK_LOGITS" in line for line in supervised.lines)
 
 
 def test_after_a_start_on_trust_the_first_answer_is_the_one_to_keep(build: Path) -> None:

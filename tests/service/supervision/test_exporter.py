@@ -28,6 +28,9 @@ class Watched:
     door: FrontDoor | None = None
     mark: str | None = "auralsam2_no_such_run_"
     counts: dict[str, int] = field(default_factory=dict)
+    golden_answers: dict[tuple[str, str], int] = field(
+        default_factory=lambda: {("audio", "right"): 5, ("box", "wrong"): 1}
+    )
 
 
 @pytest.fixture
