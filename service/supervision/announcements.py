@@ -22,7 +22,8 @@ def ready_event(config: ServerConfig, launcher: Launcher) -> Event:
     fields = {
         "address": config.grpc_url,
         "metrics": pages,
-        "golden_ms": round(1e3 * launcher.golden_duration_s, 3),
+        # What an earlier start has shown took its time then.
+        "golden_ms": round(1e3 * launcher.golden_duration_s, 3) if launcher.first_digest else None,
         "golden_answer": launcher.first_digest,
         "golden_paths": list(launcher.digests),
         "next": command,

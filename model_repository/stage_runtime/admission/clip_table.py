@@ -113,7 +113,9 @@ class ClipTable:
             if num_ahead >= limit + spare:
                 self._note_waiting(whose, now)
                 raise NotAdmitted(
-                    Reason.QUEUE_FULL, f"the queue is full: {num_ahead} clips are in flight, at most {limit} may be."
+                    Reason.QUEUE_FULL,
+                    # The service's own clip has a place of its own, which is nothing to a caller.
+                    f"the queue is full: {min(num_ahead, limit)} clips are in flight, at most {limit} may be.",
                 )
             if num_waiting and not spare and num_own >= share_of(limit, 1 + num_waiting):
                 raise NotAdmitted(

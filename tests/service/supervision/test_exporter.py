@@ -72,6 +72,11 @@ def test_the_page_says_what_is_served_and_how_it_is(watched: Watched) -> None:
     assert found["auralsam2_restarts_total"][frozenset({("reason", "process")})] == 2
     assert found["auralsam2_restarts_total"][frozenset({("reason", "canary")})] == 0
     assert found["auralsam2_damaged_models_total"] == {frozenset(): 3}
+    answers = {
+        (dict(labels)["path"], dict(labels)["result"]): num
+        for labels, num in found["auralsam2_golden_answers_total"].items()
+    }
+    assert (answers["audio", "right"], answers["box", "wrong"], answers["audio", "wrong"]) == (5, 1, 0)
     assert found["auralsam2_memory_bytes"][frozenset({("process", "server")})] > 10e6
     assert found["auralsam2_open_files"][frozenset({("process", "server")})] > 3
     assert found["auralsam2_shared_memory_bytes"] == {frozenset(): 0}
