@@ -43,5 +43,6 @@ def pauses(retries: int, comes_back: Callable[[], bool] = lambda: False) -> Iter
     """
     for attempt in range(retries):
         yield random.uniform(0, min(RETRY_CAP_S, RETRY_BASE_S * 2**attempt))  # spreads callers out, hides nothing
-    while True:
-        yield random.uniform(RETRY_CAP_S / 2, RETRY_CAP_S) if comes_back() else None
+    while comes_back():
+        yield random.uniform(RETRY_CAP_S / 2, RETRY_CAP_S)
+    yield None
