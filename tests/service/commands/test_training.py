@@ -17,6 +17,7 @@ from auralsam2.training.settings import TrainSettings
 from auralsam2.training.start import pretraining, starting
 from auralsam2.training.start.pretraining import Schedule
 from service.commands.cli import app
+from tests.auralsam2.training.run.delivered import deliver
 
 TINY = ["--image-size", "224", "--num-frames", "1", "--clips-per-step", "1", "--workers", "1", "--recipe", "project"]
 
@@ -36,7 +37,7 @@ def ctrl_c(*_arguments: object) -> Any:
 
 
 def terminated(number: int, num_frames: int) -> Example:
-    signal.raise_signal(signal.SIGTERM)
+    deliver(signal.SIGTERM)
     raise AssertionError("the signal comes first")
 
 

@@ -1,4 +1,4 @@
-"""Signals in a run, raised in this process: at once outside of a block, after it within one."""
+"""Signals in a run: heard at once outside of a block, after it within one."""
 
 import signal
 import threading
@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from auralsam2.training.run.interruption import SIGNALS, hold_signals, ignore_ctrl_c
+from tests.auralsam2.training.run.delivered import deliver
 
 
 @pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
+def _handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Python's own for Ctrl-C, and one that notes nothing for the other: what a run finds."""
+    monkeypatch.setattr(signal, "raise_signal", deliver)
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -24,7 +26,7 @@ def test_ctrl_c_waits_until_the_block_is_over() -> None:
 
     def run() -> None:
         with hold_signals():
-            signal.raise_signal(signal.SIGINT)
+            deliver(signal.SIGINT)
             seen.append("the block's rest")
         seen.append("what follows")
 
@@ -40,7 +42,7 @@ def test_blocks_may_lie_within_each_other() -> None:
     def run() -> None:
         with hold_signals():
             with hold_signals():
-                signal.raise_signal(signal.SIGINT)
+                deliver(signal.SIGINT)
                 seen.append("inner")
             seen.append("outer")
 
@@ -52,8 +54,8 @@ def test_blocks_may_lie_within_each_other() -> None:
 def test_at_the_end_a_second_ctrl_c_changes_nothing() -> None:
     with hold_signals(again=False):
         with hold_signals():
-            signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
+            deliver(signal.SIGINT)
+        deliver(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -61,7 +63,7 @@ def test_a_handler_for_sigterm_is_heard_after_the_block_too() -> None:
     heard = list[int]()
     signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     with hold_signals():
-        signal.raise_signal(signal.SIGTERM)
+        deliver(signal.SIGTERM)
         assert heard == []
     assert heard == [signal.SIGTERM]
 
@@ -69,7 +71,7 @@ def test_a_handler_for_sigterm_is_heard_after_the_block_too() -> None:
 def test_an_error_of_the_block_goes_before_and_handlers_come_back() -> None:
     def run() -> None:
         with hold_signals():
-            signal.raise_signal(signal.SIGINT)
+            deliver(signal.SIGINT)
             raise ValueError("own")
 
     with pytest.raises(ValueError, match="own"):
