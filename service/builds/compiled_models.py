@@ -34,7 +34,7 @@ def check_compiled_models(cache: Path) -> CheckedModels:
     """Compare every blob of a cache with its hash, and delete what does not fit or has none: the engine compiles it.
 
     A blob without a hash was left by a start that did not end well, or by another program. It may be whole, but nothing
-    shows it: the golden clip asks by sound alone, and would pass with a damaged graph of prompts.
+    shows it before it is loaded.
 
     Raises: ConfigError where such a blob cannot be deleted.
     """

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.frame_wire import RAW
 from auralsam2_client.calls.local_memory import sweep_server
-from auralsam2_client.contract import BUSY, GOLDEN_CALLER, Reason
+from auralsam2_client.contract import BUSY, BY_SOUND, GOLDEN_CALLER, Reason
 from auralsam2_client.errors import AuralServeError, ServerFault, ServerTimeout, ServerUnavailable
 from service.builds.golden_answer import WrongAnswer
 from service.builds.golden_call import GoldenCall
@@ -176,8 +176,9 @@ class Canary:
                 return None
         if isinstance(error, ServerTimeout):
             self._missed[self.path] += 1
-            alone = not any(num for path, num in self._missed.items() if path != self.path)
-            if self._missed[self.path] >= MISSED_TURNS and alone and self.path in self._passed_over:
+            # Paths that share a graph hang together; of a server that is only busy the one by sound misses turns too.
+            heard = self.path == BY_SOUND or not self._missed[BY_SOUND]
+            if self._missed[self.path] >= MISSED_TURNS and heard and self.path in self._passed_over:
                 return "canary", f"the golden clip by {self.path} got no answer in {MISSED_TURNS} turns, others did"
         if isinstance(error, ServerTimeout) or error.code in BUSY:
             if silent_s < self._patience_s:

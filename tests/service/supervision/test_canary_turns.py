@@ -119,8 +119,11 @@ def test_where_one_path_is_all_that_is_asked_a_busy_server_has_its_patience(turn
     assert [turns.turn() for _ in range(2 * MISSED_TURNS)] == [None] * 2 * MISSED_TURNS
 
 
-def test_a_path_that_hangs_by_itself_is_told_from_a_busy_server(turns: Turns) -> None:
-    turns.answers["box"], turns.others = ServerTimeout("no answer in 20 s"), 1
+@pytest.mark.parametrize("hung", [("box",), ("box", "session")])
+def test_paths_that_hang_are_told_from_a_busy_server(turns: Turns, hung: tuple[str, ...]) -> None:
+    """One, or all that share a graph, while callers are answered by another."""
+    turns.answers |= dict.fromkeys(hung, ServerTimeout("no answer in 20 s"))
+    turns.others = 1
     found = []
     for _ in range(3 * MISSED_TURNS):
         found.append(turns.turn())
