@@ -161,7 +161,7 @@ ROWS: tuple[tuple[str, tuple[Plot, ...]], ...] = (
                 "none",
                 (
                     (
-                        "sum by (reason) (rate(auralsam2_host_decoded_frames_total[$__rate_interval]))",
+                        "sum by (reason) (rate(auralsam2_host_decoded_frames_total[$__rate_interval])) or vector(0)",
                         "{{reason}}",
                     ),
                 ),

@@ -163,6 +163,7 @@ def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: 
         return GateResult([], answer, answer)
 
     monkeypatch.setattr(served_precision, "pass_prompt_gate", lambda *arguments: [])
+    monkeypatch.setattr(served_precision, "golden_pairs", lambda *arguments: [])
     monkeypatch.setattr(repository, "export_graphs", copy_graphs)
     monkeypatch.setattr(served_precision, "pass_gate", remembered_gate)
     monkeypatch.setattr(repository, "load_model", lambda settings: small_model)

@@ -33,6 +33,7 @@ from auralsam2.training.run.trainer import train
 from auralsam2.training.settings import TrainSettings
 from auralsam2.training.start import starting
 from auralsam2.training.start.starting import Weights
+from tests.auralsam2.training.run.delivered import deliver
 
 STEPS = 40
 # Two workers, 224 px, two frames: small, but all that a real run does.
@@ -157,16 +158,24 @@ def test_weights_and_log_say_which_recipe_made_them(tmp_path: Path) -> None:
     assert text.tensor_proto.string_val[0] == b"released"
 
 
-def test_two_workers_of_a_released_run_save_at_ctrl_c_what_one_gives(tmp_path: Path) -> None:
+def test_two_workers_of_a_released_run_save_at_ctrl_c_what_one_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "raise_signal", deliver)
     together = replace(RELEASED, clips_per_step=2, steps=2)
     wanted = load_file(train(together, tmp_path / "one", stop_at=1))
 
     def interrupt(progress: Progress) -> None:
-        signal.raise_signal(signal.SIGINT)
+        deliver(signal.SIGINT)
 
     shared = replace(together, workers=2)
-    with pytest.raises(TrainingInterrupted, match="step 1 of 2"):
-        train(shared, tmp_path / "two", report=interrupt)
+    # Processes of tests may ignore Ctrl-C; a person's does not.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(TrainingInterrupted, match="step 1 of 2"):
+            train(shared, tmp_path / "two", report=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not multiprocessing.active_children(), "the other worker ends with the first"
     state = run_folder.load_checkpoint(tmp_path / "two", shared)
     assert state is not None
