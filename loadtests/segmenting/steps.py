@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from auralsam2_client.calls.client import Client
+from auralsam2_client.contract import SAMPLE_RATE
 from auralsam2_client.masks import to_masks, to_rle, write_mask
 from auralsam2_client.media.containers.packets import open_container
 from auralsam2_client.media.sound_windows import windows
@@ -51,7 +52,7 @@ def steps_ms(path: Path, url: str, num_frames: int = 60) -> dict[str, float]:
         shown = zip(frames, masks, strict=False)
         drawn = timed("draw overlay", lambda: [draw_mask(*each, caption_of(0.0, 0.0)) for each in shown])
         held = [(picture, 25) for picture in drawn]
-        timed("encode overlay", lambda: write_video(Path(folder) / "a.mp4", held, Fraction(25), None, 16_000))
+        timed("encode overlay", lambda: write_video(Path(folder) / "a.mp4", held, Fraction(25), None, SAMPLE_RATE))
     return found
 
 

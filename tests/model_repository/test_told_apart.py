@@ -117,7 +117,8 @@ def test_the_supervisor_restarts_a_server_that_is_broken_and_leaves_a_busy_one(
     monkeypatch.setattr(canary, "_progress_seen", float("inf"))
     found = canary._judge(crossed(other_words, reason, tmp_path))
     canary.close()
-    assert (found is None) == (reason in BUSY)
+    # Callers may hold all sessions, so that the service's own has to wait.
+    assert (found is None) == (reason in {*BUSY, Reason.SESSION_LIMIT})
     assert found is None or found[0] == "canary"
 
 
