@@ -115,6 +115,8 @@ class Parameter(StrEnum):
     SESSION_IDLE_TIMEOUT_S = "session_idle_timeout_s"
     SESSION_GIVE_WAY_S = "session_give_way_s"
     MAX_ENCODED_FRAME_BYTES = "max_encoded_frame_bytes"
+    BUILD_INFO = "build_info"
+    """BUILD_INFO as it is answered."""
 
     @property
     def variable(self) -> str:
@@ -247,6 +249,11 @@ _TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
     "IOU": ("FP32", ("T", NUM_CANDIDATES), "predicted IoU of each candidate"),
     "OBJECT_SCORE": ("FP32", ("T",), "logit: is any sounding object there"),
     "PROMPT_MODE": ("STRING", (1,), 'what made the answer: "audio", "points+box", "audio+mask"; "ended" of a session'),
+    "BUILD_INFO": (
+        "STRING",
+        (1,),
+        "what is served, JSON: build, weights, what they were trained on, precision, engine",
+    ),
 }
 
 CLIP = ("FRAMES", "AUDIO")
@@ -263,10 +270,10 @@ IMAGE_FEATURES = ("HIGH_RES_S4", "HIGH_RES_S8", "IMAGE_EMBEDDING")
 SOUND_FEATURES = ("VISUAL_1", "VISUAL_2", "VISUAL_3", "SOUND_1", "SOUND_2", "SOUND_3")
 RESULTS = ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
 USUAL_RESULTS = ("MASK_LOGITS", "IOU", "OBJECT_SCORE")
-PROMPT_MODE = "PROMPT_MODE"
+PROMPT_MODE, BUILD_INFO = "PROMPT_MODE", "BUILD_INFO"
 SMALL_MASKS = tuple(ANSWERS.values())[1:]
 _OF_RUNTIME = (*SMALL_MASKS, PROMPT_MODE)
-BESIDE_GRAPH = (*_OF_RUNTIME, TICKET)
+BESIDE_GRAPH = (*_OF_RUNTIME, TICKET, BUILD_INFO)
 """Outputs that the runtime of the stages makes, and no graph."""
 BY_SOUND, ENDED = "audio", "ended"
 """PROMPT_MODE of a clip without prompts, and of a session's end."""
@@ -315,14 +322,14 @@ MODELS: Mapping[str, Model] = {
     ),
     "sam2_decoder": Model(
         (*IMAGE_FEATURES, *SOUND_FEATURES),
-        (*RESULTS, *_OF_RUNTIME),
+        (*RESULTS, *_OF_RUNTIME, BUILD_INFO),
         (*PROMPTS, *WISHES, TICKET),
-        (*_OF_STAGES, Parameter.CONDITIONING_FRAME, Parameter.ENDS_CLIP),
+        (*_OF_STAGES, Parameter.CONDITIONING_FRAME, Parameter.ENDS_CLIP, Parameter.BUILD_INFO),
     ),
     NETWORK: Model(
         CLIP,
         # A session goes on with the features.
-        (*RESULTS, *_OF_RUNTIME, *IMAGE_FEATURES),
+        (*RESULTS, *_OF_RUNTIME, BUILD_INFO, *IMAGE_FEATURES),
         (*_ENCODED, *PROMPTS, *WISHES),
         (
             *_OF_STAGES,
@@ -331,9 +338,10 @@ MODELS: Mapping[str, Model] = {
             Parameter.ENDS_CLIP,
             Parameter.NETWORK,
             Parameter.MAX_ENCODED_FRAME_BYTES,
+            Parameter.BUILD_INFO,
         ),
     ),
-    ENSEMBLE: Model(CLIP, (*RESULTS, *_OF_RUNTIME), (*_ENCODED, *PROMPTS, *WISHES)),
+    ENSEMBLE: Model(CLIP, (*RESULTS, *_OF_RUNTIME, BUILD_INFO), (*_ENCODED, *PROMPTS, *WISHES)),
     FEATURES_ENSEMBLE: Model(CLIP, (*IMAGE_FEATURES, *SOUND_FEATURES, TICKET), (ENCODED_FRAMES, "USE_AUDIO")),
     SESSION: Model(
         (),
@@ -351,6 +359,27 @@ MODELS: Mapping[str, Model] = {
         ),
     ),
 }
+
+
+class BuildInfo(TypedDict):
+    """BUILD_INFO: what is served."""
+
+    build: str
+    target: str
+    engine: str
+    precision: str
+    weights: str
+    """Where they come from, in one sentence."""
+    trained_on: str
+    """PROCEDURAL_WORLD, NOTHING, or the name of the data; "" where the file does not say."""
+    checkpoint_sha256: str
+    """Of the file of weights; "" of untrained ones."""
+
+
+PROCEDURAL_WORLD, NOTHING = "procedural world", "nothing"
+"""What weights know that know nothing of real video."""
+FROM_PROCEDURAL_WORLD = "auralsam2 procedural world"
+"""Comment in the header of a video of that world, by which it is told from real ones."""
 
 
 def tensor(name: str, sizes: Sizes) -> TensorSpec:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from auralsam2_client.contract import BuildInfo
 from auralsam2_client.enlarging import above_zero, enlarge, part, taps
 from auralsam2_client.errors import BadInput
 from auralsam2_client.new_file import new_file
@@ -125,6 +126,7 @@ def write_results(
     precision: Mapping[str, str],
     facts: Mapping[str, Any] | None = None,
     wire: str | None = None,
+    build: BuildInfo | None = None,
     masks_as_png: bool = True,
     files: Sequence[str] = (),
     beside: Sequence[str] = (),
@@ -137,6 +139,7 @@ def write_results(
         source, fps, model, precision: written as they are.
         facts: written beside them: `Media.facts`.
         wire: how the frames went to the server, where it is known.
+        build: what answered, where it is known.
         masks_as_png: also write mask_00000.png and so on.
         files: the file that each frame comes from, `Media.files`; none for a video.
         beside: names of other files of the same run, for the list `written`.
@@ -163,6 +166,7 @@ def write_results(
         precision=precision,
         facts=facts,
         wire=wire,
+        build=build,
         masks_as_png=masks_as_png,
         beside=beside,
     )
@@ -207,6 +211,7 @@ def write_entries(
     precision: Mapping[str, str],
     facts: Mapping[str, Any] | None = None,
     wire: str | None = None,
+    build: BuildInfo | None = None,
     masks_as_png: bool = True,
     beside: Sequence[str] = (),
 ) -> Path:
@@ -220,6 +225,7 @@ def write_entries(
         "precision": dict(precision),
         **(facts or {}),
         **({} if wire is None else {"wire": wire}),
+        **({} if build is None else {"build": build}),
         "frames": list(entries),
         "written": [*(mask_name(index) for index in range(len(entries) if masks_as_png else 0)), *beside, RESULT],
     }

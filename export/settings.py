@@ -10,9 +10,9 @@ from auralsam2.model.parity_weights import parity_state
 from auralsam2.model.shipped import fingerprint, shipped_weights
 from auralsam2.network.readout import READ_OUTS, ReadOut
 from auralsam2.presets import check_image_size, preset
-from auralsam2_client.contract import MAX_FRAMES
+from auralsam2_client.contract import MAX_FRAMES, NOTHING, BuildInfo
 from export.errors import ExportError
-from model_repository.stage_runtime.engine import AUTO, ENGINES, INT8, OPENVINO_PRECISION
+from model_repository.stage_runtime.engine import AUTO, ENGINES, INT8, OPENVINO_PRECISION, file_sha256
 
 TARGETS = ("cpu", "cuda", "onnx-gpu", "tensorrt", "tensorrt-rtx")
 # Whose stages run in Python: they know prompts and sessions.
@@ -157,6 +157,24 @@ class ExportSettings:
             return self.checkpoint
         shipped = shipped_weights(self.preset)
         return None if shipped is None else str(shipped)
+
+    @property
+    def trained_on(self) -> str:
+        """What the weights know, as their file says it; "" where it does not."""
+        return NOTHING if self.weights_file is None else checkpoints.trained_on(self.weights_file)
+
+    def build_info(self, precision: str) -> BuildInfo:
+        """Tell callers what is served. `precision`: what the stages compute in."""
+        file = self.weights_file
+        return {
+            "build": self.name,
+            "target": self.target,
+            "engine": self.engine,
+            "precision": precision,
+            "weights": self.weights_sentence,
+            "trained_on": self.trained_on,
+            "checkpoint_sha256": "" if file is None else file_sha256(checkpoints.fetch(file)),
+        }
 
     @property
     def weights_sentence(self) -> str:

@@ -18,6 +18,7 @@ if not torch.cuda.is_available():
 from auralsam2 import AuralSAM2
 from auralsam2.data.world.showpiece import FRAMES_PER_SECOND, showpiece
 from auralsam2.network.log_mel import SAMPLE_RATE
+from auralsam2_client.contract import FROM_PROCEDURAL_WORLD
 from export.settings import ExportSettings, load_model
 from service.results.video import write_video
 from service.server.config import ServerConfig
@@ -89,7 +90,8 @@ def demo_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     piece = showpiece()
     path = tmp_path_factory.mktemp("clip") / "demo.mp4"
     pictures = ((picture, 1) for picture in piece.pictures)
-    return write_video(path, pictures, Fraction(FRAMES_PER_SECOND), piece.sound, SAMPLE_RATE)
+    rate = Fraction(FRAMES_PER_SECOND)
+    return write_video(path, pictures, rate, piece.sound, SAMPLE_RATE, comment=FROM_PROCEDURAL_WORLD)
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,17 @@ from auralsam2.checkpoints.files import HUB_SCHEME, check, fetch, load_torch, re
 from auralsam2.checkpoints.finite import check_finite
 from auralsam2.checkpoints.fitting import load_into, load_sam2, load_strictly, load_vggish
 from auralsam2.checkpoints.kinds import kind_of
+from auralsam2.checkpoints.knowledge import TRAINED_ON, header, trained_on
 from auralsam2.checkpoints.names import current_names, is_whole, lacks, reads_text, text_model
 
 __all__ = [
     "HUB_SCHEME",
+    "TRAINED_ON",
     "check",
     "check_finite",
     "current_names",
     "fetch",
+    "header",
     "is_whole",
     "kind_of",
     "lacks",
@@ -29,4 +32,5 @@ __all__ = [
     "read",
     "reads_text",
     "text_model",
+    "trained_on",
 ]

@@ -22,5 +22,10 @@ def shipped_weights(preset: str) -> Path | None:
 
 def fingerprint(path: Path) -> str:
     """Compute the first eight digits of the file's sha256."""
+    return sha256_of(path)[:8]
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file with sha256; return the hexadecimal digest."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,12 +4,14 @@ The defaults here are those of the recipe `project`; `recipes` names the others.
 """
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from auralsam2.computing import Device, Precision
 from auralsam2.data.resampling import Resampler
 from auralsam2.errors import TrainingError
 from auralsam2.presets import check_image_size, preset
+from auralsam2_client.contract import PROCEDURAL_WORLD
 
 Recipe = Literal["released", "paper", "project"]
 Conditioning = Literal["first", "middle"]
@@ -191,6 +193,11 @@ class TrainSettings:
     def size(self) -> int:
         assert self.image_size is not None
         return self.image_size
+
+    @property
+    def trained_on(self) -> str:
+        """What the weights will know, for their file: the procedural world, or the data by name."""
+        return PROCEDURAL_WORLD if self.data is None else f"{self.subset} in {Path(self.data).name}"
 
     @property
     def pretraining_steps(self) -> tuple[int, int]:

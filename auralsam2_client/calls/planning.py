@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from auralsam2_client.calls.answers import LOGITS
 from auralsam2_client.calls.segmentation import Segmentation
+from auralsam2_client.contract import BuildInfo
 from auralsam2_client.errors import BadInput
 from auralsam2_client.masks import FrameResult
 from auralsam2_client.media.clips import MediaClip, cut_clips
@@ -19,6 +20,8 @@ class SegmentedClip:
 
     clip: MediaClip
     results: list[FrameResult]
+    build: BuildInfo | None = None
+    """What answered, where the served build says so."""
 
     @property
     def num_repeated_windows(self) -> int:
@@ -86,7 +89,7 @@ def read_clip(clip: MediaClip, answer: Segmentation) -> SegmentedClip:
         )
         for time_s, mask, iou, score in zip(clip.times_s, answer.masks(), answer.iou, answer.object_score, strict=True)
     ]
-    return SegmentedClip(clip, results)
+    return SegmentedClip(clip, results, answer.build)
 
 
 def notes_of(num_repeated_windows: int, num_frames: int) -> tuple[str, ...]:

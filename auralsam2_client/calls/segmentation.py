@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from auralsam2_client.calls.answers import LOGITS, outputs_of, read_logits, read_rles, wish_tensors
 from auralsam2_client.calls.frame_wire import coded_clip_tensors
+from auralsam2_client.calls.knowledge import read_build_info
 from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts, fit_clip
-from auralsam2_client.contract import BY_SOUND, PROMPT_MODE, WINDOW_SAMPLES, prompt_tensors
+from auralsam2_client.contract import BUILD_INFO, BY_SOUND, PROMPT_MODE, WINDOW_SAMPLES, BuildInfo, prompt_tensors
 from auralsam2_client.errors import BadInput
 from auralsam2_client.masks import Rle, from_rle, to_masks
 from auralsam2_client.prompts import Prompts, Tensors, frame_prompt, setting_tensors
@@ -28,6 +29,8 @@ class Segmentation:
     """What made it: "audio", "points+box", "audio+mask" and so on."""
     rles: tuple[Rle, ...] = ()
     """Of answer "rle": N masks [height, width]."""
+    build: BuildInfo | None = None
+    """What made it, where the served build says so."""
 
     def masks(self) -> NDArray[np.bool_]:
         """Return the masks at the size of the input, [N, H, W] bool: upsampled logits > 0."""
@@ -69,16 +72,17 @@ def prepare_clip(
         # The model reads none of it.
         audio = np.zeros((shape.num_frames, WINDOW_SAMPLES, 2), np.float32)
     settings, outputs = setting_tensors(use_audio, combination), outputs_of(answer)
+    told = (BUILD_INFO,) if shape.tells_build else ()
     if prompts is None and not use_audio:
         raise BadInput("use_audio is False and there are no prompts, so that nothing says what to segment. Give one.")
     wire_frames, wire_audio = fit_clip(frames, audio, shape)
     N, height, width = frames.shape[:3]
     wish = wish_tensors(outputs, shape, (height, width))
     if prompts is None:
-        return PromptedClip(wire_frames, wire_audio, wish, outputs)
+        return PromptedClip(wire_frames, wire_audio, wish, (*outputs, *told))
     check_takes_prompts(shape)
     tensors = prompt_tensors(frame_prompt(prompts, N, height, width, shape.image_size))
-    return PromptedClip(wire_frames, wire_audio, tensors | settings | wish, (*outputs, PROMPT_MODE))
+    return PromptedClip(wire_frames, wire_audio, tensors | settings | wish, (*outputs, PROMPT_MODE, *told))
 
 
 def read_segmentation(answer: Arrays, input_shape: Sequence[int]) -> Segmentation:
@@ -86,4 +90,5 @@ def read_segmentation(answer: Arrays, input_shape: Sequence[int]) -> Segmentatio
     N, height, width = input_shape[:3]
     mode = bytes(answer[PROMPT_MODE][0]).decode() if PROMPT_MODE in answer else BY_SOUND
     logits, rles = read_logits(answer, N), read_rles(answer, N, height, width)
-    return Segmentation(logits, answer["IOU"][:N], answer["OBJECT_SCORE"][:N], height, width, mode, rles)
+    build = read_build_info(answer[BUILD_INFO]) if BUILD_INFO in answer else None
+    return Segmentation(logits, answer["IOU"][:N], answer["OBJECT_SCORE"][:N], height, width, mode, rles, build)

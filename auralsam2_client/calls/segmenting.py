@@ -16,7 +16,7 @@ from auralsam2_client.calls.answers import LOGITS
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.planning import Plan, SegmentedClip, notes_of, read_clip
 from auralsam2_client.calls.segmentation import Segmentation
-from auralsam2_client.contract import BUSY, COMBINATIONS
+from auralsam2_client.contract import BUSY, COMBINATIONS, BuildInfo
 from auralsam2_client.errors import ServerUnavailable
 from auralsam2_client.flow.deadline import choose_budget, pauses, time_left
 from auralsam2_client.flow.pace import Pace
@@ -37,6 +37,8 @@ class SegmentedMedia:
     frames: list[FrameResult]
     num_repeated_windows: int
     """Frames that heard sound of an earlier moment, because the sound ends before the video."""
+    build: BuildInfo | None = None
+    """What answered, where the served build says so."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -77,7 +79,7 @@ def segment_media(
     """
     total = len(media.frames)
     results: list[FrameResult] = []
-    num_repeated = 0
+    num_repeated, build = 0, None
     segmented = segment_clips(
         client,
         media,
@@ -92,9 +94,10 @@ def segment_media(
         for clip in segmented:
             results += clip.results
             num_repeated += clip.num_repeated_windows
+            build = clip.build
             if progress is not None:
                 progress(len(results), total)
-    return SegmentedMedia(results, num_repeated)
+    return SegmentedMedia(results, num_repeated, build)
 
 
 def segment_clips(

@@ -12,6 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 from auralsam2_client.calls.server_words import reason_of
 from auralsam2_client.contract import (
+    BUILD_INFO,
     BUSY,
     DTYPES,
     ENCODED_FRAMES,
@@ -63,6 +64,8 @@ class ClipShape:
     """As the build's export measured it."""
     takes_answer: bool = False
     """Whether masks come in other forms than logits."""
+    tells_build: bool = False
+    """Whether it says what is served."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +86,7 @@ def read_clip_shape(model: str, metadata: Any) -> ClipShape:
             f"Name the ensemble, {ENSEMBLE!r}."
         )
     named = (name in shapes for name in ("POINT_COORDS", ENCODED_FRAMES, JPEG_KEEPS_MASKS, "ANSWER"))
-    return ClipShape(frames[0], frames[1], *named)
+    return ClipShape(frames[0], frames[1], *named, any(item.name == BUILD_INFO for item in metadata.outputs))
 
 
 def check_takes_prompts(shape: ClipShape) -> None:

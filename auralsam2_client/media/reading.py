@@ -231,6 +231,7 @@ def _sampled(
                 None if heard is None else track_used(container, heard),
                 reader.orientation,
                 reader.colour,
+                container.metadata.get("comment", ""),
             )
             found.aspect = pixel_aspect(reader.stream.sample_aspect_ratio, reader.orientation)
             found.origin_s = reader.origin_s or 0.0

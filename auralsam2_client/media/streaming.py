@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from auralsam2_client.contract import SAMPLE_RATE
 from auralsam2_client.media.clips import MediaClip
+from auralsam2_client.media.containers.tracks import Used
 from auralsam2_client.media.reader import facts_of
 from auralsam2_client.media.reading import open_media
 from auralsam2_client.media.sound_ahead import Listener, SoundAhead
@@ -76,6 +77,11 @@ class MediaStream:
     def expected(self) -> int | None:
         """How many frames it has by what the file declares; None where it does not say. More where the last is held."""
         return self._reading.found.expected
+
+    @property
+    def used(self) -> Used | None:
+        """Of a video file: its tracks, turn and colours; None of a folder."""
+        return self._reading.found.used
 
     @property
     def pixel_aspect(self) -> float:

@@ -39,6 +39,7 @@ def manifest(
         "fusion": settings.fusion,
         "capabilities": list(settings.capabilities),
         "weights": settings.weights_sentence,
+        "trained_on": settings.trained_on,
         "checkpoint_sha256": _checkpoint_hash(settings.weights_file),
         "sam2_checkpoint_sha256": _checkpoint_hash(settings.sam2_checkpoint),
         "opset": OPSET,

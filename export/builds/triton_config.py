@@ -1,5 +1,6 @@
 """Fill the `config.pbtxt` templates of model_repository/ and hold them against the stages that they describe."""
 
+import json
 import string
 from collections.abc import Mapping
 from dataclasses import replace
@@ -66,6 +67,7 @@ def render(settings: ExportSettings, name: str, jpeg_keeps_masks: bool = False, 
         "engine": settings.engine,
         "preset": settings.preset,
         "precision": settings.precision,
+        "build_info": _info_text(settings, str(parameters.get("precision", settings.precision))),
         "conditioning_frame": settings.conditioning_frame,
         "max_encoded_frame_bytes": 3 * settings.size**2 + SPARE_ENCODED_BYTES,
         "instances": f"[ {{ count: 1 kind: {'KIND_GPU' if settings.on_card else 'KIND_CPU'} }} ]",
@@ -123,6 +125,12 @@ def _pytorch_text(settings: ExportSettings) -> str:
     return "\n".join(
         f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}' for key, value in values.items()
     )
+
+
+def _info_text(settings: ExportSettings, precision: str) -> str:
+    """BUILD_INFO as the value of a parameter."""
+    told = json.dumps(settings.build_info(precision))
+    return text_format.MessageToString(model_config_pb2.ModelParameter(string_value=told), as_one_line=True)
 
 
 def _tensors_text(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> str:

@@ -11,6 +11,7 @@ import triton_python_backend_utils as pb_utils
 
 from auralsam2_client.contract import (
     BESIDE_GRAPH,
+    BUILD_INFO,
     BY_SOUND,
     CLIP,
     FRAMES,
@@ -94,6 +95,7 @@ class StageModel:
         self._stage, precision = self.load_stage(args, parameters, inputs, outputs)
         pb_utils.Logger.log_info(f"{self._name}: {parameters[Parameter.ENGINE]} computes in {precision}")
         self._logic = self.logic(Parts(self._stage, outputs, shapes, parameters, folder))
+        self._told = told_by(parameters)
         labels = {"model": parameters.get(Parameter.PRESET, ""), "precision": precision}
         # Every stage of a server is a child of the same process.
         table = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
@@ -151,7 +153,7 @@ class StageModel:
             inputs = {name: self.read(pb_utils.get_input_tensor_by_name(request, name)) for name in self._input_names}
             given = read_optional(request, self._optional, self.read)
             answer = self._logic(inputs, given)
-            named = {TICKET: np.frombuffer(ticket, np.uint8).copy()}
+            named = {TICKET: np.frombuffer(ticket, np.uint8).copy(), **self._told}
             response = answer_request({**answer, **named}, request, keep=keep, write=self.write)
             passage.leave(clip, {**inputs, **given}, prompts_of(answer))
             return response
@@ -217,6 +219,12 @@ def clip_size(parts: Parts) -> ClipSize:
 def encoded_frames(parameters: Mapping[str, str], clip: ClipSize) -> EncodedFrames:
     """Make what reads FRAMES_ENCODED, with the limit that the build names."""
     return EncodedFrames(clip.num_frames, clip.image_size, int(parameters[Parameter.MAX_ENCODED_FRAME_BYTES]))
+
+
+def told_by(parameters: Mapping[str, str]) -> dict[str, Array]:
+    """Make the output that says what is served, of a model that has the parameter for it; of others none."""
+    info = parameters.get(Parameter.BUILD_INFO)
+    return {} if info is None else {BUILD_INFO: np.array([info.encode()], np.object_)}
 
 
 def prompts_of(answer: Mapping[str, Array]) -> str:

@@ -34,6 +34,8 @@ class Manifest:
     engine: str
     weights: str
     files: dict[str, str]  # path below the build folder -> sha256
+    trained_on: str = ""
+    """What the weights know, as `contract.BuildInfo` has it; empty where their file does not say."""
     target: str = "cpu"
     device: str = ""
     """Of target cuda: cuda, or cpu, where the same stages run without a card. Empty for other targets."""
@@ -85,7 +87,7 @@ def read_manifest(build: Path) -> Manifest:
         raise ConfigError(f"{path}: format = {found!r}; this version reads {BUILD_FORMAT}. {REMEDY}")
     kinds = {"image_size": int, "num_frames": int, "files": dict, "card": dict}
     values: dict[str, Any] = {}
-    absent: dict[str, Any] = {"target": "cpu", "device": "", "card": {}}
+    absent: dict[str, Any] = {"trained_on": "", "target": "cpu", "device": "", "card": {}}
     for name in Manifest.__dataclass_fields__:
         value, kind = record.get(name, absent.get(name)), kinds.get(name, str)
         if not isinstance(value, kind):

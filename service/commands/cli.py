@@ -1,7 +1,7 @@
 """`auralsam2`: one command a verb, each in the module of its group.
 
-`export`, `demo`, `train` and `evaluate` need the network; they load that room when they are called, so that a client
-needs no torch.
+`export`, `demo`, `weights`, `train` and `evaluate` need the network; they load that room when they are called, so that
+a client needs no torch.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from auralsam2_client.version import __version__
-from service.commands import building, demonstrating, learning, running, segmenting, training
+from service.commands import building, demonstrating, learning, running, segmenting, training, weights
 from service.commands.terminal import print_any_name, say
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ def options(
 for verb in (
     building.export,
     building.engines,
+    weights.weights,
     running.serve,
     segmenting.segment,
     demonstrating.demo,

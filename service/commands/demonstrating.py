@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from auralsam2_client.contract import FROM_PROCEDURAL_WORLD
 from auralsam2_client.errors import AuralServeError, ConfigError
 from service.cards.checks import lost_cards
 from service.cards.demo_target import DemoTarget, target_for_demo
@@ -99,7 +100,9 @@ def _write_showpiece(out: Path) -> "tuple[Path, NDArray[np.bool_]]":
         raise ConfigError(f"{out} cannot be made: {error}. Choose another --out.") from error
     piece = showpiece()
     pictures = ((picture, 1) for picture in piece.pictures)
-    return write_video(out / "demo.mp4", pictures, Fraction(FRAMES_PER_SECOND), piece.sound, SAMPLE_RATE), piece.truth
+    rate, made_by = Fraction(FRAMES_PER_SECOND), FROM_PROCEDURAL_WORLD
+    path = write_video(out / "demo.mp4", pictures, rate, piece.sound, SAMPLE_RATE, comment=made_by)
+    return path, piece.truth
 
 
 def _judge(masks: "NDArray[np.bool_]", truth: "NDArray[np.bool_]") -> str:

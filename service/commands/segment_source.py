@@ -31,6 +31,12 @@ class Source:
         """What was missing, damaged or filled up in it, a line each; known after the last frame."""
         return self.media.notes
 
+    @property
+    def comment(self) -> str:
+        """The comment in the file's header; known after the first frame."""
+        used = self.media.used
+        return "" if used is None else used.comment
+
     def of_length(self, clip_length: int) -> Media | Iterator[MediaClip]:
         """Give what `segment_clips` takes."""
         return self.media if isinstance(self.media, Media) else self.media.clips(clip_length)

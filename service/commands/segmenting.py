@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from auralsam2_client.contract import ANSWERS, COMBINATIONS
+from auralsam2_client.contract import ANSWERS, COMBINATIONS, FROM_PROCEDURAL_WORLD, BuildInfo
 from auralsam2_client.errors import AuralServeError, BadInput
 from service.commands.options import OutOption
 from service.commands.terminal import fail, note, progress_bar, say
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from auralsam2_client.calls.planning import SegmentedClip
     from auralsam2_client.masks import FrameResult
+    from service.commands.segment_source import Source
 
 
 def segment(
@@ -109,7 +110,7 @@ def segment(
             stack.enter_context(closing(segmented))
             bar = stack.enter_context(progress_bar("segmenting"))
             model = f"{client.model}, {client.image_size} px, clips of {client.num_frames} frames"
-            told = Told(bar, source.expected)
+            told = Told(bar, source, use_audio=audio)
             run = source.run(
                 model=model,
                 precision={},
@@ -117,6 +118,7 @@ def segment(
                 overlay=overlay,
                 prompts=prompts,
                 answer_notes=told.notes,
+                build=lambda: told.build,
             )
             paths = write_run(out, told.frames(segmented), run)
     except AuralServeError as error:
@@ -131,25 +133,36 @@ def segment(
 class Told:
     """What a person sees of a run: frames as they are written, and a line for each at the end."""
 
-    def __init__(self, bar: Progress, expected: int | None) -> None:
+    def __init__(self, bar: Progress, source: "Source", *, use_audio: bool) -> None:
         self.lines: list[str] = []
         self.num_repeated = 0
-        self._bar, self._task = bar, bar.add_task("", total=expected)
+        self.build: BuildInfo | None = None
+        self._source, self._use_audio, self._masked = source, use_audio, 0.0
+        self._bar, self._task = bar, bar.add_task("", total=source.expected)
 
     def notes(self) -> tuple[str, ...]:
-        """Say what stood in for what was not there, a line each."""
+        """Say what stood in for what was not there, and what weakens the answers, a line each."""
+        from auralsam2_client.calls.knowledge import knowledge_notes
         from auralsam2_client.calls.planning import notes_of
 
-        return notes_of(self.num_repeated, len(self.lines))
+        weak = knowledge_notes(
+            self.build,
+            procedural=self._source.comment == FROM_PROCEDURAL_WORLD,
+            share=self._masked / max(1, len(self.lines)),
+            use_audio=self._use_audio,
+        )
+        return (*notes_of(self.num_repeated, len(self.lines)), *weak)
 
     def frames(self, clips: "Iterable[SegmentedClip]") -> "Iterator[tuple[NDArray[np.uint8], FrameResult]]":
         """Give each frame and its answer. One counts as done when the next is asked for."""
         for clip in clips:
             self.num_repeated += clip.num_repeated_windows
+            self.build = clip.build
             for picture, found in zip(clip.clip.frames, clip.results, strict=True):
                 yield picture, found
                 made_by = "" if found.mode == "audio" else f"  by {found.mode}"
-                share, score = found.mask.mean(), found.object_score
+                share, score = float(found.mask.mean()), found.object_score
+                self._masked += share
                 self.lines.append(
                     f"{found.time_s:7.2f} s  mask {share:6.1%} of the frame  object score {score:+.2f}{made_by}"
                 )

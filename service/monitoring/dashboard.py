@@ -55,7 +55,7 @@ ROWS: tuple[tuple[str, tuple[Plot, ...]], ...] = (
                 (
                     (
                         "auralsam2_build_info",
-                        "{{preset}} {{image_size}} px, T = {{num_frames}}, {{engine}} {{precision}}, {{checkpoint}}",
+                        "{{build}}, {{engine}} {{precision}}. {{weights}}",
                     ),
                 ),
                 single=True,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralsam2_client.calls.segmenting import SegmentedMedia
+from auralsam2_client.contract import BuildInfo
 from auralsam2_client.errors import BadInput
 from auralsam2_client.masks import FrameResult, Rle, frame_entry, from_rle, write_entries, write_mask
 from auralsam2_client.media.reader import Media
@@ -47,6 +48,8 @@ class Run:
     """Tells about the reading, once the last frame was read: `Media.facts`."""
     answer_notes: Callable[[], Sequence[str]] = tuple
     """Tells about the answers, once the last is there."""
+    build: Callable[[], BuildInfo | None] = lambda: None
+    """Tells what answered, once the last answer is there."""
     wire: str | None = None
     overlay: bool = True
     prompts: Prompts | None = None
@@ -79,6 +82,7 @@ def write_outputs(
         overlay=overlay,
         prompts=prompts,
         answer_notes=lambda: segmented.notes,
+        build=lambda: segmented.build,
     )
     return write_run(out_dir, zip(media.frames, segmented.frames, strict=True), run)
 
@@ -127,19 +131,25 @@ def write_run(out_dir: Path, shown: Iterable[tuple[Picture, FrameResult]], run: 
                 pass
         if not written.entries:
             raise BadInput("There are 0 frames to write; at least 1 is needed. Was the clip empty?")
-        facts = run.facts()
+        facts, build = run.facts(), run.build()
         result = write_entries(
             folder,
             written.entries,
             source=run.source,
             fps=run.fps,
             model=run.model,
-            precision=run.precision,
+            precision=run.precision or precision_of(build),
             facts={**facts, "notes": [*facts.get("notes", ()), *run.answer_notes()]},
             wire=run.wire,
+            build=build,
             beside=beside,
         )
     return [out_dir / name for name in (*beside, result.name)]
+
+
+def precision_of(build: BuildInfo | None) -> dict[str, str]:
+    """Tell what a build computes in, as result.json has it; nothing of one that does not say."""
+    return {} if build is None else {"engine": build["engine"], "arithmetic": build["precision"]}
 
 
 @dataclass

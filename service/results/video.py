@@ -34,6 +34,8 @@ def write_video(
     rate: Fraction,
     sound: NDArray[np.float32] | None,
     sound_rate: int,
+    *,
+    comment: str = "",
 ) -> Path:
     """Write pictures, each with the number of frames it is held for, and sound as H.264 and AAC in MP4.
 
@@ -43,15 +45,20 @@ def write_video(
         rate: video frames a second.
         sound: [S, 2] float32 in [-1, 1] or None; cut to the length of the pictures.
         sound_rate: samples a second of the sound.
+        comment: for the file's header.
     Returns: the path.
     Raises: ConfigError when libx264 is missing; BadInput when the file cannot be written.
     """
     under = None if sound is None else OverlaySound(lambda first, end: sound[first:end], sound_rate)
-    return write_with_sound(Path(path), pictures, rate, under)
+    return write_with_sound(Path(path), pictures, rate, under, comment)
 
 
 def write_with_sound(
-    path: Path, pictures: Iterable[tuple[NDArray[np.uint8], int]], rate: Fraction, sound: OverlaySound | None
+    path: Path,
+    pictures: Iterable[tuple[NDArray[np.uint8], int]],
+    rate: Fraction,
+    sound: OverlaySound | None,
+    comment: str = "",
 ) -> Path:
     """Write as `write_video` does, with sound that comes with the pictures."""
     if "libx264" not in av.codecs_available:
@@ -61,6 +68,8 @@ def write_with_sound(
     movable = {"movflags": "+faststart"}
     try:
         with new_file(path) as partial, av.open(str(partial), "w", format="mp4", options=movable) as output:
+            if comment:
+                output.metadata["comment"] = comment
             _encode(output, pictures, rate, sound)
     except (av.FFmpegError, OSError) as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}. Choose another place for the video.") from error

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from service.builds.manifest import read_manifest
 from service.logs.events import ERROR, Event
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
@@ -19,6 +20,7 @@ def ready_event(config: ServerConfig, launcher: Launcher) -> Event:
         shown = f"an earlier start has shown its answer, the golden clip follows in {config.canary_interval_s:g} s"
     pages = [config.metrics_url, *([config.exporter_url] if config.exporter_url else [])]
     command = f"auralsam2 segment CLIP --url {config.grpc_url}"
+    manifest = read_manifest(config.build)
     fields = {
         "address": config.grpc_url,
         "metrics": pages,
@@ -26,10 +28,13 @@ def ready_event(config: ServerConfig, launcher: Launcher) -> Event:
         "golden_ms": round(1e3 * launcher.golden_duration_s, 3) if launcher.first_digest else None,
         "golden_answer": launcher.first_digest,
         "golden_paths": list(launcher.digests),
+        "build": manifest.name,
+        "weights": manifest.weights,
+        "trained_on": manifest.trained_on,
         "next": command,
     }
     where = f"ready on {config.grpc_url}; metrics on {' and '.join(pages)}"
-    return Event("ready", f"{where}; {shown}. In another terminal: {command}", fields)
+    return Event("ready", f"{where}; {shown}. {manifest.weights} In another terminal: {command}", fields)
 
 
 def restart_event(kind: str, cause: str, number: int, pause_s: float, stage: str) -> Event:

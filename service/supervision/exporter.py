@@ -217,6 +217,9 @@ def build_labels(build: Path) -> dict[str, str]:
         checkpoint = named[0] if named else ""
     return {
         "version": __version__,
+        "build": manifest.name,
+        "weights": manifest.weights,
+        "trained_on": manifest.trained_on,
         "preset": manifest.preset,
         "image_size": str(manifest.image_size),
         "num_frames": str(manifest.num_frames),

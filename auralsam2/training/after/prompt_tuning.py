@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auralsam2.checkpoints import load_torch
+from auralsam2.checkpoints import TRAINED_ON, load_torch
 from auralsam2.evaluation.clicks import corrective_click
 from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.model.loading import load_network
@@ -41,6 +41,7 @@ from auralsam2.training.losses.segmentation import (
 )
 from auralsam2.training.run.interruption import TrainingInterrupted, hold_signals
 from auralsam2.training.run_folder import HALF_WEIGHTS, save_weights
+from auralsam2_client.contract import PROCEDURAL_WORLD
 from auralsam2_client.new_file import new_file
 
 CHECKPOINT = "prompts.pt"
@@ -275,7 +276,12 @@ def _save(tuner: Tuner, out: Path, again: bool = True) -> None:
 
 
 def _about(model: AuralSAM2, settings: Settings) -> dict[str, str]:
-    return {"preset": model.preset.name, "image_size": str(model.image_size), "prompt_steps": str(settings.steps)}
+    return {
+        "preset": model.preset.name,
+        "image_size": str(model.image_size),
+        "prompt_steps": str(settings.steps),
+        TRAINED_ON: PROCEDURAL_WORLD,
+    }
 
 
 def main() -> None:

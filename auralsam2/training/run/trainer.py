@@ -113,9 +113,18 @@ def train(
         "image_size": str(settings.size),
         "step": str(learner.step),
         **describe_recipe(settings),
+        checkpoints.TRAINED_ON: _trained_on(settings, weights),
     }
     run_folder.save_weights(folder / run_folder.HALF_WEIGHTS, learner.model.state_dict(), about, half=True)
     return run_folder.save_weights(folder / run_folder.WEIGHTS, learner.model.state_dict(), about)
+
+
+def _trained_on(settings: TrainSettings, weights: Weights) -> str:
+    """What the weights know, of those that they started from too."""
+    if weights.checkpoint is None:
+        return settings.trained_on
+    before = checkpoints.trained_on(weights.checkpoint) or f"what {Path(weights.checkpoint).name} was"
+    return before if before == settings.trained_on else f"{before}, then {settings.trained_on}"
 
 
 def _learn(

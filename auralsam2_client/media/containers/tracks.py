@@ -32,6 +32,8 @@ class Used:
     sound: TrackUsed | None  # None where the sound is another file's, or silence
     orientation: Orientation
     colour: Colour
+    comment: str = ""
+    """Of the file's header."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what result.json says: `tracks`, `rotation` and `colour`."""

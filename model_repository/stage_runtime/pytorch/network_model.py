@@ -31,6 +31,7 @@ from ..adapter import (
     read_optional,
     refuse_request,
     tensor_shapes,
+    told_by,
 )
 from ..admission.asker import Asker
 from ..admission.clip_table import ClipTable, table_path
@@ -102,6 +103,7 @@ class NetworkModel:
         host.find_library()
         self._encoded = frames_on_card(host, self._card, self._say, self._count_host_decoded)
         self._say(f"{description.precision} on {self._card.name}")
+        self._told = told_by(parameters)
         labels = {"model": description.preset, "precision": description.precision}
         table = ClipTable(table_path(os.environ.get(LAUNCH_VARIABLE, ""), os.getppid()))
         role = Role.from_parameters(self._name, parameters)
@@ -172,7 +174,7 @@ class NetworkModel:
     def _finish(self, job: Job) -> None:
         try:
             answer = in_form(self._answers.collect(job.slot, job.answer, job.coming), job.wish)
-            response = answer_request(answer, job.request, write=write_tensor)
+            response = answer_request({**answer, **self._told}, job.request, write=write_tensor)
             with self._lock:
                 counts = job.asked.use_audio or not job.features
                 self._passage.leave(job.clip, job.heard, prompts_of(answer), counts=counts, stages=job.stages)

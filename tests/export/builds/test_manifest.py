@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from auralsam2 import AuralSAM2
+from auralsam2.checkpoints import TRAINED_ON
 from auralsam2.stages.clip_stages import Stage
 from auralsam2.stages.prompt_stages import prompt_stages
-from auralsam2_client.contract import BUILD_FORMAT, STAGE_NAMES
+from auralsam2_client.contract import BUILD_FORMAT, PROCEDURAL_WORLD, STAGE_NAMES
 from export.builds.repository import build_repository
 from export.graphs.onnx_graph import OPSET
 from export.settings import ExportSettings
@@ -40,6 +43,7 @@ def test_the_manifest_says_what_was_built(manifest: dict[str, Any], small_settin
         "weights": small_settings.weights_sentence,
         "checkpoint_sha256": hashlib.sha256(Path(small_settings.weights_file or "").read_bytes()).hexdigest(),
         "sam2_checkpoint_sha256": None,
+        "trained_on": PROCEDURAL_WORLD,
         "opset": OPSET,
     }
     assert {key: manifest[key] for key in wanted} == wanted
@@ -92,10 +96,11 @@ def test_both_checkpoints_are_proven_by_their_hashes(
     small_settings: ExportSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fuser, sam2 = tmp_path / "v1m.pth", tmp_path / "sam2.pt"
-    fuser.write_bytes(b"fuser")
+    save_file({"fuser": np.zeros(1, np.float32)}, fuser, metadata={TRAINED_ON: "AVSBench V1M"})
     sam2.write_bytes(b"sam2")
     settings = dataclasses.replace(small_settings, checkpoint=str(fuser), sam2_checkpoint=str(sam2))
     record = json.loads((build_repository(settings, tmp_path / "new") / "manifest.json").read_text())
-    assert record["checkpoint_sha256"] == hashlib.sha256(b"fuser").hexdigest()
+    assert record["checkpoint_sha256"] == hashlib.sha256(fuser.read_bytes()).hexdigest()
+    assert record["trained_on"] == "AVSBench V1M"
     assert record["sam2_checkpoint_sha256"] == hashlib.sha256(b"sam2").hexdigest()
     assert record["name"] == "compact-224-t2-v1m-sam2-float32"
