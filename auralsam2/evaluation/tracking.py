@@ -1,4 +1,4 @@
-"""Quality of tracking by a mark alone: `python -m auralsam2.evaluation.tracking`, on held-out clips of the procedural world.
+"""Quality of tracking by a mark alone: `python -m auralsam2.evaluation.tracking`, on held-out clips of the made-up world.
 
 One thing is marked in one frame, whether or not it sounds, and the network carries it over the clip: without sound, and
 combined with what the network says to the sound of another clip. Judged against the thing itself, the marked frame and
@@ -43,7 +43,7 @@ class Marked(NamedTuple):
 
 
 def read_marked(split: Split, count: int, size: int = 256) -> Iterator[Marked]:
-    """Read the first `count` held-out clips of a split, with a thing drawn in each; those that show none are left out."""
+    """Read the first `count` held-out clips of a split, with a thing drawn in each; those without one are left out."""
     for index in range(count):
         scene, other = (draw_scene(split, "held_out", SEED, number) for number in (index, (index + 1) % NUM_CLIPS))
         rng = np.random.default_rng([SEED, 23, index])

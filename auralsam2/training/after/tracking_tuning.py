@@ -1,4 +1,4 @@
-"""Teach a trained network to carry a marked thing over a clip: `python -m auralsam2.training.after.tracking_tuning --out runs/tracking`.
+"""Teach a network to carry what is marked over a clip: `python -m auralsam2.training.after.tracking_tuning --out DIR`.
 
 SAM2's memory learns, its decoder and its prompt encoder; image encoder and fuser stay as they are, so that their
 features are computed once. Each step tracks things that were marked in one frame, without sound, and judges every frame
@@ -70,6 +70,13 @@ class Clip(NamedTuple):
     """[T, S, S]: the thing seen at each pixel."""
 
 
+def _cast(aural: AuralFeatures, dtype: torch.dtype) -> AuralFeatures:
+    (first, second, third), (low, middle, high) = (
+        tuple(each.to(dtype) for each in part) for part in (aural.visual, aural.audio)
+    )
+    return AuralFeatures((first, second, third), (low, middle, high))
+
+
 def read_clip(model: AuralSAM2, log_mel: LogMel, index: int, seed: int) -> Clip:
     """Compute training clip `index`: two of three clips of split "multi"."""
     scene = world.draw_scene("single" if index % 3 == 2 else "multi", "train", seed, index)
@@ -80,7 +87,7 @@ def read_clip(model: AuralSAM2, log_mel: LogMel, index: int, seed: int) -> Clip:
     _, aural = model.forward_with_features(frames, heard)
     image = model.image_features(frames)
     said = track(model.v_model, image, aural, 0, model.positions(), mask_decoder.dense_positions(model.v_model))
-    halved = AuralFeatures([v.half() for v in aural.visual], [a.half() for a in aural.audio])
+    halved = _cast(aural, torch.float16)
     return Clip(
         ImageFeatures(*(each.half() for each in image)),
         halved,
@@ -207,12 +214,12 @@ class Tuner:
         distances, others = [], []
         for index in rng.integers(len(self.clips), size=SOUND_CLIPS):
             clip = self.clips[int(index)]
-            aural = AuralFeatures([v.float() for v in clip.aural.visual], [a.float() for a in clip.aural.audio])
+            aural = _cast(clip.aural, torch.float32)
             image = ImageFeatures(*(each.float() for each in clip.image))
             says, said = track(sam, image, aural, 0, positions, dense), Tracked(*(each.float() for each in clip.said))
             # By the masks: far from the threshold a logit says no more.
-            pairs = [each.low_res_logits.clamp(-8, 8).sigmoid() for each in (says, said)]
-            distances.append(F.mse_loss(*pairs))
+            now, before = (each.low_res_logits.clamp(-8, 8).sigmoid() for each in (says, said))
+            distances.append(F.mse_loss(now, before))
             others.append(0.002 * F.mse_loss(says.low_res_logits, said.low_res_logits))
             others.append(F.mse_loss(says.iou, said.iou) + 0.01 * F.mse_loss(says.object_score, said.object_score))
         return {
