@@ -87,7 +87,7 @@ def choose(sam: SegmentAnything, masks: PromptedMasks, num_points: int, prompted
     return Answer(candidates, iou, mask[:, None], masks.object_score, pointer, prompted)
 
 
-class _Frames:
+class FrameByFrame:
     """The frames of one clip, decoded one at a time."""
 
     def __init__(self, sam: SegmentAnything, image: ImageFeatures, dense_positions: Tensor) -> None:
@@ -154,7 +154,7 @@ def track_prompts(
     """
     num_frames = image.embedding.shape[0]
     check_prompts(list(prompts), num_frames, sam.sam_prompt_encoder.input_image_size[0])
-    frames = _Frames(sam, image, dense_positions)
+    frames = FrameByFrame(sam, image, dense_positions)
     answers = {prompt.frame: frames.prompted(prompt) for prompt in prompts}
     conditioning = tuple(answers)
     bank = {}

@@ -90,6 +90,8 @@ class Drawn(NamedTuple):
     truth: NDArray[np.bool_]
     coords: NDArray[np.float32]
     labels: NDArray[np.int64]
+    things: tuple[int, ...] = ()
+    """What is asked for, as `owners` name it."""
 
 
 def draw_prompt(owners: NDArray[np.int8], rng: np.random.Generator) -> Drawn | None:
@@ -100,12 +102,13 @@ def draw_prompt(owners: NDArray[np.int8], rng: np.random.Generator) -> Drawn | N
     single = rng.uniform() < SINGLE_SHARE
     count = 1 if single else int(rng.integers(1, min(MAX_THINGS, len(seen)) + 1))
     asked = rng.permutation(seen)[:count]
+    things = tuple(int(thing) for thing in asked)
     truth = np.isin(owners, asked)
     if single:
         # Where SAM2's own evaluation sets the first click, or anywhere inside.
         click = corrective_click(np.zeros_like(truth), truth) if rng.uniform() < 0.5 else None
         coords = points_in(truth, 1, rng) if click is None else np.array([[click.x, click.y]], np.float32)
-        return Drawn(truth, coords, np.ones(1, np.int64))
+        return Drawn(truth, coords, np.ones(1, np.int64), things)
     kind = rng.choice(("box", "points", "both"), p=(0.2, 0.35, 0.45))
     coords, labels = np.empty((0, 2), np.float32), np.empty(0, np.int64)
     if kind != "points":
@@ -118,7 +121,7 @@ def draw_prompt(owners: NDArray[np.int8], rng: np.random.Generator) -> Drawn | N
         outside = points_in(~truth, int(rng.integers(0, 3)), rng)
         coords = np.concatenate([coords, positive, outside])
         labels = np.concatenate([labels, np.ones(len(positive), np.int64), np.zeros(len(outside), np.int64)])
-    return Drawn(truth, coords, labels)
+    return Drawn(truth, coords, labels, things)
 
 
 def cache(model: AuralSAM2, clips: int, seed: int, report: Callable[[str], None]) -> list[Features]:

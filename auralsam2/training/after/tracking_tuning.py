@@ -1,0 +1,290 @@
+"""Teach a network to carry what is marked over a clip: `python -m auralsam2.training.after.tracking_tuning --out DIR`.
+
+SAM2's memory learns, its decoder and its prompt encoder; image encoder and fuser stay as they are, so that their
+features are computed once. Each step tracks things that were marked in one frame, without sound, and judges every frame
+against the thing itself; it repeats on sound, over whole clips and through the memory of now, what the network said
+before; and it answers prompts of single frames, so that none of both is lost. Killed at any moment, the same command
+goes on.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from auralsam2.checkpoints import load_torch
+from auralsam2.data import world
+from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.model.loading import load_network
+from auralsam2.network import mask_decoder, memory
+from auralsam2.network.aural_fuser import AuralFeatures
+from auralsam2.network.image_encoder import normalise
+from auralsam2.network.log_mel import LogMel
+from auralsam2.network.tracker import ImageFeatures, Tracked, track
+from auralsam2.prompted.prompted_masks import PromptedMasks
+from auralsam2.prompted.prompted_tracker import FrameByFrame, choose
+from auralsam2.prompted.prompts import FramePrompt
+from auralsam2.training.after.prompt_examples import MIN_PIXELS, Drawn, draw_prompt
+from auralsam2.training.after.prompt_tuning import WARM_UP, prompt_losses
+from auralsam2.training.losses.segmentation import OCCLUSION_WEIGHT
+from auralsam2.training.run_folder import HALF_WEIGHTS, save_weights
+from auralsam2_client.media.sound_windows import clip_windows
+from auralsam2_client.new_file import new_file
+
+CHECKPOINT = "tracking.pt"
+CHECKPOINT_EVERY_S = 60.0
+TRACKED_CLIPS, SOUND_CLIPS = 3, 1
+SOUND_WEIGHT, SOUND_OTHER_WEIGHT, PROMPT_WEIGHT = 100.0, 10.0, 1.0
+# Of a thing whose mask is given instead of points.
+MASK_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run. The same settings and folder: the same run, continued."""
+
+    clips: int = 240
+    steps: int = 3000
+    checkpoint: str | None = None
+    """The trained network that is to learn tracking; None: the shipped one."""
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+
+class Clip(NamedTuple):
+    """What the frozen parts make of one clip, and what the network said of it before, all float16."""
+
+    image: ImageFeatures
+    aural: AuralFeatures
+    said: Tracked
+    owners: NDArray[np.int8]
+    """[T, S, S]: the thing seen at each pixel."""
+
+
+def _cast(aural: AuralFeatures, dtype: torch.dtype) -> AuralFeatures:
+    (first, second, third), (low, middle, high) = (
+        tuple(each.to(dtype) for each in part) for part in (aural.visual, aural.audio)
+    )
+    return AuralFeatures((first, second, third), (low, middle, high))
+
+
+def read_clip(model: AuralSAM2, log_mel: LogMel, index: int, seed: int) -> Clip:
+    """Compute training clip `index`: two of three clips of split "multi"."""
+    scene = world.draw_scene("single" if index % 3 == 2 else "multi", "train", seed, index)
+    painter = world.Painter(scene, model.image_size)
+    pictures, owners = zip(*(painter.draw(second + 0.5) for second in range(scene.num_frames)), strict=True)
+    frames = normalise(torch.from_numpy(np.stack(pictures)))
+    heard = log_mel(torch.from_numpy(clip_windows(world.play(scene), scene.num_frames)))
+    _, aural = model.forward_with_features(frames, heard)
+    image = model.image_features(frames)
+    said = track(model.v_model, image, aural, 0, model.positions(), mask_decoder.dense_positions(model.v_model))
+    halved = _cast(aural, torch.float16)
+    return Clip(
+        ImageFeatures(*(each.half() for each in image)),
+        halved,
+        Tracked(*(each.half() for each in said)),
+        np.stack(owners),
+    )
+
+
+def read_clips(model: AuralSAM2, settings: Settings, report: Callable[[str], None]) -> list[Clip]:
+    """Compute training clips 0 to `clips` - 1, about 15 MB each."""
+    log_mel, started, found = LogMel(), time.monotonic(), list[Clip]()
+    with torch.no_grad():
+        for index in range(settings.clips):
+            found.append(read_clip(model, log_mel, index, settings.seed))
+            if index % 50 == 49:
+                report(f"features   {index + 1} clips, {time.monotonic() - started:.0f} s")
+    return found
+
+
+class Tuner:
+    """Network, optimiser and what one step does to them."""
+
+    def __init__(self, model: AuralSAM2, clips: list[Clip], settings: Settings) -> None:
+        self.model, self.clips, self.settings = model, clips, settings
+        sam = model.v_model.requires_grad_(False)
+        decoder, encoder = sam.sam_mask_decoder, sam.sam_prompt_encoder
+        # What features were made with.
+        still = {id(p) for module in (decoder.conv_s0, decoder.conv_s1) for p in module.parameters()}
+        known = [p for p in (*decoder.parameters(), *encoder.parameters()) if id(p) not in still]
+        fresh = [*sam.memory_attention.parameters(), *sam.memory_encoder.parameters(), *sam.obj_ptr_proj.parameters()]
+        fresh += [sam.maskmem_tpos_enc, sam.no_obj_ptr]
+        self.parameters = [p.requires_grad_(True) for p in (*known, *fresh)]
+        groups = [{"params": known, "share": 0.4}, {"params": fresh, "share": 1.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.01)
+        self.step = 0
+
+    def state(self) -> dict[str, Any]:
+        """Collect all that a resumed run needs."""
+        return {"step": self.step, "sam": self.model.v_model.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        self.model.v_model.load_state_dict(state["sam"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = int(state["step"])
+
+    def advance(self) -> dict[str, float]:
+        """Take one step. Everything drawn is a function of seed and step."""
+        rng = np.random.default_rng([self.settings.seed, 12, self.step])
+        done = self.step / self.settings.steps
+        rate = self.settings.learning_rate * min(1, (self.step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * done))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["share"]
+        losses = self.tracking_losses(rng) | self.sound_losses(rng)
+        total = torch.stack(list(losses.values())).sum()
+        self.optimiser.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimiser.step()
+        self.step += 1
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def tracking_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Compute the losses of marked frames, and of the frames that things are carried to."""
+        marked, carried = list[tuple[PromptedMasks, Drawn]](), list[tuple[PromptedMasks, NDArray[np.bool_]]]()
+        for _ in range(TRACKED_CLIPS):
+            clip, frame, drawn = self._draw(rng)
+            self._carry(clip, frame, drawn, bool(rng.uniform() < MASK_SHARE), marked, carried)
+        losses = prompt_losses(_stacked([masks for masks, _ in marked]), [drawn for _, drawn in marked])
+        found = {f"marked_{name}": PROMPT_WEIGHT * value for name, value in losses.items()}
+        masks, truths = _stacked([masks for masks, _ in carried]), [truth for _, truth in carried]
+        seen = torch.tensor([int(truth.sum()) >= MIN_PIXELS for truth in truths])
+        present = torch.tensor([[bool(truth.any())] for truth in truths], dtype=torch.float32)
+        if seen.any():
+            shown = [Drawn(truth, *_NOTHING) for truth, there in zip(truths, seen, strict=True) if there]
+            found |= prompt_losses(PromptedMasks(*(each[seen] for each in masks)), shown)
+        found["occlusion"] = OCCLUSION_WEIGHT * F.binary_cross_entropy_with_logits(masks.object_score, present)
+        return found
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Clip, int, Drawn]:
+        while True:
+            clip = self.clips[int(rng.integers(len(self.clips)))]
+            frame = int(rng.integers(len(clip.owners)))
+            drawn = draw_prompt(clip.owners[frame], rng)
+            if drawn is not None:
+                return clip, frame, drawn
+
+    def _carry(
+        self,
+        clip: Clip,
+        frame: int,
+        drawn: Drawn,
+        by_mask: bool,
+        marked: list[tuple[PromptedMasks, Drawn]],
+        carried: list[tuple[PromptedMasks, NDArray[np.bool_]]],
+    ) -> None:
+        sam, positions = self.model.v_model, self.model.positions()
+        image = ImageFeatures(*(each.float() for each in clip.image))
+        frames = FrameByFrame(sam, image, mask_decoder.dense_positions(sam))
+        prompt = FramePrompt(frame, torch.from_numpy(drawn.coords), torch.from_numpy(drawn.labels))
+        masks = frames.decode(frame, frames.tokens(frame) + sam.no_mem_embed[0], prompt.coords, prompt.labels, None)
+        marked.append((masks, drawn))
+        answer = choose(sam, masks, len(drawn.labels), prompted=True)
+        if by_mask:
+            truth = torch.from_numpy(drawn.truth).float()[None, None]
+            given = (F.interpolate(truth, size=answer.mask.shape[-1], mode="area")[0, 0] > 0.5).float()
+            nothing = torch.zeros(0, 2), torch.zeros(0)
+            answer = frames.prompted(FramePrompt(frame, *nothing, mask=given))
+        bank = {frame: frames.remember(frame, answer)}
+        num_frames, none = len(clip.owners), (torch.zeros(0, 2), torch.zeros(0))
+        for reverse, order in ((False, range(frame + 1, num_frames)), (True, range(frame - 1, -1, -1))):
+            for index in order:
+                reading = memory.gather(sam, bank, index, (frame,), positions, reverse)
+                tokens = memory.attend(sam, frames.tokens(index), reading, positions)
+                masks = frames.decode(index, tokens, *none, None)
+                carried.append((masks, np.isin(clip.owners[index], drawn.things)))
+                answer = choose(sam, PromptedMasks(*(each.detach() for each in masks)), 0, prompted=False)
+                bank[index] = frames.remember(index, answer)
+
+    def sound_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Compute how far the network is, on sound and through its memory, from what it said before."""
+        sam, positions = self.model.v_model, self.model.positions()
+        dense = mask_decoder.dense_positions(sam)
+        distances, others = [], []
+        for index in rng.integers(len(self.clips), size=SOUND_CLIPS):
+            clip = self.clips[int(index)]
+            aural = _cast(clip.aural, torch.float32)
+            image = ImageFeatures(*(each.float() for each in clip.image))
+            says, said = track(sam, image, aural, 0, positions, dense), Tracked(*(each.float() for each in clip.said))
+            # By the masks: far from the threshold a logit says no more.
+            now, before = (each.low_res_logits.clamp(-8, 8).sigmoid() for each in (says, said))
+            distances.append(F.mse_loss(now, before))
+            others.append(0.002 * F.mse_loss(says.low_res_logits, said.low_res_logits))
+            others.append(F.mse_loss(says.iou, said.iou) + 0.01 * F.mse_loss(says.object_score, said.object_score))
+        return {
+            "sound": SOUND_WEIGHT * torch.stack(distances).mean(),
+            "sound_other": SOUND_OTHER_WEIGHT * torch.stack(others).mean(),
+        }
+
+
+_NOTHING = np.empty((0, 2), np.float32), np.empty(0, np.int64)
+
+
+def _stacked(masks: list[PromptedMasks]) -> PromptedMasks:
+    return PromptedMasks(*(torch.cat(parts) for parts in zip(*masks, strict=True)))
+
+
+def tune(out: Path, settings: Settings, report: Callable[[str], None], stop_after_s: float = math.inf) -> Path | None:
+    """Run to the end, or until the time is up; then the weights' file, or None.
+
+    Args:
+        out: checkpoint and weights are written here; a run that was stopped goes on.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    model, _ = load_network("compact", checkpoint=settings.checkpoint)
+    tuner = Tuner(model, read_clips(model, settings, report), settings)
+    if (out / CHECKPOINT).is_file():
+        tuner.restore(load_torch(out / CHECKPOINT))
+        report(f"goes on    step {tuner.step}")
+    saved, sums = time.monotonic(), dict[str, float]()
+    while tuner.step < settings.steps:
+        for name, value in tuner.advance().items():
+            sums[name] = sums.get(name, 0.0) + value / 50
+        if tuner.step % 50 == 0:
+            text = "  ".join(f"{name} {value:.3f}" for name, value in sums.items())
+            report(f"step {tuner.step:5}  {time.monotonic() - started:5.0f} s  {text}")
+            sums = {}
+        out_of_time = time.monotonic() - started > stop_after_s
+        if out_of_time or time.monotonic() - saved > CHECKPOINT_EVERY_S:
+            _save(tuner, out)
+            saved = time.monotonic()
+        if out_of_time:
+            return None
+    _save(tuner, out)
+    about = {"preset": model.preset.name, "image_size": str(model.image_size), "tracking_steps": str(settings.steps)}
+    return save_weights(out / HALF_WEIGHTS, model.state_dict(), about, half=True)
+
+
+def _save(tuner: Tuner, out: Path) -> None:
+    with new_file(out / CHECKPOINT) as partial:
+        torch.save(tuner.state(), partial)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m auralsam2.training.after.tracking_tuning", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--checkpoint", help="weights of `compact` to start from; default: those that are shipped")
+    parser.add_argument("--clips", type=int, default=Settings.clips)
+    parser.add_argument("--steps", type=int, default=Settings.steps)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    settings = Settings(given.clips, given.steps, given.checkpoint)
+    print(f"weights    {tune(given.out, settings, lambda line: print(line, flush=True))}")
+
+
+if __name__ == "__main__":
+    main()
