@@ -1,4 +1,4 @@
-"""Quality of tracking by a mark alone: `python -m auralsam2.evaluation.tracking`, on held-out clips of the made-up world.
+"""Quality of tracking by a mark alone: `python -m auralsam2.evaluation.tracking`, on held-out clips.
 
 One thing is marked in one frame, whether or not it sounds, and the network carries it over the clip: without sound, and
 combined with what the network says to the sound of another clip. Judged against the thing itself, the marked frame and

@@ -7,13 +7,9 @@ before; and it answers prompts of single frames, so that none of both is lost. K
 goes on.
 """
 
-import argparse
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,10 +17,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auralsam2.checkpoints import load_torch
 from auralsam2.data import world
 from auralsam2.model.aural_sam2 import AuralSAM2
-from auralsam2.model.loading import load_network
 from auralsam2.network import mask_decoder, memory
 from auralsam2.network.aural_fuser import AuralFeatures
 from auralsam2.network.image_encoder import normalise
@@ -33,31 +27,16 @@ from auralsam2.network.tracker import ImageFeatures, Tracked, track
 from auralsam2.prompted.prompted_masks import PromptedMasks
 from auralsam2.prompted.prompted_tracker import FrameByFrame, choose
 from auralsam2.prompted.prompts import FramePrompt
+from auralsam2.training.after.corrected_prompts import Seen, corrected_losses, prompt_losses
+from auralsam2.training.after.lesson import Lesson, Report, Settings, command
 from auralsam2.training.after.prompt_examples import MIN_PIXELS, Drawn, draw_prompt
-from auralsam2.training.after.prompt_tuning import WARM_UP, prompt_losses
 from auralsam2.training.losses.segmentation import OCCLUSION_WEIGHT
-from auralsam2.training.run_folder import HALF_WEIGHTS, save_weights
 from auralsam2_client.media.sound_windows import clip_windows
-from auralsam2_client.new_file import new_file
 
-CHECKPOINT = "tracking.pt"
-CHECKPOINT_EVERY_S = 60.0
-TRACKED_CLIPS, SOUND_CLIPS = 3, 1
+TRACKED_CLIPS, SOUND_CLIPS, PROMPT_BATCH = 3, 1, 8
 SOUND_WEIGHT, SOUND_OTHER_WEIGHT, PROMPT_WEIGHT = 100.0, 10.0, 1.0
 # Of a thing whose mask is given instead of points.
 MASK_SHARE = 0.2
-
-
-@dataclass(frozen=True)
-class Settings:
-    """One run. The same settings and folder: the same run, continued."""
-
-    clips: int = 240
-    steps: int = 3000
-    checkpoint: str | None = None
-    """The trained network that is to learn tracking; None: the shipped one."""
-    learning_rate: float = 1e-3
-    seed: int = 0
 
 
 class Clip(NamedTuple):
@@ -68,6 +47,12 @@ class Clip(NamedTuple):
     said: Tracked
     owners: NDArray[np.int8]
     """[T, S, S]: the thing seen at each pixel."""
+
+    def frames(self) -> list[Seen]:
+        """Give each frame by itself."""
+        image = self.image
+        parts = zip(image.embedding, image.high_res_s4, image.high_res_s8, self.owners, strict=True)
+        return [Seen(*each) for each in parts]
 
 
 def _cast(aural: AuralFeatures, dtype: torch.dtype) -> AuralFeatures:
@@ -107,11 +92,15 @@ def read_clips(model: AuralSAM2, settings: Settings, report: Callable[[str], Non
     return found
 
 
-class Tuner:
-    """Network, optimiser and what one step does to them."""
+class Tuner(Lesson):
+    """Memory, decoder and prompt encoder learn to carry what is marked."""
+
+    NAME, STREAM = "tracking", 12
 
     def __init__(self, model: AuralSAM2, clips: list[Clip], settings: Settings) -> None:
-        self.model, self.clips, self.settings = model, clips, settings
+        super().__init__(model, settings)
+        self.clips = clips
+        self.frames = [frame for clip in clips for frame in clip.frames()]
         sam = model.v_model.requires_grad_(False)
         decoder, encoder = sam.sam_mask_decoder, sam.sam_prompt_encoder
         # What features were made with.
@@ -122,33 +111,12 @@ class Tuner:
         self.parameters = [p.requires_grad_(True) for p in (*known, *fresh)]
         groups = [{"params": known, "share": 0.4}, {"params": fresh, "share": 1.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.01)
-        self.step = 0
 
-    def state(self) -> dict[str, Any]:
-        """Collect all that a resumed run needs."""
-        return {"step": self.step, "sam": self.model.v_model.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        self.model.v_model.load_state_dict(state["sam"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = int(state["step"])
-
-    def advance(self) -> dict[str, float]:
-        """Take one step. Everything drawn is a function of seed and step."""
-        rng = np.random.default_rng([self.settings.seed, 12, self.step])
-        done = self.step / self.settings.steps
-        rate = self.settings.learning_rate * min(1, (self.step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * done))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["share"]
-        losses = self.tracking_losses(rng) | self.sound_losses(rng)
-        total = torch.stack(list(losses.values())).sum()
-        self.optimiser.zero_grad()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimiser.step()
-        self.step += 1
-        return {name: float(value.detach()) for name, value in losses.items()}
+    def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Compute the losses of marked things, of prompts of single frames, and of what it said to sound before."""
+        single = corrected_losses(self.model, self.frames, PROMPT_BATCH, rng)
+        prompts = {f"prompt_{name}": value for name, value in single.items()}
+        return self.tracking_losses(rng) | prompts | self.sound_losses(rng)
 
     def tracking_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Compute the losses of marked frames, and of the frames that things are carried to."""
@@ -235,56 +203,10 @@ def _stacked(masks: list[PromptedMasks]) -> PromptedMasks:
     return PromptedMasks(*(torch.cat(parts) for parts in zip(*masks, strict=True)))
 
 
-def tune(out: Path, settings: Settings, report: Callable[[str], None], stop_after_s: float = math.inf) -> Path | None:
-    """Run to the end, or until the time is up; then the weights' file, or None.
-
-    Args:
-        out: checkpoint and weights are written here; a run that was stopped goes on.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    model, _ = load_network("compact", checkpoint=settings.checkpoint)
-    tuner = Tuner(model, read_clips(model, settings, report), settings)
-    if (out / CHECKPOINT).is_file():
-        tuner.restore(load_torch(out / CHECKPOINT))
-        report(f"goes on    step {tuner.step}")
-    saved, sums = time.monotonic(), dict[str, float]()
-    while tuner.step < settings.steps:
-        for name, value in tuner.advance().items():
-            sums[name] = sums.get(name, 0.0) + value / 50
-        if tuner.step % 50 == 0:
-            text = "  ".join(f"{name} {value:.3f}" for name, value in sums.items())
-            report(f"step {tuner.step:5}  {time.monotonic() - started:5.0f} s  {text}")
-            sums = {}
-        out_of_time = time.monotonic() - started > stop_after_s
-        if out_of_time or time.monotonic() - saved > CHECKPOINT_EVERY_S:
-            _save(tuner, out)
-            saved = time.monotonic()
-        if out_of_time:
-            return None
-    _save(tuner, out)
-    about = {"preset": model.preset.name, "image_size": str(model.image_size), "tracking_steps": str(settings.steps)}
-    return save_weights(out / HALF_WEIGHTS, model.state_dict(), about, half=True)
-
-
-def _save(tuner: Tuner, out: Path) -> None:
-    with new_file(out / CHECKPOINT) as partial:
-        torch.save(tuner.state(), partial)
-
-
-def main() -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m auralsam2.training.after.tracking_tuning", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--checkpoint", help="weights of `compact` to start from; default: those that are shipped")
-    parser.add_argument("--clips", type=int, default=Settings.clips)
-    parser.add_argument("--steps", type=int, default=Settings.steps)
-    parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    settings = Settings(given.clips, given.steps, given.checkpoint)
-    print(f"weights    {tune(given.out, settings, lambda line: print(line, flush=True))}")
+def begin(model: AuralSAM2, settings: Settings, report: Report) -> Tuner:
+    """Make the lesson: compute what the frozen parts make of its clips."""
+    return Tuner(model, read_clips(model, settings, report), settings)
 
 
 if __name__ == "__main__":
-    main()
+    command("auralsam2.training.after.tracking_tuning", __doc__, begin, Settings(steps=3000))

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,9 +15,11 @@ from typer.testing import CliRunner
 
 from auralsam2_client.calls import client as client_module
 from auralsam2_client.calls.segmentation import Segmentation
+from auralsam2_client.contract import FROM_PROCEDURAL_WORLD, PROCEDURAL_WORLD, BuildInfo
 from auralsam2_client.media.clips import MediaClip
 from auralsam2_client.media.streaming import MediaStream
 from service.commands.cli import app
+from service.results.video import write_video
 from tests.auralsam2_client.media.films import filming, telling
 
 
@@ -25,6 +28,8 @@ class StandIn:
 
     num_frames, image_size, model = 5, 64, "auralsam2"
     timeout_s, retries = 60.0, 0
+    build: BuildInfo | None = None
+    logit = 1.0
 
     def __init__(self, url: str, **settings: Any) -> None:
         pass
@@ -47,8 +52,9 @@ class StandIn:
     def segment(self, frames: np.ndarray, audio: np.ndarray, **marks: Any) -> Segmentation:
         N, height, width = frames.shape[:3]
         logits = np.full((N, 16, 16), -1, np.float32)
-        logits[:, :8] = 1
-        return Segmentation(logits, np.zeros((N, 3), np.float32), np.ones(N, np.float32), height, width)
+        logits[:, :8] = self.logit
+        iou, score = np.zeros((N, 3), np.float32), np.ones(N, np.float32)
+        return Segmentation(logits, iou, score, height, width, build=self.build)
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +64,42 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def segment(*arguments: str | Path) -> Any:
     return CliRunner().invoke(app, ["segment", *(str(argument) for argument in arguments)])
+
+
+SERVED: BuildInfo = {
+    "build": "compact-256-t5",
+    "target": "cpu",
+    "engine": "openvino",
+    "precision": "bfloat16",
+    "weights": "Weights trained on the procedural world.",
+    "trained_on": PROCEDURAL_WORLD,
+    "checkpoint_sha256": "ab" * 32,
+}
+
+
+@pytest.mark.parametrize(("comment", "is_told"), [(FROM_PROCEDURAL_WORLD, False), ("holiday", True), ("", True)])
+def test_real_video_meets_a_warning_where_the_weights_know_a_made_up_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comment: str, is_told: bool
+) -> None:
+    monkeypatch.setattr(StandIn, "build", SERVED)
+    pictures = [(np.full((32, 32, 3), shade, np.uint8), 1) for shade in (10, 20, 30)]
+    clip = write_video(tmp_path / "clip.mp4", pictures, Fraction(1), None, 16_000, comment=comment)
+    result = segment(clip, "--silent", "--no-overlay", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["build"] == SERVED
+    assert record["precision"] == {"engine": "openvino", "arithmetic": "bfloat16"}
+    assert any("nothing of real scenes" in note for note in record["notes"]) == is_told
+    assert ("note: the served weights know six shapes" in " ".join(result.output.split())) == is_told
+
+
+def test_masks_of_next_to_nothing_are_told(tmp_path: Path, clips: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StandIn, "logit", -1.0)
+    result = segment(clips.write_folder(tmp_path / "frames", 3), "--silent", "--no-overlay", "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "note: masks cover 0.00% of all pixels: next to nothing that sounds" in " ".join(result.output.split())
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (record["precision"], "build" in record) == ({}, False)
 
 
 NAMES = ["Clip [dQw4xyz]", "a [/b] c", "[red]x[/red]", ":smile: [link=x]", "tab\tstop", "[[]]\\[x]"]

@@ -9,8 +9,9 @@ import torch
 from auralsam2.model.loading import load_network
 from auralsam2.network.log_mel import LogMel
 from auralsam2.training.after import prompt_tuning
+from auralsam2.training.after.lesson import Settings
 from auralsam2.training.after.prompt_examples import Features, clip_features
-from auralsam2.training.after.prompt_tuning import Settings, Tuner
+from auralsam2.training.after.prompt_tuning import Tuner
 
 SETTINGS = Settings(clips=1, steps=20, learning_rate=1e-3)
 
@@ -65,31 +66,3 @@ def test_a_resumed_run_is_the_uninterrupted_one(tuner: Tuner, features: list[Fea
         other = Tuner(load_network("compact")[0], features, SETTINGS)
         other.restore(torch.load(tmp_path / "state", weights_only=True))
         assert other.advance() == after
-
-
-def test_ctrl_c_saves_the_last_whole_step_and_says_where(
-    tuner: Tuner,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    features: list[Features],
-) -> None:
-    advance, out = Tuner.advance, tmp_path / "prompts"
-
-    def stopping(self: Tuner) -> dict[str, float]:
-        if self.step == 1:
-            raise KeyboardInterrupt
-        return advance(self)
-
-    monkeypatch.setattr(Tuner, "advance", stopping)
-    monkeypatch.setattr(prompt_tuning, "cache", lambda *arguments: features)
-    monkeypatch.setattr("sys.argv", ["prompt_tuning", "--out", str(out), "--steps", "2", "--threads", "1"])
-    with torch.enable_grad(), pytest.raises(SystemExit) as caught:
-        prompt_tuning.main()
-    assert caught.value.code == 130
-    assert f"interrupted; step 1 of 2 is saved in {out / 'prompts.pt'}. The same" in capsys.readouterr().err
-    monkeypatch.setattr(Tuner, "advance", advance)
-    with torch.enable_grad():
-        prompt_tuning.main()
-    assert "goes on    step 1" in capsys.readouterr().out
-    assert (out / "weights-float16.safetensors").is_file()
