@@ -8,7 +8,7 @@ SESSION_BUILD := build/hiera_tiny-512-t5
 
 QUICK := $(addprefix tests/,auralsam2_client model_repository/admission model_repository/prompts model_repository/sessions auralsam2/data service/monitoring)
 
-.PHONY: help setup lock resolve demo test test-gpu coverage check format docs train evaluate bench bench-gpu bench-serving bench-sessions bench-wire bench-segment loadtest chaos soak results monitoring dashboard bench-kernels kernels-report clean
+.PHONY: help setup lock resolve demo test test-gpu coverage check format docs train evaluate bench bench-gpu bench-serving bench-sessions bench-wire bench-segment loadtest chaos first-hour soak results monitoring dashboard bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -138,6 +138,10 @@ loadtest: setup $(BUILD)/manifest.json ## two minutes of load on the embedded se
 
 chaos: setup $(BUILD)/manifest.json ## ten minutes of faults under load, by a seed: what is lost, how long nobody answers
 	$(BIN)/python -m loadtests.chaos --build $(BUILD) --out out/chaos
+
+# Clones into an empty folder, so that it needs the package index, some 5 GB and half an hour; ONLY="doctor train" plays a part.
+first-hour: ## the first hour of somebody new, from a clone to a training killed five times; where it goes wrong
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.first_hour --out out/first-hour $(if $(ONLY),--checkout . --only $(ONLY))
 
 soak: setup $(BUILD)/manifest.json ## a quarter of an hour of load: does memory grow
 	$(BIN)/python -m loadtests.run --build $(BUILD) --scenario soak --duration 900 --out out/soak
