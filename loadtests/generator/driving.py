@@ -1,6 +1,7 @@
 """Starts locust as a process of its own, without its web page, and reads what became of every request."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auralsam2_client.errors import ConfigError
+from loadtests.generator.options import NO_METRICS
 from loadtests.generator.sender import Outcome
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
@@ -26,6 +28,7 @@ class Load:
     mode: str = "audio"
     source: str = "procedural"
     timeout_s: float = 60.0
+    spawn_rate: float | None = None  # users a second; None: all at once
 
     @property
     def loop(self) -> str:
@@ -37,7 +40,7 @@ def drive(url: str, load: Load, out: Path, *, name: str = "load", reports: Seque
 
     Args:
         out: folder for outcomes and locust's own files, which begin with `name`.
-        reports: more of locust's options, as ("--html", path).
+        reports: more of locust's options, as ("--html", path). Stages are reported where "--metrics-url" is among them.
     Raises: ConfigError when the generator could not run; the message has its last words.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -49,11 +52,16 @@ def drive(url: str, load: Load, out: Path, *, name: str = "load", reports: Seque
         "--mode": load.mode,
         "--source": load.source,
         "--scenario": load.scenario,
-        "--clip-users": load.users,
+        # The rate of an open loop is one user's.
+        "--users": 1 if load.rate else load.users,
+        "--spawn-rate": 1 if load.rate else load.spawn_rate or load.users,
+        "--run-time": math.ceil(load.duration_s),
         "--arrival-rate": load.rate,
-        "--duration": load.duration_s,
         "--call-timeout": load.timeout_s,
+        "--metrics-url": NO_METRICS,
         "--outcomes": outcomes,
+        # A refused clip is a finding here, not a failure.
+        "--exit-code-on-error": 0,
         # Calls under way when the time is over are waited for, so that none is lost.
         "--stop-timeout": int(load.timeout_s) + 1,
         "--loglevel": "WARNING",
