@@ -41,9 +41,9 @@ def add_options(parser: Any) -> None:
 
     def add(name: str, default: Any, about: str, **others: Any) -> None:
         # A group's options are in the web form where they say so.
-        group.add_argument(name, default=default, help=f"{about}; default: {default}.", **others).include_in_web_ui = (
-            True
-        )
+        group.add_argument(
+            name, default=default, help=f"{about}; default: {default}.", **others
+        ).include_in_web_ui = True
 
     add("--mode", "audio", "What each clip is asked with", choices=list(MODES))
     add("--source", "procedural", "procedural[:COUNT], file:PATH or avsbench:FOLDER")
@@ -93,7 +93,7 @@ def metrics_page(host: str, given: str) -> str | None:
     if given != HOSTS_METRICS:
         return None if given == NO_METRICS else given
     place = parse_address(host).rpartition(":")[0]
-    return f"http://{place}:{ServerConfig.metrics_port}/metrics" if place and "//" not in place else None
+    return f"http://{place}:{ServerConfig.metrics_port}/metrics" if place and "/" not in place else None
 
 
 def _address(text: str) -> str:
