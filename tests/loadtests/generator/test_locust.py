@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class CountingService(InstantService):
-    """Answers at once, or refuses all. Its page says that the stage at place i takes i + 1.5 ms, 0.5 of them waiting."""
+    """Answers at once, or refuses all. By its page the stage at place i takes i + 1.5 ms, of which it waits 0.5."""
 
     def __init__(self) -> None:
         super().__init__(ClipShape(T, 32))
@@ -225,8 +226,8 @@ class Page:
         found = json.loads(self.ask("/stats/requests"))
         rows = {(row["method"], row["name"]): row["num_requests"] for row in found["stats"]}
         clips = rows.get(("grpc", f"{mode} answered"), 0)
-        counted = clips > 0 and rows["frames", mode] == T * clips and rows.get(("stage", "hiera")) == clips
-        return found["state"] == "stopped" and counted
+        counted: bool = clips > 0 and rows["frames", mode] == T * clips and rows.get(("stage", "hiera")) == clips
+        return counted and bool(found["state"] == "stopped")
 
 
 def test_the_web_form_decides_too_and_says_what_it_cannot_take(served: Served) -> None:
@@ -254,7 +255,7 @@ def test_the_web_form_decides_too_and_says_what_it_cannot_take(served: Served) -
             answer = page.swarm(host=served.url, scenario=scenario, mode=mode, source="procedural:1")
             assert answer["success"] is True, answer
             assert message in answer["message"]
-            eventually(lambda asked=mode: page.has_ended(asked), 60)
+            eventually(partial(page.has_ended, mode), 60)
     finally:
         process.terminate()
         assert process.wait(30) in (0, -15)
