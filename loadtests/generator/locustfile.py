@@ -18,67 +18,45 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 # Locust makes Python's own sockets and sleeps cooperative when it is imported; gRPC has to be told apart from that.
 from locust import LoadTestShape, User, events, task
-from locust.runners import WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 
 # isort: split
 import gevent
 from flask import jsonify, request
 from flask_login import current_user
+from gevent.hub import Hub
 from gevent.pool import Pool
 from grpc.experimental import gevent as grpc_gevent
 
-from auralsam2_client.calls.client import Client
-from auralsam2_client.calls.frame_wire import choose_wire
 from auralsam2_client.errors import AuralServeError
 from auralsam2_client.new_file import write_new
 from loadtests.generator import options, rows
-from loadtests.generator.clips import load_clips
-from loadtests.generator.modes import Mode, Prepared, find_mode
+from loadtests.generator.plan import Plan, make_plan
 from loadtests.generator.scenarios import arrivals, is_steady, share_at
-from loadtests.generator.sender import OK, Outcome, Sender
+from loadtests.generator.sender import OK, Outcome
 
 grpc_gevent.init_gevent()
+# Ctrl-C ends a run with its report; the user that was just running has no fault to tell of.
+Hub.NOT_ERROR += (KeyboardInterrupt,)
 
 # Requests of an open loop that may be under way at once; those beyond it are sent late, and that shows.
 MAX_UNDER_WAY = 400
+# Of one process, so that no two users of several draw the same times.
+MAX_USERS = 10_000
 READ_EVERY_S = 2.0
 # What an idle user, or one whose next clip is not due yet, sleeps between looks at whether it is told to stop.
 NAP_S = 0.2
 _outcomes: list[Outcome] = []
-# Channels stay open to the end of the process: closed under gevent, now and then one waits for ever for itself, whether
-# it was told to close or collected as garbage.
-_open: list[Sender | Client] = []
 _console = logging.getLogger("locust.stats_logger")
 _log = logging.getLogger(__name__)
 
 events.init_command_line_parser.add_listener(options.add_options)
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """What all users of a run send, and whereto."""
-
-    host: str
-    mode: Mode
-    prepared: list[Prepared]
-    num_frames: int
-
-
-def make_plan(host: str, chosen: Mapping[str, Any]) -> Plan:
-    """Ask the server what it takes, and prepare the clips once, for all users. Raises: AuralServeError."""
-    mode = find_mode(chosen["mode"])
-    asking = Client(host, mode.model)
-    _open.append(asking)
-    shape = asking.clip_shape()
-    wire = choose_wire(chosen["wire"], shape)
-    prepared = [mode.prepare(clip, wire) for clip in load_clips(chosen["source"], shape)]
-    return Plan(asking.url, mode, prepared, shape.num_frames)
 
 
 @events.init.add_listener
@@ -113,8 +91,10 @@ def begin(environment: Any, runner: Any, web_ui: Any, **others: Any) -> None:
 
     @events.quit.add_listener
     def say_rows(**others: Any) -> None:
-        for line in rows.sentences(environment.stats):
-            _console.info(line)
+        # A worker's figures are in its master's report.
+        if not isinstance(runner, WorkerRunner):
+            for line in rows.sentences(environment.stats):
+                _console.info(line)
 
 
 def take(environment: Any, chosen: Mapping[str, Any]) -> None:
@@ -178,9 +158,12 @@ def read_the_rest(environment: Any, **others: Any) -> None:
 
 @events.quitting.add_listener
 def write_outcomes(environment: Any, **others: Any) -> None:
-    if environment.parsed_options.outcomes:
-        lines = "".join(json.dumps(asdict(outcome)) + "\n" for outcome in _outcomes)
-        write_new(Path(environment.parsed_options.outcomes), lines)
+    """Write how every request ended; each of several workers into a file of its own, which ends in its number."""
+    path, runner = environment.parsed_options.outcomes, environment.runner
+    if path and not isinstance(runner, MasterRunner):
+        if isinstance(runner, WorkerRunner):
+            path += f".{runner.worker_index}"
+        write_new(Path(path), "".join(json.dumps(asdict(outcome)) + "\n" for outcome in _outcomes))
 
 
 @events.quit.add_listener
@@ -220,9 +203,10 @@ class ClipUser(User):
         self.pool: Pool | None = None
         if self.plan is None:
             return
-        self.free = [self._sender(self.plan)]
+        self.free = [self.plan.open_sender(self.given.call_timeout)]
         if self.given.arrival_rate:
-            number, users = next(self.environment.numbers), self.given.num_users or 1
+            number = next(self.environment.numbers) + MAX_USERS * self.environment.runner.worker_index
+            users = self.given.num_users or 1
             self.pool, self.started_s = Pool(MAX_UNDER_WAY), time.time()
             self.due = arrivals(
                 self.given.arrival_rate / users, self.given.run_time or math.inf, self.given.scenario, seed=8 + number
@@ -243,11 +227,6 @@ class ClipUser(User):
             self.pool.join(timeout=self.environment.stop_timeout)
             self.pool.kill()
 
-    def _sender(self, plan: Plan) -> Sender:
-        sender = Sender(plan.host, plan.mode, plan.prepared, timeout_s=self.given.call_timeout)
-        _open.append(sender)
-        return sender
-
     def _offer_next(self, plan: Plan, pool: Pool) -> None:
         early_s = NAP_S if self.next_s is None else self.started_s + self.next_s - time.time()
         gevent.sleep(min(max(0.0, early_s), NAP_S))
@@ -256,7 +235,7 @@ class ClipUser(User):
             self.next_s = next(self.due, None)
 
     def _send_one(self, plan: Plan, due_s: float) -> None:
-        sender = self.free.pop() if self.free else self._sender(plan)
+        sender = self.free.pop() if self.free else plan.open_sender(self.given.call_timeout)
         try:
             self._report(plan, *sender.send(due_s))
         finally:

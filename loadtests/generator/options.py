@@ -37,7 +37,11 @@ def add_options(parser: Any) -> None:
         env_var="LOCUST_STOP_TIMEOUT",
         help="Seconds to wait, when the time is over, for clips under way, so that none is lost; default: 61.",
     )
-    group.add_argument("--outcomes", metavar="<path>", help="Write every request's end here, a JSON a line.")
+    group.add_argument(
+        "--outcomes",
+        metavar="<path>",
+        help="Write every request's end here, a JSON a line; of several workers each adds its number to the name.",
+    )
 
     def add(name: str, default: Any, about: str, **others: Any) -> None:
         # A group's options are in the web form where they say so.
