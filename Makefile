@@ -131,10 +131,22 @@ bench-segment: setup $(BUILD)/manifest.json ## a ten-minute video through `segme
 bench-sessions: setup $(SESSION_BUILD)/manifest.json ## a later round of a session against its first, at 512 px
 	$(BIN)/python -m loadtests.session_rounds --build $(SESSION_BUILD) --json out/bench-sessions.json
 
-loadtest: setup $(BUILD)/manifest.json ## two minutes of load on the embedded server, overload, and the throughput table
-	$(BIN)/python -m loadtests.run --build $(BUILD) --out out/load
+# Variables, all optional: USERS, SPAWN_RATE (users a second), RUN_TIME or DURATION (90s, 5m), SCENARIO, MODE, WIRE, and
+# HOST=host:port for a server that runs already: then locust alone, its report in out/load. LOCUST adds any of its flags.
+# Shells export a HOST of their own, so that one counts on make's command line alone.
+RUN_TIME = $(DURATION)
+TARGET_HOST = $(if $(filter command,$(origin HOST)),$(HOST))
+LOAD_FLAGS = $(if $(USERS),--users $(USERS)) $(if $(SPAWN_RATE),--spawn-rate $(SPAWN_RATE)) $(if $(SCENARIO),--scenario $(SCENARIO)) \
+	$(if $(MODE),--mode $(MODE)) $(if $(WIRE),--wire $(WIRE))
+loadtest: setup $(if $(TARGET_HOST),,$(BUILD)/manifest.json) ## two minutes of load on the embedded server, overload, and the throughput table; USERS=8 SPAWN_RATE=2 RUN_TIME=60s HOST=host:port
+ifneq ($(TARGET_HOST),)
+	$(BIN)/locust -f loadtests/generator/locustfile.py --headless --host $(TARGET_HOST) --run-time $(or $(RUN_TIME),120s) $(LOAD_FLAGS) \
+		--only-summary --html out/load/load.html --csv out/load/load $(LOCUST)
+else
+	$(BIN)/python -m loadtests.run --build $(BUILD) --out out/load $(if $(RUN_TIME),--run-time $(RUN_TIME)) $(LOAD_FLAGS)
 	$(BIN)/python -m loadtests.throughput_table --build $(BUILD) --out out/load
 	$(BIN)/python -m loadtests.overload --build $(BUILD) --out out/load
+endif
 
 chaos: setup $(BUILD)/manifest.json ## ten minutes of faults under load, by a seed: what is lost, how long nobody answers
 	$(BIN)/python -m loadtests.chaos --build $(BUILD) --out out/chaos
@@ -149,8 +161,8 @@ soak: setup $(BUILD)/manifest.json ## a quarter of an hour of load: does memory 
 results: setup ## keep what bench, bench-sessions, bench-wire, bench-segment, loadtest and soak wrote, and write loadtests/results/README.md of it
 	$(BIN)/python -m loadtests.collect
 
-monitoring: setup ## Prometheus for a server of this machine (auralsam2 serve --exporter-port 8003)
-	$(BIN)/python -m service.monitoring.local
+monitoring: setup ## Prometheus for a server of this machine (auralsam2 serve --exporter-port 8003); EXPORTER_PORT=8003 or TARGETS="host:port ...", PROMETHEUS_PORT=9090
+	$(BIN)/python -m service.monitoring.local $(if $(EXPORTER_PORT),--exporter-port $(EXPORTER_PORT)) $(TARGETS:%=--target %) $(if $(PROMETHEUS_PORT),--port $(PROMETHEUS_PORT))
 
 dashboard: setup ## rewrite the Grafana dashboard from service/monitoring/dashboard.py
 	$(BIN)/python -m service.monitoring.dashboard

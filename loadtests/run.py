@@ -11,10 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from auralsam2_client.calls.frame_wire import RAW, WIRES
 from auralsam2_client.contract import NETWORK, STAGE_NAMES
 from auralsam2_client.errors import AuralServeError
 from auralsam2_client.new_file import write_new
 from loadtests.generator.driving import Load, drive
+from loadtests.generator.flags import positive, run_time
 from loadtests.generator.modes import MODES
 from loadtests.generator.scenarios import SCENARIOS
 from loadtests.generator.sender import Outcome
@@ -45,7 +47,7 @@ def run(build: Path, load: Load, out: Path, note: str = "") -> dict[str, Any]:
         config = launcher.config
         before = fetch(config.metrics_url)
         readings = stack.enter_context(watch(launcher))
-        reports = ("--html", str(out / f"{NAME}.html"), "--csv", str(out / NAME))
+        reports = ("--html", str(out / f"{NAME}.html"), "--csv", str(out / NAME), "--metrics-url", config.metrics_url)
         outcomes = drive(config.grpc_url, load, out, name=NAME, reports=reports)
         after = fetch(config.metrics_url)
     warm_up_s = min(WARM_UP_S, load.duration_s / 4)
@@ -120,15 +122,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.run", description=__doc__)
     parser.add_argument("--build", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("out") / "load")
-    parser.add_argument("--duration", type=float, default=120.0, help="seconds")
-    parser.add_argument("--users", type=int, default=4, help="users of a closed loop")
+    # Locust's own names, and its forms of a time.
+    parser.add_argument("-t", "--run-time", "--duration", type=run_time, default=120, help="as 90, 90s, 5m or 1h30m")
+    parser.add_argument("-u", "--users", type=positive(int), default=4, help="users of a closed loop")
+    parser.add_argument("-r", "--spawn-rate", type=positive(float), help="users a second; default: all at once")
     parser.add_argument("--rate", type=float, default=0.0, help="clips a second of an open loop; 0: closed")
     parser.add_argument("--note", default="", help="what the report should say of this run, such as what ran beside it")
     parser.add_argument("--scenario", choices=list(SCENARIOS), default="steady")
     parser.add_argument("--mode", choices=list(MODES), default="audio")
     parser.add_argument("--source", default="procedural", help="procedural | file:PATH | avsbench:FOLDER")
+    parser.add_argument("--wire", choices=list(WIRES), default=RAW, help="how frames go over the wire")
     given = parser.parse_args(arguments)
-    load = Load(given.duration, given.users, given.rate, given.scenario, given.mode, given.source)
+    load = Load(
+        given.run_time,
+        given.users,
+        given.rate,
+        given.scenario,
+        given.mode,
+        given.source,
+        wire=given.wire,
+        spawn_rate=given.spawn_rate,
+    )
     try:
         record = run(given.build, load, given.out, given.note)
     except AuralServeError as error:

@@ -61,6 +61,8 @@ def check_shell(code: str, root: Path) -> int:
         elif words[:2] == ["python", "-m"]:
             module = root.joinpath(*words[2].split("."))
             assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), line
+        elif words[:2] == ["locust", "-f"]:
+            assert root.joinpath(words[2]).is_file(), line
         elif words[:2] == ["python", "-c"]:
             compile(words[2], line, "exec")
         else:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("kernels", "auralsam2", "auralsam2_client", "model_repository", "export", "service", "loadtests")
-# Called by name from outside: Locust's users and shapes.
-CALLED_BY_A_FRAMEWORK = {"Scenario", "ClipUser", "on_start", "run_load"}
+# Called by name from outside: Locust's users.
+CALLED_BY_A_FRAMEWORK = {"ClipUser", "on_start", "on_stop", "run_load"}
 # By Python's own HTTP server, likewise.
 CALLED_BY_A_FRAMEWORK |= {
     "verify_request",

@@ -7,7 +7,8 @@ import numpy as np
 import tritonclient.grpc as blocking
 from numpy.typing import NDArray
 
-from auralsam2_client.calls.wire import Call, clip_tensors, encode_request
+from auralsam2_client.calls.frame_wire import RAW, coded_clip_tensors
+from auralsam2_client.calls.wire import Call, encode_request
 from auralsam2_client.contract import COMBINATIONS, ENSEMBLE, USUAL_RESULTS, prompt_tensors
 from auralsam2_client.errors import BadInput
 from auralsam2_client.prompts import Point, Prompts, frame_prompt, setting_tensors
@@ -51,10 +52,11 @@ class Mode:
         marked = prompt_tensors(frame_prompt(prompts, 1, image_size, image_size, image_size))
         return marked | setting_tensors("audio" in kinds, COMBINATIONS[0])
 
-    def prepare(self, clip: Clip) -> Prepared:
-        """Prepare the inputs and wanted outputs of a clip; they are sent again and again."""
+    def prepare(self, clip: Clip, wire: str = RAW) -> Prepared:
+        """Prepare the inputs and wanted outputs of a clip, frames raw or as files; they are sent again and again."""
         marks = self.tensors(clip.frames.shape[1])
-        return encode_request(blocking, Call(clip_tensors(clip.frames, clip.audio, marks), USUAL_RESULTS))
+        tensors = coded_clip_tensors(clip.frames, clip.audio, marks, wire)
+        return encode_request(blocking, Call(tensors, USUAL_RESULTS))
 
 
 MODES = {prompts: Mode(prompts) for prompts in ("audio", "points", "box", "mask", "points+box", "audio+points+box")}

@@ -29,6 +29,11 @@ SCENARIOS: dict[str, Callable[[float], float]] = {
 }
 
 
+def is_steady(scenario: str) -> bool:
+    """Tell whether all of the load is on all of the time, so that a run needs no end."""
+    return SCENARIOS[scenario] is _steady
+
+
 def share_at(scenario: str, at: float) -> float:
     """Return the share of the users that call at a moment, 0 to 1. Raises: BadInput for an unknown scenario."""
     if scenario not in SCENARIOS:
@@ -41,6 +46,7 @@ def arrivals(rate: float, duration_s: float, scenario: str = "steady", seed: int
 
     Args:
         rate: requests a second where the scenario's share is 1.
+        duration_s: may be infinite where the scenario is steady.
     """
     random, now = Random(seed), 0.0
     while True:

@@ -70,7 +70,7 @@ ROWS: tuple[tuple[str, tuple[Plot, ...]], ...] = (
                 "none",
                 (
                     ("sum by (prompts) (rate(auralsam2_frames_total[$__rate_interval]))", "{{prompts}}"),
-                    ("auralsam2:frames_per_second:target", "target"),
+                    ("auralsam2:frames_under_load:mean1d", "mean of the last day's minutes with clips waiting"),
                 ),
             ),
             Plot(

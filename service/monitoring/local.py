@@ -1,6 +1,7 @@
 """Prometheus for a server of this machine: the shipped configuration, with this machine's ports as its targets.
 
 python -m service.monitoring.local            # until Ctrl-C; http://127.0.0.1:9090
+python -m service.monitoring.local --target 127.0.0.1:8003 --target 10.0.0.2:8003 --port 9091
 """
 
 import argparse
@@ -12,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import service.monitoring
-from auralsam2_client.errors import ConfigError
+from auralsam2_client.calls.address import MAX_PORT, parse_address
+from auralsam2_client.errors import BadInput, ConfigError
 from auralsam2_client.new_file import write_new
 
 FOLDER = Path(service.monitoring.__file__).parent
@@ -55,9 +57,15 @@ def command(program: str, configuration: Path, data: Path, port: int) -> list[st
 def main(arguments: list[str] | None = None) -> int:
     """Run Prometheus on this machine until it is stopped."""
     parser = argparse.ArgumentParser(prog="python -m service.monitoring.local", description=__doc__)
-    parser.add_argument("--exporter-port", type=int, default=8003)
-    parser.add_argument("--port", type=int, default=9090)
-    parser.add_argument("--out", type=Path, default=Path("out") / "monitoring")
+    whom = parser.add_mutually_exclusive_group()
+    whom.add_argument(
+        "--target", type=_target, action="append", metavar="HOST:PORT", help="a supervisor's page; may be repeated"
+    )
+    whom.add_argument(
+        "--exporter-port", type=_port, default=8003, help="of a server of this machine (auralsam2 serve); default: 8003"
+    )
+    parser.add_argument("--port", type=_port, default=9090, help="of Prometheus itself, on loopback; default: 9090")
+    parser.add_argument("--out", type=Path, default=Path("out") / "monitoring", help="configuration and data")
     given = parser.parse_args(arguments)
     program = shutil.which("prometheus")
     if program is None:
@@ -66,11 +74,26 @@ def main(arguments: list[str] | None = None) -> int:
         )
         print(f"error: {error}", file=sys.stderr)
         return 1
-    target = f"127.0.0.1:{given.exporter_port}"
-    configuration = write_configuration(given.out, [target])
-    print(f"Prometheus asks {target}; it is on http://127.0.0.1:{given.port}")
+    targets = given.target or [f"127.0.0.1:{given.exporter_port}"]
+    configuration = write_configuration(given.out, targets)
+    print(f"Prometheus asks {', '.join(targets)}; it is on http://127.0.0.1:{given.port}")
     sys.stdout.flush()
     return os.execv(program, command(program, configuration, given.out / "data", given.port))
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r}; must be a port, 1 to {MAX_PORT}.")
+    return int(text)
+
+
+def _target(text: str) -> str:
+    try:
+        return parse_address(text)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; must be host:port of a supervisor's page, as 127.0.0.1:8003."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from auralsam2_client.calls.wire import ClipShape, check_clip
 from auralsam2_client.errors import BadInput
 from loadtests.generator.clips import load_clips, procedural
 from loadtests.generator.modes import MODES, find_mode
-from loadtests.generator.scenarios import SCENARIOS, arrivals, share_at
+from loadtests.generator.options import DEFAULT_HOST, check, metrics_page
+from loadtests.generator.scenarios import SCENARIOS, arrivals, is_steady, share_at
 from loadtests.generator.sender import Outcome
 
 SHAPE = ClipShape(2, 32)
@@ -53,7 +54,53 @@ def test_scenarios_stay_within_the_load(name: str) -> None:
     shares = [share_at(name, at / 100) for at in range(100)]
     assert max(shares) == 1
     assert min(shares) > 0
-    assert (len(set(shares)) == 1) == (name in ("steady", "soak"))
+    assert (len(set(shares)) == 1) == is_steady(name) == (name in ("steady", "soak"))
+
+
+CHOSEN: dict[str, object] = {
+    "host": DEFAULT_HOST,
+    "mode": "audio",
+    "wire": "raw",
+    "scenario": "steady",
+    "arrival_rate": 0.0,
+    "call_timeout": 60.0,
+    "metrics_url": "host",
+    "run_time": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"host": "localhost"}, "has no port"),
+        ({"mode": "smell"}, "must be one of audio"),
+        ({"wire": "gif"}, "must be one of auto"),
+        ({"scenario": "flood"}, "must be one of steady"),
+        ({"arrival_rate": "-1"}, "must be 0"),
+        ({"arrival_rate": "nan"}, "must be 0"),
+        ({"call_timeout": "0"}, "must be more than 0 seconds"),
+        ({"metrics_url": "127.0.0.1:8002"}, "must be host, none, or a page"),
+        ({"scenario": "spike"}, "none is given. Give one"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_refused(changed: dict[str, object], says: str) -> None:
+    check(CHOSEN)
+    check(CHOSEN | {"scenario": "spike", "run_time": 60, "arrival_rate": "2.5"})
+    with pytest.raises(BadInput, match=says):
+        check(CHOSEN | changed)
+
+
+def test_the_metrics_page_is_the_hosts_own_unless_another_is_given() -> None:
+    assert metrics_page("http://[::1]:7001", "host") == "http://[::1]:8002/metrics"
+    assert metrics_page("dns:///server:8001", "host") is None
+    assert metrics_page(DEFAULT_HOST, "none") is None
+    assert metrics_page(DEFAULT_HOST, "http://far:8003/metrics") == "http://far:8003/metrics"
+
+
+def test_frames_go_as_files_where_they_are_asked_to() -> None:
+    clip = procedural(SHAPE, 1)[0]
+    names = [{tensor.name() for tensor in find_mode("audio").prepare(clip, wire)[0]} for wire in ("raw", "jpeg")]
+    assert names == [{"FRAMES", "AUDIO"}, {"FRAMES_ENCODED", "AUDIO"}]
 
 
 def test_arrivals_come_at_the_rate_and_with_the_scenario() -> None:
