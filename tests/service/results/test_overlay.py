@@ -138,8 +138,15 @@ def test_no_time_is_held_for_ever(tmp_path, fps):
 
 @pytest.mark.parametrize(
     ("fps", "num_frames", "rate", "expected"),
-    [(3.0, 3, 25, 25), (4.0, 3, 12, 9), (5.0, 4, 10, 8), (10.0, 5, 10, 5), (12.5, 5, 12.5, 5), (50.0, 10, 50, 10)]
-    + [(0.5, 2, 25, 100)],
+    [
+        (3.0, 3, 25, 25),
+        (4.0, 3, 12, 9),
+        (5.0, 4, 10, 8),
+        (10.0, 5, 10, 5),
+        (12.5, 5, 12.5, 5),
+        (50.0, 10, 50, 10),
+        (0.5, 2, 25, 100),
+    ],
 )
 def test_other_rates_keep_their_length(tmp_path, fps, num_frames, rate, expected):
     frames, masks = clip_of(num_frames, 32, 32)
