@@ -26,9 +26,13 @@ def segment(
     out: OutOption = Path("out"),
     url: Annotated[str, typer.Option(help="host:port of the server's gRPC.")] = "127.0.0.1:8001",
     fps: Annotated[float, typer.Option(help="Frames a second to segment.")] = 1.0,
-    start: Annotated[float, typer.Option(help="Second to begin at.")] = 0.0,
-    max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
-    sound: Annotated[Path | None, typer.Option(help="A file with sound in place of the clip's own track.")] = None,
+    start: Annotated[
+        float, typer.Option(help="Second to begin at; with --max-frames it cuts a long video into parts.")
+    ] = 0.0,
+    max_frames: Annotated[
+        int | None, typer.Option(help="Stop after this many frames, 1 to 600, the most of one run; default: all.")
+    ] = None,
+    sound: Annotated[Path | None, typer.Option(help="A file with sound; default: the clip's own track.")] = None,
     audio_track: Annotated[
         int | None, typer.Option(help="Sound track by number, from 1; default: the one that players take.")
     ] = None,
@@ -43,10 +47,16 @@ def segment(
     timeout: Annotated[float, typer.Option(help="Seconds for each clip of T frames.")] = 300.0,
     points: Annotated[
         str | None,
-        typer.Option(help='Clicks in pixels of the input: "120,200,+;30,40,-"; + on the object, - beside it.'),
+        typer.Option(
+            help='Clicks in pixels of the input: "120,200,+;30,40,-"; + on the object, - beside it; default: none.'
+        ),
     ] = None,
-    box: Annotated[str | None, typer.Option(help="Box around the object, x0,y0,x1,y1 in pixels of the input.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="Picture of the input's size: all but its background.")] = None,
+    box: Annotated[
+        str | None, typer.Option(help="Box around the object, x0,y0,x1,y1 in pixels of the input; default: none.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Picture of the input's size: all but its background; default: none.")
+    ] = None,
     frame: Annotated[
         int | None, typer.Option(help="Frame of points, box or mask, from 0; default: the one that is decoded first.")
     ] = None,
@@ -67,7 +77,10 @@ def segment(
         str, typer.Option(help=f"Form of the masks on the wire: {' | '.join(ANSWERS)}; bits are coarser.")
     ] = "logits",
 ) -> None:
-    """Segment the sounding objects of a clip, or what you mark in it, through a running server."""
+    """Segment the sounding objects of a clip, or what you mark in it, through a running server.
+
+    A run takes 600 frames at most. Longer videos go in parts, by --start and --max-frames, or with a lower --fps.
+    """
     from auralsam2_client.calls.client import Client
     from auralsam2_client.calls.segmenting import segment_clips
     from auralsam2_client.media.prompt_options import read_prompts
