@@ -119,14 +119,28 @@ def describe(record: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.run", description=__doc__)
     parser.add_argument("--build", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("out") / "load")
-    parser.add_argument("--duration", type=float, default=120.0, help="seconds")
-    parser.add_argument("--users", type=int, default=4, help="users of a closed loop")
-    parser.add_argument("--rate", type=float, default=0.0, help="clips a second of an open loop; 0: closed")
-    parser.add_argument("--note", default="", help="what the report should say of this run, such as what ran beside it")
-    parser.add_argument("--scenario", choices=list(SCENARIOS), default="steady")
-    parser.add_argument("--mode", choices=list(MODES), default="audio")
-    parser.add_argument("--source", default="procedural", help="procedural | file:PATH | avsbench:FOLDER")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out") / "load", help="folder for the report; default: %(default)s"
+    )
+    parser.add_argument("--duration", type=float, default=120.0, help="seconds; default: %(default)s")
+    parser.add_argument("--users", type=int, default=4, help="users of a closed loop; default: %(default)s")
+    parser.add_argument(
+        "--rate", type=float, default=0.0, help="clips a second of an open loop; 0: closed; default: %(default)s"
+    )
+    parser.add_argument(
+        "--note",
+        default="",
+        help="what the report should say of this run, such as what ran beside it; default: nothing",
+    )
+    parser.add_argument(
+        "--scenario", choices=list(SCENARIOS), default="steady", help="how load comes and goes; default: %(default)s"
+    )
+    parser.add_argument(
+        "--mode", choices=list(MODES), default="audio", help="prompt setting of each clip; default: %(default)s"
+    )
+    parser.add_argument(
+        "--source", default="procedural", help="procedural | file:PATH | avsbench:FOLDER; default: %(default)s"
+    )
     given = parser.parse_args(arguments)
     load = Load(given.duration, given.users, given.rate, given.scenario, given.mode, given.source)
     try:

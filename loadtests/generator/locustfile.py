@@ -44,14 +44,34 @@ _senders: list[Sender] = []
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
-    parser.add_argument("--mode", default="audio", help="Prompt setting of each clip (loadtests/generator/modes.py).")
-    parser.add_argument("--source", default="procedural", help="procedural | file:PATH | avsbench:FOLDER")
-    parser.add_argument("--scenario", default="steady", choices=list(SCENARIOS))
-    parser.add_argument("--clip-users", type=int, default=4, help="Users of a closed loop.")
-    parser.add_argument("--arrival-rate", type=float, default=0.0, help="Clips a second of an open loop; 0: closed.")
-    parser.add_argument("--duration", type=float, default=120.0, help="Seconds.")
-    parser.add_argument("--call-timeout", type=float, default=60.0, help="Seconds that a caller waits.")
-    parser.add_argument("--outcomes", type=Path, default=None, help="Write every request's end here, a JSON a line.")
+    parser.add_argument(
+        "--mode",
+        default="audio",
+        help="Prompt setting of each clip (loadtests/generator/modes.py); default: %(default)s.",
+    )
+    parser.add_argument(
+        "--source", default="procedural", help="procedural | file:PATH | avsbench:FOLDER; default: %(default)s"
+    )
+    parser.add_argument(
+        "--scenario",
+        default="steady",
+        choices=list(SCENARIOS),
+        help="How load comes and goes; default: %(default)s",
+    )
+    parser.add_argument("--clip-users", type=int, default=4, help="Users of a closed loop; default: %(default)s.")
+    parser.add_argument(
+        "--arrival-rate",
+        type=float,
+        default=0.0,
+        help="Clips a second of an open loop; 0: closed; default: %(default)s.",
+    )
+    parser.add_argument("--duration", type=float, default=120.0, help="Seconds; default: %(default)s.")
+    parser.add_argument(
+        "--call-timeout", type=float, default=60.0, help="Seconds that a caller waits; default: %(default)s."
+    )
+    parser.add_argument(
+        "--outcomes", type=Path, default=None, help="Write every request's end here, a JSON a line; default: nowhere."
+    )
 
 
 @events.test_start.add_listener

@@ -55,9 +55,13 @@ def command(program: str, configuration: Path, data: Path, port: int) -> list[st
 def main(arguments: list[str] | None = None) -> int:
     """Run Prometheus on this machine until it is stopped."""
     parser = argparse.ArgumentParser(prog="python -m service.monitoring.local", description=__doc__)
-    parser.add_argument("--exporter-port", type=int, default=8003)
-    parser.add_argument("--port", type=int, default=9090)
-    parser.add_argument("--out", type=Path, default=Path("out") / "monitoring")
+    parser.add_argument(
+        "--exporter-port", type=int, default=8003, help="where the supervisor's own metrics are; default: %(default)s"
+    )
+    parser.add_argument("--port", type=int, default=9090, help="of Prometheus; default: %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out") / "monitoring", help="folder for its data; default: %(default)s"
+    )
     given = parser.parse_args(arguments)
     program = shutil.which("prometheus")
     if program is None:
