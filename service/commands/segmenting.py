@@ -120,9 +120,9 @@ def segment(
                 timeout_s=timeout,
             )
             stack.enter_context(closing(segmented))
-            bar = stack.enter_context(progress_bar("segmenting"))
+            bar = stack.enter_context(progress_bar("{task.description}"))
             model = f"{client.model}, {client.image_size} px, clips of {client.num_frames} frames"
-            told = Told(bar, source.expected)
+            told = Told(bar, source.expected, overlay=overlay)
             run = source.run(
                 model=model,
                 precision={},
@@ -144,10 +144,11 @@ def segment(
 class Told:
     """What a person sees of a run: frames as they are written, and a line for each at the end."""
 
-    def __init__(self, bar: Progress, expected: int | None) -> None:
+    def __init__(self, bar: Progress, expected: int | None, *, overlay: bool) -> None:
         self.lines: list[str] = []
         self.num_repeated = 0
-        self._bar, self._task = bar, bar.add_task("", total=expected)
+        what = "segmenting and writing" if overlay else "segmenting"
+        self._bar, self._task = bar, bar.add_task(what, total=expected)
 
     def notes(self) -> tuple[str, ...]:
         """Say what stood in for what was not there, a line each."""
@@ -168,3 +169,5 @@ class Told:
                 )
                 self._bar.update(self._task, completed=len(self.lines))
             del clip, picture, found
+        # The encoder holds frames back, the sheet is made of all: a second or two of a large video.
+        self._bar.update(self._task, description="finishing the files")
