@@ -378,7 +378,7 @@ class BuildInfo(TypedDict):
 
 PROCEDURAL_WORLD, NOTHING = "procedural world", "nothing"
 """What weights know that know nothing of real video."""
-FROM_PROCEDURAL_WORLD = "auralsam2 procedural world"
+FROM_PROCEDURAL_WORLD = "made by auralsam2: procedural world"
 """Comment in the header of a video of that world, by which it is told from real ones."""
 
 

@@ -146,7 +146,7 @@ def bench_gpu(dtype: torch.dtype) -> list[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m kernels.bench", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too; default: nowhere")
     options = parser.parse_args(arguments)
     result: dict[str, Any] = {"torch": torch.__version__}
     if torch.cuda.is_available():

@@ -205,14 +205,35 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kernels.report", description=__doc__.partition("\n")[0])
-    parser.add_argument("--capability", type=int, nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
-    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows of the table there too")
     parser.add_argument(
-        "--catalogue", default=CATALOGUE, metavar="MODULE", help="a module with shipped_plans(capability)"
+        "--capability",
+        type=int,
+        nargs="+",
+        choices=ARCHITECTURES,
+        default=list(ARCHITECTURES),
+        help="cards, as 90 for 9.0; default: all of them",
     )
-    parser.add_argument("--matching", default="", metavar="TEXT", help="only plans whose name contains it")
-    parser.add_argument("--check", type=Path, metavar="FILE", help="compare a kept report with the kernels as they are")
+    parser.add_argument(
+        "--dtype", nargs="+", choices=DTYPES, default=list(DTYPES), help="types of the operands; default: all of them"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the rows of the table there too; default: nowhere"
+    )
+    parser.add_argument(
+        "--catalogue",
+        default=CATALOGUE,
+        metavar="MODULE",
+        help="a module with shipped_plans(capability); default: %(default)s",
+    )
+    parser.add_argument(
+        "--matching", default="", metavar="TEXT", help="only plans whose name contains it; default: all"
+    )
+    parser.add_argument(
+        "--check",
+        type=Path,
+        metavar="FILE",
+        help="compare a kept report with the kernels as they are; default: compile and print",
+    )
     options = parser.parse_args(arguments)
     if options.check:
         differences = check(options.check, options.catalogue)

@@ -137,7 +137,13 @@ def choose_blocks(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m kernels.tune", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--capability", type=int, nargs="+", choices=ARCHITECTURES, help="choose by the model instead")
+    parser.add_argument(
+        "--capability",
+        type=int,
+        nargs="+",
+        choices=ARCHITECTURES,
+        help="choose by the model instead; default: measure on this machine's card",
+    )
     options = parser.parse_args(arguments)
     if options.capability is None:
         if not torch.cuda.is_available():

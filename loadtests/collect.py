@@ -125,8 +125,10 @@ def soak(record: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.collect", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder that the benches wrote into")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder that the benches wrote into; default: %(default)s"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results; default: %(default)s")
     given = parser.parse_args(arguments)
     for source in collect(given.out, given.results):
         print(f"not measured: {given.out / source}", file=sys.stderr)

@@ -128,9 +128,15 @@ def judge(phases: Sequence[Phase]) -> list[Verdict]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.overload", description=__doc__)
     parser.add_argument("--build", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("out") / "overload")
-    parser.add_argument("--seconds", type=float, default=30.0, help="seconds of each of the three phases")
-    parser.add_argument("--places", type=int, default=8, help="clips in flight that the server takes")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out") / "overload", help="folder for the report; default: %(default)s"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=30.0, help="seconds of each of the three phases; default: %(default)s"
+    )
+    parser.add_argument(
+        "--places", type=int, default=8, help="clips in flight that the server takes; default: %(default)s"
+    )
     given = parser.parse_args(arguments)
     try:
         manifest = read_manifest(given.build)

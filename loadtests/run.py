@@ -121,17 +121,34 @@ def describe(record: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.run", description=__doc__)
     parser.add_argument("--build", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("out") / "load")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out") / "load", help="folder for the report; default: %(default)s"
+    )
     # Locust's own names, and its forms of a time.
-    parser.add_argument("-t", "--run-time", "--duration", type=run_time, default=120, help="as 90, 90s, 5m or 1h30m")
-    parser.add_argument("-u", "--users", type=positive(int), default=4, help="users of a closed loop")
+    parser.add_argument(
+        "-t",
+        "--run-time",
+        "--duration",
+        type=run_time,
+        default=120,
+        help="as 90, 90s, 5m or 1h30m; default: %(default)s s",
+    )
+    parser.add_argument(
+        "-u", "--users", type=positive(int), default=4, help="users of a closed loop; default: %(default)s"
+    )
     parser.add_argument("-r", "--spawn-rate", type=positive(float), help="users a second; default: all at once")
-    parser.add_argument("--rate", type=float, default=0.0, help="clips a second of an open loop; 0: closed")
-    parser.add_argument("--note", default="", help="what the report should say of this run, such as what ran beside it")
-    parser.add_argument("--scenario", choices=list(SCENARIOS), default="steady")
-    parser.add_argument("--mode", choices=list(MODES), default="audio")
-    parser.add_argument("--source", default="procedural", help="procedural | file:PATH | avsbench:FOLDER")
-    parser.add_argument("--wire", choices=list(WIRES), default=RAW, help="how frames go over the wire")
+    parser.add_argument(
+        "--rate", type=float, default=0.0, help="clips a second of an open loop; 0: closed; default: %(default)s"
+    )
+    parser.add_argument("--note", default="", help="what the report says of what ran beside it; default: nothing")
+    parser.add_argument("--scenario", choices=list(SCENARIOS), default="steady", help="default: %(default)s")
+    parser.add_argument("--mode", choices=list(MODES), default="audio", help="default: %(default)s")
+    parser.add_argument(
+        "--source", default="procedural", help="procedural | file:PATH | avsbench:FOLDER; default: %(default)s"
+    )
+    parser.add_argument(
+        "--wire", choices=list(WIRES), default=RAW, help="how frames go over the wire; default: %(default)s"
+    )
     given = parser.parse_args(arguments)
     load = Load(
         given.run_time,

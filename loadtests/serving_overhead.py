@@ -67,8 +67,8 @@ def _time(call: Callable[[], object]) -> Callable[[], float]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.serving_overhead", description=__doc__)
     parser.add_argument("--build", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
+    parser.add_argument("--rounds", type=int, default=40, help="calls of each way; default: %(default)s")
+    parser.add_argument("--json", type=Path, default=None, help="also write the figures here; default: nowhere")
     arguments = parser.parse_args()
     manifest = read_manifest(arguments.build)
     try:

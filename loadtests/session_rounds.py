@@ -91,9 +91,9 @@ def _sessions_process(launcher: Launcher) -> psutil.Process:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.session_rounds", description=__doc__)
     parser.add_argument("--build", type=Path, required=True)
-    parser.add_argument("--sessions", type=int, default=7)
-    parser.add_argument("--clicks", type=int, default=4, help="later rounds of each session")
-    parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
+    parser.add_argument("--sessions", type=int, default=7, help="sessions at a time; default: %(default)s")
+    parser.add_argument("--clicks", type=int, default=4, help="later rounds of each session; default: %(default)s")
+    parser.add_argument("--json", type=Path, default=None, help="also write the figures here; default: nowhere")
     arguments = parser.parse_args()
     try:
         manifest = read_manifest(arguments.build)

@@ -191,11 +191,16 @@ def _lines(rows: Sequence[dict[str, Any]]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.throughput_table", description=__doc__)
     parser.add_argument("--build", type=Path, action="append", required=True, help="may be given several times")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=30, help="calls of each build; default: %(default)s")
     parser.add_argument(
-        "--budget", type=float, default=180.0, help="seconds for a build; a heavy one gets fewer rounds"
+        "--budget",
+        type=float,
+        default=180.0,
+        help="seconds for a build; a heavy one gets fewer rounds; default: %(default)s",
     )
-    parser.add_argument("--out", type=Path, default=Path("out") / "throughput")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out") / "throughput", help="folder for the report; default: %(default)s"
+    )
     given = parser.parse_args(arguments)
     measured: list[Timed] = []
     try:

@@ -186,7 +186,7 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m auralsam2.evaluation.hysteresis", description=__doc__)
     parser.add_argument("--checkpoint", help="weights of `compact`; default: those that are shipped")
-    parser.add_argument("--clips", type=int, default=NUM_CLIPS, help="of each split")
+    parser.add_argument("--clips", type=int, default=NUM_CLIPS, help="of each split; default: %(default)s")
     given = parser.parse_args()
     model, about = load_network("compact", checkpoint=given.checkpoint)
     bench = Bench(model)

@@ -139,8 +139,10 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m auralsam2.evaluation.prompts", description=__doc__)
     parser.add_argument("--checkpoint", help="weights of `compact`; default: those that are shipped")
-    parser.add_argument("--split", choices=SPLITS, default="multi")
-    parser.add_argument("--clips", type=int, default=NUM_CLIPS)
+    parser.add_argument(
+        "--split", choices=SPLITS, default="multi", help="of the procedural world; default: %(default)s"
+    )
+    parser.add_argument("--clips", type=int, default=NUM_CLIPS, help="of the split; default: %(default)s")
     given = parser.parse_args()
     split: Split = given.split
     model, about = load_network("compact", checkpoint=given.checkpoint)

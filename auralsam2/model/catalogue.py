@@ -60,7 +60,7 @@ BROUGHT = (
 )
 
 
-def shipped() -> tuple[KnownWeights, ...]:
+def list_shipped() -> tuple[KnownWeights, ...]:
     """Describe the weights that are shipped, from their files."""
     found = []
     for preset in PRESETS:

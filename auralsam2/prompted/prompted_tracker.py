@@ -94,11 +94,11 @@ class FrameByFrame:
         self.sam, self.image, self._image_pe = sam, image, dense_positions
 
     def tokens(self, frame: int) -> Tensor:
-        """[N, C]."""
+        """Give a frame's tokens, [N, C]."""
         return self.image.embedding[frame].flatten(1).T
 
     def decode(self, frame: int, tokens: Tensor, coords: Tensor, labels: Tensor, dense: Tensor | None) -> PromptedMasks:
-        """`tokens`: what of the frame is decoded, [N, C]; `dense`: mask logits [1, 1, S/4, S/4]."""
+        """Decode a frame. `tokens`: what of it, [N, C]; `dense`: mask logits [1, 1, S/4, S/4]."""
         sam, image = self.sam, self.image
         coords, labels = pad_points(coords, labels)
         sparse, _ = sparse_tokens(sam, coords[None], labels[None])
@@ -106,16 +106,16 @@ class FrameByFrame:
         high_res = image.high_res_s4[frame : frame + 1], image.high_res_s8[frame : frame + 1]
         return decode_prompted(sam, tokens[None], high_res, sparse, None, embedded, self._image_pe)
 
-    def prompted(self, prompt: FramePrompt) -> Answer:
-        """A mask stands for itself; points after it refine it, as they refine the logits of an earlier round."""
-        sam, previous, answer = self.sam, prompt.previous, None
+    def answer(self, prompt: FramePrompt) -> Answer:
+        """Answer a prompt. A mask stands for itself; points refine it, as they refine logits of an earlier round."""
+        sam, previous, given = self.sam, prompt.previous, None
         own = self.tokens(prompt.frame)
         if prompt.mask is not None:
-            answer = self._masked(prompt.frame, own, prompt.mask)
-            previous = answer.mask[0, 0]
+            given = self._masked(prompt.frame, own, prompt.mask)
+            previous = given.mask[0, 0]
         if not len(prompt.labels):
-            assert answer is not None, "check_prompts lets no prompt through that says nothing"
-            return answer
+            assert given is not None, "check_prompts lets no prompt through that says nothing"
+            return given
         dense = None if previous is None else previous.clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT)[None, None]
         masks = self.decode(prompt.frame, own + sam.no_mem_embed[0], prompt.coords, prompt.labels, dense)
         return choose(sam, masks, len(prompt.labels), prompted=True)
@@ -131,7 +131,7 @@ class FrameByFrame:
         return Answer(candidates, given.logits.new_ones(1, 3), given.logits, score, pointer, prompted=True)
 
     def remember(self, frame: int, answer: Answer) -> Remembered:
-        """What the frame leaves behind. SAM2 keeps it in bfloat16, and reads masks of prompted frames as yes or no."""
+        """Make what a frame leaves behind. SAM2 keeps it in bfloat16, and masks of prompted frames as yes or no."""
         enlarged = enlarge(answer.mask)
         mask = harden(enlarged) if answer.prompted else torch.sigmoid(enlarged)
         features = remember_mask(self.sam, self.image.embedding[frame : frame + 1], mask)
@@ -155,7 +155,7 @@ def track_prompts(
     num_frames = image.embedding.shape[0]
     check_prompts(list(prompts), num_frames, sam.sam_prompt_encoder.input_image_size[0])
     frames = FrameByFrame(sam, image, dense_positions)
-    answers = {prompt.frame: frames.prompted(prompt) for prompt in prompts}
+    answers = {prompt.frame: frames.answer(prompt) for prompt in prompts}
     conditioning = tuple(answers)
     bank = {}
     if len(answers) < num_frames:

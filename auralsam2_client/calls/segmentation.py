@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from auralsam2_client.calls.answers import LOGITS, outputs_of, read_logits, read_rles, wish_tensors
 from auralsam2_client.calls.frame_wire import coded_clip_tensors
-from auralsam2_client.calls.knowledge import read_build_info
 from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts, fit_clip
 from auralsam2_client.contract import BUILD_INFO, BY_SOUND, PROMPT_MODE, WINDOW_SAMPLES, BuildInfo, prompt_tensors
 from auralsam2_client.errors import BadInput
+from auralsam2_client.knowledge import read_build_info
 from auralsam2_client.masks import Rle, from_rle, to_masks
 from auralsam2_client.prompts import Prompts, Tensors, frame_prompt, setting_tensors
 

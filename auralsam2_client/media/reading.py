@@ -138,8 +138,10 @@ def _plan(source: str, fps: float, start_s: float, max_frames: int | None, progr
     if not 0 <= start_s <= MAX_SOUND_S:
         raise BadInput(f"start_s = {start_s}; must be 0 to {MAX_SOUND_S:g} s. Cut the video first.")
     if max_frames is not None and not 1 <= max_frames <= MAX_FRAMES:
-        raise BadInput(f"max_frames = {max_frames}; must be 1 to {MAX_FRAMES}. Read the rest in a second call.")
-    return Plan(source, fps, start_s, max_frames, progress, MAX_FRAMES, MAX_FRAMES_BYTES)
+        raise BadInput(
+            f"max_frames = {max_frames}; must be 1 to {MAX_FRAMES}. Read the rest in a second call, with --start."
+        )
+    return Plan(source, fps, start_s, max_frames, progress, MAX_FRAMES, MAX_FRAMES_BYTES, MAX_SOUND_S)
 
 
 def _chosen_of_folder(folder: Path, plan: Plan, found: Found) -> list[Path]:

@@ -37,6 +37,7 @@ class Plan:
     progress: Progress | None
     frames_limit: int  # frames that are read at once
     bytes_limit: int  # that they may take
+    latest_start_s: float  # that can be asked for
 
     @property
     def limit(self) -> int:
@@ -59,10 +60,12 @@ class Plan:
         """Raise BadInput when that many frames are too many, or too many bytes."""
         num_frames = min(num_frames, self.limit)
         if num_frames > self.frames_limit:
+            next_s = self.time_s(self.frames_limit)
+            parts = f"{self.frames_limit} now, then the same with --start {next_s:g}; or give a lower --fps"
             raise BadInput(
                 f"{self.source} has more than {self.frames_limit} frames at {self.fps:g} a second from "
-                f"{self.start_s:g} s on; at most {self.frames_limit} are read at once. Give --max-frames, or a lower "
-                "--fps."
+                f"{self.start_s:g} s on; at most {self.frames_limit} are read at once. Give --max-frames "
+                f"{parts if next_s <= self.latest_start_s else 'or a lower --fps, or cut the video'}."
             )
         num_bytes = num_frames * height * width * 3
         if num_bytes > self.bytes_limit:

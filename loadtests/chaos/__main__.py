@@ -109,13 +109,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code, 1 where anything did not hold."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.chaos", description=__doc__)
     parser.add_argument("--build", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("out/chaos"))
     parser.add_argument(
-        "--seconds", type=float, default=300.0, help="for each kind of door, after which no fault begins"
+        "--out", type=Path, default=Path("out/chaos"), help="folder for the report; default: %(default)s"
     )
-    parser.add_argument("--door", nargs="+", choices=DOORS, default=DOORS, help="without one, and behind it")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--callers", type=int, default=4)
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=300.0,
+        help="for each kind of door, after which no fault begins; default: %(default)s",
+    )
+    parser.add_argument("--door", nargs="+", choices=DOORS, default=DOORS, help="without one, behind it; default: both")
+    parser.add_argument("--seed", type=int, default=0, help="of the faults; default: %(default)s")
+    parser.add_argument("--callers", type=int, default=4, help="callers at a time; default: %(default)s")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, stop)

@@ -27,10 +27,16 @@ CASES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.cpu", description=__doc__)
-    parser.add_argument("--cases", nargs="+", default=CASES, metavar="PRESET:SIZE:FRAMES")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--precision", default="auto", help="precision of the exports: auto | float32 | bfloat16")
-    parser.add_argument("--out", type=Path, default=Path("out/bench-cpu"))
+    parser.add_argument(
+        "--cases", nargs="+", default=CASES, metavar="PRESET:SIZE:FRAMES", help="what is measured; default: %(default)s"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="calls of each case; default: %(default)s")
+    parser.add_argument(
+        "--precision", default="auto", help="precision of the exports: auto | float32 | bfloat16; default: %(default)s"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/bench-cpu"), help="folder for the report; default: %(default)s"
+    )
     parser.add_argument("--fresh", action="store_true", help="measure again the cases that are in --out already")
     parser.add_argument("--compiled", action="store_true", help="also torch.compile, which takes minutes a case")
     given = parser.parse_args(arguments)

@@ -112,15 +112,25 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None, build: Callable[[Case, str], Path] = build_of) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.cpu.growth", description=__doc__)
-    parser.add_argument("--preset", default="compact")
-    parser.add_argument("--image-size", type=int, default=256)
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
-    parser.add_argument("--callers", type=int, nargs="+", default=CALLERS)
-    parser.add_argument("--callers-length", type=int, default=5, help="frames a clip of the callers")
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of load for each number of callers")
-    parser.add_argument("--out", type=Path, default=Path("out/growth-cpu"))
+    parser.add_argument("--preset", default="compact", help="of the network; default: %(default)s")
+    parser.add_argument("--image-size", type=int, default=256, help="px of a side; default: %(default)s")
+    parser.add_argument(
+        "--precision", default="auto", help="of the exports: auto | float32 | bfloat16; default: %(default)s"
+    )
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="frames a clip; default: %(default)s")
+    parser.add_argument(
+        "--callers", type=int, nargs="+", default=CALLERS, help="callers at a time; default: %(default)s"
+    )
+    parser.add_argument(
+        "--callers-length", type=int, default=5, help="frames a clip of the callers; default: %(default)s"
+    )
+    parser.add_argument("--repeats", type=int, default=20, help="calls of each length; default: %(default)s")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="seconds of load for each number of callers; default: %(default)s"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/growth-cpu"), help="folder for the report; default: %(default)s"
+    )
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
     try:

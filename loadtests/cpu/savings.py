@@ -203,10 +203,16 @@ def markdown(record: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.cpu.savings", description=__doc__)
     parser.add_argument(
-        "--case", type=Case.parse, default=Case("hiera_base_plus", 512, 5), metavar="PRESET:SIZE:FRAMES"
+        "--case",
+        type=Case.parse,
+        default=Case("hiera_base_plus", 512, 5),
+        metavar="PRESET:SIZE:FRAMES",
+        help="what is measured; default: hiera_base_plus:512:5",
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("out/savings-cpu"))
+    parser.add_argument("--rounds", type=int, default=5, help="of each form; default: %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/savings-cpu"), help="folder for the report; default: %(default)s"
+    )
     given = parser.parse_args(arguments)
     case: Case = given.case
     given.out.mkdir(parents=True, exist_ok=True)

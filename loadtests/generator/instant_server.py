@@ -36,8 +36,8 @@ class InstantService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ig
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.generator.instant_server", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--num-frames", type=int, default=5)
-    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--num-frames", type=int, default=5, help="frames a clip; default: %(default)s")
+    parser.add_argument("--image-size", type=int, default=256, help="px of a side; default: %(default)s")
     given = parser.parse_args()
     server = grpc.server(ThreadPoolExecutor(4), options=CHANNEL_OPTIONS)
     service = InstantService(ClipShape(given.num_frames, given.image_size))

@@ -70,12 +70,24 @@ def measure(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.gpu", description=__doc__)
-    parser.add_argument("--cases", nargs="+", type=Case.parse, default=list(map(Case.parse, CASES)))
-    parser.add_argument("--only", nargs="+", choices=get_args(Kind), default=get_args(Kind))
-    parser.add_argument("--minutes", type=float, default=MINUTES)
-    parser.add_argument("--out", type=Path, default=Path("out/bench-gpu"))
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        type=Case.parse,
+        default=list(map(Case.parse, CASES)),
+        help="PRESET:SIZE:FRAMES; default: those of the report",
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=get_args(Kind), default=get_args(Kind), help="kinds of rows; default: all"
+    )
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="of measuring, all in all; default: %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/bench-gpu"), help="folder for the report; default: %(default)s"
+    )
     parser.add_argument("--again", action="store_true", help="measure also what --out holds of this code and this card")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try the bench itself")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try the bench itself; default: %(default)s"
+    )
     given = parser.parse_args(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
         print(card.NO_CARD, file=sys.stderr)

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.gpu.worker", description=__doc__)
     parser.add_argument("job", type=json.loads, help="what `Job.wire` writes, as JSON")
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", default="cuda", help="cuda | cpu; default: %(default)s")
     parser.add_argument("--answers", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True, help="where builds of the service are kept")
     given = parser.parse_args(arguments)

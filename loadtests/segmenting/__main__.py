@@ -100,12 +100,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.segmenting", description=__doc__)
     parser.add_argument("--build", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("out/bench-segment"))
-    parser.add_argument("--seconds", type=int, default=600, help="of the video")
-    parser.add_argument("--size", type=int, nargs=2, default=(640, 360), metavar=("WIDTH", "HEIGHT"))
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--generator-seconds", type=float, default=10.0, help="for each number of users")
-    parser.add_argument("--note", default="", help="what the report should say of this run")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/bench-segment"), help="folder for the report; default: %(default)s"
+    )
+    parser.add_argument("--seconds", type=int, default=600, help="of the video; default: %(default)s")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(640, 360),
+        metavar=("WIDTH", "HEIGHT"),
+        help="px of the video; default: %(default)s",
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="runs of each way; default: %(default)s")
+    parser.add_argument(
+        "--generator-seconds", type=float, default=10.0, help="for each number of users; default: %(default)s"
+    )
+    parser.add_argument("--note", default="", help="what the report should say of this run; default: nothing")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
     width, height = given.size

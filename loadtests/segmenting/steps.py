@@ -17,7 +17,8 @@ from auralsam2_client.media.sound_windows import windows
 from auralsam2_client.media.stills.frames import resize_frames
 from auralsam2_client.media.streaming import MediaStream
 from auralsam2_client.media.video_reader import VideoReader
-from service.results.overlay import caption_of, draw_mask
+from service.results.caption import add_caption, caption_of
+from service.results.overlay import draw_mask
 from service.results.video import write_video
 
 Made = TypeVar("Made")
@@ -50,7 +51,8 @@ def steps_ms(path: Path, url: str, num_frames: int = 60) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         timed("PNG", lambda: [write_mask(Path(folder), index, mask) for index, mask in enumerate(masks)])
         shown = zip(frames, masks, strict=False)
-        drawn = timed("draw overlay", lambda: [draw_mask(*each, caption_of(0.0, 0.0)) for each in shown])
+        caption = caption_of(0, 0.0, 0.0)
+        drawn = timed("draw overlay", lambda: [add_caption(draw_mask(*each), caption) for each in shown])
         held = [(picture, 25) for picture in drawn]
         timed("encode overlay", lambda: write_video(Path(folder) / "a.mp4", held, Fraction(25), None, SAMPLE_RATE))
     return found

@@ -110,12 +110,18 @@ class Bench:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.wire", description=__doc__)
-    parser.add_argument("--build", type=Path, default=None, help="measure this build too")
-    parser.add_argument("--out", type=Path, default=Path("out/bench-wire"), help="wire.json and wire.md go here")
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--callers", type=int, nargs="+", default=CALLERS)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each way, size and number of callers")
-    parser.add_argument("--rounds", type=int, default=30, help="of the build beside its graphs")
+    parser.add_argument("--build", type=Path, default=None, help="measure this build too; default: none")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/bench-wire"), help="wire.json and wire.md go here; default: %(default)s"
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="px of a side; default: %(default)s")
+    parser.add_argument(
+        "--callers", type=int, nargs="+", default=CALLERS, help="callers at a time; default: %(default)s"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="of each way, size and number of callers; default: %(default)s"
+    )
+    parser.add_argument("--rounds", type=int, default=30, help="of the build beside its graphs; default: %(default)s")
     given = parser.parse_args(arguments)
     ways, left_out = offered_ways()
     record: dict[str, Any] = {

@@ -21,10 +21,17 @@ def export(
     image_size: Annotated[int | None, typer.Option(help="1024, 512, 256 or 224 px; default: the preset's own.")] = None,
     num_frames: Annotated[int, typer.Option(help="Clip length T, 1 to 16.")] = 5,
     checkpoint: Annotated[
-        str | None, typer.Option(help="File, or hf://yyliu01/AuralSAM2/ckpts/auralsam2_avs_v1m.pth")
+        str | None,
+        typer.Option(
+            help="File, or hf://yyliu01/AuralSAM2/ckpts/auralsam2_avs_v1m.pth;"
+            " default: the weights shipped with the preset, or untrained ones."
+        ),
     ] = None,
     sam2_checkpoint: Annotated[
-        str | None, typer.Option(help="SAM2's own weights, where the checkpoint holds the fuser alone.")
+        str | None,
+        typer.Option(
+            help="SAM2's own weights, where the checkpoint holds the fuser alone; default: those in the checkpoint."
+        ),
     ] = None,
     conditioning_frame: Annotated[int, typer.Option(help="Frame decoded first: 0 for AVSBench, T/2 for Ref-AVS.")] = 0,
     read_out: Annotated[str, typer.Option(help="first | iou | iou_occlusion")] = "iou_occlusion",
@@ -44,7 +51,10 @@ def export(
     ] = "auto",
     fusion: Annotated[str, typer.Option(help="In an engine: native operators | plugin, the fused kernels")] = "native",
     capability: Annotated[
-        list[str] | None, typer.Option(help="Card of a tensorrt-rtx engine, e.g. 8.9; several by comma or repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Card of a tensorrt-rtx engine, e.g. 8.9; several by comma or repeated; default: this machine's card."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="Of target cuda: cuda | cpu, the same stages without a card.")] = "cuda",
     layout: Annotated[

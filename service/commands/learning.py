@@ -56,11 +56,15 @@ def evaluate(
     checkpoint: Annotated[
         str | None, typer.Option(help="Weights, in process; default: those shipped with `compact`.")
     ] = None,
-    sam2_checkpoint: Annotated[str | None, typer.Option(help="SAM2's own, where the checkpoint lacks it.")] = None,
+    sam2_checkpoint: Annotated[
+        str | None, typer.Option(help="SAM2's own, where the checkpoint lacks it; default: the checkpoint's.")
+    ] = None,
     through_server: Annotated[
         bool, typer.Option("--through-server", help="Ask a server instead: --url, or one started now on --build.")
     ] = False,
-    url: Annotated[str | None, typer.Option(help="host:port of a running server's gRPC.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="host:port of a running server's gRPC; default: one is started.")
+    ] = None,
     build: Annotated[Path, typer.Option(help="Build to serve, where no --url is given.")] = DEFAULT_BUILD,
     out: Annotated[Path, typer.Option("--out", "-o", help="The figures as JSON.")] = Path("out/evaluation.json"),
 ) -> None:

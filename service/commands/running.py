@@ -19,10 +19,15 @@ def serve(
     exporter_port: Annotated[
         int | None, typer.Option(help="The supervisor's own metrics (memory, restarts, build); default: nowhere.")
     ] = None,
-    server_env: Annotated[Path | None, typer.Option(help="Environment that holds the server; see `doctor`.")] = None,
+    server_env: Annotated[
+        Path | None,
+        typer.Option(help="Environment that holds the server; default: .venv-server, here or above; see `doctor`."),
+    ] = None,
     tritonserver: Annotated[
         Path | None,
-        typer.Option(help="Home of NVIDIA's server, as /opt/tritonserver, which a GPU build needs; else the embedded."),
+        typer.Option(
+            help="Home of NVIDIA's server, as /opt/tritonserver, which a GPU build needs; default: the embedded."
+        ),
     ] = None,
     local_memory: Annotated[
         bool | None,
@@ -32,12 +37,16 @@ def serve(
         Path | None, typer.Option(help="Where engines keep what they compiled; default: in the build.")
     ] = None,
     door: Annotated[
-        str | None, typer.Option(help="nginx before gRPC: auto (beyond loopback), on, off; see SECURITY.md.")
+        str | None,
+        typer.Option(help="nginx before gRPC: auto (beyond loopback) | on | off; default: auto; see SECURITY.md."),
     ] = None,
-    tls_certificate: Annotated[Path | None, typer.Option(help="Of the door, PEM: it then speaks TLS.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Key of that certificate, PEM.")] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="Of the door, PEM: it then speaks TLS; default: none, plain.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Key of that certificate, PEM; default: none.")] = None,
     tls_client_ca: Annotated[
-        Path | None, typer.Option(help="Callers must show a certificate that this one signed, PEM.")
+        Path | None,
+        typer.Option(help="Callers must show a certificate that this one signed, PEM; default: anyone may call."),
     ] = None,
     access_log: Annotated[
         Path | None, typer.Option(help="Where the door notes calls, JSON lines; default: nowhere lasting.")

@@ -27,9 +27,13 @@ def segment(
     out: OutOption = Path("out"),
     url: Annotated[str, typer.Option(help="host:port of the server's gRPC.")] = "127.0.0.1:8001",
     fps: Annotated[float, typer.Option(help="Frames a second to segment.")] = 1.0,
-    start: Annotated[float, typer.Option(help="Second to begin at.")] = 0.0,
-    max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
-    sound: Annotated[Path | None, typer.Option(help="A file with sound in place of the clip's own track.")] = None,
+    start: Annotated[
+        float, typer.Option(help="Second to begin at; with --max-frames it cuts a long video into parts.")
+    ] = 0.0,
+    max_frames: Annotated[
+        int | None, typer.Option(help="Stop after this many frames, 1 to 600, the most of one run; default: all.")
+    ] = None,
+    sound: Annotated[Path | None, typer.Option(help="A file with sound; default: the clip's own track.")] = None,
     audio_track: Annotated[
         int | None, typer.Option(help="Sound track by number, from 1; default: the one that players take.")
     ] = None,
@@ -44,10 +48,16 @@ def segment(
     timeout: Annotated[float, typer.Option(help="Seconds for each clip of T frames.")] = 300.0,
     points: Annotated[
         str | None,
-        typer.Option(help='Clicks in pixels of the input: "120,200,+;30,40,-"; + on the object, - beside it.'),
+        typer.Option(
+            help='Clicks in pixels of the input: "120,200,+;30,40,-"; + on the object, - beside it; default: none.'
+        ),
     ] = None,
-    box: Annotated[str | None, typer.Option(help="Box around the object, x0,y0,x1,y1 in pixels of the input.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="Picture of the input's size: all but its background.")] = None,
+    box: Annotated[
+        str | None, typer.Option(help="Box around the object, x0,y0,x1,y1 in pixels of the input; default: none.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Picture of the input's size: all but its background; default: none.")
+    ] = None,
     frame: Annotated[
         int | None, typer.Option(help="Frame of points, box or mask, from 0; default: the one that is decoded first.")
     ] = None,
@@ -68,7 +78,10 @@ def segment(
         str, typer.Option(help=f"Form of the masks on the wire: {' | '.join(ANSWERS)}; bits are coarser.")
     ] = "logits",
 ) -> None:
-    """Segment the sounding objects of a clip, or what you mark in it, through a running server."""
+    """Segment the sounding objects of a clip, or what you mark in it, through a running server.
+
+    A run takes 600 frames at most. Longer videos go in parts, by --start and --max-frames, or with a lower --fps.
+    """
     from auralsam2_client.calls.client import Client
     from auralsam2_client.calls.segmenting import segment_clips
     from auralsam2_client.media.prompt_options import read_prompts
@@ -108,9 +121,9 @@ def segment(
                 timeout_s=timeout,
             )
             stack.enter_context(closing(segmented))
-            bar = stack.enter_context(progress_bar("segmenting"))
+            bar = stack.enter_context(progress_bar("{task.description}"))
             model = f"{client.model}, {client.image_size} px, clips of {client.num_frames} frames"
-            told = Told(bar, source, use_audio=audio)
+            told = Told(bar, source, overlay=overlay, use_audio=audio)
             run = source.run(
                 model=model,
                 precision={},
@@ -133,17 +146,18 @@ def segment(
 class Told:
     """What a person sees of a run: frames as they are written, and a line for each at the end."""
 
-    def __init__(self, bar: Progress, source: "Source", *, use_audio: bool) -> None:
+    def __init__(self, bar: Progress, source: "Source", *, overlay: bool, use_audio: bool) -> None:
         self.lines: list[str] = []
         self.num_repeated = 0
         self.build: BuildInfo | None = None
         self._source, self._use_audio, self._masked = source, use_audio, 0.0
-        self._bar, self._task = bar, bar.add_task("", total=source.expected)
+        what = "segmenting and writing" if overlay else "segmenting"
+        self._bar, self._task = bar, bar.add_task(what, total=source.expected)
 
     def notes(self) -> tuple[str, ...]:
         """Say what stood in for what was not there, and what weakens the answers, a line each."""
-        from auralsam2_client.calls.knowledge import knowledge_notes
         from auralsam2_client.calls.planning import notes_of
+        from auralsam2_client.knowledge import knowledge_notes
 
         weak = knowledge_notes(
             self.build,
@@ -168,3 +182,5 @@ class Told:
                 )
                 self._bar.update(self._task, completed=len(self.lines))
             del clip, picture, found
+        # The encoder holds frames back, the sheet is made of all: a second or two of a large video.
+        self._bar.update(self._task, description="finishing the files")

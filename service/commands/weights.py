@@ -22,12 +22,12 @@ def weights(
     """List the weights that are shipped and those that can be brought: licence, size, hash, command."""
     try:
         with network_room():
-            from auralsam2.model.catalogue import BROUGHT, examine, shipped
+            from auralsam2.model.catalogue import BROUGHT, examine, list_shipped
 
             if files:
                 _tell("", [examine(file) for file in files], NOT_SAID)
                 return
-            _tell("shipped", shipped(), NOT_SAID)
+            _tell("shipped", list_shipped(), NOT_SAID)
             _tell("to be brought; each has a page of its own, whose licence holds", BROUGHT, "")
     except AuralServeError as error:
         fail(error)

@@ -59,13 +59,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m service.monitoring.local", description=__doc__)
     whom = parser.add_mutually_exclusive_group()
     whom.add_argument(
-        "--target", type=_target, action="append", metavar="HOST:PORT", help="a supervisor's page; may be repeated"
+        "--target", type=_target, action="append", metavar="HOST:PORT", help="a supervisor's page, default: this machine's; may be repeated"
     )
     whom.add_argument(
         "--exporter-port", type=_port, default=8003, help="of a server of this machine (auralsam2 serve); default: 8003"
     )
     parser.add_argument("--port", type=_port, default=9090, help="of Prometheus itself, on loopback; default: 9090")
-    parser.add_argument("--out", type=Path, default=Path("out") / "monitoring", help="configuration and data")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out") / "monitoring", help="configuration and data; default: %(default)s"
+    )
     given = parser.parse_args(arguments)
     program = shutil.which("prometheus")
     if program is None:

@@ -19,8 +19,9 @@ from auralsam2_client.masks import FrameResult, Rle, frame_entry, from_rle, writ
 from auralsam2_client.media.reader import Media
 from auralsam2_client.prompts import Prompts
 from auralsam2_client.run_files import OVERLAY, SHEET
+from service.results.caption import caption_of
 from service.results.out_folder import results_into
-from service.results.overlay import caption_of, contact_sheet, sheet_frames, sheet_tile, write_shown
+from service.results.overlay import contact_sheet, sheet_frames, sheet_tile, write_shown
 from service.results.overlay_sound import SoundBetween
 from service.results.prompt_drawing import draw_prompts
 
@@ -176,7 +177,7 @@ class _Written:
             drawn = self._drawn(index, picture)
             if index in wanted:
                 self.tiles[index] = sheet_tile(drawn, result.mask, pixel_aspect=run.pixel_aspect)
-            yield drawn, result.mask, caption_of(result.time_s, result.object_score)
+            yield drawn, result.mask, caption_of(index, result.time_s, result.object_score)
             del picture, result, drawn
 
     def sheet(self) -> tuple[list[Picture], list[NDArray[np.bool_]], list[str]]:
@@ -191,7 +192,7 @@ class _Written:
             picture, mask = self.tiles[index]
             pictures.append(picture)
             masks.append(mask)
-            captions.append(caption_of(entry["time_s"], entry["object_score"]))
+            captions.append(caption_of(index, entry["time_s"], entry["object_score"]))
         return pictures, masks, captions
 
     def _wanted(self) -> set[int]:

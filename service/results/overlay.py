@@ -1,9 +1,11 @@
 """What the model sees as sounding, drawn on the frames: an overlay video with its sound, and a contact sheet.
 
 A mask is filled with a colour at half strength and outlined by a white line with a dark rim, so that it shows on any
-background. Videos are H.264 and AAC in MP4 at 25 frames a second: some players stumble over one frame a second.
+background. Videos are H.264 and AAC in MP4 at 25 frames a second, since some players stumble over one frame a second;
+a clip of more than three frames a second keeps its own rate, or two or three times that.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
@@ -11,18 +13,22 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from auralsam2_client.contract import SAMPLE_RATE
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.reading import MAX_FPS, MIN_FPS
 from auralsam2_client.new_file import new_file
+from service.results.caption import add_caption, strip_height_px
+from service.results.held_pictures import HELD_FROM
 from service.results.overlay_sound import OverlaySound, SoundBetween
 from service.results.video import write_with_sound
 
 COLOUR = (255, 45, 120)
 ALPHA = 0.45
 VIDEO_RATE = 25
+# At ten pictures a second no player stumbles.
+LEAST_RATE = 10
 # Decoders of H.264 in players end here; larger frames are scaled down, in the overlay alone.
 MAX_SIDE_PX = 4096
 _SHEET_GAP_PX = 8
@@ -33,25 +39,18 @@ Frames = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
 
 
-def caption_of(time_s: float, object_score: float) -> str:
-    """Write the caption of a frame: its time, and the object score (a logit; above 0 something sounds)."""
-    return f"{time_s:.1f} s   object {object_score:+.1f}"
-
-
 def draw_mask(
     frame: NDArray[np.uint8],
     mask: NDArray[np.bool_],
-    caption: str = "",
     *,
     colour: tuple[int, int, int] = COLOUR,
     alpha: float = ALPHA,
 ) -> NDArray[np.uint8]:
-    """Draw a mask and a small caption on a copy of a frame.
+    """Draw a mask on a copy of a frame.
 
     Args:
         frame: [H, W, 3] uint8 RGB.
         mask: [H, W] bool.
-        caption: one line for the lower left corner; none if empty.
         alpha: strength of the colour inside the mask, 0 to 1.
     Returns: [H, W, 3] uint8, newly allocated.
     Raises: BadInput when the shapes differ.
@@ -60,18 +59,16 @@ def draw_mask(
         raise BadInput(f"The frame is {list(frame.shape)}, its mask {list(mask.shape)}; must be [H, W, 3] and [H, W].")
     # 2 px up to 720 lines, in step with the picture beyond.
     line_px = max(2, round(min(mask.shape) / 360))
-    mask = np.ascontiguousarray(mask, np.bool_)
-    inner, outer = np.zeros_like(mask), np.zeros_like(mask)
-    place = _around(mask, line_px + 1)
-    near = mask[place]
-    inner[place], outer[place] = _grow(~near, line_px) & near, _grow(near, max(1, line_px // 2)) & ~near
-    picture = Image.fromarray(frame)
+    place = rows, columns = _around(mask, line_px + 1)
+    near = np.ascontiguousarray(mask[place], np.bool_)
+    inner, outer = _grow(~near, line_px) & near, _grow(near, max(1, line_px // 2)) & ~near
+    drawn = frame.copy()
+    picture = Image.fromarray(np.ascontiguousarray(frame[rows, columns]))
     tinted, darker = picture.point(_tint(colour, alpha)), picture.point([shade // 3 for shade in range(256)] * 3)
-    for each, where in ((tinted, mask), (darker, outer), ("white", inner)):
+    for each, where in ((tinted, near), (darker, outer), ("white", inner)):
         picture.paste(each, (0, 0, *picture.size), Image.fromarray(where))
-    if caption:
-        _write_caption(picture, caption)
-    return np.array(picture)
+    drawn[rows, columns] = np.asarray(picture)
+    return drawn
 
 
 @cache
@@ -107,7 +104,7 @@ def write_overlay(
         path: an MP4 file; replaced if it is there.
         frames: [N, H, W, 3] uint8 RGB, or N of [H, W, 3]. Beyond 4096 px a side they are scaled down.
         masks: [N, H, W] bool, or N of [H, W].
-        captions: N lines, or None; see `caption_of`.
+        captions: N lines for the strip below the pictures, see `caption_of`; None: no strip.
         fps: frames a second of the clip, 1/3600 to 120.
         sound: [S, 2] float32 at 16 kHz, or None for a video without sound. What is longer than the frames is left out.
         sound_start_s: where in the sound the first frame is: `Media.times_s[0]`.
@@ -115,20 +112,20 @@ def write_overlay(
     Returns: the path.
     Raises: BadInput when counts or shapes differ or the file cannot be written; ConfigError without libx264.
     """
-    captions = [""] * len(frames) if captions is None else captions
-    if not (len(frames) == len(masks) == len(captions) > 0) or not MIN_FPS <= fps <= MAX_FPS:
+    lines: Sequence[str | None] = [None] * len(frames) if captions is None else captions
+    if not (len(frames) == len(masks) == len(lines) > 0) or not MIN_FPS <= fps <= MAX_FPS:
         raise BadInput(
-            f"{len(frames)} frames, {len(masks)} masks, {len(captions)} captions, fps = {fps}; must be as many of "
+            f"{len(frames)} frames, {len(masks)} masks, {len(lines)} captions, fps = {fps}; must be as many of "
             f"each, at least 1, and fps 1/3600 to {MAX_FPS:g}."
         )
-    shown = zip(frames, masks, captions, strict=True)
+    shown = zip(frames, masks, lines, strict=True)
     under = None if sound is None else lambda first, end: sound[first:end]
     return write_shown(path, shown, fps, under, sound_start_s=sound_start_s, pixel_aspect=pixel_aspect)
 
 
 def write_shown(
     path: str | Path,
-    shown: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_], str]],
+    shown: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_], str | None]],
     fps: float,
     sound: SoundBetween | None,
     *,
@@ -140,17 +137,26 @@ def write_shown(
     Args:
         sound: gives the sound at 16 kHz, second by second; None for a video without.
     """
-    rate = Fraction(fps).limit_denominator(1001) if fps > VIDEO_RATE else Fraction(VIDEO_RATE)
-    # Summed before rounding: 3 frames a second are held for 8, 9 and 8 frames, and the sound stays in step.
-    lasts = 1 / Fraction(fps).limit_denominator(1001) if fps > 1 else Fraction(1 / fps).limit_denominator(1001)
+    rate, lasts = _video_rate(fps)
 
     def held() -> Iterator[tuple[NDArray[np.uint8], int]]:
         for index, (frame, mask, caption) in enumerate(shown):
+            # Summed before rounding: 3 frames a second are held for 8, 9 and 8 frames, and the sound stays in step.
             count = round((index + 1) * rate * lasts) - round(index * rate * lasts)
-            yield draw_mask(*_resized(frame, mask, *_shown_size(frame, pixel_aspect)), caption), count
+            size = _shown_size(frame, pixel_aspect, captioned=caption is not None)
+            drawn = draw_mask(*_resized(frame, mask, *size))
+            yield drawn if caption is None else add_caption(drawn, caption), count
 
     under = None if sound is None else OverlaySound(sound, SAMPLE_RATE, sound_start_s)
     return write_with_sound(Path(path), held(), rate, under)
+
+
+def _video_rate(fps: float) -> tuple[Fraction, Fraction]:
+    """Frames a second of the video, and for how many seconds it shows each frame of a clip at `fps`."""
+    lasts = 1 / Fraction(fps).limit_denominator(1001) if fps > 1 else Fraction(1 / fps).limit_denominator(1001)
+    if VIDEO_RATE * lasts >= HELD_FROM:
+        return Fraction(VIDEO_RATE), lasts
+    return math.ceil(LEAST_RATE * lasts) / lasts, lasts
 
 
 def sheet_frames(num_frames: int, max_columns: int = MAX_COLUMNS) -> list[int]:
@@ -189,7 +195,7 @@ def contact_sheet(
 
     Args:
         path: a PNG file; replaced if it is there.
-        frames, masks, captions: as in `write_overlay`.
+        frames, masks, captions: as in `write_overlay`; captions stand below the lower row.
         tile_width_px: width of one picture.
         max_columns: of more frames, this many are taken at even distances, the first and the last among them.
         pixel_aspect: width by height of a pixel as it is shown.
@@ -201,13 +207,14 @@ def contact_sheet(
         raise BadInput(f"{len(frames)} frames, {len(masks)} masks{named}; must be as many of each, at least 1.")
     chosen = sheet_frames(len(frames), max_columns)
     width, height = _tile_size(frames[0], tile_width_px, pixel_aspect)
+    strip = 0 if captions is None else strip_height_px(height, width)
     # The gaps are transparent: the sheet is read on light pages and on dark ones.
-    sheet = Image.new(
-        "RGBA", (len(chosen) * (width + _SHEET_GAP_PX) - _SHEET_GAP_PX, 2 * height + _SHEET_GAP_PX), (0, 0, 0, 0)
-    )
+    size = len(chosen) * (width + _SHEET_GAP_PX) - _SHEET_GAP_PX, 2 * height + _SHEET_GAP_PX + strip
+    sheet = Image.new("RGBA", size, (0, 0, 0, 0))
     for column, index in enumerate(chosen):
         small, mask = _resized(frames[index], masks[index], width, height)
-        overlay = draw_mask(small, mask, captions[index] if captions else "")
+        drawn = draw_mask(small, mask)
+        overlay = drawn if captions is None else add_caption(drawn, captions[index])
         left = column * (width + _SHEET_GAP_PX)
         sheet.paste(Image.fromarray(small), (left, 0))
         sheet.paste(Image.fromarray(overlay), (left, height + _SHEET_GAP_PX))
@@ -219,10 +226,14 @@ def contact_sheet(
     return Path(path)
 
 
-def _shown_size(frame: NDArray[np.uint8], pixel_aspect: float) -> tuple[int, int]:
+def _shown_size(frame: NDArray[np.uint8], pixel_aspect: float, *, captioned: bool = False) -> tuple[int, int]:
     """Width and height at which a frame [H, W, 3] is shown by square pixels, as large as a video may be."""
     height, width = frame.shape[0] * max(1.0, 1 / pixel_aspect), frame.shape[1] * max(1.0, pixel_aspect)
     scale = min(1.0, MAX_SIDE_PX / max(height, width))
+    if captioned:
+        # Smaller still where the strip below needs room: it becomes no higher with that.
+        room = MAX_SIDE_PX - strip_height_px(round(height * scale), round(width * scale))
+        scale = min(scale, room / height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -250,29 +261,3 @@ def _grow(mask: NDArray[np.bool_], num_px: int) -> NDArray[np.bool_]:
         columns[:, :-1] |= source[:, 1:]
         grown = columns
     return grown
-
-
-def _write_caption(picture: Image.Image, caption: str) -> None:
-    size_px = max(11, round(picture.height / 24))
-    font = _font(size_px)
-    pad, margin = size_px // 2, size_px // 2
-    left, top, right, bottom = font.getbbox(caption)
-    box_height = round(1.2 * size_px) + pad
-    # The strip that the caption is in, from its own upper edge on.
-    above = max(0, picture.height - margin - box_height)
-    y = picture.height - margin - box_height - above
-    strip = picture.crop((0, above, picture.width, picture.height)).convert("RGBA")
-    layer = Image.new("RGBA", strip.size)
-    draw = ImageDraw.Draw(layer)
-    draw.rounded_rectangle(
-        (margin, y, margin + right - left + 2 * pad, y + box_height), radius=size_px // 3, fill=(0, 0, 0, 150)
-    )
-    draw.text(
-        (margin + pad - left, y + (box_height - (bottom - top)) / 2 - top), caption, font=font, fill=(255, 255, 255)
-    )
-    picture.paste(Image.alpha_composite(strip, layer).convert("RGB"), (0, above))
-
-
-@cache
-def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size_px)

@@ -164,7 +164,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m auralsam2.training.after.statistics_repair", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="whole weights of `compact`, .safetensors")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
-    parser.add_argument("--clips", type=int, default=NUM_CLIPS)
+    parser.add_argument(
+        "--clips", type=int, default=NUM_CLIPS, help="clips that the statistics are of; default: %(default)s"
+    )
     given = parser.parse_args()
     checkpoints.check(str(given.checkpoint))
     # Read as it is: reading weights to be used may refuse such a file.

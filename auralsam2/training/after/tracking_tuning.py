@@ -163,7 +163,7 @@ class Tuner(Lesson):
             truth = torch.from_numpy(drawn.truth).float()[None, None]
             given = (F.interpolate(truth, size=answer.mask.shape[-1], mode="area")[0, 0] > 0.5).float()
             nothing = torch.zeros(0, 2), torch.zeros(0)
-            answer = frames.prompted(FramePrompt(frame, *nothing, mask=given))
+            answer = frames.answer(FramePrompt(frame, *nothing, mask=given))
         bank = {frame: frames.remember(frame, answer)}
         num_frames, none = len(clip.owners), (torch.zeros(0, 2), torch.zeros(0))
         for reverse, order in ((False, range(frame + 1, num_frames)), (True, range(frame - 1, -1, -1))):

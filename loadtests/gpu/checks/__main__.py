@@ -59,11 +59,22 @@ def _missing(part: Part, error: ImportError) -> Check:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.gpu.checks", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=get_args(Part), default=get_args(Part))
+    parser.add_argument(
+        "--only", nargs="+", choices=get_args(Part), default=get_args(Part), help="parts to run; default: all"
+    )
     parser.add_argument("--small", action="store_true", help="the quick ones alone, as compute-sanitizer makes them")
-    parser.add_argument("--soak-s", type=float, default=0.0, help="seconds of load on the service; 0: none")
-    parser.add_argument("--folder", type=Path, default=Path("out/test-gpu"), help="for builds and logs")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try the checks themselves")
+    parser.add_argument(
+        "--soak-s", type=float, default=0.0, help="seconds of load on the service; 0: none; default: %(default)s"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path("out/test-gpu"), help="for builds and logs; default: %(default)s"
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cuda", "cpu"),
+        default="cuda",
+        help="cpu: to try the checks themselves; default: %(default)s",
+    )
     given = parser.parse_args(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
         print(NO_CARD, file=sys.stderr)

@@ -174,8 +174,13 @@ def test_more_frames_than_are_held(
     clips: ModuleType, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(media, "MAX_FRAMES", 20)
-    with pytest.raises(BadInput, match=r"more than 20 frames at 10 a second.*--max-frames.*--fps"):
+    with pytest.raises(BadInput, match=r"more than 20 frames at 10 a second.*--max-frames 20 now.*--start 2; .*--fps"):
         read_media(clip, fps=10.0)
+    monkeypatch.setattr(media, "MAX_SOUND_S", 1.5)
+    with pytest.raises(BadInput, match=r"--max-frames or a lower --fps, or cut the video\."):
+        read_media(clip, fps=10.0, silent=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(media, "MAX_FRAMES", 20)
     assert len(read_media(clip, fps=10.0, max_frames=20).frames) == 20
     # Without a declared duration it shows while decoding.
     raw = clips.write_clip(tmp_path / "raw.h264", clips.grey_frames(60), rate=25, container="h264")

@@ -25,6 +25,7 @@ from auralsam2_client.masks import from_rle
 from auralsam2_client.version import __version__
 from service.builds.golden import Golden
 from service.commands.cli import app
+from service.results.caption import strip_height_px
 from service.server.serving import free_ports
 from tests.auralsam2_client.media.films import filming, telling
 
@@ -149,7 +150,7 @@ def test_a_damaged_clip_of_wide_pixels_comes_with_a_note_and_is_refused_by_stric
     with Image.open(out / "mask_00000.png") as mask:
         assert mask.size == (80, 48)
     with av.open(str(out / "overlay.mp4")) as overlay:
-        assert (overlay.streams.video[0].width, overlay.streams.video[0].height) == (160, 48)
+        assert (overlay.streams.video[0].width, overlay.streams.video[0].height) == (160, 48 + strip_height_px(48, 160))
     refused = run("segment", clip, *arguments, "--strict")
     assert refused.exit_code == 2
     assert note in " ".join(refused.output.split())

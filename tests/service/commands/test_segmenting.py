@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from auralsam2_client.contract import FROM_PROCEDURAL_WORLD, PROCEDURAL_WORLD, B
 from auralsam2_client.media.clips import MediaClip
 from auralsam2_client.media.streaming import MediaStream
 from service.commands.cli import app
+from service.results import overlay
 from service.results.video import write_video
 from tests.auralsam2_client.media.films import filming, telling
 
@@ -216,3 +218,36 @@ def test_a_clip_is_not_in_memory_as_a_whole(tmp_path: Path, clips: ModuleType, m
     assert (len(ahead), num_written) == (12, [60])
     # Clips of 5 frames: one that is written, four in work.
     assert max(ahead) <= 25
+
+
+def test_the_bar_moves_while_the_overlay_is_written(
+    tmp_path: Path, clips: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    said: list[str] = []
+    num_drawn = 0
+    draw = overlay.draw_mask
+
+    def counted(*what: Any) -> Any:
+        nonlocal num_drawn
+        num_drawn += 1
+        return draw(*what)
+
+    class Bar:
+        def add_task(self, description: str, total: int | None) -> int:
+            said.append(f"{description}: {total}")
+            return 0
+
+        def update(self, task: int, *, completed: int | None = None, description: str | None = None) -> None:
+            if completed is not None:
+                seen.append((completed, num_drawn))
+            if description is not None:
+                said.append(description)
+
+    monkeypatch.setattr(overlay, "draw_mask", counted)
+    monkeypatch.setattr("service.commands.segmenting.progress_bar", lambda what: nullcontext(Bar()))
+    result = segment(clips.write_folder(tmp_path / "frames", 7), "--silent", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    # A frame counts once it is in the video.
+    assert seen == [(number, number) for number in range(1, 8)]
+    assert said == ["segmenting and writing: 7", "finishing the files"]

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from auralsam2 import checkpoints
-from auralsam2.model.catalogue import BROUGHT, shipped
+from auralsam2.model.catalogue import BROUGHT, list_shipped
 from auralsam2.model.shipped import shipped_weights
 from auralsam2_client.contract import PROCEDURAL_WORLD
 from service.commands.cli import app
@@ -29,7 +29,7 @@ def test_the_shipped_file_is_listed_as_it_is() -> None:
         assert known.command in result.output
 
 
-@pytest.mark.parametrize("known", [*BROUGHT, *shipped()], ids=lambda known: known.name)
+@pytest.mark.parametrize("known", [*BROUGHT, *list_shipped()], ids=lambda known: known.name)
 def test_each_command_is_one_that_there_is(known: object) -> None:
     command: str = known.command  # type: ignore[attr-defined]
     program, verb, *words = shlex.split(command)

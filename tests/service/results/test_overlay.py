@@ -8,7 +8,8 @@ from PIL import Image
 from auralsam2_client.errors import BadInput, ConfigError
 from auralsam2_client.media.reader import read_media
 from service.results import overlay
-from service.results.overlay import COLOUR, caption_of, contact_sheet, draw_mask, write_overlay
+from service.results.caption import strip_height_px
+from service.results.overlay import COLOUR, contact_sheet, draw_mask, write_overlay
 
 HEIGHT, WIDTH = 120, 160
 
@@ -18,10 +19,6 @@ def mask() -> np.ndarray:
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[30:70, 40:100] = True
     return mask
-
-
-def test_the_caption_tells_time_and_score():
-    assert caption_of(2.0, -1.26) == "2.0 s   object -1.3"
 
 
 @pytest.mark.parametrize("background", [0, 128, 255])
@@ -65,13 +62,13 @@ def test_every_pixel_is_drawn_as_by_the_plain_rule(height: int, width: int) -> N
         np.testing.assert_array_equal(draw_mask(frame, mask, alpha=0.45), plainly_drawn(frame, mask, 0.45))
 
 
-def test_the_caption_stays_in_its_corner(mask):
-    frame = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
-    plain, captioned = draw_mask(frame, mask), draw_mask(frame, mask, "1.0 s")
-    changed = (plain != captioned).any(axis=2)
-    assert changed.any()
-    assert not changed[: HEIGHT * 3 // 4].any()
-    assert not changed[:, WIDTH // 2 :].any()
+def test_a_video_with_captions_is_the_plain_one_above_a_strip(tmp_path):
+    frames, masks = clip_of(2)
+    plain = read_media(write_overlay(tmp_path / "a.mp4", frames, masks, None, 1.0, None), silent=True).frames
+    captioned = read_media(write_overlay(tmp_path / "b.mp4", frames, masks, ["a", "b"], 1.0, None), silent=True).frames
+    assert captioned.shape == (2, HEIGHT + strip_height_px(HEIGHT, WIDTH), WIDTH, 3)
+    np.testing.assert_allclose(captioned[:, : HEIGHT - 2], plain[:, : HEIGHT - 2], atol=3)
+    assert captioned[:, HEIGHT + 4 :, WIDTH // 2 :].max() < 40
 
 
 def test_shapes_that_differ(mask):
@@ -140,13 +137,24 @@ def test_no_time_is_held_for_ever(tmp_path, fps):
 
 
 @pytest.mark.parametrize(
-    ("fps", "num_frames", "expected"), [(3.0, 3, 25), (10.0, 5, 12), (50.0, 10, 10), (0.5, 2, 100)]
+    ("fps", "num_frames", "rate", "expected"),
+    [
+        (3.0, 3, 25, 25),
+        (4.0, 3, 12, 9),
+        (5.0, 4, 10, 8),
+        (10.0, 5, 10, 5),
+        (12.5, 5, 12.5, 5),
+        (50.0, 10, 50, 10),
+        (0.5, 2, 25, 100),
+    ],
 )
-def test_other_rates_keep_their_length(tmp_path, fps, num_frames, expected):
+def test_other_rates_keep_their_length(tmp_path, fps, num_frames, rate, expected):
     frames, masks = clip_of(num_frames, 32, 32)
     path = write_overlay(tmp_path / "a.mp4", frames, masks, None, fps, None)
     with av.open(str(path)) as container:
-        assert container.streams.video[0].frames == expected
+        video = container.streams.video[0]
+        assert (video.average_rate, video.frames) == (rate, expected)
+        assert video.duration * video.time_base == pytest.approx(num_frames / fps, abs=0.5 / rate)
 
 
 def test_overlays_that_cannot_be_written(tmp_path, monkeypatch):
@@ -174,6 +182,10 @@ def test_the_contact_sheet_has_two_rows(tmp_path):
     assert sheet[10, 3 * 88 + 10, :3].tolist() == frames[8, 0, 0].tolist()
     assert not np.array_equal(sheet[:60, :80], sheet[68:, :80])
     assert (sheet[60:68, :, 3] == 0).all()
+    with Image.open(contact_sheet(tmp_path / "b.png", frames, masks, ["a"] * 9, tile_width_px=80)) as image:
+        captioned = np.asarray(image)
+    assert captioned.shape[0] == len(sheet) + strip_height_px(60, 80)
+    np.testing.assert_array_equal(captioned[: len(sheet), :80], sheet[:, :80])
     with pytest.raises(BadInput, match="9 frames, 9 masks, 2 captions"):
         contact_sheet(tmp_path / "a.png", frames, masks, ["a", "b"])
 
@@ -193,3 +205,7 @@ def test_pixels_that_are_not_square_are_shown_by_more_of_them(tmp_path, pixel_as
 
 def test_a_shown_picture_is_no_larger_than_an_image_may_be():
     assert overlay._shown_size(np.zeros((100, 8000, 3), np.uint8), 2.0) == (4096, 26)
+    for height, width in ((8000, 100), (4096, 4096), (4095, 2001), (8192, 8191)):
+        shown_width, shown_height = overlay._shown_size(np.zeros((height, width, 3), np.uint8), 1.0, captioned=True)
+        assert max(shown_width, shown_height + strip_height_px(shown_height, shown_width)) <= 4096
+        assert shown_width / shown_height == pytest.approx(width / height, rel=0.02)

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from auralsam2_client.calls.knowledge import LEAST_SHARE, knowledge_notes, read_build_info
 from auralsam2_client.contract import NOTHING, PROCEDURAL_WORLD, BuildInfo
 from auralsam2_client.errors import ServerFault
+from auralsam2_client.knowledge import LEAST_SHARE, knowledge_notes, read_build_info
 
 INFO: BuildInfo = {
     "build": "compact-256-t5",
