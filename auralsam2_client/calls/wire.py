@@ -269,6 +269,12 @@ def _phrase(
 ) -> str:
     if kind is SessionEnded:
         return f"The server at {url} does not know this session (any more): {text}"
+    if kind is BadInput and reason is None:
+        # The server's own words, before a stage saw the clip.
+        return (
+            f"The server refused the clip before any stage saw it: {text}. Names, types and shapes of its tensors are"
+            " in the model's metadata, and in docs/wire.md."
+        )
     if kind is BadInput:
         return f"The server refused the clip: {text}"
     if kind is ServerTimeout:
@@ -279,6 +285,8 @@ def _phrase(
         return f"The server at {url} does not allow this call: {text}. Check the address."
     if kind is ServerUnavailable and (reason in _NO_ROOM or status == "RESOURCE_EXHAUSTED"):
         return f"The server at {url} has no room for this call: {text}. Repeat it after a pause."
+    if kind is ServerUnavailable and status == "" and reason is Reason.UNREADY:
+        return f"This client of {url} was closed: {text}. Make another one."
     if kind is ServerUnavailable:
         return f"No service at {url}: {text}. Start it (auralsam2 serve), or repeat after a pause."
     return f"The server at {url} failed ({status or 'no status'}): {text}. Its log has the cause."

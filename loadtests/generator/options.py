@@ -40,7 +40,7 @@ def add_options(parser: Any) -> None:
     group.add_argument(
         "--outcomes",
         metavar="<path>",
-        help="Write every request's end here, a JSON a line; of several workers each adds its number to the name.",
+        help="Write every request's end here, a JSON a line, each worker beside its number; default: nowhere.",
     )
 
     def add(name: str, default: Any, about: str, **others: Any) -> None:

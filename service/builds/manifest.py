@@ -62,8 +62,8 @@ class Manifest:
         """The server's backend that loads the stages. Raises: ConfigError for a target that no server loads."""
         if self.target not in BACKENDS:
             raise ConfigError(
-                f"{self.name} was exported for {self.target}, which Triton Inference Server has no backend for. Export"
-                f" with --target {', '.join(BACKENDS)}."
+                f"{self.name} holds engines for {self.target}, which no server loads, only a program of your own with"
+                f" that runtime (docs/gpus.md). To serve, export with --target {', '.join(BACKENDS)}."
             )
         return BACKENDS[self.target]
 

@@ -15,7 +15,7 @@ from service.cards.driver import Driver, installed_driver
 from service.cards.torch_build import installed_torch
 from service.commands.building import make_build
 from service.commands.options import BUILDS, DEFAULT_BUILD, OutOption
-from service.commands.terminal import console, fail, say
+from service.commands.terminal import console, fail, network_room, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,14 +32,15 @@ def demo(
     from service.commands.demo import run_demo
     from service.commands.tables import demo_table
 
-    driver = installed_driver()
-    place = target_for_demo(driver.look(), installed_torch()) if build is None else DemoTarget("cpu", "")
     try:
-        clip, truth = _write_showpiece(out)
-        place, result = run_where_it_can(
-            place, driver, lambda target: run_demo(build or _build_for(target), clip, out, _say)
-        )
-        verdict = _judge(result.masks, truth)
+        with network_room():
+            driver = installed_driver()
+            place = target_for_demo(driver.look(), installed_torch()) if build is None else DemoTarget("cpu", "")
+            clip, truth = _write_showpiece(out)
+            place, result = run_where_it_can(
+                place, driver, lambda target: run_demo(build or _build_for(target), clip, out, _say)
+            )
+            verdict = _judge(result.masks, truth)
     except AuralServeError as error:
         fail(error)
     console.print(demo_table(result))

@@ -31,10 +31,12 @@ from service.server.runtime import find_runtime, libpython, probe
 
 # Four stages and the sessions, each with a clip's tensors in and out, at 1024 px and five frames.
 ENOUGH_SHARED_MEMORY = 768 << 20
+BUILD = "build"
+"""Name of the finding about a build."""
 ENGINE_SERVING = "serving TensorRT and ONNX Runtime on GPUs"
 # By the name that Python imports: how to get it, and which export needs it.
 ENGINE_PACKAGES = {
-    "tensorrt": ("pip install tensorrt-cu13, in the version of the server's TensorRT.", "tensorrt"),
+    "tensorrt": ("pip install -r requirements/tensorrt.txt, in the version of the server's TensorRT.", "tensorrt"),
     "tensorrt_rtx": ("pip install tensorrt-rtx.", "tensorrt-rtx"),
 }
 # Whole families of instructions that the engines use: what it is good for.
@@ -272,16 +274,18 @@ def check_build(build: Path | None) -> Finding:
     """Check the manifest and the files of a build."""
     fix = "Make one: auralsam2 export."
     if build is None:
-        return Finding("build", False, "none named", fix, "serve")
+        return Finding(BUILD, False, "none named", fix, "serve")
     try:
         manifest = read_manifest(build)
+        # Raises for engines that no server loads.
+        _ = manifest.backend
         if manifest.target == "tensorrt":
             check_engines(build, find_gpus())
         verify_files(build, manifest)
     except ConfigError as error:
-        return Finding("build", False, str(error), fix, "serve")
+        return Finding(BUILD, False, str(error), fix, "serve")
     return Finding(
-        "build",
+        BUILD,
         True,
         f"{manifest.name}, {manifest.engine} {manifest.precision}; {manifest.weights}",
         needed_for="serve",

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from auralsam2_client.errors import AuralServeError
-from service.commands.options import DEFAULT_BUILD, BuildOption
-from service.commands.terminal import console, exit_code, fail
+from auralsam2_client.errors import AuralServeError, ConfigError
+from service.commands.options import DEFAULT_BUILD
+from service.commands.terminal import EXIT_CODES, console, exit_code, fail
 
 
 def serve(
@@ -112,12 +112,17 @@ def serve(
     raise typer.Exit(code)
 
 
-def doctor(build: BuildOption = DEFAULT_BUILD) -> None:
-    """Say what is missing on this machine, and the fix."""
-    from service.commands.doctor import examine
+def doctor(
+    build: Annotated[Path | None, typer.Option(help=f"Build folder to look at; default: {DEFAULT_BUILD}.")] = None,
+) -> None:
+    """Say what is missing on this machine, and the fix; ends with 3 where a build that is named cannot be served."""
+    from service.commands.doctor import BUILD, examine
     from service.commands.tables import doctor_table
 
-    findings = examine(build)
+    findings = examine(build or DEFAULT_BUILD)
     console.print(doctor_table(findings))
     if any(not finding.ok and not finding.needed_for for finding in findings):
         raise typer.Exit(1)
+    # Before the first export there is none, and that is no fault of the machine.
+    if build is not None and any(finding.name == BUILD and not finding.ok for finding in findings):
+        raise typer.Exit(EXIT_CODES[ConfigError])

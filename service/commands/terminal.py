@@ -15,6 +15,8 @@ from auralsam2_client.errors import BadInput, ConfigError, ServerFault, ServerTi
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
+OWN_ROOMS = ("auralsam2", "auralsam2_client", "export", "kernels", "model_repository", "service")
+"""Modules that are never to be installed: one that is missing is a fault of ours."""
 CLIPS_LEFT_OUT = 7
 """The exit code where figures were written, but not of every clip that was asked for."""
 # One exit code a cause, for scripts. 1 is everything else.
@@ -78,16 +80,24 @@ def network_room() -> Iterator[None]:
     try:
         from auralsam2.errors import DataError, NetworkError
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"this command needs the package {error.name!r}, which is not installed. Install what the network needs"
-            " with: make setup"
-        ) from error
+        raise ConfigError(_lacking(error)) from error
     try:
         yield
     except DataError as error:
         raise BadInput(str(error)) from error
     except NetworkError as error:
         raise ConfigError(str(error)) from error
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in OWN_ROOMS:
+            raise
+        raise ConfigError(_lacking(error)) from error
+
+
+def _lacking(error: ModuleNotFoundError) -> str:
+    return (
+        f"this command needs the package {error.name!r}, which is not installed. Install what the network needs with:"
+        " make setup"
+    )
 
 
 @contextmanager

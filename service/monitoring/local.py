@@ -59,7 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m service.monitoring.local", description=__doc__)
     whom = parser.add_mutually_exclusive_group()
     whom.add_argument(
-        "--target", type=_target, action="append", metavar="HOST:PORT", help="a supervisor's page, default: this machine's; may be repeated"
+        "--target",
+        type=_target,
+        action="append",
+        metavar="HOST:PORT",
+        help="a supervisor's page, default: this machine's; may be repeated",
     )
     whom.add_argument(
         "--exporter-port", type=_port, default=8003, help="of a server of this machine (auralsam2 serve); default: 8003"

@@ -289,7 +289,7 @@ def test_a_closed_client_says_so(url: str) -> None:
     client = Client(url)
     client.close()
     client.close()
-    with pytest.raises(ServerUnavailable):
+    with pytest.raises(ServerUnavailable, match=r"was closed.*Make another one"):
         client.infer(*toy.clip())
 
 
