@@ -19,7 +19,7 @@ from auralsam2_client.contract import SMALL_MASKS
 from .conftest import forget_runtime
 
 # Of outputs that are no float32.
-DTYPES = {"PROMPT_MODE": np.object_, "TICKET": np.uint8}
+DTYPES = {"PROMPT_MODE": np.object_, "BUILD_INFO": np.object_, "TICKET": np.uint8}
 STAGES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
 # What is behind each model.py, by its module in the runtime.
 CLASSES = {

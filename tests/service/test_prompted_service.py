@@ -14,7 +14,7 @@ from auralsam2.prompted.prompted_tracker import track_prompts
 from auralsam2.prompted.prompts import FramePrompt
 from auralsam2.stages.clip_stages import HieraStage
 from auralsam2_client.calls.client import Client
-from auralsam2_client.contract import RESULTS, Reason, point_tensors, prompt_tensors, read_error
+from auralsam2_client.contract import PROCEDURAL_WORLD, RESULTS, Reason, point_tensors, prompt_tensors, read_error
 from auralsam2_client.media.reader import Media
 from auralsam2_client.media.stills.frames import resize_frames
 from auralsam2_client.prompts import Prompts, frame_prompt, setting_tensors
@@ -56,6 +56,10 @@ def test_every_mode_is_named_and_sound_alone_is_unchanged(
     point = [(x, y, "+")]
     by_sound = client.segment(media.frames, heard)
     assert by_sound.mode == "audio"
+    assert by_sound.build is not None
+    assert by_sound.build["trained_on"] == PROCEDURAL_WORLD
+    assert by_sound.build["precision"] in ("float32", "bfloat16")
+    assert by_sound.build["build"].startswith("compact-256-t5")
     wanted = {
         "points": Prompts(points=point, frame=FRAME),
         "box": Prompts(box=box, frame=FRAME),

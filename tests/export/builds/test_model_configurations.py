@@ -34,6 +34,7 @@ MADE = {
     TensorSpec("MASK_BITS", "UINT8", (2, 56, 7)),
     TensorSpec("MASK_RLE", "STRING", (2,)),
     TensorSpec("PROMPT_MODE", "STRING", (1,)),
+    TensorSpec("BUILD_INFO", "STRING", (1,)),
 }
 # Frames may come as files in their place.
 FILES = {TensorSpec("FRAMES_ENCODED", "STRING", (2,))}
@@ -132,7 +133,9 @@ def test_a_session_takes_clip_prompts_and_step_and_answers_as_the_ensemble(confi
         *(TensorSpec(name, "STRING", (1,)) for name in ("SESSION_ID", "OPENING")),
         TensorSpec("END", "BOOL", (1,)),
     }
-    assert tensors(session.output) == [*tensors(ensemble.output), TensorSpec("SESSION_ID", "STRING", (1,))]
+    # Its clip was answered by the ensemble, which says what is served.
+    answers = [spec for spec in tensors(ensemble.output) if spec.name != "BUILD_INFO"]
+    assert tensors(session.output) == [*answers, TensorSpec("SESSION_ID", "STRING", (1,))]
     assert not session.HasField("sequence_batching"), "which a text for a number would end the server through"
     (group,) = session.instance_group
     assert group.count == 1
@@ -157,7 +160,7 @@ def test_a_stage_is_one_python_model_on_the_cpu(name: str, configs: dict[str, An
     parameters = {key: value.string_value for key, value in config.parameters.items()}
     added = {"conditioning_frame"} if "MASK_INPUT" in {entry.name for entry in config.input} else set()
     # Where clips enter and leave.
-    added |= {"vggish": {"max_clips_in_flight", "clip_timeout_s"}, "sam2_decoder": {"ends_clip"}}.get(name, set())
+    added |= {"vggish": {"max_clips_in_flight", "clip_timeout_s"}, "sam2_decoder": {"ends_clip", "build_info"}}.get(name, set())
     added |= {"max_encoded_frame_bytes"} if name in ("vggish", "hiera") else set()
     assert set(parameters) == {"engine", "precision", "preset", "frames_per_call", "sha256"} | added
     assert (parameters["engine"], parameters["precision"]) == ("openvino", "float32")
