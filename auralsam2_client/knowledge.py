@@ -16,7 +16,15 @@ def read_build_info(tensor: NDArray[Any]) -> BuildInfo:
     """Read BUILD_INFO [1]. Raises: ServerFault when it is not what the contract says."""
     try:
         told = json.loads(bytes(tensor[0]))
-        return BuildInfo(**{name: str(told[name]) for name in BuildInfo.__annotations__})  # type: ignore[typeddict-item]
+        return {
+            "build": str(told["build"]),
+            "target": str(told["target"]),
+            "engine": str(told["engine"]),
+            "precision": str(told["precision"]),
+            "weights": str(told["weights"]),
+            "trained_on": str(told["trained_on"]),
+            "checkpoint_sha256": str(told["checkpoint_sha256"]),
+        }
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ServerFault(f"The server says of its build {tensor!r}, which cannot be read. Export it again.") from error
 

@@ -85,8 +85,9 @@ def read_clip_shape(model: str, metadata: Any) -> ClipShape:
             f"Model {model!r} takes {shapes}; FRAMES [T, S, S, 3] and AUDIO [T, {WINDOW_SAMPLES}, 2] are needed. "
             f"Name the ensemble, {ENSEMBLE!r}."
         )
-    named = (name in shapes for name in ("POINT_COORDS", ENCODED_FRAMES, JPEG_KEEPS_MASKS, "ANSWER"))
-    return ClipShape(frames[0], frames[1], *named, any(item.name == BUILD_INFO for item in metadata.outputs))
+    names = {*shapes, *(item.name for item in metadata.outputs)}
+    named = (name in names for name in ("POINT_COORDS", ENCODED_FRAMES, JPEG_KEEPS_MASKS, "ANSWER", BUILD_INFO))
+    return ClipShape(frames[0], frames[1], *named)
 
 
 def check_takes_prompts(shape: ClipShape) -> None:

@@ -130,7 +130,8 @@ def _pytorch_text(settings: ExportSettings) -> str:
 def _info_text(settings: ExportSettings, precision: str) -> str:
     """BUILD_INFO as the value of a parameter."""
     told = json.dumps(settings.build_info(precision))
-    return text_format.MessageToString(model_config_pb2.ModelParameter(string_value=told), as_one_line=True)
+    text: str = text_format.MessageToString(model_config_pb2.ModelParameter(string_value=told), as_one_line=True)
+    return text
 
 
 def _tensors_text(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> str:

@@ -160,7 +160,8 @@ def test_a_stage_is_one_python_model_on_the_cpu(name: str, configs: dict[str, An
     parameters = {key: value.string_value for key, value in config.parameters.items()}
     added = {"conditioning_frame"} if "MASK_INPUT" in {entry.name for entry in config.input} else set()
     # Where clips enter and leave.
-    added |= {"vggish": {"max_clips_in_flight", "clip_timeout_s"}, "sam2_decoder": {"ends_clip", "build_info"}}.get(name, set())
+    at_the_ends = {"vggish": {"max_clips_in_flight", "clip_timeout_s"}, "sam2_decoder": {"ends_clip", "build_info"}}
+    added |= at_the_ends.get(name, set())
     added |= {"max_encoded_frame_bytes"} if name in ("vggish", "hiera") else set()
     assert set(parameters) == {"engine", "precision", "preset", "frames_per_call", "sha256"} | added
     assert (parameters["engine"], parameters["precision"]) == ("openvino", "float32")

@@ -22,8 +22,9 @@ class Small(Lesson):
 
     def __init__(self, model: AuralSAM2, settings: Settings) -> None:
         super().__init__(model, settings)
-        self.weight = model.v_model.requires_grad_(False).no_mem_embed.requires_grad_(True)
+        self.weight = model.v_model.requires_grad_(False).no_mem_embed
         self.parameters = [self.weight]
+        self.weight.requires_grad_(True)
         groups = [{"params": self.parameters, "share": 0.5}]
         self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
 
