@@ -76,9 +76,9 @@ def check_python() -> Finding:
     """Check the version of this Python."""
     return Finding(
         "python",
-        sys.version_info >= (3, 11),
+        (3, 11) <= sys.version_info < (3, 14),
         platform.python_version(),
-        "Install Python 3.11 or newer; make the environment again: make setup.",
+        "Install Python 3.11, 3.12 or 3.13; make the environment again: make setup.",
     )
 
 

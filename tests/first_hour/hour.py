@@ -83,7 +83,9 @@ class Hour:
         """
         log = self.out / f"{Path(command[0]).name}-{len(list(self.out.glob('*.log')))}.log"
         with log.open("w") as file:
-            process = subprocess.Popen(command, cwd=self.checkout, env=environment(), stdout=file, stderr=file)
+            process = subprocess.Popen(
+                command, cwd=self.checkout, env=environment(), stdout=file, stderr=file, start_new_session=True
+            )
         try:
             deadline = time.monotonic() + within_s
             while until not in log.read_text():
@@ -93,11 +95,12 @@ class Hour:
             yield log
         finally:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+                # To all of them, as a terminal does.
+                os.killpg(process.pid, signal.SIGINT)
                 try:
                     process.wait(60)
                 except subprocess.TimeoutExpired:
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
 
     def kill_after(self, command: Sequence[str], seconds: float) -> bool:

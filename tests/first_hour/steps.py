@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.first_hour.hour import Failed, Hour, LeftOut
 
 PORTS = ("--grpc-port", "8701", "--metrics-port", "8702", "--exporter-port", "8703")
 URL = "127.0.0.1:8701"
+TARGETS = "http://127.0.0.1:8790/api/v1/targets?state=active"
 TRAINED_STEPS, KILLS = 12, 5
 SCRIPT = """
 import sys
@@ -97,10 +99,12 @@ def monitoring(hour: Hour) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with hour.running(hour.program("auralsam2"), "serve", *PORTS, until="ready on"):
         page = str(opener.open("http://127.0.0.1:8703/metrics", timeout=10).read(), "utf-8")
+        scraping = ("make", "monitoring", "EXPORTER_PORT=8703", "PROMETHEUS_PORT=8790")
+        with hour.running(*scraping, until="Prometheus asks"):
+            _wait_until(lambda: b"127.0.0.1:8703" in opener.open(TARGETS, timeout=10).read())
     line = next((line for line in page.splitlines() if line.startswith("auralsam2_build_info{")), None)
     if line is None or 'trained_on="procedural world"' not in line:
         raise Failed(f"the metrics say of the build: {line}")
-    hour.run(hour.program("python"), "-m", "service.monitoring.local", "--help").expect("--")
     return line[:60]
 
 
@@ -161,6 +165,19 @@ STEPS: Mapping[str, Callable[[Hour], str]] = {
     "train": train,
 }
 OF_CLONING = ("clone", "set-up")
+
+
+def _wait_until(holds: Callable[[], bool], within_s: float = 60.0) -> None:
+    """Look until it holds: Prometheus says its name before it listens, and reads its targets later still."""
+    deadline, seen = time.monotonic() + within_s, "it does not hold"
+    while time.monotonic() < deadline:
+        try:
+            if holds():
+                return
+        except OSError as error:
+            seen = str(error)
+        time.sleep(0.5)
+    raise Failed(f"waited {within_s:g} s: {seen}")
 
 
 def _film(path: Path) -> Path:
