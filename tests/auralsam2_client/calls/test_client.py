@@ -15,7 +15,8 @@ from tritonclient.utils import InferenceServerException
 from auralsam2_client.calls.async_client import AsyncClient
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.health import check_health
-from auralsam2_client.calls.wire import ClipShape, translate
+from auralsam2_client.calls.wire import ClipShape
+from auralsam2_client.calls.wire_errors import translate
 from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from auralsam2_client.prompts import Prompts
