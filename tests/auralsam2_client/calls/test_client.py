@@ -286,14 +286,6 @@ def test_a_retry_finds_the_server_that_comes_back(url: str, monkeypatch: pytest.
         assert len(tries) == 1
 
 
-def test_a_closed_client_says_so(url: str) -> None:
-    client = Client(url)
-    client.close()
-    client.close()
-    with pytest.raises(ServerUnavailable, match=r"was closed.*Make another one"):
-        client.infer(*toy.clip())
-
-
 def test_a_view_with_strides_is_sent_as_its_values(client: Client) -> None:
     frames, audio = toy.clip()
     mirrored = frames[:, :, ::-1]
