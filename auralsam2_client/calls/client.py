@@ -16,7 +16,8 @@ from auralsam2_client.calls.frame_wire import choose_wire
 from auralsam2_client.calls.local_memory import LocalMemory, encode_placed, place, read_placed
 from auralsam2_client.calls.segmentation import Segmentation, read_segmentation
 from auralsam2_client.calls.session import Rounds, Session
-from auralsam2_client.calls.wire import WIRE_ERRORS, Arrays, Call, ClipShape, read_answer, read_clip_shape
+from auralsam2_client.calls.wire import Arrays, Call, ClipShape, read_answer, read_clip_shape
+from auralsam2_client.calls.wire_errors import WIRE_ERRORS
 from auralsam2_client.contract import COMBINATIONS, SESSION_SUFFIX, USUAL_RESULTS
 from auralsam2_client.errors import ServerUnavailable
 from auralsam2_client.flow.deadline import choose_budget, pauses, time_left

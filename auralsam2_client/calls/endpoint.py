@@ -24,8 +24,8 @@ from auralsam2_client.calls.wire import (
     check_takes_prompts,
     clip_tensors,
     encode_request,
-    translate,
 )
+from auralsam2_client.calls.wire_errors import translate
 from auralsam2_client.card_regions import card_of
 from auralsam2_client.contract import ENSEMBLE, SECRET_PARAMETER, request_id
 from auralsam2_client.errors import AuralServeError, ServerTimeout, ServerUnavailable

@@ -5,7 +5,8 @@ from grpc_health.v1 import health_pb2
 
 from auralsam2_client.calls.address import parse_address
 from auralsam2_client.calls.endpoint import QUESTION_TIMEOUT_S
-from auralsam2_client.calls.wire import CHANNEL_OPTIONS, translate
+from auralsam2_client.calls.wire import CHANNEL_OPTIONS
+from auralsam2_client.calls.wire_errors import translate
 
 
 def check_health(url: str = "127.0.0.1:8001", service: str = "", *, timeout_s: float = QUESTION_TIMEOUT_S) -> str:

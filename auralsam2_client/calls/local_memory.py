@@ -17,16 +17,14 @@ from tritonclient.utils import InferenceServerException
 from auralsam2_client.calls.wire import (
     CHANNEL_OPTIONS,
     TYPES,
-    WIRE_ERRORS,
     Arrays,
     Call,
     ClipShape,
     check_outputs,
     encode_request,
     read_answer,
-    scrub,
-    translate,
 )
+from auralsam2_client.calls.wire_errors import WIRE_ERRORS, scrub, translate
 from auralsam2_client.card_regions import SUFFIX, LocalRegion
 from auralsam2_client.contract import DTYPES, FRAMES, Sizes, TensorSpec, tensor
 from auralsam2_client.errors import ConfigError, ServerFault

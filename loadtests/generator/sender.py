@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import tritonclient.grpc as blocking
 
 from auralsam2_client.calls.address import parse_address
-from auralsam2_client.calls.wire import CHANNEL_OPTIONS, WIRE_ERRORS, translate
+from auralsam2_client.calls.wire import CHANNEL_OPTIONS
+from auralsam2_client.calls.wire_errors import WIRE_ERRORS, translate
 from auralsam2_client.errors import AuralServeError
 from loadtests.generator.modes import Mode, Prepared
 

@@ -14,7 +14,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from auralsam2_client import contract
-from auralsam2_client.calls import wire
+from auralsam2_client.calls import wire_errors
 from auralsam2_client.contract import BUSY, Reason
 from auralsam2_client.errors import AuralServeError, BadInput, ServerFault, ServerUnavailable, SessionEnded
 from model_repository.stage_runtime.admission.clip_table import ClipTable
@@ -90,13 +90,13 @@ def crossed(adapter: ModuleType, reason: Reason, folder: Path) -> AuralServeErro
     error = adapter.refuse_request(reason, "what nobody reads").error
     status = {"INVALID_ARG": "INVALID_ARGUMENT"}.get(error.code, error.code)
     said: Any = InferenceServerException(f"in ensemble 'auralsam2', {error.message}", status=f"StatusCode.{status}")
-    return wire.translate(said, url="here", timeout_s=1)
+    return wire_errors.translate(said, url="here", timeout_s=1)
 
 
 @pytest.fixture
 def other_words(adapter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(adapter, "error_text", lambda reason, message: contract.error_text(reason, OTHER_WORDS))
-    monkeypatch.setattr(wire, "_phrase", lambda *arguments: OTHER_WORDS)
+    monkeypatch.setattr(wire_errors, "_phrase", lambda *arguments: OTHER_WORDS)
     return adapter
 
 
@@ -125,12 +125,12 @@ def test_the_supervisor_restarts_a_server_that_is_broken_and_leaves_a_busy_one(
 def test_people_read_the_words_alone(adapter: ModuleType) -> None:
     error: Any = adapter.refuse_request(Reason.QUEUE_FULL, "vggish: the queue is full: 8 clips are in flight.").error
     said: Any = InferenceServerException(error.message, status="StatusCode.UNAVAILABLE")
-    found = str(wire.translate(said, url="here", timeout_s=1))
+    found = str(wire_errors.translate(said, url="here", timeout_s=1))
     assert found.startswith("The server at here has no room for this call: vggish: the queue is full: 8 clips")
     assert "[" not in found
 
 
 def test_every_reason_of_the_contract_is_known_to_the_client() -> None:
-    assert set(wire._OF_REASON) == set(Reason)
+    assert set(wire_errors._OF_REASON) == set(Reason)
     assert {*WHAT_HAPPENS, Reason.UNREADY} == set(Reason)
-    assert np.all([issubclass(kind, AuralServeError) for kind in wire._OF_REASON.values()])
+    assert np.all([issubclass(kind, AuralServeError) for kind in wire_errors._OF_REASON.values()])

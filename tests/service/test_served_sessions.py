@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from auralsam2_client.calls.async_client import AsyncClient
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.segmentation import Segmentation
-from auralsam2_client.calls.wire import translate
+from auralsam2_client.calls.wire_errors import translate
 from auralsam2_client.contract import Reason
 from auralsam2_client.errors import BadInput, ServerTimeout, ServerUnavailable, SessionEnded
 from auralsam2_client.media.reader import Media

@@ -15,7 +15,8 @@ from tritonclient.utils import InferenceServerException
 from auralsam2_client.calls.async_client import AsyncClient
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.health import check_health
-from auralsam2_client.calls.wire import ClipShape, translate
+from auralsam2_client.calls.wire import ClipShape
+from auralsam2_client.calls.wire_errors import translate
 from auralsam2_client.contract import RESULTS
 from auralsam2_client.errors import BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 from auralsam2_client.prompts import Prompts
@@ -283,14 +284,6 @@ def test_a_retry_finds_the_server_that_comes_back(url: str, monkeypatch: pytest.
         with pytest.raises(ServerFault):
             client.infer(*toy.clip())
         assert len(tries) == 1
-
-
-def test_a_closed_client_says_so(url: str) -> None:
-    client = Client(url)
-    client.close()
-    client.close()
-    with pytest.raises(ServerUnavailable, match=r"was closed.*Make another one"):
-        client.infer(*toy.clip())
 
 
 def test_a_view_with_strides_is_sent_as_its_values(client: Client) -> None:

@@ -11,7 +11,8 @@ from tritonclient.utils import InferenceServerException
 from auralsam2_client.calls.client import Client
 from auralsam2_client.calls.segmentation import prepare_clip
 from auralsam2_client.calls.session import AsyncSession, Rounds, Session
-from auralsam2_client.calls.wire import Arrays, Call, ClipShape, translate
+from auralsam2_client.calls.wire import Arrays, Call, ClipShape
+from auralsam2_client.calls.wire_errors import translate
 from auralsam2_client.contract import RESULTS, USUAL_RESULTS
 from auralsam2_client.errors import BadInput, ConfigError, ServerTimeout, ServerUnavailable, SessionEnded
 from auralsam2_client.prompts import Prompts

@@ -47,3 +47,11 @@ def test_a_server_that_never_answers_is_a_timeout() -> None:
             pytest.raises((ServerTimeout, ServerUnavailable)),
         ):
             client.infer(*toy.clip())
+
+
+def test_a_closed_client_says_so() -> None:
+    client = Client("127.0.0.1:8001")
+    client.close()
+    client.close()
+    with pytest.raises(ServerUnavailable, match=r"was closed.*Make another one"):
+        client.infer(*toy.clip())

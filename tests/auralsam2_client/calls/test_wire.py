@@ -3,7 +3,7 @@
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from auralsam2_client.calls.wire import scrub, translate
+from auralsam2_client.calls.wire_errors import scrub, translate
 from auralsam2_client.errors import BadInput, ConfigError, ServerFault, ServerTimeout, ServerUnavailable
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from auralsam2_client.calls.client import Client
-from auralsam2_client.contract import BUILD_FORMAT, STAGE_NAMES
+from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.errors import AuralServeError
 from auralsam2_client.masks import from_rle
 from auralsam2_client.version import __version__
@@ -218,26 +218,6 @@ def test_doctor_speaks_of_every_part(compact_build: Path) -> None:
     result = run("doctor", "--build", compact_build)
     for part in ("tritonserver", "numpy of the server", "shared memory", "torch", "build"):
         assert part in result.output
-
-
-def test_doctor_ends_with_3_where_a_build_that_is_named_cannot_be_served(tmp_path: Path) -> None:
-    absent = run("doctor", "--build", tmp_path / "absent")
-    assert absent.exit_code == 3
-    assert "is not a build" in " ".join(absent.output.split())
-    assert run("doctor").exit_code in (0, 1), "before the first export there is none"
-
-
-def test_engines_that_no_server_loads_are_said_to_be_that(tmp_path: Path) -> None:
-    record = {"format": BUILD_FORMAT, "name": "rtx", "preset": "compact", "image_size": 256, "num_frames": 5}
-    record |= {"precision": "float16", "engine": "onnxruntime", "weights": "w", "files": {}, "target": "tensorrt-rtx"}
-    (tmp_path / "manifest.json").write_text(json.dumps(record))
-    served = run("serve", "--build", tmp_path)
-    assert served.exit_code == 3
-    words = " ".join(served.output.split())
-    assert "engines for tensorrt-rtx, which no server loads" in words
-    assert "export with --target cpu" in words
-    assert "tritonserver" not in words, "another server would not help"
-    assert run("doctor", "--build", tmp_path).exit_code == 3
 
 
 def test_help_needs_no_torch() -> None:

@@ -1,3 +1,4 @@
+import json
 import re
 import socket
 import sys
@@ -7,9 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from auralsam2_client.contract import BUILD_FORMAT
 from auralsam2_client.errors import ConfigError
 from service.commands import doctor
+from service.commands.cli import app
 from service.findings import Finding
 from service.server.config import ServerConfig
 from service.server.runtime import find_runtime
@@ -171,7 +176,7 @@ def test_builders_of_engines_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> 
     assert set(found) == {"tensorrt", "tensorrt_rtx"}
     for name, target in (("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")):
         assert not found[name].ok
-        assert found[name].fix.startswith(f"pip install {target}")
+        assert found[name].fix.startswith(("pip install tensorrt-rtx", "pip install -r requirements/tensorrt.txt"))
         assert found[name].needed_for == f"export --target {target}"
 
 
@@ -207,3 +212,27 @@ def test_an_environment_without_the_server_is_named(tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=False, symlinks=True)
     with pytest.raises(ConfigError, match="nvidia-pytriton"):
         find_runtime(tmp_path / "env")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_doctor_ends_with_3_where_a_build_that_is_named_cannot_be_served(tmp_path: Path) -> None:
+    absent = run("doctor", "--build", tmp_path / "absent")
+    assert absent.exit_code == 3
+    assert "auralsam2 export." in absent.output
+    assert run("doctor").exit_code in (0, 1), "before the first export there is none"
+
+
+def test_engines_that_no_server_loads_are_said_to_be_that(tmp_path: Path) -> None:
+    record = {"format": BUILD_FORMAT, "name": "rtx", "preset": "compact", "image_size": 256, "num_frames": 5}
+    record |= {"precision": "float16", "engine": "onnxruntime", "weights": "w", "files": {}, "target": "tensorrt-rtx"}
+    (tmp_path / "manifest.json").write_text(json.dumps(record))
+    served = run("serve", "--build", tmp_path)
+    assert served.exit_code == 3
+    words = " ".join(served.output.split())
+    assert "engines for tensorrt-rtx, which no server loads" in words
+    assert "export with --target cpu" in words
+    assert "tritonserver" not in words, "another server would not help"
+    assert run("doctor", "--build", tmp_path).exit_code == 3

@@ -8,9 +8,8 @@ import pytest
 import tritonclient.grpc as blocking
 from tritonclient.utils import InferenceServerException
 
-from auralsam2_client.calls import server_words
-from auralsam2_client.calls.server_words import SAID_BY_THE_SERVER, reason_of
-from auralsam2_client.calls.wire import WIRE_ERRORS, translate
+from auralsam2_client.calls import wire_errors
+from auralsam2_client.calls.wire_errors import SAID_BY_THE_SERVER, WIRE_ERRORS, reason_of, translate
 from auralsam2_client.contract import Reason
 from auralsam2_client.errors import ConfigError, ServerUnavailable
 from service.server.config import find_server_env
@@ -29,7 +28,7 @@ def test_the_embedded_server_says_them(words: str, library: bytes) -> None:
 
 
 def test_their_release_is_the_embedded_one() -> None:
-    assert "2.51" in (server_words.__doc__ or "")
+    assert "2.51" in (wire_errors.__doc__ or "")
 
 
 @pytest.mark.parametrize(
