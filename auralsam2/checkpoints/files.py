@@ -3,6 +3,7 @@
 What `torch.save` wrote is read with weights_only=True: a pickle runs no code.
 """
 
+import logging
 import pickle
 import re
 import struct
@@ -63,6 +64,10 @@ def fetch(reference: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    # It tells of each of its tries; what came of them is said here, once.
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
         return Path(hf_hub_download(asked.repository, asked.path, revision=asked.revision))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -70,6 +75,8 @@ def fetch(reference: str) -> Path:
             f"{reference}: cannot be downloaded ({type(error).__name__}). Check the name and the network, or download"
             " it elsewhere and give its path."
         ) from error
+    finally:
+        log.setLevel(level)
 
 
 def _local(reference: str) -> Path:

@@ -106,6 +106,11 @@ class FrontDoor:
         return process.pid if process is not None and process.poll() is None else None
 
     @property
+    def is_open(self) -> bool:
+        """True from the moment at which nginx listens, until it is found gone."""
+        return self._channel is not None
+
+    @property
     def status_socket(self) -> Path:
         """Where nginx tells of its connections."""
         return self.folder / STATUS_SOCKET

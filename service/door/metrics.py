@@ -20,7 +20,9 @@ def door_metrics(door: FrontDoor | None) -> Iterator[Metric]:
     """Yield the door's families of metrics; none where there is no door."""
     if door is None:
         return
-    yield GaugeMetricFamily("auralsam2_door_open", "Whether the front door lets calls in", value=int(not door.trouble))
+    yield GaugeMetricFamily(
+        "auralsam2_door_open", "Whether the front door lets calls in", value=int(door.is_open and not door.trouble)
+    )
     yield CounterMetricFamily("auralsam2_door_restarts", "Starts of a door that had ended", value=door.num_restarts)
     counted, sums = door.calls.counts()
     calls = CounterMetricFamily(

@@ -80,7 +80,7 @@ class Supervisor:
     def ready(self) -> bool:
         """True while the server is up, its processes and its last canary were well, and it was not told to stop."""
         launcher = self.launcher
-        shut = self.door is not None and bool(self.door.trouble)
+        shut = self.door is not None and (bool(self.door.trouble) or not self.door.is_open)
         return launcher is not None and launcher.ready and not shut and not self._stop_requested
 
     @property

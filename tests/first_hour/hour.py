@@ -84,7 +84,14 @@ class Hour:
         log = self.out / f"{Path(command[0]).name}-{len(list(self.out.glob('*.log')))}.log"
         with log.open("w") as file:
             process = subprocess.Popen(
-                command, cwd=self.checkout, env=environment(), stdout=file, stderr=file, start_new_session=True
+                command,
+                cwd=self.checkout,
+                env=environment(),
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                # Started in the background, a shell has it ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         try:
             deadline = time.monotonic() + within_s

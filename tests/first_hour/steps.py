@@ -16,7 +16,7 @@ from tests.first_hour.hour import Failed, Hour, LeftOut
 PORTS = ("--grpc-port", "8701", "--metrics-port", "8702", "--exporter-port", "8703")
 URL = "127.0.0.1:8701"
 TARGETS = "http://127.0.0.1:8790/api/v1/targets?state=active"
-TRAINED_STEPS, KILLS = 12, 5
+TRAINED_STEPS, KILLS = 60, 5
 SCRIPT = """
 import sys
 from auralsam2_client import Client, read_media, windows
@@ -137,12 +137,19 @@ def train(hour: Hour) -> str:
     settings = ("--steps", str(TRAINED_STEPS), "--workers", "1", "--image-size", "224", "--num-frames", "2")
     command = (hour.program("auralsam2"), "train", *settings, "--out")
     whole, parts = hour.out / "whole", hour.out / "parts"
+    for folder in (whole, parts):
+        shutil.rmtree(folder, ignore_errors=True)
+    began = time.monotonic()
     hour.run(*command, str(whole)).expect()
-    draw, killed = hour.random, []
+    took_s, draw, killed = time.monotonic() - began, hour.random, list[float]()
     for _ in range(KILLS):
-        seconds = draw.uniform(5, 40)
-        if hour.kill_after((*command, str(parts)), seconds):
-            killed.append(seconds)
+        # What is left of a run that goes on is shorter.
+        seconds = took_s * draw.uniform(0.2, 0.6)
+        if not hour.kill_after((*command, str(parts)), seconds):
+            raise Failed(
+                f"the run was over within {seconds:.1f} s, before it was killed; {took_s:.1f} s is a whole one"
+            )
+        killed.append(seconds)
     hour.run(*command, str(parts)).expect()
     compared = (
         "import sys, torch; from safetensors.torch import load_file; a, b = map(load_file, sys.argv[1:]);"

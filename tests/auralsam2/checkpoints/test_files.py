@@ -1,5 +1,6 @@
 """A checkpoint is read from disk or from the hub, its tensors and nothing else; any other file is refused by name."""
 
+import logging
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -94,13 +95,19 @@ def test_checking_reads_first_bytes_and_asks_no_network(monkeypatch: pytest.Monk
         checkpoints.check("hf://owner/repository/file.pth", None, str(tmp_path / "page.pth"))
 
 
-def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("huggingface_hub.utils._http")
+
     def unreachable(*_args: str, **_kwargs: str | None) -> str:
+        log.warning("Name or service not known, thrown while requesting HEAD")
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
     with pytest.raises(CheckpointError, match=r"cannot be downloaded .* download it elsewhere"):
         checkpoints.fetch("hf://owner/repository/file.pth")
+    assert caplog.messages == [], "one sentence, and no word of a library"
+    log.warning("of somebody else's call")
+    assert len(caplog.messages) == 1
 
 
 def test_an_impossible_name_on_the_hub() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from auralsam2_client.contract import USUAL_RESULTS, Sizes, tensors
+from export.settings import ExportSettings
 from loadtests.wire.__main__ import main
 from loadtests.wire.measuring import Timings, drawn_clip, figures
 from loadtests.wire.report import markdown
@@ -30,7 +31,10 @@ def test_a_row_counts_bytes_and_parts_that_add_up(out: Path) -> None:
     assert (row["build"], row["way"], row["image_size"], row["callers"]) == (f"instant-{S}-t{T}", "raw", S, 2)
     frames, audio = drawn_clip(S, T)
     assert row["bytes_in"] == frames.nbytes + audio.nbytes + np.int32().nbytes, "the clip, and ANSWER"
-    assert row["bytes_out"] == sum(4 * int(np.prod(spec.shape)) for spec in tensors(USUAL_RESULTS, Sizes(T, S, 0)))
+    # A text on the wire has its length before it.
+    told = ExportSettings(preset="compact", image_size=S, num_frames=T, precision="float32").build_info("float32")
+    answer = sum(4 * int(np.prod(spec.shape)) for spec in tensors(USUAL_RESULTS, Sizes(T, S, 0)))
+    assert row["bytes_out"] == answer + 4 + len(json.dumps(told)), "the answer, and what is served"
     assert row["clips"] >= 10
     assert row["client_ms"] > 0
     assert row["server_ms"] > 0

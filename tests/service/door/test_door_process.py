@@ -16,6 +16,7 @@ import pytest
 
 from auralsam2_client.errors import ConfigError
 from service.door.front_door import FrontDoor
+from service.door.metrics import door_metrics
 from service.server.ports import PortTaken
 from service.server.serving import free_ports
 from tests.service.door.running import (
@@ -67,6 +68,23 @@ def test_a_temporary_folder_with_a_long_name_is_no_hindrance(
         assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
     assert not list(place.glob("auralsam2-door-*"))
+
+
+def test_a_door_is_open_once_nginx_listens_and_not_before(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that called itself ready in between refused its first caller."""
+    states: list[tuple[bool, float]] = []
+
+    def looked(door: FrontDoor, process: object) -> None:
+        (opened,) = (family for family in door_metrics(door) if family.name == "auralsam2_door_open")
+        states.append((door.is_open, opened.samples[0].value))
+        waited(door, process)  # type: ignore[arg-type]
+
+    waited = FrontDoor._wait_until_open
+    monkeypatch.setattr(FrontDoor, "_wait_until_open", looked)
+    with standing(build) as stand:
+        assert stand.door.is_open
+        assert states == [(False, 0)]
+    assert not stand.door.is_open
 
 
 def test_a_door_that_died_is_opened_again(build: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_target_that_no_server_loads(home: Path, tmp_path: Path) -> None:
     build = write_gpu_build(tmp_path / "build", "tensorrt-rtx")
     refused(
         toy_config(build, tritonserver=home),
-        "toy-32-t2 was exported for tensorrt-rtx, which .* no backend .*onnx-gpu, tensorrt",
+        "toy-32-t2 holds engines for tensorrt-rtx, which no server loads.*onnx-gpu, tensorrt",
     )
 
 
