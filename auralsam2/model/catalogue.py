@@ -79,8 +79,9 @@ def examine(reference: str) -> KnownWeights:
 
     Args:
         reference: as `checkpoints.fetch` takes it; one on the hub is downloaded.
-    Raises: CheckpointError for a file that is missing, or no weights.
+    Raises: CheckpointError for a file that is missing, no weights, or damaged, as an export would.
     """
+    checkpoints.read(reference)
     path = checkpoints.fetch(reference)
     size, sha256 = _measured(path)
     return KnownWeights(path.name, checkpoints.trained_on(str(path)), "", size, sha256, "")
