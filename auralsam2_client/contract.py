@@ -374,6 +374,8 @@ class BuildInfo(TypedDict):
     """PROCEDURAL_WORLD, NOTHING, or the name of the data; "" where the file does not say."""
     checkpoint_sha256: str
     """Of the file of weights; "" of untrained ones."""
+    conditioning_frame: str
+    """The frame of a clip that is decoded first, from 0: that of prompts which name none."""
 
 
 PROCEDURAL_WORLD, NOTHING = "procedural world", "nothing"

@@ -24,6 +24,7 @@ def read_build_info(tensor: NDArray[Any]) -> BuildInfo:
             "weights": str(told["weights"]),
             "trained_on": str(told["trained_on"]),
             "checkpoint_sha256": str(told["checkpoint_sha256"]),
+            "conditioning_frame": str(int(told["conditioning_frame"])),
         }
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ServerFault(f"The server says of its build {tensor!r}, which cannot be read. Export it again.") from error

@@ -174,6 +174,7 @@ class ExportSettings:
             "weights": self.weights_sentence,
             "trained_on": self.trained_on,
             "checkpoint_sha256": "" if file is None else file_sha256(checkpoints.fetch(file)),
+            "conditioning_frame": str(self.conditioning_frame),
         }
 
     @property

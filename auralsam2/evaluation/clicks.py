@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
 NEGATIVE, POSITIVE = 0, 1
+MIN_PIXELS = 60
+"""Of a frame: a thing of which less is seen is not pointed at."""
 
 
 class Click(NamedTuple):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from auralsam2.data import world
 from auralsam2.data.world.held_out import NUM_CLIPS, SEED
 from auralsam2.data.world.scenes import SPLITS, Painter, Split, draw_scene
-from auralsam2.evaluation.clicks import box_of, corrective_click
+from auralsam2.evaluation.clicks import MIN_PIXELS, box_of, corrective_click
 from auralsam2.evaluation.prompts import Found, combine, enlarge
 from auralsam2.evaluation.quality import jaccard
 from auralsam2.model.aural_sam2 import AuralSAM2
@@ -26,7 +26,6 @@ from auralsam2.network.log_mel import LogMel
 from auralsam2.prompted.prompts import FramePrompt
 from auralsam2_client.media.sound_windows import clip_windows
 
-MIN_PIXELS = 60
 MARKS = ("click", "box")
 
 

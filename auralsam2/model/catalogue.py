@@ -1,6 +1,7 @@
 """Weights that the project ships, and those that a person may bring: where from, under which licence, what they know.
 
-Sizes and hashes are those that a publisher names, and empty where none is named: nothing is filled in by guess.
+A size is measured, or follows from the parameters that a publisher counts; a hash is measured, or named by a publisher.
+What neither tells is empty: nothing is filled in by guess.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ class KnownWeights:
     knows: str
     licence: str
     size: str
-    """As its publisher has it; empty where it is not known here."""
+    """For people; empty where it is not known here."""
     sha256: str
     """Whole, or how it begins; empty where the publisher names none."""
     command: str
@@ -79,8 +80,9 @@ def examine(reference: str) -> KnownWeights:
 
     Args:
         reference: as `checkpoints.fetch` takes it; one on the hub is downloaded.
-    Raises: CheckpointError for a file that is missing, or no weights.
+    Raises: CheckpointError for a file that is missing, no weights, or damaged, as an export would.
     """
+    checkpoints.read(reference)
     path = checkpoints.fetch(reference)
     size, sha256 = _measured(path)
     return KnownWeights(path.name, checkpoints.trained_on(str(path)), "", size, sha256, "")

@@ -1,4 +1,4 @@
-"""A clip on the wire: its shape, the checks before it is sent, the request, the answer, and the errors in between."""
+"""A clip on the wire: its shape, the checks before it is sent, the request and the answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

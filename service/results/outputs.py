@@ -70,7 +70,7 @@ def write_outputs(
     """Write everything into `out_dir`, which is made if it is missing; return the paths, the JSON last.
 
     What an earlier run wrote there goes, what is the user's own stays; see `out_folder`. Prompts are drawn on their
-    frame, if it is named.
+    frame; where they name none, on the one that the build decodes first, if it says which.
 
     Raises: BadInput when a file cannot be written, ConfigError when this machine cannot encode H.264. Nothing is
         written or removed then.
@@ -204,4 +204,11 @@ class _Written:
 
     def _drawn(self, index: int, picture: Picture) -> Picture:
         prompts = self.run.prompts
-        return picture if prompts is None or prompts.frame != index else draw_prompts(picture, prompts)
+        return picture if prompts is None or self._marked() != index else draw_prompts(picture, prompts)
+
+    def _marked(self) -> int | None:
+        """The frame of the prompts; where they name none, the one that the build decodes first, if it says which."""
+        prompts, build = self.run.prompts, self.run.build()
+        if prompts is not None and prompts.frame is not None:
+            return prompts.frame
+        return None if build is None else int(build["conditioning_frame"])

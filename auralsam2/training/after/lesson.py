@@ -7,6 +7,7 @@ import argparse
 import math
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Settings:
     seed: int = 0
 
 
-class Lesson:
+class Lesson(ABC):
     """Network, optimiser and what one step does to them. A kind of lesson gives names, losses and parameters."""
 
     NAME: ClassVar[str]
@@ -58,9 +59,9 @@ class Lesson:
     def __init__(self, model: AuralSAM2, settings: Settings) -> None:
         self.model, self.settings, self.step = model, settings, 0
 
+    @abstractmethod
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Compute the losses of one step, by name; their sum is what falls."""
-        raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
         """Collect all that a resumed run needs."""

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auralsam2.data import world
-from auralsam2.evaluation.clicks import box_of, corrective_click, points_in
+from auralsam2.evaluation.clicks import MIN_PIXELS, box_of, corrective_click, points_in
 from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.network import memory
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
 from auralsam2_client.media.sound_windows import clip_windows
 
-MIN_PIXELS = 60
-"""Of the frame: a thing of which less is seen is not pointed at."""
 MAX_THINGS = 3
 SINGLE_SHARE = 0.3
 """Share of prompts that are one click on one thing."""
@@ -48,19 +46,27 @@ class Features(NamedTuple):
     """[S, S]: the thing seen at each pixel."""
 
 
+def perceive(log_mel: LogMel, index: int, seed: int, size: int) -> tuple[Tensor, Tensor, NDArray[np.int8]]:
+    """Make training clip `index`, two of three of split "multi", as the network reads it.
+
+    Returns: frames [T, 3, S, S], log-mel examples [T, 2, 96, 64], and the thing seen at each pixel, [T, S, S].
+    """
+    scene = world.draw_scene("single" if index % 3 == 2 else "multi", "train", seed, index)
+    painter = world.Painter(scene, size)
+    pictures, owners = zip(*(painter.draw(second + 0.5) for second in range(scene.num_frames)), strict=True)
+    frames = normalise(torch.from_numpy(np.stack(pictures)))
+    return frames, log_mel(torch.from_numpy(clip_windows(world.play(scene), scene.num_frames))), np.stack(owners)
+
+
 def clip_features(model: AuralSAM2, log_mel: LogMel, index: int, seed: int) -> list[Features]:
     """Compute the frames of training clip `index`: two of three clips of split "multi"."""
-    scene = world.draw_scene("single" if index % 3 == 2 else "multi", "train", seed, index)
-    painter = world.Painter(scene, model.image_size)
-    drawn = [painter.draw(second + 0.5) for second in range(scene.num_frames)]
-    frames = normalise(torch.from_numpy(np.stack([picture for picture, _ in drawn])))
-    heard = log_mel(torch.from_numpy(clip_windows(world.play(scene), scene.num_frames)))
+    frames, heard, owners = perceive(log_mel, index, seed, model.image_size)
     conditioned: list[Tensor] = []
     out, aural = model.forward_with_features(frames, heard)
     image = model.image_features(frames)
     sam, positions = model.v_model, model.positions()
     bank: dict[int, memory.Remembered] = {}
-    for t in range(scene.num_frames):
+    for t in range(len(owners)):
         own = image.embedding[t].flatten(1).T
         reading = memory.gather(sam, bank, t, (0,), positions) if t else None
         conditioned.append(memory.attend(sam, own, reading, positions) if reading else own + sam.no_mem_embed[0])
@@ -78,9 +84,9 @@ def clip_features(model: AuralSAM2, log_mel: LogMel, index: int, seed: int) -> l
             out.low_res_logits[t].half(),
             out.iou[t],
             out.object_score[t],
-            drawn[t][1],
+            owners[t],
         )
-        for t in range(scene.num_frames)
+        for t in range(len(owners))
     ]
 
 

@@ -8,7 +8,6 @@ Half of the prompts are corrected: the click that a person would set next, with 
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from auralsam2.model.aural_sam2 import AuralSAM2
@@ -17,9 +16,9 @@ from auralsam2.network.mask_decoder import FrameMasks
 from auralsam2.training.after.corrected_prompts import corrected_losses
 from auralsam2.training.after.lesson import Lesson, Report, Settings, command
 from auralsam2.training.after.prompt_examples import Features, cache
+from auralsam2.training.after.repetition import repetition_losses
 
 PROMPT_BATCH, SOUND_BATCH = 12, 6
-SOUND_WEIGHT, SOUND_OTHER_WEIGHT = 100.0, 10.0
 
 
 class Tuner(Lesson):
@@ -59,10 +58,10 @@ class Tuner(Lesson):
         """How far the decoder is, on sound, from what it said before."""
         sam = self.model.v_model
         positions = mask_decoder.dense_positions(sam)
-        distances, others = [], []
+        pairs = list[tuple[FrameMasks, FrameMasks]]()
         for index in rng.integers(len(self.features), size=SOUND_BATCH):
             frame = self.features[int(index)]
-            said: FrameMasks = mask_decoder.decode(
+            said = mask_decoder.decode(
                 sam,
                 frame.conditioned.float(),
                 (frame.high_res_s4[None].float(), frame.high_res_s8[None].float()),
@@ -70,15 +69,9 @@ class Tuner(Lesson):
                 [a[None] for a in frame.audio.float()],
                 positions,
             )
-            before = frame.logits.float()
-            # By the masks: far from the threshold a logit says no more.
-            distances.append(F.mse_loss(said.low_res_logits[0].clamp(-8, 8).sigmoid(), before.clamp(-8, 8).sigmoid()))
-            others.append(0.002 * F.mse_loss(said.low_res_logits[0], before))
-            others.append(F.mse_loss(said.iou[0], frame.iou) + 0.01 * F.mse_loss(said.object_score[0], frame.score))
-        return {
-            "sound": SOUND_WEIGHT * torch.stack(distances).mean(),
-            "sound_other": SOUND_OTHER_WEIGHT * torch.stack(others).mean(),
-        }
+            before = FrameMasks(frame.logits[None].float(), frame.iou[None], frame.score[None], said.tokens)
+            pairs.append((said, before))
+        return repetition_losses(pairs)
 
 
 def begin(model: AuralSAM2, settings: Settings, report: Report) -> Tuner:

@@ -17,11 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auralsam2.data import world
+from auralsam2.evaluation.clicks import MIN_PIXELS
 from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.network import mask_decoder, memory
 from auralsam2.network.aural_fuser import AuralFeatures
-from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
 from auralsam2.network.tracker import ImageFeatures, Tracked, track
 from auralsam2.prompted.prompted_masks import PromptedMasks
@@ -29,12 +28,11 @@ from auralsam2.prompted.prompted_tracker import FrameByFrame, choose
 from auralsam2.prompted.prompts import FramePrompt
 from auralsam2.training.after.corrected_prompts import Seen, corrected_losses, prompt_losses
 from auralsam2.training.after.lesson import Lesson, Report, Settings, command
-from auralsam2.training.after.prompt_examples import MIN_PIXELS, Drawn, draw_prompt
+from auralsam2.training.after.prompt_examples import Drawn, draw_prompt, perceive
+from auralsam2.training.after.repetition import repetition_losses
 from auralsam2.training.losses.segmentation import OCCLUSION_WEIGHT
-from auralsam2_client.media.sound_windows import clip_windows
 
 TRACKED_CLIPS, SOUND_CLIPS, PROMPT_BATCH = 3, 1, 8
-SOUND_WEIGHT, SOUND_OTHER_WEIGHT, PROMPT_WEIGHT = 100.0, 10.0, 1.0
 # Of a thing whose mask is given instead of points.
 MASK_SHARE = 0.2
 
@@ -64,11 +62,7 @@ def _cast(aural: AuralFeatures, dtype: torch.dtype) -> AuralFeatures:
 
 def read_clip(model: AuralSAM2, log_mel: LogMel, index: int, seed: int) -> Clip:
     """Compute training clip `index`: two of three clips of split "multi"."""
-    scene = world.draw_scene("single" if index % 3 == 2 else "multi", "train", seed, index)
-    painter = world.Painter(scene, model.image_size)
-    pictures, owners = zip(*(painter.draw(second + 0.5) for second in range(scene.num_frames)), strict=True)
-    frames = normalise(torch.from_numpy(np.stack(pictures)))
-    heard = log_mel(torch.from_numpy(clip_windows(world.play(scene), scene.num_frames)))
+    frames, heard, owners = perceive(log_mel, index, seed, model.image_size)
     _, aural = model.forward_with_features(frames, heard)
     image = model.image_features(frames)
     said = track(model.v_model, image, aural, 0, model.positions(), mask_decoder.dense_positions(model.v_model))
@@ -77,7 +71,7 @@ def read_clip(model: AuralSAM2, log_mel: LogMel, index: int, seed: int) -> Clip:
         ImageFeatures(*(each.half() for each in image)),
         halved,
         Tracked(*(each.half() for each in said)),
-        np.stack(owners),
+        owners,
     )
 
 
@@ -125,7 +119,7 @@ class Tuner(Lesson):
             clip, frame, drawn = self._draw(rng)
             self._carry(clip, frame, drawn, bool(rng.uniform() < MASK_SHARE), marked, carried)
         losses = prompt_losses(_stacked([masks for masks, _ in marked]), [drawn for _, drawn in marked])
-        found = {f"marked_{name}": PROMPT_WEIGHT * value for name, value in losses.items()}
+        found = {f"marked_{name}": value for name, value in losses.items()}
         masks, truths = _stacked([masks for masks, _ in carried]), [truth for _, truth in carried]
         seen = torch.tensor([int(truth.sum()) >= MIN_PIXELS for truth in truths])
         present = torch.tensor([[bool(truth.any())] for truth in truths], dtype=torch.float32)
@@ -179,21 +173,13 @@ class Tuner(Lesson):
         """Compute how far the network is, on sound and through its memory, from what it said before."""
         sam, positions = self.model.v_model, self.model.positions()
         dense = mask_decoder.dense_positions(sam)
-        distances, others = [], []
+        pairs = list[tuple[Tracked, Tracked]]()
         for index in rng.integers(len(self.clips), size=SOUND_CLIPS):
             clip = self.clips[int(index)]
-            aural = _cast(clip.aural, torch.float32)
             image = ImageFeatures(*(each.float() for each in clip.image))
-            says, said = track(sam, image, aural, 0, positions, dense), Tracked(*(each.float() for each in clip.said))
-            # By the masks: far from the threshold a logit says no more.
-            now, before = (each.low_res_logits.clamp(-8, 8).sigmoid() for each in (says, said))
-            distances.append(F.mse_loss(now, before))
-            others.append(0.002 * F.mse_loss(says.low_res_logits, said.low_res_logits))
-            others.append(F.mse_loss(says.iou, said.iou) + 0.01 * F.mse_loss(says.object_score, said.object_score))
-        return {
-            "sound": SOUND_WEIGHT * torch.stack(distances).mean(),
-            "sound_other": SOUND_OTHER_WEIGHT * torch.stack(others).mean(),
-        }
+            says = track(sam, image, _cast(clip.aural, torch.float32), 0, positions, dense)
+            pairs.append((says, Tracked(*(each.float() for each in clip.said))))
+        return repetition_losses(pairs)
 
 
 _NOTHING = np.empty((0, 2), np.float32), np.empty(0, np.int64)

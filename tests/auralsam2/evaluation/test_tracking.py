@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from auralsam2.evaluation import tracking
-from auralsam2.evaluation.tracking import MIN_PIXELS, mark, read_marked, score_tracking
+from auralsam2.evaluation.clicks import MIN_PIXELS
+from auralsam2.evaluation.tracking import mark, read_marked, score_tracking
 from auralsam2.model.loading import load_network
 
 

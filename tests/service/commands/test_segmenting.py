@@ -19,8 +19,9 @@ from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.contract import FROM_PROCEDURAL_WORLD, PROCEDURAL_WORLD, BuildInfo
 from auralsam2_client.media.clips import MediaClip
 from auralsam2_client.media.streaming import MediaStream
+from auralsam2_client.prompts import Prompts
 from service.commands.cli import app
-from service.results import overlay
+from service.results import outputs, overlay
 from service.results.video import write_video
 from tests.auralsam2_client.media.films import filming, telling
 
@@ -76,6 +77,7 @@ SERVED: BuildInfo = {
     "weights": "Weights trained on the procedural world.",
     "trained_on": PROCEDURAL_WORLD,
     "checkpoint_sha256": "ab" * 32,
+    "conditioning_frame": "2",
 }
 
 
@@ -93,6 +95,31 @@ def test_real_video_meets_a_warning_where_the_weights_know_a_made_up_world(
     assert record["precision"] == {"engine": "openvino", "arithmetic": "bfloat16"}
     assert any("nothing of real scenes" in note for note in record["notes"]) == is_told
     assert ("note: the served weights know six shapes" in " ".join(result.output.split())) == is_told
+
+
+@pytest.mark.parametrize(("build", "named", "drawn_on"), [(SERVED, (), [2]), (None, (), []), (SERVED, ("1",), [1])])
+def test_marks_are_drawn_on_the_frame_that_they_are_read_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    build: BuildInfo | None,
+    named: tuple[str, ...],
+    drawn_on: list[int],
+) -> None:
+    """Without --frame that is the one which the build decodes first, where it says so."""
+    monkeypatch.setattr(StandIn, "build", build)
+    seen: list[int] = []
+
+    def draw(picture: np.ndarray, prompts: Prompts) -> np.ndarray:
+        seen.append(int(picture[0, 0, 0]))
+        return picture
+
+    monkeypatch.setattr(outputs, "draw_prompts", draw)
+    for number in range(4):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    frame = [option for value in named for option in ("--frame", value)]
+    result = segment(tmp_path, "--silent", "--points", "5,5,+", *frame, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(set(seen)) == drawn_on
 
 
 def test_masks_of_next_to_nothing_are_told(tmp_path: Path, clips: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

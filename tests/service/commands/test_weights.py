@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer.main
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
@@ -53,7 +54,8 @@ def test_a_file_is_described_by_what_it_holds(tmp_path: Path) -> None:
 
 def test_what_is_no_file_of_weights_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "page.pth").write_text("<html>log in</html>")
-    for name in ("page.pth", "absent.pth"):
+    torch.save([1, 2, 3], tmp_path / "list.pth")
+    for name in ("page.pth", "list.pth", "absent.pth"):
         result = CliRunner().invoke(app, ["weights", str(tmp_path / name)])
         assert result.exit_code == 3
         assert "error: " in result.output
