@@ -11,6 +11,7 @@ from auralsam2.checkpoints.finite import check_finite
 from auralsam2.checkpoints.fitting import load_into, load_sam2, load_strictly, load_vggish
 from auralsam2.checkpoints.kinds import kind_of
 from auralsam2.checkpoints.knowledge import TRAINED_ON, header, trained_on
+from auralsam2.checkpoints.methods import method_of
 from auralsam2.checkpoints.names import current_names, is_whole, lacks, reads_text, text_model
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "load_strictly",
     "load_torch",
     "load_vggish",
+    "method_of",
     "read",
     "reads_text",
     "text_model",

@@ -4,7 +4,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -12,8 +12,11 @@ from torch import Tensor
 from auralsam2.checkpoints.finite import check_finite
 from auralsam2.checkpoints.names import FUSER, PREFIXES_KNOWN, SAM2, join_keys, sort_out, without_wrappers
 from auralsam2.errors import CheckpointError
+from auralsam2.network.adapters import SoundAdapters
 from auralsam2.network.aural_fuser import AuralFuser, HeadForm
 from auralsam2.presets import Preset
+
+VGGISH = f"{FUSER}vgg."
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ class Network(Module, Protocol):
     def v_model(self) -> Module: ...
 
     @property
-    def aural_fuser(self) -> AuralFuser: ...
+    def aural_fuser(self) -> AuralFuser | SoundAdapters: ...
 
 
 def load_strictly(module: Module, state: Mapping[str, Tensor], what: str) -> None:
@@ -88,12 +91,13 @@ def load_into(model: Network, state: Mapping[str, Tensor]) -> None:
         `model` is then as it was.
     """
     named = sort_out(state)
-    with _heads_of(named.network, model.aural_fuser):
+    own_part = model.aural_fuser
+    with _heads_of(named.network, own_part) if isinstance(own_part, AuralFuser) else nullcontext():
         if any(key.startswith(SAM2) for key in named.network):
             load_strictly(model, named.network, f"the checkpoint (whole network, preset {model.preset.name})")
         else:
             fuser = {key.removeprefix(FUSER): value for key, value in named.network.items()}
-            load_strictly(model.aural_fuser, fuser, f"the checkpoint (fuser alone, preset {model.preset.name})")
+            load_strictly(own_part, fuser, f"the checkpoint (fuser alone, preset {model.preset.name})")
     if named.differing:
         _LOG.warning(
             "%d of the tensors that the checkpoint lists a second time (training_layers, finetuning_layers) differ from"
@@ -135,6 +139,11 @@ def load_sam2(model: Network, state: Mapping[str, Tensor]) -> None:
 
 
 def load_vggish(model: Network, state: Mapping[str, Tensor]) -> None:
-    """Load VGGish alone (`vggish-10086976.pth`); its post-processing matrices (`pproc.*`) are not used."""
+    """Load VGGish alone (`vggish-10086976.pth`); its post-processing matrices (`pproc.*`) are not used.
+
+    Of an AuralSAM2 file its VGGish is taken.
+    """
     kept = {key: value for key, value in without_wrappers(state).items() if not key.startswith("pproc.")}
+    own = {key.removeprefix(VGGISH): value for key, value in kept.items() if key.startswith(VGGISH)}
+    kept = own or kept
     load_strictly(model.aural_fuser.vgg, kept, "the VGGish checkpoint")

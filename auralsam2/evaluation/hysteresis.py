@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from auralsam2.data.samples import Sample
 from auralsam2.data.world.held_out import read_split
 from auralsam2.data.world.scenes import Split
-from auralsam2.model.aural_sam2 import AuralSAM2, ClipOutput
+from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import ClipOutput
 from auralsam2.model.loading import load_network
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel

@@ -8,7 +8,7 @@ from auralsam2.computing import Device, Precision, explain_full_memory, open_dev
 from auralsam2.data.samples import Sample
 from auralsam2.errors import DataError
 from auralsam2.evaluation.predictions import Prediction, Predictor
-from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
 from auralsam2_client.media.stills.frames import resize_frames
@@ -18,7 +18,7 @@ TextEncoder = Callable[[str], torch.Tensor]
 
 
 def network_predictor(
-    model: AuralSAM2,
+    model: SoundingSAM2,
     conditioning_frame: int | None = 0,
     encode_text: TextEncoder | None = None,
     precision: Precision = "float32",
@@ -39,7 +39,7 @@ def network_predictor(
     place = open_device(device)
     model.to(place)
     log_mel = LogMel().to(place)
-    needs_text = model.aural_fuser.text_proj is not None
+    needs_text = model.reads_text
 
     def predict(sample: Sample) -> Prediction:
         frames = normalise(torch.from_numpy(resize_frames(sample.frames, model.image_size)).to(place))

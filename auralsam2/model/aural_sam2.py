@@ -1,71 +1,30 @@
 """AuralSAM2: frames and sound of one clip in, masks of the sounding objects out."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from auralsam2 import checkpoints
 from auralsam2.errors import NetworkError
-from auralsam2.network import image_encoder, mask_decoder
+from auralsam2.model.sounding_sam2 import ClipOutput, SoundingSAM2
 from auralsam2.network.aural_fuser import TEXT_WIDTH, AuralFeatures, AuralFuser
 from auralsam2.network.fusion import FUSION_FORMS, AudioVisualFusion, FusedAudioVisualFusion, FusionForm
 from auralsam2.network.log_mel import NUM_BANDS, NUM_HOPS
-from auralsam2.network.memory import Positions
-from auralsam2.network.positions import rotary_tables, sine_2d
 from auralsam2.network.pvt import Mlp
-from auralsam2.network.readout import ReadOut, select
-from auralsam2.network.segment_anything import SegmentAnything
-from auralsam2.network.tracker import ImageFeatures, track
-from auralsam2.presets import Preset, check_image_size, preset
-from auralsam2.prompted.prompted_tracker import PromptedClip, track_prompts
-from auralsam2.prompted.prompts import FramePrompt
+from auralsam2.presets import AURALSAM2, Preset, preset
 
 
-@dataclass(frozen=True)
-class ClipOutput:
-    """What the network says about one clip."""
-
-    low_res_logits: Tensor
-    """[T, 3, S/4, S/4] float32, three candidates a frame; mask = logit > 0 after bilinear enlarging."""
-    iou: Tensor
-    """[T, 3] float32, predicted IoU of each candidate."""
-    object_score: Tensor
-    """[T, 1] float32 logit: is any sounding object in the frame?"""
-    object_pointer: Tensor
-    """[T, C] float32."""
-
-    def select(self, read_out: ReadOut = "iou_occlusion") -> Tensor:
-        """Choose one mask a frame, [T, S/4, S/4] float32 logits. Raises NetworkError for an unknown read-out."""
-        return select(self.low_res_logits, self.iou, self.object_score, read_out)
-
-
-class AuralSAM2(nn.Module):
+class AuralSAM2(SoundingSAM2):
     """The network in the two parts of a released checkpoint: `v_model` (SAM2) and `aural_fuser` (the rest)."""
 
-    sine: Tensor
-    memory_sine: Tensor
-    rotary_cos: Tensor
-    rotary_sin: Tensor
+    aural_fuser: AuralFuser
 
     def __init__(self, preset: Preset, image_size: int, text: bool = False, fusion: FusionForm = "released") -> None:
-        super().__init__()
+        super().__init__(preset, image_size)
         if fusion not in FUSION_FORMS:
             raise NetworkError(f"fusion form {fusion!r} is unknown; choose one of {', '.join(FUSION_FORMS)}.")
-        self.preset = preset
-        self.image_size = check_image_size(image_size)
-        self.v_model = SegmentAnything(preset, image_size)
+        self.method = AURALSAM2
         self.aural_fuser = AuralFuser(preset, image_size, text, fusion)
-        side = self.aural_fuser.side
-        cos, sin = rotary_tables(preset.width, side)
-        for name, table in (
-            ("sine", sine_2d(preset.width, side).flatten(1).T),
-            ("memory_sine", sine_2d(preset.memory_width, side).flatten(1).T),
-            ("rotary_cos", cos),
-            ("rotary_sin", sin),
-        ):
-            self.register_buffer(name, table.contiguous(), persistent=False)
         self.eval()
 
     @classmethod
@@ -85,13 +44,15 @@ class AuralSAM2(nn.Module):
         return cls(sizes, sizes.default_image_size if image_size is None else image_size, text, fusion)
 
     def load_released(self, state: Mapping[str, Tensor]) -> None:
-        """Load weights under released names, of the whole network or of the fuser (with VGGish) alone.
-
-        Raises: CheckpointError that names every missing, unexpected or misshapen key. Nothing is loaded then.
-        """
+        """Load weights as `SoundingSAM2` does. Raises: NetworkError once the network is fused."""
         if self.fused:
             raise NetworkError("this network runs the fused operators, its weights are folded; load before fuse().")
-        checkpoints.load_into(self, state)
+        super().load_released(state)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether words may come beside the sound."""
+        return self.aural_fuser.text_proj is not None
 
     @property
     def fused(self) -> bool:
@@ -115,57 +76,17 @@ class AuralSAM2(nn.Module):
             self.v_model.fused = True
         return self
 
-    def positions(self) -> Positions:
-        """Compute the position constants of this image size."""
-        return Positions(self.sine, self.memory_sine, self.rotary_cos, self.rotary_sin)
-
-    def forward(
-        self, frames: Tensor, log_mel: Tensor, text: Tensor | None = None, conditioning_frame: int = 0
-    ) -> ClipOutput:
-        """Segment the sounding objects of one clip.
-
-        Args:
-            frames: [T, 3, S, S] float32, normalised by the ImageNet mean and standard deviation.
-            log_mel: [T, 2, 96, 64] float32, one VGGish example a frame and channel. With text the count may differ from
-                T: frame t hears the t-th of sound and words together, as released.
-            text: [1, L, 768] float32 DistilRoBERTa states (Ref-AVS), only where the network was built with text.
-            conditioning_frame: decoded first, read by all; 0 for AVSBench, T // 2 for Ref-AVS.
-        Raises: NetworkError when a shape does not fit.
-        """
-        return self.forward_with_features(frames, log_mel, text, conditioning_frame)[0]
-
     def forward_with_features(
         self, frames: Tensor, log_mel: Tensor, text: Tensor | None = None, conditioning_frame: int = 0
     ) -> tuple[ClipOutput, AuralFeatures]:
         """Return what `forward` does, and what prompted the decoder: contrastive training reads both."""
         self._check(frames, log_mel, text, conditioning_frame)
-        sam, fuser = self.v_model, self.aural_fuser
+        fuser = self.aural_fuser
         fpn = self._pyramid(frames)
         aural = fuser(
             (fuser.patches(0, fpn[0]), fuser.patches(1, fpn[1]), fuser.patches(2, fpn[2])), fuser.tokens(log_mel, text)
         )
-        image, dense = self._image_features(fpn), mask_decoder.dense_positions(sam)
-        return ClipOutput(*track(sam, image, aural, conditioning_frame, self.positions(), dense)), aural
-
-    def _pyramid(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        position = image_encoder.position_embedding(self.v_model.image_encoder.trunk, self.image_size)
-        return image_encoder.pyramid(self.v_model, frames, position)
-
-    def _image_features(self, fpn: tuple[Tensor, Tensor, Tensor]) -> ImageFeatures:
-        decoder = self.v_model.sam_mask_decoder
-        return ImageFeatures(decoder.conv_s0(fpn[0]), decoder.conv_s1(fpn[1]), fpn[2])
-
-    def image_features(self, frames: Tensor) -> ImageFeatures:
-        """Compute what `track_prompts` decodes. frames: [T, 3, S, S] float32, normalised."""
-        return self._image_features(self._pyramid(frames))
-
-    def track_prompts(self, image: ImageFeatures, prompts: Sequence[FramePrompt]) -> PromptedClip:
-        """Segment what points, boxes or masks point at, without sound; see `prompted.prompted_tracker`.
-
-        Raises: NetworkError when a prompt says nothing or does not fit the clip.
-        """
-        dense = mask_decoder.dense_positions(self.v_model)
-        return track_prompts(self.v_model, image, prompts, self.positions(), dense)
+        return self._track(self._image_features(fpn), aural, conditioning_frame), aural
 
     def _check(self, frames: Tensor, log_mel: Tensor, text: Tensor | None, conditioning_frame: int) -> None:
         num_frames, size = frames.shape[0], self.image_size

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from auralsam2.errors import NetworkError
-from auralsam2.model.aural_sam2 import AuralSAM2, ClipOutput
+from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import ClipOutput
 from auralsam2.network import image_encoder, mask_decoder
 from auralsam2.network.aural_fuser import AuralFeatures
 from auralsam2.network.log_mel import LogMel

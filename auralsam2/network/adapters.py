@@ -2,8 +2,8 @@
 
 Source: AuralSAM2's supplementary material, which puts both methods on SAM2: adapters after the ninth layer of the image
 encoder and in the mask decoder's two-way cross-attention, of one width throughout. What it leaves open is ours: an
-adapter reads the frame's sound alone and gives one vector for all its pixels; in the decoder it is added to the image
-tokens before each two-way block and before the final attention, where AuralSAM2's own features enter too.
+adapter reads each image feature beside its frame's sound; in the decoder its output is added to the image tokens before
+each two-way block and before the final attention, where AuralSAM2's own features enter too.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,13 @@ from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor, nn
 
 from auralsam2.errors import NetworkError
+from auralsam2.network.aural_fuser import AuralFeatures
 from auralsam2.network.precision import cast
+from auralsam2.network.vggish import VGGish
 from auralsam2.presets import Preset
 
 WIDTHS: Mapping[str, int] = {"gavs": 128, "sama_avs": 512}
-"""Intermediate features of an adapter, by method."""
+"""Features inside an adapter, by method."""
 LAYERS_BEFORE = 9
 DECODER_PLACES = 3
 """Before each of the two two-way blocks, and before the final attention."""
@@ -40,60 +42,52 @@ def width_of(method: str) -> int:
 
 
 class SoundAdapter(nn.Module):
-    """An MLP from a frame's sound to what is added to each of its image features. It begins as nothing: up is zero."""
+    """An MLP from an image feature and its frame's sound to what is added to that feature. It begins as nothing."""
 
-    def __init__(self, sound: int, hidden: int, width: int) -> None:
+    def __init__(self, features: int, sound: int, hidden: int) -> None:
         super().__init__()
-        self.down, self.up = nn.Linear(sound, hidden), nn.Linear(hidden, width)
+        self.image, self.sound = nn.Linear(features, hidden), nn.Linear(sound, hidden, bias=False)
+        self.up = nn.Linear(hidden, features)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
-    def forward(self, sound: Tensor) -> Tensor:
-        """Map [T, C] -> [T, width]."""
-        added: Tensor = self.up(torch.relu(self.down(cast(sound, self.down.weight.dtype))))
+    def forward(self, x: Tensor, sound: Tensor) -> Tensor:
+        """Map features [T, ..., C] and sound [T, C_sound] -> [T, ..., C]."""
+        heard: Tensor = self.sound(cast(sound, self.sound.weight.dtype))
+        heard = heard.reshape(len(heard), *[1] * (x.ndim - 2), -1)
+        added: Tensor = self.up(torch.relu(self.image(x) + heard))
         return added
 
 
-class EncoderAdapters(nn.ModuleDict):
-    """One adapter for each layer after the first `layers_before`, under the number of its layer."""
+class SoundAdapters(nn.Module):
+    """What stands in the fuser's place: VGGish, and the adapters of one method."""
 
-    def __init__(self, preset: Preset, hidden: int, trunk: Hiera) -> None:
-        first = layers_before(preset)
-        super().__init__(
+    def __init__(self, preset: Preset, trunk: Hiera, method: str) -> None:
+        super().__init__()
+        hidden, first = width_of(method), layers_before(preset)
+        self.vgg = VGGish(preset.vggish_channels, preset.vggish_hidden, preset.vggish_out)
+        self.encoder = nn.ModuleDict(
             {
-                str(index): SoundAdapter(preset.width, hidden, block.dim_out)
+                str(index): SoundAdapter(block.dim_out, preset.width, hidden)
                 for index, block in enumerate(trunk.blocks)
                 if index >= first
             }
         )
+        self.decoder = nn.ModuleList(SoundAdapter(preset.width, preset.width, hidden) for _ in range(DECODER_PLACES))
 
-    def features(self, trunk: Hiera, frames: Tensor, position: Tensor, sound: Tensor) -> list[Tensor]:
-        """Compute the outputs of Hiera's four stages as `image_encoder.trunk_features`, with the sound in them.
+    def after_layer(self, index: int, x: Tensor, sound: Tensor) -> Tensor:
+        """Add, after a layer of the image encoder, what its adapter says; [T, ..., C] as it came, in any order."""
+        name = str(index)
+        return x + self.encoder[name](x, sound) if name in self.encoder else x
+
+    def forward(self, embedding: Tensor, sound: Tensor) -> AuralFeatures:
+        """Compute what enters the mask decoder; its mask tokens stay SAM2's.
 
         Args:
-            frames: [T, 3, S, S] float32, normalised.
-            position: [1, S/4, S/4, C] of `image_encoder.position_embedding`.
-            sound: [T, width], a token for each frame.
+            embedding: [T, C, S/16, S/16] of the image encoder, with the sound in it already.
+            sound: [T, C], a token for each frame.
         """
-        dtype = trunk.patch_embed.proj.weight.dtype
-        x = trunk.patch_embed(cast(frames, dtype)) + cast(position, dtype)
-        outputs = []
-        for index, block in enumerate(trunk.blocks):
-            x = block(x)
-            if str(index) in self:
-                x = x + self[str(index)](sound)[:, None, None]
-            if index in trunk.stage_ends:
-                outputs.append(x.permute(0, 3, 1, 2))
-        return outputs
-
-
-class DecoderAdapters(nn.ModuleList):
-    """The adapters of the mask decoder, in the order in which AuralSAM2's stages enter: the last first."""
-
-    def __init__(self, preset: Preset, hidden: int) -> None:
-        super().__init__(SoundAdapter(preset.width, hidden, preset.width) for _ in range(DECODER_PLACES))
-
-    def features(self, sound: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Give what is added to the image tokens, three times [T, C, side, side], of sound [T, C]."""
-        first, second, third = (adapter(sound)[:, :, None, None].expand(-1, -1, side, side) for adapter in self)
-        return first, second, third
+        image = embedding.permute(0, 2, 3, 1)
+        first, second, third = (adapter(image, sound).permute(0, 3, 1, 2) for adapter in self.decoder)
+        silent = torch.zeros_like(sound)
+        return AuralFeatures((first, second, third), (silent, silent, silent))

@@ -14,6 +14,7 @@ Source: sam2.modeling.backbones.hieradet, on the same modules and weights.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -207,13 +208,21 @@ def num_apart(steps: list[Step]) -> int:
     return count
 
 
-def windowed_features(trunk: Hiera, frames: Tensor, position: Tensor, *, strips: int = 1) -> list[Tensor]:
+def windowed_features(
+    trunk: Hiera,
+    frames: Tensor,
+    position: Tensor,
+    *,
+    strips: int = 1,
+    after_layer: Callable[[int, Tensor], Tensor] | None = None,
+) -> list[Tensor]:
     """Compute, as `image_encoder.trunk_features` does, the four stages' outputs, [T, C_i, h_i, w_i] at
     strides 4 to 32.
 
     Args:
         strips: the leading blocks, whose windows know nothing of each other, take the windows in this many parts, one
             after another, so that what passes between two operators stays in a CPU's cache. 1: all at once.
+        after_layer: as for `image_encoder.trunk_features`.
     """
     dtype = trunk.patch_embed.proj.weight.dtype
     frames, position = cast(frames, dtype), cast(position, dtype)
@@ -223,27 +232,35 @@ def windowed_features(trunk: Hiera, frames: Tensor, position: Tensor, *, strips:
     leading, rest = steps[: num_apart(steps)], steps[num_apart(steps) :]
     (group,) = leading[0].groups
     sizes = [len(part) * group.tokens for part in np.array_split(np.arange(group.count), strips)]
-    of_strips = [_through(leading, strip, order) for strip in x.split(sizes, dim=1)]
+    of_strips = [_through(leading, strip, order, after_layer) for strip in x.split(sizes, dim=1)]
     results = {
         index: torch.cat(parts, dim=1)
         for index, parts in enumerate(zip(*of_strips, strict=True))
         if index in trunk.stage_ends or index == len(leading) - 1
     }
-    following = _through(rest, results[len(leading) - 1], leading[-1].after)
+    following = _through(rest, results[len(leading) - 1], leading[-1].after, after_layer, len(leading))
     results |= dict(enumerate(following, start=len(leading)))
     return [_as_map(results[index], steps[index].after, steps[index].side) for index in trunk.stage_ends]
 
 
-def _through(steps: list[Step], x: Tensor, order: WindowOrder | None) -> list[Tensor]:
-    """What each block of `steps` gives for x [B, N, C], which comes in `order`."""
+def _through(
+    steps: list[Step],
+    x: Tensor,
+    order: WindowOrder | None,
+    after_layer: Callable[[int, Tensor], Tensor] | None,
+    first: int = 0,
+) -> list[Tensor]:
+    """What each block of `steps`, counted from `first`, gives for x [B, N, C], which comes in `order`."""
     results = []
-    for step in steps:
+    for index, step in enumerate(steps, first):
         x = _in_order(x, order, step.before, step.side_before)
         groups = step.groups
         if len(groups) == 1:
             # A strip has some of the windows only.
             groups = (replace(groups[0], count=x.shape[1] // groups[0].tokens),)
         x, order = _block(step.block, x, groups), step.after
+        if after_layer is not None:
+            x = after_layer(index, x)
         results.append(x)
     return results
 

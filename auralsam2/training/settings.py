@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from auralsam2.computing import Device, Precision
 from auralsam2.data.resampling import Resampler
 from auralsam2.errors import TrainingError
-from auralsam2.presets import check_image_size, preset
+from auralsam2.presets import AURALSAM2, METHODS, check_image_size, preset
 from auralsam2_client.contract import PROCEDURAL_WORLD
 
 Recipe = Literal["released", "paper", "project"]
@@ -55,6 +55,8 @@ class TrainSettings:
 
     recipe: Recipe = "project"
     """Whose values the run started from, for its log and its weights; see `recipes`."""
+    method: str = AURALSAM2
+    """auralsam2 | gavs | sama_avs."""
     preset: str = "compact"
     image_size: int | None = None
     """px; the preset's own when None."""
@@ -68,9 +70,9 @@ class TrainSettings:
     learning_rate: float = 2e-4
     """At its highest, after the warm-up."""
     train_sam2: bool | None = None
-    """Whether SAM2 learns; None: where nothing is pretrained, which is `compact`."""
+    """Whether SAM2 learns; None: where nothing is pretrained, see `from_scratch`."""
     train_vggish: bool | None = None
-    """Whether VGGish learns; None: where nothing is pretrained, which is `compact`."""
+    """Whether VGGish learns; None: where nothing is pretrained."""
     encoder_rate_share: float = 0.1
     """What image encoder and VGGish learn at where they learn, of the rate of the rest: they come pretrained."""
     warmup_steps: int = 100
@@ -143,6 +145,8 @@ class TrainSettings:
         for name in ("steps", "clips_per_step", "workers", "threads"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} {getattr(self, name)}; must be at least 1.")
+        if self.method not in METHODS:
+            raise TrainingError(f"method {self.method!r} is unknown; choose one of {', '.join(METHODS)}.")
         self._set_pretraining()
         if not 1 <= self.num_frames <= 16:
             raise TrainingError(f"num_frames {self.num_frames}; a clip holds 1 to 16 frames.")
@@ -221,8 +225,16 @@ class TrainSettings:
 
     @property
     def from_scratch(self) -> bool:
-        """Whether nothing pretrained exists: true of `compact`, which starts from initial weights."""
-        return self.preset == "compact"
+        """Whether nothing pretrained exists: true of AuralSAM2's `compact`, which starts from initial weights.
+
+        The other methods put their adapters on a SAM2 and a VGGish that were trained before: on `compact`'s own.
+        """
+        return self.preset == "compact" and self.method == AURALSAM2
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether AudioCon is learned, which is AuralSAM2's own."""
+        return self.audio_contrast and self.method == AURALSAM2
 
     @property
     def sam2_learns(self) -> bool:

@@ -190,7 +190,7 @@ def _in_process(
     from auralsam2.model.shipped import shipped_weights
 
     model, weights = load_network(preset, image_size, checkpoint, sam2_checkpoint)
-    text = distilroberta(device=device) if model.aural_fuser.text_proj is not None else None
+    text = distilroberta(device=device) if model.reads_text else None
     predict = network_predictor(model, protocol.conditioning_frame, text, protocol.precision, device)
     files = [checkpoints.fetch(name) for name in (checkpoint, sam2_checkpoint) if name is not None]
     shipped = shipped_weights(preset) if checkpoint is None else None

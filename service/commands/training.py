@@ -30,6 +30,9 @@ def train(
             " starts from nothing pretrained, needs --recipe project; the others then run, and learn little."
         ),
     ] = "released",
+    method: Annotated[
+        str, typer.Option(help="auralsam2 | gavs | sama_avs: what brings the sound into SAM2.")
+    ] = "auralsam2",
     preset: Annotated[str, typer.Option(help="compact | hiera_*: the fuser, on a frozen SAM2 and VGGish")] = "compact",
     image_size: Annotated[int | None, typer.Option(help="1024, 512, 256 or 224 px; default: the preset's own.")] = None,
     num_frames: Annotated[int, typer.Option(help="Clip length T, 1 to 16.")] = 5,
@@ -113,6 +116,7 @@ def train(
             place = choose_device(device)
             settings = settings_for(
                 recipe,
+                method=method,
                 preset=preset,
                 image_size=image_size,
                 num_frames=num_frames,

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auralsam2.model.aural_sam2 import ClipOutput
+from auralsam2.model.sounding_sam2 import ClipOutput
 from auralsam2.training.settings import FrameLosses, IouError
 
 FOCAL_WEIGHT, DICE_WEIGHT, IOU_WEIGHT, OCCLUSION_WEIGHT = 20.0, 1.0, 1.0, 1.0

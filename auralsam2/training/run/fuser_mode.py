@@ -3,14 +3,14 @@
 Released, the fuser is in training mode and SAM2 in evaluation mode; the project trains the fuser as it is served.
 """
 
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from auralsam2.network.aural_fuser import AuralFuser
 from auralsam2.network.pvt import Attention, Mlp
 from auralsam2.training.settings import BatchNorm
 
 
-def set_mode(fuser: AuralFuser, dropout: float, batch_norm: BatchNorm) -> None:
+def set_mode(fuser: nn.Module, dropout: float, batch_norm: BatchNorm) -> None:
     """Set dropout of all blocks and what all batch norms, those of the projection heads too, normalise by.
 
     Dropout reads torch's global random numbers; by clip, running statistics move with each clip that passes.

@@ -17,8 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from auralsam2 import checkpoints
 from auralsam2.computing import open_device, rounding
-from auralsam2.model.aural_sam2 import ClipOutput
-from auralsam2.network.aural_fuser import AuralFeatures
+from auralsam2.model.sounding_sam2 import ClipOutput
+from auralsam2.network.aural_fuser import AuralFeatures, AuralFuser
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
 from auralsam2.training.examples.augmentation import Augmentation, augment
@@ -58,8 +58,9 @@ class Learner:
         self.augmentation = Augmentation(
             settings.jitter, settings.greyscale_share, settings.max_rotation_degrees, settings.max_shear_degrees
         )
-        by_clip = settings.batch_norm == "clip"
-        self.statistics = None if by_clip else RunningStatistics(self.model.aural_fuser)
+        fuser = self.model.aural_fuser
+        follows = settings.batch_norm == "running"
+        self.statistics = RunningStatistics(fuser) if follows and isinstance(fuser, AuralFuser) else None
         self.parameters = [p for part in (self.model, self.contrast) for p in part.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
             parameter_groups(self.model, self.contrast, settings),
@@ -103,7 +104,7 @@ class Learner:
         parts = segmentation_loss(*judged, settings.iou_error, settings.frame_losses)
         total = parts.total
         contrast = total.new_zeros(())
-        if settings.audio_contrast:
+        if settings.contrasts:
             generator = torch.Generator().manual_seed(number)
             contrast = self.contrast(aural, output.select("iou"), masks, generator, labelled)
             # AudioCon is made to be added to losses summed over a whole clip's frames.

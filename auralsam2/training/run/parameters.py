@@ -5,13 +5,13 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.training.settings import TrainSettings
 
 _NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
-def parameter_groups(model: AuralSAM2, contrast: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
+def parameter_groups(model: SoundingSAM2, contrast: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
     """Build the optimiser's groups: `share` is of the learning rate. Pretrained encoders are slow, where they learn at
     all.
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from auralsam2 import checkpoints
 from auralsam2.computing import Precision, rounding
 from auralsam2.data.world.shapes import SHAPES
-from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.network import image_encoder
 from auralsam2.network.log_mel import LogMel
 from auralsam2.training.start.lessons import NUM_NAMES, pictures, sounds
@@ -55,7 +55,7 @@ class Pretraining:
     Nothing random is carried from step to step: what a step shows is a function of the seed and its number.
     """
 
-    def __init__(self, model: AuralSAM2, seed: int, schedule: Schedule, precision: Precision = "float32") -> None:
+    def __init__(self, model: SoundingSAM2, seed: int, schedule: Schedule, precision: Precision = "float32") -> None:
         self.model, self.seed, self.schedule, self.precision = model, seed, schedule, precision
         self.device = model.sine.device
         self.log_mel = LogMel().to(self.device)

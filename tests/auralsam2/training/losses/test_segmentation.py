@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from auralsam2.model.aural_sam2 import ClipOutput
+from auralsam2.model.sounding_sam2 import ClipOutput
 from auralsam2.training.losses.segmentation import (
     SegmentationLoss,
     dice_loss,
