@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 from auralsam2.errors import NetworkError
 
-AURALSAM2 = "auralsam2"
-METHODS = (AURALSAM2, "gavs", "sama_avs")
-"""The ways in which sound is brought into SAM2."""
 IMAGE_SIZES = (1024, 512, 256, 224)
 STRIDE = 16
 

@@ -11,7 +11,7 @@ Long because it is one module: what the parts agree on has one place, and is rea
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
@@ -22,6 +22,10 @@ from numpy.typing import NDArray
 # Of a build's manifest. 2: a clip's memory holds binary masks, as in the published network, and errors carry a code.
 # 3: frames may come encoded. 4: stages know a clip by a ticket, and a session by an id that the server makes.
 BUILD_FORMAT = 4
+
+AURALSAM2 = "auralsam2"
+METHODS = (AURALSAM2, "gavs", "sama_avs")
+"""The ways in which sound is brought into SAM2."""
 
 # Models, by the names under which the server loads them.
 STAGE_NAMES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
@@ -117,6 +121,8 @@ class Parameter(StrEnum):
     MAX_ENCODED_FRAME_BYTES = "max_encoded_frame_bytes"
     BUILD_INFO = "build_info"
     """BUILD_INFO as it is answered."""
+    METHOD = "method"
+    """One of METHODS; absent of builds that know AuralSAM2 alone."""
 
     @property
     def variable(self) -> str:
@@ -235,6 +241,19 @@ _TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
     "PATCHES_1": ("FP32", _MAP, "the fuser's patches of level 0"),
     "PATCHES_2": ("FP32", _MAP, "the fuser's patches of level 1"),
     "IMAGE_EMBEDDING": ("FP32", _MAP, "level 2"),
+    "PROMPT_HIGH_RES_S4": (
+        "FP32",
+        ("T", "C/8", "S/4", "S/4"),
+        "of adapters: HIGH_RES_S4 for prompts",
+    ),
+    "PROMPT_HIGH_RES_S8": (
+        "FP32",
+        ("T", "C/4", "S/8", "S/8"),
+        "of adapters: HIGH_RES_S8 for prompts",
+    ),
+    "PROMPT_EMBEDDING": ("FP32", _MAP, "of adapters: IMAGE_EMBEDDING for prompts"),
+    "ADAPTERS": ("FP32", ("T",), "of adapters: 1 lets them add to the image features, 0 leaves SAM2's own"),
+    "PROMPTS_COME": ("BOOL", (1,), "of a session: prompts will be decoded from the features; absent: only those sent"),
     **{f"VISUAL_{stage}": ("FP32", _MAP, f"visual features of fuser stage {stage}") for stage in (1, 2, 3)},
     **{f"SOUND_{stage}": ("FP32", ("T", "C"), f"audio features of fuser stage {stage}") for stage in (1, 2, 3)},
     "MASK_LOGITS": ("FP32", ("T", "S/4", "S/4"), "the selected logits; the mask is where they are above 0"),
@@ -267,14 +286,18 @@ WISHES = ("ANSWER", "OUTPUT_SIZE")
 """What a caller says of the answer's form."""
 IMAGE_FEATURES = ("HIGH_RES_S4", "HIGH_RES_S8", "IMAGE_EMBEDDING")
 """What the decoder reads with prompts alone; more of it comes from the sound."""
+PROMPT_FEATURES = ("PROMPT_HIGH_RES_S4", "PROMPT_HIGH_RES_S8", "PROMPT_EMBEDDING")
+"""Beside IMAGE_FEATURES, in their order, where the sound changes these: what the decoder reads with prompts."""
+AUDIO_TOKENS = "AUDIO_TOKENS"
+ADAPTERS, PROMPTS_COME = "ADAPTERS", "PROMPTS_COME"
 SOUND_FEATURES = ("VISUAL_1", "VISUAL_2", "VISUAL_3", "SOUND_1", "SOUND_2", "SOUND_3")
 RESULTS = ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
 USUAL_RESULTS = ("MASK_LOGITS", "IOU", "OBJECT_SCORE")
 PROMPT_MODE, BUILD_INFO = "PROMPT_MODE", "BUILD_INFO"
 SMALL_MASKS = tuple(ANSWERS.values())[1:]
 _OF_RUNTIME = (*SMALL_MASKS, PROMPT_MODE)
-BESIDE_GRAPH = (*_OF_RUNTIME, TICKET, BUILD_INFO)
-"""Outputs that the runtime of the stages makes, and no graph."""
+BESIDE_GRAPH = (*_OF_RUNTIME, TICKET, BUILD_INFO, *PROMPT_FEATURES)
+"""What the runtime of the stages makes or reads, and no graph."""
 BY_SOUND, ENDED = "audio", "ended"
 """PROMPT_MODE of a clip without prompts, and of a session's end."""
 
@@ -315,7 +338,7 @@ MODELS: Mapping[str, Model] = {
         ("FRAMES", "AUDIO_TOKENS"),
         ("HIGH_RES_S4", "HIGH_RES_S8", *_PATCHES, "IMAGE_EMBEDDING", "AUDIO_TOKENS"),
         (*_ENCODED, TICKET),
-        (*_OF_STAGES, Parameter.MAX_ENCODED_FRAME_BYTES),
+        (*_OF_STAGES, Parameter.MAX_ENCODED_FRAME_BYTES, Parameter.METHOD),
     ),
     "aural_fuser": Model(
         (*_PATCHES, "IMAGE_EMBEDDING", "AUDIO_TOKENS"), SOUND_FEATURES, ("USE_AUDIO", TICKET), _OF_STAGES
@@ -324,7 +347,7 @@ MODELS: Mapping[str, Model] = {
         (*IMAGE_FEATURES, *SOUND_FEATURES),
         (*RESULTS, *_OF_RUNTIME, BUILD_INFO),
         (*PROMPTS, *WISHES, TICKET),
-        (*_OF_STAGES, Parameter.CONDITIONING_FRAME, Parameter.ENDS_CLIP, Parameter.BUILD_INFO),
+        (*_OF_STAGES, Parameter.CONDITIONING_FRAME, Parameter.ENDS_CLIP, Parameter.BUILD_INFO, Parameter.METHOD),
     ),
     NETWORK: Model(
         CLIP,
@@ -351,6 +374,7 @@ MODELS: Mapping[str, Model] = {
             Parameter.ENGINE,
             Parameter.PRECISION,
             Parameter.PRESET,
+            Parameter.METHOD,
             Parameter.CONDITIONING_FRAME,
             Parameter.MAX_SESSIONS,
             Parameter.MAX_SESSION_BYTES,
@@ -360,11 +384,39 @@ MODELS: Mapping[str, Model] = {
     ),
 }
 
+# Adapters change what the image encoder gives: it hears, and prompts are decoded from features of their own.
+_ADAPTED: Mapping[str, Model] = {
+    **MODELS,
+    "hiera": Model(
+        ("FRAMES", "AUDIO_TOKENS"),
+        (*IMAGE_FEATURES, *PROMPT_FEATURES, "AUDIO_TOKENS"),
+        (*_ENCODED, TICKET, "USE_AUDIO", "POINT_LABELS", "MASK_INPUT", PROMPTS_COME),
+        MODELS["hiera"].parameters,
+    ),
+    "aural_fuser": Model(("IMAGE_EMBEDDING", "AUDIO_TOKENS"), SOUND_FEATURES, ("USE_AUDIO", TICKET), _OF_STAGES),
+    "sam2_decoder": replace(
+        MODELS["sam2_decoder"],
+        inputs=(*IMAGE_FEATURES, *SOUND_FEATURES, *PROMPT_FEATURES),
+    ),
+    FEATURES_ENSEMBLE: Model(
+        CLIP,
+        (*IMAGE_FEATURES, *SOUND_FEATURES, *PROMPT_FEATURES, TICKET),
+        (ENCODED_FRAMES, "USE_AUDIO", PROMPTS_COME),
+    ),
+}
+
+
+def models_of(method: str) -> Mapping[str, Model]:
+    """Give the models of a build of one of METHODS, by name."""
+    return MODELS if method == AURALSAM2 else _ADAPTED
+
 
 class BuildInfo(TypedDict):
     """BUILD_INFO: what is served."""
 
     build: str
+    method: str
+    """One of METHODS."""
     target: str
     engine: str
     precision: str

@@ -5,7 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from auralsam2_client.contract import NOTHING, PROCEDURAL_WORLD, BuildInfo
+from auralsam2_client.contract import AURALSAM2, NOTHING, PROCEDURAL_WORLD, BuildInfo
 from auralsam2_client.errors import ServerFault
 
 LEAST_SHARE = 0.01
@@ -18,6 +18,8 @@ def read_build_info(tensor: NDArray[Any]) -> BuildInfo:
         told = json.loads(bytes(tensor[0]))
         return {
             "build": str(told["build"]),
+            # What knew one method did not name it.
+            "method": str(told.get("method", AURALSAM2)),
             "target": str(told["target"]),
             "engine": str(told["engine"]),
             "precision": str(told["precision"]),

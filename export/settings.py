@@ -4,17 +4,21 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from auralsam2 import AuralSAM2, checkpoints
-from auralsam2.model.loading import build_network
+from auralsam2 import checkpoints
+from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.model.loading import build_network, untrained
 from auralsam2.model.parity_weights import parity_state
 from auralsam2.model.shipped import fingerprint, shipped_weights
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.network.readout import READ_OUTS, ReadOut
 from auralsam2.presets import check_image_size, preset
-from auralsam2_client.contract import MAX_FRAMES, NOTHING, BuildInfo
+from auralsam2_client.contract import AURALSAM2, MAX_FRAMES, METHODS, NOTHING, BuildInfo
 from export.errors import ExportError
 from model_repository.stage_runtime.engine import AUTO, ENGINES, INT8, OPENVINO_PRECISION, file_sha256
 
 TARGETS = ("cpu", "cuda", "onnx-gpu", "tensorrt", "tensorrt-rtx")
+# Where adapters run in stages of their own; the network in PyTorch knows AuralSAM2's alone.
+ADAPTED_TARGETS = ("cpu", "onnx-gpu", "tensorrt", "tensorrt-rtx")
 # Whose stages run in Python: they know prompts and sessions.
 IN_PYTHON = ("cpu", "cuda")
 PYTORCH = "pytorch"
@@ -61,6 +65,8 @@ class ExportSettings:
     """Of target cuda. one-process: one model has all four stages | ensemble: each stage is a model of its own."""
     report: bool = False
     """Write how float16 and bfloat16 compare with float32 into the build: precision_report.md and .json."""
+    method: str = AURALSAM2
+    """auralsam2 | gavs | sama_avs; the checkpoint must hold its weights."""
 
     def __post_init__(self) -> None:
         sizes = preset(self.preset)
@@ -74,6 +80,7 @@ class ExportSettings:
                 f"conditioning_frame {self.conditioning_frame} is outside a clip of {self.num_frames} frames; choose 0"
                 f" to {self.num_frames - 1}."
             )
+        self._check_method()
         if self.read_out not in READ_OUTS:
             raise ExportError(f"read_out {self.read_out!r} is unknown; choose one of {', '.join(READ_OUTS)}.")
         if self.target not in TARGETS:
@@ -99,6 +106,19 @@ class ExportSettings:
             raise ExportError(f"a compute capability was given for target {self.target}, which builds no engines.")
         if self.sam2_checkpoint is not None and self.checkpoint is None:
             raise ExportError("sam2_checkpoint was given without checkpoint; give the fuser's file as checkpoint too.")
+
+    def _check_method(self) -> None:
+        if self.method not in METHODS:
+            raise ExportError(f"method {self.method!r} is unknown; choose one of {', '.join(METHODS)}.")
+        if self.method == AURALSAM2:
+            return
+        if self.target not in ADAPTED_TARGETS:
+            known = ", ".join(ADAPTED_TARGETS)
+            raise ExportError(f"target {self.target!r} serves method {AURALSAM2} alone; for {self.method}: {known}.")
+        if self.precision == INT8:
+            raise ExportError(f"precision 'int8' was measured of method {AURALSAM2} alone, not of {self.method}.")
+        if self.report:
+            raise ExportError(f"a report of precisions is written of method {AURALSAM2} alone, not of {self.method}.")
 
     def _check_precision(self) -> None:
         if self.precision == AUTO and self.engine != "openvino":
@@ -136,7 +156,8 @@ class ExportSettings:
     @property
     def name(self) -> str:
         """The build's name, from everything that changes what it computes."""
-        parts = [self.preset, str(self.size), f"t{self.num_frames}"]
+        method = () if self.method == AURALSAM2 else (self.method.replace("_", "-"),)
+        parts = [self.preset, *method, str(self.size), f"t{self.num_frames}"]
         parts += [_short(reference) for reference in (self.checkpoint, self.sam2_checkpoint) if reference is not None]
         if self.conditioning_frame:
             parts.append(f"cond{self.conditioning_frame}")
@@ -155,8 +176,16 @@ class ExportSettings:
         """The checkpoint that is loaded, given or shipped; None: deterministic weights."""
         if self.checkpoint is not None:
             return self.checkpoint
-        shipped = shipped_weights(self.preset)
+        shipped = shipped_weights(self.preset, self.method)
         return None if shipped is None else str(shipped)
+
+    @property
+    def sam2_file(self) -> str | None:
+        """The file of SAM2's own weights, given or shipped; None: they are in the checkpoint."""
+        if self.checkpoint is None and self.method != AURALSAM2:
+            beside = shipped_weights(self.preset)
+            return None if beside is None else str(beside)
+        return self.sam2_checkpoint
 
     @property
     def trained_on(self) -> str:
@@ -168,6 +197,7 @@ class ExportSettings:
         file = self.weights_file
         return {
             "build": self.name,
+            "method": self.method,
             "target": self.target,
             "engine": self.engine,
             "precision": precision,
@@ -182,7 +212,7 @@ class ExportSettings:
         """Where the weights come from, in one plain line for people."""
         if self.checkpoint is not None:
             return f"Weights from {Path(self.checkpoint).name}."
-        shipped = shipped_weights(self.preset)
+        shipped = shipped_weights(self.preset, self.method)
         if shipped is not None:
             return f"Weights trained on the procedural world, shipped as {shipped.name} ({fingerprint(shipped)})."
         return f"Untrained weights (seed {DETERMINISTIC_SEED}): the masks show that it runs, not what sounds."
@@ -196,7 +226,7 @@ def _short(reference: str) -> str:
     return "-".join(filter(None, (Path(path).stem, re.sub(r"[^\w.-]", "-", revision))))
 
 
-def load_model(settings: ExportSettings) -> AuralSAM2:
+def load_model(settings: ExportSettings) -> SoundingSAM2:
     """Load the network that `settings` describes, with its weights.
 
     Every weight of it is finite. Serving compares the hashes of a build's files, so it need not look at them again.
@@ -204,14 +234,28 @@ def load_model(settings: ExportSettings) -> AuralSAM2:
     Raises: CheckpointError when a file does not fit, or holds values that are not finite.
     """
     if settings.weights_file is None:
-        model = AuralSAM2.from_preset(settings.preset, settings.size)
+        model = untrained(settings.preset, settings.method, settings.size)
         model.load_released(parity_state(model, DETERMINISTIC_SEED))
         return model
-    checkpoints.check(settings.weights_file, settings.sam2_checkpoint)
+    checkpoints.check(settings.weights_file, settings.sam2_file)
     state = checkpoints.read(settings.weights_file)
     if checkpoints.reads_text(state):
         raise ExportError(
             f"{Path(settings.weights_file).name} is a checkpoint of the Ref-AVS form, which reads text beside sound;"
             " the served models take no text yet. Export one of the auralsam2_avs_* checkpoints."
         )
-    return build_network(settings.weights_file, state, settings.preset, settings.size, settings.sam2_checkpoint)
+    found = checkpoints.method_of(state)
+    if found != settings.method:
+        raise ExportError(
+            f"{Path(settings.weights_file).name} holds weights of {found}, not of {settings.method}; give --method"
+            f" {found}, or other weights."
+        )
+    return build_network(settings.weights_file, state, settings.preset, settings.size, settings.sam2_file)
+
+
+def load_aural_sam2(settings: ExportSettings) -> AuralSAM2:
+    """Load as `load_model` what is AuralSAM2. Raises: ExportError for settings of another method too."""
+    model = load_model(settings)
+    if not isinstance(model, AuralSAM2):
+        raise ExportError(f"method {settings.method!r} where {AURALSAM2} is needed; leave --method out.")
+    return model

@@ -132,10 +132,10 @@ def published(manifest: Manifest, clip: Clip) -> Callable[[], object]:
     import torch
 
     from auralsam2.model.published import Published
-    from export.settings import ExportSettings, load_model
+    from export.settings import ExportSettings, load_aural_sam2
 
     settings = ExportSettings(manifest.preset, image_size=manifest.image_size, num_frames=manifest.num_frames)
-    network = Published(load_model(settings))
+    network = Published(load_aural_sam2(settings))
     frames, audio = torch.from_numpy(clip.frames), torch.from_numpy(clip.audio)
 
     return lambda: network(frames, audio)

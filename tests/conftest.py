@@ -19,7 +19,7 @@ from auralsam2 import AuralSAM2
 from auralsam2.data.world.showpiece import FRAMES_PER_SECOND, showpiece
 from auralsam2.network.log_mel import SAMPLE_RATE
 from auralsam2_client.contract import FROM_PROCEDURAL_WORLD
-from export.settings import ExportSettings, load_model
+from export.settings import ExportSettings, load_aural_sam2
 from service.results.video import write_video
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher
@@ -53,7 +53,7 @@ class Served:
 
 def serve(settings: ExportSettings, build: Path) -> Iterator[Served]:
     with serve_build(build, environ={}) as launcher:
-        yield Served(launcher.config, launcher, settings, load_model(settings))
+        yield Served(launcher.config, launcher, settings, load_aural_sam2(settings))
 
 
 @pytest.fixture(scope="session")

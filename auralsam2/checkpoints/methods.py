@@ -7,7 +7,7 @@ from torch import Tensor
 from auralsam2.checkpoints.names import FUSER, current_names
 from auralsam2.errors import CheckpointError
 from auralsam2.network.adapters import WIDTHS
-from auralsam2.presets import AURALSAM2
+from auralsam2_client.contract import AURALSAM2
 
 _ADAPTER = f"{FUSER}decoder.0.up.weight"
 

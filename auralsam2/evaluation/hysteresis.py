@@ -26,8 +26,8 @@ from auralsam2.data.samples import Sample
 from auralsam2.data.world.held_out import read_split
 from auralsam2.data.world.scenes import Split
 from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.model.loading import load_aural_sam2
 from auralsam2.model.sounding_sam2 import ClipOutput
-from auralsam2.model.loading import load_network
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
 from auralsam2.network.memory import MASK_BIAS, MASK_SCALE, enlarge, harden
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", help="weights of `compact`; default: those that are shipped")
     parser.add_argument("--clips", type=int, default=NUM_CLIPS, help="of each split; default: %(default)s")
     given = parser.parse_args()
-    model, about = load_network("compact", checkpoint=given.checkpoint)
+    model, about = load_aural_sam2("compact", checkpoint=given.checkpoint)
     bench = Bench(model)
     samples: Iterable[Sample] = chain.from_iterable(read_split(split, given.clips) for split in SPLITS)
     found = [bench.measure(sample) for sample in samples]

@@ -22,7 +22,7 @@ from auralsam2.data.world.scenes import SPLITS, Split
 from auralsam2.evaluation.clicks import Click, box_of, corrective_click, points_in
 from auralsam2.evaluation.quality import jaccard
 from auralsam2.model.aural_sam2 import AuralSAM2
-from auralsam2.model.loading import load_network
+from auralsam2.model.loading import load_aural_sam2
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
 from auralsam2.prompted.prompts import PREVIOUS_LIMIT, FramePrompt
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=NUM_CLIPS, help="of the split; default: %(default)s")
     given = parser.parse_args()
     split: Split = given.split
-    model, about = load_network("compact", checkpoint=given.checkpoint)
+    model, about = load_aural_sam2("compact", checkpoint=given.checkpoint)
     print(f"{about}, split {split}, the first {given.clips} held-out clips, protocol project, float32, M_J:")
     for name, value in score_prompts(read_split(split, given.clips), model).items():
         print(f"  {name:28} {value:.3f}")

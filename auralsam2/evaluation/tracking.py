@@ -20,7 +20,7 @@ from auralsam2.evaluation.clicks import MIN_PIXELS, box_of, corrective_click
 from auralsam2.evaluation.prompts import Found, combine, enlarge
 from auralsam2.evaluation.quality import jaccard
 from auralsam2.model.aural_sam2 import AuralSAM2
-from auralsam2.model.loading import load_network
+from auralsam2.model.loading import load_aural_sam2
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
 from auralsam2.prompted.prompts import FramePrompt
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=NUM_CLIPS, help="held-out clips; default: %(default)s")
     given = parser.parse_args()
     split: Split = given.split
-    model, about = load_network("compact", checkpoint=given.checkpoint)
+    model, about = load_aural_sam2("compact", checkpoint=given.checkpoint)
     print(f"{about}, split {split}, the first {given.clips} held-out clips, float32, mean Jaccard index:")
     for name, value in score_tracking(split, given.clips, model).items():
         print(f"  {name:28} {value:.3f}")

@@ -11,7 +11,8 @@ from auralsam2.network.aural_fuser import TEXT_WIDTH, AuralFeatures, AuralFuser
 from auralsam2.network.fusion import FUSION_FORMS, AudioVisualFusion, FusedAudioVisualFusion, FusionForm
 from auralsam2.network.log_mel import NUM_BANDS, NUM_HOPS
 from auralsam2.network.pvt import Mlp
-from auralsam2.presets import AURALSAM2, Preset, preset
+from auralsam2.presets import Preset, preset
+from auralsam2_client.contract import AURALSAM2
 
 
 class AuralSAM2(SoundingSAM2):
@@ -54,11 +55,6 @@ class AuralSAM2(SoundingSAM2):
         """Whether words may come beside the sound."""
         return self.aural_fuser.text_proj is not None
 
-    @property
-    def fused(self) -> bool:
-        """Whether `fuse` was called."""
-        return self.v_model.fused
-
     def fuse(self) -> Self:
         """Switch to the fused operators of `kernels`, for inference: there is no gradient and no way back.
 
@@ -73,7 +69,7 @@ class AuralSAM2(SoundingSAM2):
             for part in self.aural_fuser.modules():
                 if isinstance(part, Mlp):
                     part.fused = True
-            self.v_model.fused = True
+            super().fuse()
         return self
 
     def forward_with_features(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auralsam2 import checkpoints
-from auralsam2.model.shipped import PRESETS, sha256_of, shipped_weights
+from auralsam2.model.shipped import SHIPPED, sha256_of, shipped_weights
+from auralsam2_client.contract import AURALSAM2
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,14 @@ BROUGHT = (
 def list_shipped() -> tuple[KnownWeights, ...]:
     """Describe the weights that are shipped, from their files."""
     found = []
-    for preset in PRESETS:
-        path = shipped_weights(preset)
+    for preset, method in SHIPPED:
+        path = shipped_weights(preset, method)
         if path is not None:
             size, sha256 = _measured(path)
             knows = checkpoints.trained_on(str(path))
-            found.append(
-                KnownWeights(path.name, knows, "Apache-2.0", size, sha256, f"auralsam2 export --preset {preset}")
-            )
+            command = f"auralsam2 export --preset {preset}"
+            command += "" if method == AURALSAM2 else f" --method {method}"
+            found.append(KnownWeights(path.name, knows, "Apache-2.0", size, sha256, command))
     return tuple(found)
 
 

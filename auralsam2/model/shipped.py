@@ -4,19 +4,27 @@ import hashlib
 from importlib import resources
 from pathlib import Path
 
-_FILES = {"compact": "compact.safetensors"}
-PRESETS = tuple(_FILES)
-"""Those that come with weights."""
+from auralsam2_client.contract import AURALSAM2
+
+_FILES = {
+    ("compact", AURALSAM2): "compact.safetensors",
+    ("compact", "gavs"): "compact-gavs.safetensors",
+    ("compact", "sama_avs"): "compact-sama-avs.safetensors",
+}
+SHIPPED = tuple(_FILES)
+"""Presets and methods that come with weights."""
 
 
-def shipped_weights(preset: str) -> Path | None:
+def shipped_weights(preset: str, method: str = AURALSAM2) -> Path | None:
     """Find the file of a preset's trained weights, safetensors under released names; None where there is none.
+
+    Those of adapters have no SAM2 in them: theirs is that of AuralSAM2's file.
 
     Float16, but for values that it cannot hold; see `training.run_folder.fits_half`.
     """
-    if preset not in _FILES:
+    if (preset, method) not in _FILES:
         return None
-    path = Path(str(resources.files("auralsam2") / "weights" / _FILES[preset]))
+    path = Path(str(resources.files("auralsam2") / "weights" / _FILES[preset, method]))
     return path if path.is_file() else None
 
 

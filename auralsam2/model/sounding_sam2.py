@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -98,6 +99,16 @@ class SoundingSAM2(nn.Module):
         Raises: CheckpointError that names every missing, unexpected or misshapen key. Nothing is loaded then.
         """
         checkpoints.load_into(self, state)
+
+    @property
+    def fused(self) -> bool:
+        """Whether `fuse` was called."""
+        return self.v_model.fused
+
+    def fuse(self) -> Self:
+        """Switch to the fused operators of `kernels`, for inference: there is no gradient and no way back."""
+        self.v_model.fused = True
+        return self
 
     def positions(self) -> Positions:
         """Compute the position constants of this image size."""

@@ -75,10 +75,18 @@ class SoundAdapters(nn.Module):
         )
         self.decoder = nn.ModuleList(SoundAdapter(preset.width, preset.width, hidden) for _ in range(DECODER_PLACES))
 
-    def after_layer(self, index: int, x: Tensor, sound: Tensor) -> Tensor:
-        """Add, after a layer of the image encoder, what its adapter says; [T, ..., C] as it came, in any order."""
+    def after_layer(self, index: int, x: Tensor, sound: Tensor, share: Tensor | None = None) -> Tensor:
+        """Add, after a layer of the image encoder, what its adapter says; [T, ..., C] as it came, in any order.
+
+        `share`: [T] float, times which each frame's is added; None: once.
+        """
         name = str(index)
-        return x + self.encoder[name](x, sound) if name in self.encoder else x
+        if name not in self.encoder:
+            return x
+        added: Tensor = self.encoder[name](x, sound)
+        if share is not None:
+            added = added * cast(share, added.dtype).reshape(-1, *[1] * (x.ndim - 1))
+        return x + added
 
     def forward(self, embedding: Tensor, sound: Tensor) -> AuralFeatures:
         """Compute what enters the mask decoder; its mask tokens stay SAM2's.

@@ -6,14 +6,14 @@ embeddings), so each lateral is folded into its readers and the 256-channel map 
 """
 
 import copy
-import math
 from dataclasses import dataclass, fields, replace
 
-import torch
 from torch import Tensor, nn
 
+from auralsam2.model.adapted_sam2 import AdaptedSAM2
 from auralsam2.model.aural_sam2 import AuralSAM2
-from auralsam2.network import image_encoder, mask_decoder
+from auralsam2.model.sounding_sam2 import SoundingSAM2
+from auralsam2.network import mask_decoder
 from auralsam2.network.aural_fuser import AuralFeatures
 from auralsam2.network.log_mel import LogMel
 from auralsam2.network.memory import Positions, fold_values
@@ -22,18 +22,32 @@ from auralsam2.network.pvt import MLP_RATIO, Mlp
 from auralsam2.network.readout import ReadOut, select
 from auralsam2.network.tracker import ImageFeatures, track
 from auralsam2.presets import STRIDE
-from auralsam2_client.contract import BESIDE_GRAPH, HANDED_ON, MODELS, STAGE_NAMES, Sizes, TensorSpec, tensor, tensors
-
-# On a CPU, of hiera's leading blocks and the fuser's MLPs: what one operator gives and the next reads should not leave
-# the last cache.
-STRIP_BYTES = 16 << 20
-BYTES_OF_FLOAT32 = 4
+from auralsam2.stages.image_stages import (
+    BYTES_OF_FLOAT32,
+    STRIP_BYTES,
+    AdaptedHieraStage,
+    HandsOnTokens,
+    HieraStage,
+    strips_for,
+)
+from auralsam2_client.contract import (
+    ADAPTERS,
+    AUDIO_TOKENS,
+    BESIDE_GRAPH,
+    HANDED_ON,
+    STAGE_NAMES,
+    Sizes,
+    TensorSpec,
+    models_of,
+    tensor,
+    tensors,
+)
 
 
 class VggishStage(nn.Module):
     """Sound to audio tokens. Log-mel is inside, so that a client sends plain samples."""
 
-    def __init__(self, model: AuralSAM2) -> None:
+    def __init__(self, model: SoundingSAM2) -> None:
         super().__init__()
         self.log_mel = LogMel()
         self.vgg = model.aural_fuser.vgg
@@ -43,79 +57,17 @@ class VggishStage(nn.Module):
         return (self.vgg(self.log_mel(audio)),)
 
 
-def fold_lateral(lateral: nn.Conv2d, reader: nn.Conv2d) -> nn.Conv2d:
-    """Fold the 1x1 `lateral` into `reader`, one equal convolution: weights and biases are multiplied through.
+class AdaptersStage(nn.Module):
+    """In the fuser's place: what the adapters of the decoder add. Its mask tokens stay SAM2's."""
 
-    Exact because the reader does not pad: every tap of its kernel sees the lateral's bias.
-    """
-    assert lateral.bias is not None
-    assert reader.bias is not None
-    patch, stride = reader.kernel_size[0], reader.stride[0]
-    folded = nn.Conv2d(lateral.in_channels, reader.out_channels, patch, stride=stride)
-    assert folded.bias is not None
-    inner, kernel = lateral.weight.double()[:, :, 0, 0], reader.weight.double()
-    with torch.no_grad():
-        folded.weight.copy_(torch.einsum("omhw,mi->oihw", kernel, inner))
-        folded.bias.copy_(reader.bias.double() + torch.einsum("omhw,m->o", kernel, lateral.bias.double()))
-    return folded
-
-
-class HieraStage(nn.Module):
-    """Frames to image features. Normalising is inside; the position embedding is a constant; laterals are folded.
-
-    For a CPU the trunk's tokens lie window by window (`windowed`), and its leading blocks take them in `strips` parts.
-    """
-
-    position: Tensor
-
-    def __init__(self, model: AuralSAM2, windowed: bool = True, strips: int = 1) -> None:
+    def __init__(self, model: AdaptedSAM2) -> None:
         super().__init__()
-        self.windowed, self.strips = windowed, strips
-        sam, fuser = model.v_model, model.aural_fuser
-        self.trunk, self.neck = sam.image_encoder.trunk, sam.image_encoder.neck
-        self.register_buffer("position", image_encoder.position_embedding(self.trunk, model.image_size).detach())
-        level_0, level_1 = self.neck.convs[3].conv, self.neck.convs[2].conv
-        self.high_res_s4 = fold_lateral(level_0, sam.sam_mask_decoder.conv_s0)
-        self.high_res_s8 = fold_lateral(level_1, sam.sam_mask_decoder.conv_s1)
-        patch_1, patch_2, _ = fuser.patch_embeds
-        assert isinstance(patch_1, nn.Conv2d)
-        assert isinstance(patch_2, nn.Conv2d)
-        self.patches_1 = fold_lateral(level_0, patch_1)
-        self.patches_2 = fold_lateral(level_1, patch_2)
+        self.adapters = model.aural_fuser
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """Encode frames [T, S, S, 3] uint8 -> high_res_s4, high_res_s8, patches_1, patches_2, image_embedding."""
-        normalised = image_encoder.normalise(frames)
-        features = image_encoder.trunk_features(
-            self.trunk, normalised, self.position, windowed=self.windowed, strips=self.strips
-        )
-        return (
-            self.high_res_s4(features[0]),
-            self.high_res_s8(features[1]),
-            self.patches_1(features[0]),
-            self.patches_2(features[1]),
-            image_encoder.image_embedding(self.neck, features),
-        )
-
-
-def strips_for(model: AuralSAM2) -> int:
-    """Choose parts for the trunk's leading blocks on a CPU: a power of two, so that the widest map of a part, inside
-    the first blocks' MLP, is at most STRIP_BYTES.
-    """
-    expanded = 4 * model.preset.embed_dim * (model.image_size // image_encoder.PATCH_STRIDE) ** 2
-    return 1 << max(0, math.ceil(math.log2(expanded * BYTES_OF_FLOAT32 / STRIP_BYTES)))
-
-
-class HandsOnTokens(nn.Module):
-    """Hiera for a server without Python between the stages: the chain's audio tokens pass through the graph."""
-
-    def __init__(self, hiera: HieraStage) -> None:
-        super().__init__()
-        self.hiera = hiera
-
-    def forward(self, frames: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
-        """Encode as HieraStage; tokens [T, C] come out as they went in."""
-        return (*self.hiera(frames), tokens.clone())
+    def forward(self, embedding: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Adapt -> visual 1 to 3 [T, C, S/16, S/16], audio 1 to 3 [T, C], which are zeros."""
+        features = self.adapters(embedding, tokens)
+        return (*features.visual, *features.audio)
 
 
 class AuralFuserStage(nn.Module):
@@ -139,7 +91,7 @@ class PositionBuffers(nn.Module):
     only where that is not a product.
     """
 
-    def __init__(self, model: AuralSAM2, by_product: bool) -> None:
+    def __init__(self, model: SoundingSAM2, by_product: bool) -> None:
         super().__init__()
         positions = model.positions()
         exchange = pair_exchange(model.preset.width) if by_product else None
@@ -156,7 +108,7 @@ class Sam2DecoderStage(nn.Module):
     dense: Tensor
 
     def __init__(
-        self, model: AuralSAM2, conditioning_frame: int, read_out: ReadOut, rotate_by_product: bool = False
+        self, model: SoundingSAM2, conditioning_frame: int, read_out: ReadOut, rotate_by_product: bool = False
     ) -> None:
         super().__init__()
         self.sam = model.v_model
@@ -202,7 +154,7 @@ class Stage:
 
 
 def build_stages(
-    model: AuralSAM2,
+    model: SoundingSAM2,
     num_frames: int,
     conditioning_frame: int,
     read_out: ReadOut,
@@ -229,25 +181,43 @@ def build_stages(
             part.by_frame = for_cpu and num_frames * hidden * BYTES_OF_FLOAT32 > STRIP_BYTES
     sizes = Sizes(num_frames, model.image_size, model.preset.width)
     # What a stage's own runtime reads, writes or hands on is not the graph's.
-    takes = {name: tensors(MODELS[name].inputs, sizes) for name in STAGE_NAMES}
-    gives = {name: tensors((n for n in MODELS[name].outputs if n not in BESIDE_GRAPH), sizes) for name in STAGE_NAMES}
-    tokens = tensor("AUDIO_TOKENS", sizes)
+    models = models_of(model.method)
+    takes = {name: tensors((n for n in models[name].inputs if n not in BESIDE_GRAPH), sizes) for name in STAGE_NAMES}
+    gives = {name: tensors((n for n in models[name].outputs if n not in BESIDE_GRAPH), sizes) for name in STAGE_NAMES}
+    tokens = tensor(AUDIO_TOKENS, sizes)
     takes["hiera"], gives["hiera"] = (tuple(s for s in specs["hiera"] if s != tokens) for specs in (takes, gives))
     # A GPU has no use for strips: they are launches more, of less work each.
-    hiera = HieraStage(model, windowed=for_cpu, strips=strips_for(model) if for_cpu else 1)
+    hiera, fuser = _own_stages(fused, model, for_cpu)
     hiera_module: nn.Module = hiera
+    if isinstance(hiera, AdaptedHieraStage):
+        takes["hiera"] = (*takes["hiera"], tokens)
+        if not hands_on_tokens:
+            takes["hiera"] = (*takes["hiera"], tensor(ADAPTERS, sizes))
     if hands_on_tokens:
         hiera_module = HandsOnTokens(hiera)
         # A graph cannot give an output the name of an input.
-        takes["hiera"], gives["hiera"] = (*takes["hiera"], tokens), (*gives["hiera"], replace(tokens, name=HANDED_ON))
+        takes["hiera"] = (*(s for s in takes["hiera"] if s != tokens), tokens)
+        gives["hiera"] = (*gives["hiera"], replace(tokens, name=HANDED_ON))
     decoder = Sam2DecoderStage(fused, conditioning_frame, read_out, rotate_by_product=for_cpu)
     modules = {
         "vggish": (VggishStage(model), num_frames),
         "hiera": (hiera_module, hiera_frames_per_call),
-        "aural_fuser": (AuralFuserStage(fused), num_frames),
+        "aural_fuser": (fuser, num_frames),
         "sam2_decoder": (decoder, num_frames),
     }
     return tuple(
         Stage(name, module, takes[name], gives[name], frames_per_call)
         for name, (module, frames_per_call) in modules.items()
     )
+
+
+def _own_stages(
+    fused: SoundingSAM2, model: SoundingSAM2, for_cpu: bool
+) -> tuple[HieraStage | AdaptedHieraStage, nn.Module]:
+    """The two stages in which the methods differ: of the frames, and of the fuser."""
+    strips = strips_for(model) if for_cpu else 1
+    if isinstance(model, AdaptedSAM2):
+        return AdaptedHieraStage(model, for_cpu, strips), AdaptersStage(model)
+    assert isinstance(model, AuralSAM2)
+    assert isinstance(fused, AuralSAM2)
+    return HieraStage(model, for_cpu, strips), AuralFuserStage(fused)

@@ -10,7 +10,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from auralsam2.model.aural_sam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.network import mask_decoder
 from auralsam2.network.memory import (
     MemoryReading,
@@ -34,7 +34,7 @@ class DecodeGraph(nn.Module):
 
     dense: Tensor
 
-    def __init__(self, model: AuralSAM2) -> None:
+    def __init__(self, model: SoundingSAM2) -> None:
         super().__init__()
         self.sam = model.v_model
         self.register_buffer("dense", mask_decoder.dense_positions(self.sam).detach().contiguous())
@@ -80,7 +80,7 @@ class WriteGraph(nn.Module):
 class PrepareGraph(nn.Module):
     """A frame before it reads any memory."""
 
-    def __init__(self, model: AuralSAM2) -> None:
+    def __init__(self, model: SoundingSAM2) -> None:
         super().__init__()
         self.sam = model.v_model
         self.positions = PositionBuffers(model, by_product=True)
@@ -93,7 +93,7 @@ class PrepareGraph(nn.Module):
 class ReadGraph(nn.Module):
     """A prepared frame that reads R remembered frames and the clip's object pointers. Empty places are masked out."""
 
-    def __init__(self, model: AuralSAM2) -> None:
+    def __init__(self, model: SoundingSAM2) -> None:
         super().__init__()
         self.sam, self.side = model.v_model, model.image_size // STRIDE
         self.positions = PositionBuffers(model, by_product=True)
@@ -138,7 +138,7 @@ def memory_sizes(num_frames: int) -> tuple[int, ...]:
     return tuple(size for size in (1, 2, 3, 4, NUM_MEMORY_FRAMES) if size < last) + ((last,) if last else ())
 
 
-def prompt_stages(model: AuralSAM2, num_frames: int) -> tuple[Stage, ...]:
+def prompt_stages(model: SoundingSAM2, num_frames: int) -> tuple[Stage, ...]:
     """Build the graphs for clips of `num_frames` frames, as stages of one frame a call. `model` stays as it is."""
     model = copy.deepcopy(model)
     fold_values(model.v_model)
@@ -197,7 +197,7 @@ def prompt_stages(model: AuralSAM2, num_frames: int) -> tuple[Stage, ...]:
     return (decode, write, prepare, *read) if read else (decode,)
 
 
-def prompt_constants(model: AuralSAM2) -> dict[str, Tensor]:
+def prompt_constants(model: SoundingSAM2) -> dict[str, Tensor]:
     """Give what the loop around the stages adds by itself, by name, float32."""
     sam = model.v_model
     assert sam.mask_downsample.bias is not None

@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 from auralsam2.computing import Device, Precision
 from auralsam2.data.resampling import Resampler
 from auralsam2.errors import TrainingError
-from auralsam2.presets import AURALSAM2, METHODS, check_image_size, preset
-from auralsam2_client.contract import PROCEDURAL_WORLD
+from auralsam2.presets import check_image_size, preset
+from auralsam2_client.contract import AURALSAM2, METHODS, PROCEDURAL_WORLD
 
 Recipe = Literal["released", "paper", "project"]
 Conditioning = Literal["first", "middle"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from auralsam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.network import mask_decoder
 from auralsam2.network.tracker import ImageFeatures
 from auralsam2.prompted.prompted_tracker import track_prompts
@@ -117,19 +117,23 @@ def golden_requests(num_frames: int, image_size: int) -> tuple[GoldenRequest, ..
 def answer_requests(
     requests: Sequence[GoldenRequest],
     decoder: SessionDecoder,
-    features: Mapping[str, Array],
+    features: Mapping[bool, Mapping[str, Array]],
     heard: Mapping[str, Array],
     clip: ClipSize,
 ) -> dict[str, dict[str, Array]]:
     """Answer golden requests as a server's stages do; the usual results by the name of the answer.
 
     Args:
-        features: HIGH_RES_S4, HIGH_RES_S8 and IMAGE_EMBEDDING of the clip; `heard`: the answer to it by sound.
+        features: HIGH_RES_S4, HIGH_RES_S8 and IMAGE_EMBEDDING of the clip, by whether the sound is used; `heard`: the
+            answer to it by sound.
     """
     answers: dict[str, dict[str, Array]] = {}
-    decoder = _Remembering(decoder)
+    alike = features[True] is features[False]
+    once = _Remembering(decoder)
+    decoders = {False: once, True: once if alike else _Remembering(decoder)}
     for request in requests:
-        session = Session(features, heard if request.use_audio else None, decoder, clip)
+        used = request.use_audio
+        session = Session(features[used], heard if used else None, decoders[used], clip)
         for asked in request.rounds:
             found = session.round(read_round(asked.tensors(request.use_audio), clip))
             answers.setdefault(asked.answer, {name: np.array(found[name], np.float32) for name in USUAL_RESULTS})
@@ -138,20 +142,22 @@ def answer_requests(
 
 
 def golden_pairs(
-    settings: ExportSettings, model: AuralSAM2, decoder: SessionDecoder, result: GateResult
+    settings: ExportSettings, model: SoundingSAM2, decoder: SessionDecoder, result: GateResult
 ) -> list[GoldenPair]:
     """Answer the golden requests by the network, and by the graphs' `decoder` on what the graphs made of the clip."""
     requests = golden_requests(settings.num_frames, settings.size)
     clip = ClipSize(settings.num_frames, settings.size, settings.conditioning_frame)
-    wanted = answer_requests(requests, NetworkDecoder(model), result.features, result.network, clip)
-    found = answer_requests(requests, decoder, result.graph_features, result.graphs, clip)
+    beside, alone = result.features, result.unheard
+    of_network, of_graphs = {True: beside.network, False: alone.network}, {True: beside.graphs, False: alone.graphs}
+    wanted = answer_requests(requests, NetworkDecoder(model), of_network, result.network, clip)
+    found = answer_requests(requests, decoder, of_graphs, result.graphs, clip)
     return [GoldenPair(name, wanted[name], found[name]) for name in wanted]
 
 
 class NetworkDecoder:
     """The network's own tracker of prompts, in PyTorch, as sessions call a decoder."""
 
-    def __init__(self, model: AuralSAM2) -> None:
+    def __init__(self, model: SoundingSAM2) -> None:
         self._sam = model.v_model
         self._positions, self._dense = model.positions(), mask_decoder.dense_positions(model.v_model)
 

@@ -10,7 +10,7 @@ from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
-from auralsam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import DECODER, STAGE_NAMES
 from export.graphs.onnx_graph import export_stage
@@ -24,7 +24,7 @@ PROMPTS = "prompts"
 HIERA_FRAMES_PER_CALL = 1
 
 
-def stages_of(settings: ExportSettings, model: AuralSAM2) -> tuple[Stage, ...]:
+def stages_of(settings: ExportSettings, model: SoundingSAM2) -> tuple[Stage, ...]:
     """Divide the network into stages for the build's target: hiera takes one frame a call on a CPU, else the clip."""
     on_cpu = settings.target == "cpu"
     frames_per_call = HIERA_FRAMES_PER_CALL if on_cpu else settings.num_frames
@@ -66,7 +66,7 @@ def export_graphs(settings: ExportSettings, root: Path, report: Report) -> dict[
 
 
 @cache
-def _worker_model(settings: ExportSettings) -> AuralSAM2:
+def _worker_model(settings: ExportSettings) -> SoundingSAM2:
     """Read the checkpoint once in a worker process, which exports several stages and ends with the export."""
     return load_model(settings)
 

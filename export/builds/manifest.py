@@ -29,6 +29,7 @@ def manifest(
         "format": BUILD_FORMAT,
         "name": settings.name,
         "preset": settings.preset,
+        "method": settings.method,
         "image_size": settings.size,
         "num_frames": settings.num_frames,
         "conditioning_frame": settings.conditioning_frame,
@@ -41,7 +42,7 @@ def manifest(
         "weights": settings.weights_sentence,
         "trained_on": settings.trained_on,
         "checkpoint_sha256": _checkpoint_hash(settings.weights_file),
-        "sam2_checkpoint_sha256": _checkpoint_hash(settings.sam2_checkpoint),
+        "sam2_checkpoint_sha256": _checkpoint_hash(settings.sam2_file),
         "opset": OPSET,
         "versions": {
             "python": platform.python_version(),

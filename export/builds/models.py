@@ -55,7 +55,7 @@ def write_models(
             )
         else:
             text = render_gpu(settings, stage, sha256)
-        check_stage(text, stage)
+        check_stage(text, stage, settings.method)
         (folder / "config.pbtxt").write_text(text)
     without_graph = (ENSEMBLE, FEATURES_ENSEMBLE, SESSION) if settings.target == "cpu" else (ENSEMBLE,)
     for name in without_graph:
@@ -87,7 +87,7 @@ def write_pytorch_models(
         (models / name / "1").mkdir(parents=True, exist_ok=True)
         text = render(settings, name, jpeg_keeps_masks, **parameters)
         if name in by_name:
-            check_stage(text, by_name[name])
+            check_stage(text, by_name[name], settings.method)
         (models / name / "config.pbtxt").write_text(text)
     for name in (*computing, SESSION):
         _write_code(settings, name, models / name)

@@ -96,7 +96,9 @@ def fill_pytorch(
         report,
     )
     decoder = load_prompted_decoder(network, placing)
-    result.parity.extend(pass_prompt_gate(settings, model, decoder, settings.precision, result.features, report))
+    result.parity.extend(
+        pass_prompt_gate(settings, model, decoder, settings.precision, result.features.network, report)
+    )
     result.prompted.extend(golden_pairs(settings, model, decoder, result))
     if settings.on_card:
         # What was compiled here travels with the build: its first start compiles no more.

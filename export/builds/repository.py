@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from auralsam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2_client.contract import STAGE_NAMES
 from export.builds.golden import write_golden
 from export.builds.golden_requests import golden_requests
@@ -31,7 +31,7 @@ from export.gates.wire_gate import keeps_masks
 from export.graphs.onnx_graph import export_stage
 from export.precision.precision_report import precision_report
 from export.reports import Report
-from export.settings import ExportSettings, load_model
+from export.settings import ExportSettings, load_aural_sam2, load_model
 from model_repository.stage_runtime.engine import check_precision, resolve_precision
 
 
@@ -142,7 +142,7 @@ def _fill_in_pytorch(settings: ExportSettings, build: Path, report: Report) -> N
     # Before the long work: without a card there is nothing to compare on.
     choose_device(settings)
     report(f"export     {settings.name}: {settings.weights_sentence}")
-    model, clip = load_model(settings), _sample_clip(settings)
+    model, clip = load_aural_sam2(settings), _sample_clip(settings)
     result, card = fill_pytorch(settings, build, model, stages_of(settings, model), clip, report)
     write_golden(build / "golden.npz", clip, result, golden_requests(settings.num_frames, settings.size))
     record = manifest(settings, build, result.parity, {}) | {
@@ -163,7 +163,7 @@ def _sample_clip(settings: ExportSettings) -> dict[str, npt.NDArray[Any]]:
 
 
 def _write_report(
-    settings: ExportSettings, build: Path, graphs: dict[str, Path], model: AuralSAM2, report: Report
+    settings: ExportSettings, build: Path, graphs: dict[str, Path], model: SoundingSAM2, report: Report
 ) -> None:
     found = precision_report(settings, graphs, model, report=report)
     (build / "precision_report.md").write_text(found.as_markdown())

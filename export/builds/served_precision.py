@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from auralsam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import DECODER
 from export.builds.golden_requests import golden_pairs
@@ -31,7 +31,7 @@ from model_repository.stage_runtime.prompts.decoder import PromptedDecoder
 
 def pass_in_some_precision(
     settings: ExportSettings,
-    model: AuralSAM2,
+    model: SoundingSAM2,
     stages: tuple[Stage, ...],
     graphs: dict[str, Path],
     clip: dict[str, npt.NDArray[Any]],
@@ -68,7 +68,7 @@ def pass_in_some_precision(
 
 def _pass_prompts(
     settings: ExportSettings,
-    model: AuralSAM2,
+    model: SoundingSAM2,
     graphs: dict[str, Path],
     precision: str,
     result: GateResult,
@@ -79,7 +79,7 @@ def _pass_prompts(
     """
     if settings.target == "cpu":
         decoder = PromptedDecoder.load(graphs[DECODER].parent, settings.engine, precision, None)
-        result.parity.extend(pass_prompt_gate(settings, model, decoder, precision, result.features, report))
+        result.parity.extend(pass_prompt_gate(settings, model, decoder, precision, result.features.network, report))
         result.prompted.extend(golden_pairs(settings, model, decoder, result))
 
 
@@ -87,7 +87,7 @@ def pass_engine_graphs(
     settings: ExportSettings,
     build: Path,
     graphs: dict[str, Path],
-    model: AuralSAM2,
+    model: SoundingSAM2,
     stages: tuple[Stage, ...],
     clip: dict[str, npt.NDArray[Any]],
     result: GateResult,
@@ -111,7 +111,7 @@ def pass_engine_graphs(
 
 def _pass_in_int8(
     settings: ExportSettings,
-    model: AuralSAM2,
+    model: SoundingSAM2,
     stages: tuple[Stage, ...],
     graphs: dict[str, Path],
     clip: dict[str, npt.NDArray[Any]],

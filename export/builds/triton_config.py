@@ -15,6 +15,9 @@ from auralsam2.presets import preset
 from auralsam2.stages.clip_stages import Stage
 from auralsam2_client import contract
 from auralsam2_client.contract import (
+    ADAPTERS,
+    AUDIO_TOKENS,
+    AURALSAM2,
     BESIDE_GRAPH,
     CLIP,
     DECODER,
@@ -25,7 +28,6 @@ from auralsam2_client.contract import (
     HANDED_ON,
     IMAGE_FEATURES,
     JPEG_KEEPS_MASKS,
-    MODELS,
     NETWORK,
     RESULTS,
     SPARE_ENCODED_BYTES,
@@ -35,6 +37,7 @@ from auralsam2_client.contract import (
     Parameter,
     Sizes,
     TensorSpec,
+    models_of,
 )
 from export.errors import ExportError
 from export.settings import ONE_PROCESS, ExportSettings
@@ -44,7 +47,6 @@ GPU_TEMPLATES = {"onnx-gpu": "onnx_gpu.pbtxt", "tensorrt": "tensorrt.pbtxt"}
 _TEMPLATE_NOTE = "# Template"
 # Ensembles, and the stages that each runs one after the other.
 CHAINS = {ENSEMBLE: STAGE_NAMES, FEATURES_ENSEMBLE: ENCODERS}
-TOKENS = "AUDIO_TOKENS"
 # The server that has this field is that of the GPU image; the embedded one (2.51) refuses a name that it does not know.
 CLIPS_BETWEEN_STAGES = """
   # Clips that may wait between two stages, each with its maps: twice as many as the largest machine has cards (8), so
@@ -66,6 +68,7 @@ def render(settings: ExportSettings, name: str, jpeg_keeps_masks: bool = False, 
         "tensors": _tensors_text(settings, name, jpeg_keeps_masks),
         "engine": settings.engine,
         "preset": settings.preset,
+        "method": settings.method,
         "precision": settings.precision,
         "build_info": _info_text(settings, str(parameters.get("precision", settings.precision))),
         "conditioning_frame": settings.conditioning_frame,
@@ -91,13 +94,14 @@ def _model(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> Model
 
     Where one process has all stages, a session gets features and answer by sound from one call.
     """
-    model = MODELS[name]
+    model = models_of(settings.method)[name]
     if settings.in_python:
         if not jpeg_keeps_masks:
             model = replace(model, optional=tuple(each for each in model.optional if each != JPEG_KEEPS_MASKS))
         alone = name == FEATURES_ENSEMBLE and _in_one_process(settings)
         return replace(model, outputs=(*IMAGE_FEATURES, *RESULTS)) if alone else model
-    return replace(model, optional=(), outputs=tuple(name for name in model.outputs if name not in BESIDE_GRAPH))
+    inputs, outputs = (tuple(n for n in names if n not in BESIDE_GRAPH) for names in (model.inputs, model.outputs))
+    return replace(model, optional=(), inputs=inputs, outputs=outputs)
 
 
 def _in_one_process(settings: ExportSettings) -> bool:
@@ -161,13 +165,13 @@ def _steps_text(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> 
             [f'      model_name: "{stage}"', "      model_version: -1"],
         )
         for key in (*model.inputs, *(each for each in model.optional if each in (*ensemble.optional, TICKET))):
-            value = HANDED_ON if handed_on and key == TOKENS else key
+            value = HANDED_ON if handed_on and key == AUDIO_TOKENS else key
             lines.append(f'      input_map {{ key: "{key}" value: "{value}" }}')
-        hands_on = TOKENS in model.inputs and TOKENS in model.outputs
+        hands_on = AUDIO_TOKENS in model.inputs and AUDIO_TOKENS in model.outputs
         # One model for all has outputs that this ensemble does not give.
         alone = stage == NETWORK
         for key in (key for key in model.outputs if key in ensemble.outputs or not alone):
-            passing = hands_on and key == TOKENS
+            passing = hands_on and key == AUDIO_TOKENS
             value, key = HANDED_ON if passing else key, HANDED_ON if passing and not settings.in_python else key
             lines.append(f'      output_map {{ key: "{key}" value: "{value}" }}')
         handed_on = handed_on or hands_on
@@ -228,23 +232,23 @@ def tensors(entries: Any) -> list[TensorSpec]:
     ]
 
 
-def check_stage(text: str, stage: Stage) -> None:
+def check_stage(text: str, stage: Stage, method: str = AURALSAM2) -> None:
     """Check that a configuration names its graph's tensors, types and shapes; what it adds, it hands on untouched.
 
     But for prompts, the mode that they make, and small forms of masks: the stage's own runtime reads and writes them.
 
     Raises: ExportError naming the tensor that differs.
     """
-    config, optional = parse(text), MODELS[stage.name].optional
+    config, optional = parse(text), models_of(method)[stage.name].optional
     for kind, specs, entries in (("input", stage.inputs, config.input), ("output", stage.outputs, config.output)):
         found = tensors(entries)
-        differing = [spec for spec in specs if spec not in found]
+        differing = [spec for spec in specs if spec not in found and spec.name != ADAPTERS]
         if differing:
             raise ExportError(f"{stage.name}/config.pbtxt lacks {kind} {differing[0]}; it has {found}.")
     own = {entry.name for entry in config.input if entry.optional and entry.name in optional} | {*BESIDE_GRAPH}
     added_in = [spec for spec in tensors(config.input) if spec not in stage.inputs and spec.name not in own]
     added_out = [spec for spec in tensors(config.output) if spec not in stage.outputs and spec.name not in own]
-    if set(added_in) != set(added_out):
+    if not set(added_in) <= set(added_out) <= {*tensors(config.input)}:
         raise ExportError(
             f"{stage.name}/config.pbtxt takes {added_in} and gives {added_out} beside the graph's own; what is not the"
             " graph's must be handed on under its name, with its type and shape."

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auralsam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.network import mask_decoder
 from auralsam2.network.tracker import ImageFeatures
 from auralsam2.prompted.prompted_tracker import track_prompts
@@ -28,7 +28,7 @@ LABELS = (2, 3, 1, 0)
 
 def pass_prompt_gate(
     settings: ExportSettings,
-    model: AuralSAM2,
+    model: SoundingSAM2,
     decoder: prompted.PromptedDecoder,
     precision: str,
     features: dict[str, Array],
@@ -60,7 +60,7 @@ def pass_prompt_gate(
 
 
 def _calls(
-    model: AuralSAM2, settings: ExportSettings, features: dict[str, Array]
+    model: SoundingSAM2, settings: ExportSettings, features: dict[str, Array]
 ) -> Iterator[tuple[Stage, dict[str, Tensor]]]:
     """Every graph with what it is given on the clip, in both of its ways where it has two."""
     decode, *memory = prompt_stages(model, settings.num_frames)
@@ -117,7 +117,7 @@ def _calls(
 
 
 def _whole_clip(
-    model: AuralSAM2, decoder: prompted.PromptedDecoder, settings: ExportSettings, features: dict[str, Array]
+    model: SoundingSAM2, decoder: prompted.PromptedDecoder, settings: ExportSettings, features: dict[str, Array]
 ) -> list[OutputParity]:
     """The prompt on the middle frame, so that the clip is gone through both ways."""
     frame, coords = settings.num_frames // 2, np.asarray(COORDS, np.float32) * settings.size

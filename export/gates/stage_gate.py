@@ -1,6 +1,6 @@
 """The gate itself: every graph, read back from disk, against the network, stage by stage and as a chain."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from auralsam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.network import image_encoder
 from auralsam2.network.log_mel import LogMel
 from auralsam2.stages.clip_stages import Stage
-from auralsam2_client.contract import ENSEMBLE, FRAMES, IMAGE_FEATURES
+from auralsam2_client.contract import ADAPTERS, AUDIO_TOKENS, ENSEMBLE, FRAMES, IMAGE_FEATURES
 from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare, run_network
 from export.gates.wire_gate import mask_iou, through_jpeg
 from export.graphs.chain import run_clip
@@ -22,6 +22,8 @@ from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import Engine
 
 Array = npt.NDArray[Any]
+# What is at zero where prompts are decoded: beside a sound SAM2's own features, alone those that heard nothing.
+FOR_PROMPTS = (ADAPTERS, AUDIO_TOKENS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,14 @@ class GoldenPair:
     graphs: dict[str, Array]
 
 
+@dataclass(frozen=True, eq=False)
+class PromptFeatures:
+    """What prompts are decoded from, by name: as the network makes it of the clip, and as the chain of graphs does."""
+
+    network: dict[str, Array] = field(default_factory=dict)
+    graphs: dict[str, Array] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class GateResult:
     """What the gate measured, and the clip's final outputs by name: the network's, and those of the chain of graphs."""
@@ -40,10 +50,10 @@ class GateResult:
     parity: list[OutputParity]
     network: dict[str, Array]
     graphs: dict[str, Array]
-    features: dict[str, Array] = field(default_factory=dict)
-    """What the network made of the clip's frames, by name: what prompts are decoded from."""
-    graph_features: dict[str, Array] = field(default_factory=dict)
-    """The same of the chain of graphs."""
+    features: PromptFeatures = field(default_factory=PromptFeatures)
+    """Of prompts beside a sound."""
+    unheard: PromptFeatures = field(default_factory=PromptFeatures)
+    """Of prompts alone: the same, but where the sound changes the image features."""
     jpeg_iou: float | None = None
     """Of the chain's masks of the clip by JPEG with those by raw frames; None where stages take no JPEG."""
     prompted: list[GoldenPair] = field(default_factory=list)
@@ -52,7 +62,7 @@ class GateResult:
 
 def pass_gate(
     settings: ExportSettings,
-    model: AuralSAM2,
+    model: SoundingSAM2,
     stages: tuple[Stage, ...],
     load: Callable[[str], Engine],
     precision: str,
@@ -70,10 +80,12 @@ def pass_gate(
         clip: FRAMES uint8 [T, S, S, 3] and AUDIO float32 [T, 15600, 2].
     Raises: ParityError when a budget is not met.
     """
+    clip = clip | {ADAPTERS: np.ones(settings.num_frames, np.float32)}
     wire: dict[str, Tensor] = {name: torch.from_numpy(value) for name, value in clip.items()}
     chain: dict[str, Array] = dict(clip)
     coded = clip | {FRAMES: through_jpeg(clip[FRAMES])} if settings.in_python else None
     measured: list[OutputParity] = []
+    apart: list[tuple[PromptFeatures, list[OutputParity]]] = []
     for stage in stages:
         engine = load(stage.name)
         wanted = run_network(stage, wire)
@@ -88,6 +100,11 @@ def pass_gate(
         chain |= run_clip(engine, chain)
         if coded is not None:
             coded |= run_clip(engine, coded)
+        if ADAPTERS in engine.input_shapes:
+            apart = [_encoded(stage, engine, wire, chain, changed) for changed in FOR_PROMPTS]
+            for parity in (each for _, found in apart for each in found):
+                check(parity, precision, last_stage=False)
+                measured.append(parity)
         # Its weights and maps go before those of the next come.
         del engine
     masks: Array = wire["MASK_LOGITS"].numpy()
@@ -104,17 +121,35 @@ def pass_gate(
     if coded is not None:
         jpeg_iou = mask_iou(coded["MASK_LOGITS"], chain["MASK_LOGITS"])
         report(f"checked    wire          masks' IoU by JPEG with those by raw frames {jpeg_iou:.4f}")
+    beside, alone = (features for features, _ in apart or [(_features(wire, chain), [])] * len(FOR_PROMPTS))
     return GateResult(
         [*measured, whole, uncut],
         {name: wire[name].numpy() for name in final},
         {name: chain[name] for name in final},
-        {name: wire[name].numpy() for name in IMAGE_FEATURES},
-        {name: chain[name] for name in IMAGE_FEATURES},
+        beside,
+        alone,
         jpeg_iou,
     )
 
 
-def _uncut_masks(settings: ExportSettings, model: AuralSAM2, clip: dict[str, Array]) -> Array:
+def _features(wire: Mapping[str, Tensor], chain: Mapping[str, Array]) -> PromptFeatures:
+    return PromptFeatures(
+        {name: wire[name].numpy() for name in IMAGE_FEATURES}, {name: chain[name] for name in IMAGE_FEATURES}
+    )
+
+
+def _encoded(
+    stage: Stage, engine: Engine, wire: Mapping[str, Tensor], chain: Mapping[str, Array], silenced: str
+) -> tuple[PromptFeatures, list[OutputParity]]:
+    """Encode the frames as adapters do for prompts, with one input at zero; and compare the two encodings."""
+    given, taken = {**wire} | {silenced: torch.zeros_like(wire[silenced])}, {**chain} | {silenced: 0 * chain[silenced]}
+    wanted = run_network(stage, given)
+    found = run_clip(engine, {spec.name: given[spec.name].numpy() for spec in stage.inputs})
+    parity = [compare(f"{stage.name} without {silenced}", name, found[name], wanted[name].numpy()) for name in wanted]
+    return _features({**wanted}, run_clip(engine, taken)), parity
+
+
+def _uncut_masks(settings: ExportSettings, model: SoundingSAM2, clip: dict[str, Array]) -> Array:
     with torch.no_grad():
         answer = model(
             image_encoder.normalise(torch.from_numpy(clip["FRAMES"])),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from auralsam2_client.contract import ADAPTERS, FRAMES
 from model_repository.stage_runtime.engine import Array, Engine
 
 
@@ -46,7 +47,7 @@ def run_chain(engines: Mapping[str, Engine], clip: Mapping[str, Array]) -> dict[
         clip: FRAMES uint8 [T, S, S, 3] and AUDIO float32 [T, 15600, 2].
     Returns: both, and the outputs of every graph.
     """
-    wire = dict(clip)
+    wire = {ADAPTERS: np.ones(len(clip[FRAMES]), np.float32), **clip}
     for engine in engines.values():
         wire |= run_clip(engine, wire)
     return wire

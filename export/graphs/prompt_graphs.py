@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from auralsam2 import AuralSAM2
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.stages.prompt_stages import memory_sizes, prompt_constants, prompt_stages
 from export.graphs.onnx_graph import export_stage
 from export.graphs.shared_weights import share_weights
@@ -15,7 +15,7 @@ from model_repository.stage_runtime.prompts.decoder import CONSTANTS, INDEX, WEI
 INDEX_FORMAT = 2
 
 
-def export_prompt_graphs(model: AuralSAM2, num_frames: int, folder: Path) -> None:
+def export_prompt_graphs(model: SoundingSAM2, num_frames: int, folder: Path) -> None:
     """Write graphs, weights, constants and the index that names and hashes them into `folder`.
 
     Raises: ExportError as `export_stage`.

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auralsam2 import AuralSAM2
 from auralsam2.data import world
 from auralsam2.data.samples import Sample
 from auralsam2.data.world.held_out import read_split
@@ -26,6 +25,7 @@ from auralsam2.evaluation.protocol import PROJECT_AVSBENCH
 from auralsam2.evaluation.quality import mean_iou
 from auralsam2.evaluation.scoring import evaluate
 from auralsam2.evaluation.tallies import Score
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.network.readout import NO_OBJECT_LOGIT
 from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import HANDED_ON, STAGE_NAMES
@@ -104,7 +104,7 @@ class PrecisionReport:
 def precision_report(
     settings: ExportSettings,
     graphs: Mapping[str, Path],
-    model: AuralSAM2,
+    model: SoundingSAM2,
     *,
     clips: int = 20,
     report: Report = lambda line: None,
@@ -172,7 +172,7 @@ def output_error(stage: str, output: str, found: Array, wanted: Array) -> Output
     return OutputError(stage, output, largest, rms, largest / scale, rms / scale, agreement)
 
 
-def _stages(settings: ExportSettings, graphs: Mapping[str, Path], model: AuralSAM2) -> tuple[Stage, ...]:
+def _stages(settings: ExportSettings, graphs: Mapping[str, Path], model: SoundingSAM2) -> tuple[Stage, ...]:
     """The stages as the graphs were exported: hiera by frames or by whole clips, with or without the audio tokens."""
     inputs = load_engine("onnxruntime", graphs["hiera"]).input_shapes
     return build_stages(

@@ -118,7 +118,7 @@ def hiera_flop(case: Case) -> dict[str, int]:
 
     from auralsam2 import AuralSAM2
     from auralsam2.network import image_encoder
-    from auralsam2.stages.clip_stages import HieraStage
+    from auralsam2.stages.image_stages import HieraStage
     from kernels.counting import count_operators
 
     model = AuralSAM2.from_preset(case.preset, case.image_size)

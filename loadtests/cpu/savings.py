@@ -27,7 +27,7 @@ from auralsam2.network.positions import sine_2d
 from auralsam2.network.segment_anything import SegmentAnything
 from auralsam2.network.windowed_trunk import windowed_features
 from auralsam2.presets import IMAGE_SIZES, STRIDE
-from auralsam2.stages.clip_stages import HieraStage
+from auralsam2.stages.image_stages import HieraStage
 from auralsam2_client.new_file import write_new
 from kernels.bench import in_turns
 from kernels.counting import Counted, count_operators

@@ -87,10 +87,10 @@ def _published(build: Path, *, autocast: bool, compile_fuser: bool = False) -> C
 
     from auralsam2.model.published import Published
     from auralsam2.network.readout import select
-    from export.settings import ExportSettings, load_model
+    from export.settings import ExportSettings, load_aural_sam2
 
     manifest, golden = read_manifest(build), Golden.load(build)
-    published = Published(load_model(ExportSettings(manifest.preset, manifest.image_size, manifest.num_frames)))
+    published = Published(load_aural_sam2(ExportSettings(manifest.preset, manifest.image_size, manifest.num_frames)))
     if compile_fuser:
         published.model.aural_fuser.compile(dynamic=False)
     frames, audio = torch.from_numpy(golden.frames), torch.from_numpy(golden.audio)

@@ -31,6 +31,7 @@ from .admission.telemetry import Telemetry
 from .engine import Array, cache_dir_from_environment, check_hash, load_engine, resolve_precision
 from .engine.refusals import NotAdmitted, Refusal
 from .engine.stage import ClipStage, Stage, TensorShape
+from .frames.adapted import AdaptedFramesStage, adapted, adapters_input, prompt_features
 from .frames.encoded import Decoding, EncodedFrames
 from .frames.stages import FramesStage
 from .prompts.decoder import PromptedDecoder
@@ -116,7 +117,12 @@ class StageModel:
         kind = parameters[Parameter.ENGINE]
         precision = resolve_precision(kind, parameters[Parameter.PRECISION])
         engine = load_engine(kind, path, precision=precision, cache_dir=cache_dir_from_environment())
-        return Stage(engine, inputs, outputs, int(parameters[Parameter.FRAMES_PER_CALL])), precision
+        own = self.own_inputs(parameters, inputs)
+        return Stage(engine, inputs, outputs, int(parameters[Parameter.FRAMES_PER_CALL]), own), precision
+
+    def own_inputs(self, parameters: Mapping[str, str], inputs: list[TensorShape]) -> list[TensorShape]:
+        """List what the graph takes from this code, and no caller sends. Here: nothing."""
+        return []
 
     def read(self, tensor: Any) -> Any:
         """Read a request's tensor. Here: as numpy has it."""
@@ -193,7 +199,14 @@ class ImageModel(StageModel):
         num_frames, image_size, *_ = parts.shapes[FRAMES].shape
         encoded = encoded_frames(parts.parameters, ClipSize(num_frames, image_size, 0))
         encoded.find_library()
-        return FramesStage(parts.stage, self.decoding(encoded, parts))
+        decoding = self.decoding(encoded, parts)
+        if adapted(parts.parameters):
+            return AdaptedFramesStage(parts.stage, decoding, parts.shapes)
+        return FramesStage(parts.stage, decoding)
+
+    def own_inputs(self, parameters: Mapping[str, str], inputs: list[TensorShape]) -> list[TensorShape]:
+        """List whether adapters add, where there are some."""
+        return [adapters_input(inputs[0])] if adapted(parameters) else []
 
     def decoding(self, encoded: EncodedFrames, parts: Parts) -> Decoding:
         """Choose what decodes files. Here: the CPU."""
@@ -206,7 +219,7 @@ class DecoderModel(StageModel):
     def logic(self, parts: Parts) -> Logic:
         engine, precision = parts.parameters[Parameter.ENGINE], parts.parameters[Parameter.PRECISION]
         decoder = PromptedDecoder.load(parts.folder, engine, precision, cache_dir_from_environment())
-        return DecoderStage(parts.stage, decoder, clip_size(parts))
+        return DecoderStage(parts.stage, decoder, clip_size(parts), prompt_features(parts.parameters))
 
 
 def clip_size(parts: Parts) -> ClipSize:

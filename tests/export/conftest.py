@@ -16,7 +16,7 @@ from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import STAGE_NAMES
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.gates.stage_gate import GateResult
-from export.settings import ExportSettings, load_model
+from export.settings import ExportSettings, load_aural_sam2
 from tests.builds import COMPACT, SMALL, TINY, exported_once, graph_of
 from tests.export.graphs_on_gpu import OnGpu, stages_of
 
@@ -47,7 +47,7 @@ def protos(small_graphs: dict[str, Path]) -> dict[str, onnx.ModelProto]:
 
 @pytest.fixture(scope="session")
 def small_model() -> AuralSAM2:
-    return load_model(SMALL)
+    return load_aural_sam2(SMALL)
 
 
 @pytest.fixture(scope="session")
@@ -166,7 +166,7 @@ def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: 
     monkeypatch.setattr(served_precision, "golden_pairs", lambda *arguments: [])
     monkeypatch.setattr(repository, "export_graphs", copy_graphs)
     monkeypatch.setattr(served_precision, "pass_gate", remembered_gate)
-    monkeypatch.setattr(repository, "load_model", lambda settings: small_model)
+    monkeypatch.setattr(repository, "load_aural_sam2", lambda settings: small_model)
     return remembered_gate
 
 

@@ -12,7 +12,7 @@ from auralsam2.network import mask_decoder
 from auralsam2.network.tracker import ImageFeatures
 from auralsam2.prompted.prompted_tracker import track_prompts
 from auralsam2.prompted.prompts import FramePrompt
-from auralsam2.stages.clip_stages import HieraStage
+from auralsam2.stages.image_stages import HieraStage
 from auralsam2_client.calls.client import Client
 from auralsam2_client.contract import PROCEDURAL_WORLD, RESULTS, Reason, point_tensors, prompt_tensors, read_error
 from auralsam2_client.media.reader import Media

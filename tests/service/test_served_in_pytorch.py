@@ -22,7 +22,7 @@ from auralsam2_client.errors import BadInput, ServerUnavailable
 from auralsam2_client.media.reader import Media
 from auralsam2_client.prompts import Prompts, frame_prompt
 from export.gates.sample_clip import sample_audio, sample_frames
-from export.settings import load_model
+from export.settings import load_aural_sam2
 from service.monitoring.metrics import fetch, in_flight, read_page, total
 from service.server.launcher import Launcher
 from service.server.serving import serve_build
@@ -181,7 +181,7 @@ def test_hiera_tiny_at_512_px_is_the_network(tmp_path_factory: pytest.TempPathFa
         with_sound = client.segment(frames, audio, prompts=marks["points"])
         with client.session(frames, audio) as session:
             by_sound, in_session = session.segment(), session.segment(marks["points"])
-    network = load_model(TINY)
+    network = load_aural_sam2(TINY)
     for name, answer in marked.items():
         assert answer.mode == name
         assert agreement(answer.mask_logits, masks_of(network, frames, marks[name])) >= AGREEMENT, name

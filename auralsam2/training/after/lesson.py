@@ -19,7 +19,7 @@ from torch import Tensor
 
 from auralsam2 import checkpoints
 from auralsam2.model.aural_sam2 import AuralSAM2
-from auralsam2.model.loading import load_network
+from auralsam2.model.loading import load_aural_sam2
 from auralsam2.model.shipped import shipped_weights
 from auralsam2.training.run.interruption import TrainingInterrupted, hold_signals
 from auralsam2.training.run_folder import HALF_WEIGHTS, save_weights
@@ -108,7 +108,7 @@ def teach(
     """
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    model, _ = load_network("compact", checkpoint=settings.checkpoint)
+    model, _ = load_aural_sam2("compact", checkpoint=settings.checkpoint)
     lesson = begin(model, settings, report)
     path = out / f"{lesson.NAME}.pt"
     if path.is_file():

@@ -12,12 +12,12 @@ from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.model.shipped import shipped_weights
 from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.network.log_mel import LogMel
-from auralsam2.presets import AURALSAM2
 from auralsam2.training.examples.clips import Source
 from auralsam2.training.losses.audio_contrast import AudioContrast
 from auralsam2.training.losses.clip_contrast import ClipContrast
 from auralsam2.training.settings import TrainSettings
 from auralsam2.training.start.initial import initialise_fuser, initialise_fuser_as_released, initialise_vggish
+from auralsam2_client.contract import AURALSAM2
 
 # Whose sounds VGGish is initialised on.
 NUM_CLIPS = 32

@@ -1,6 +1,6 @@
 """What a CPU stage does with one request, without a server: check, run the graph (once, or frame by frame), answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,15 +29,23 @@ class Stage:
     """One stage of the chain. Inputs that the graph does not take are handed on untouched, under their own names."""
 
     def __init__(
-        self, engine: Engine, inputs: list[TensorShape], outputs: list[TensorShape], frames_per_call: int
+        self,
+        engine: Engine,
+        inputs: list[TensorShape],
+        outputs: list[TensorShape],
+        frames_per_call: int,
+        own: Sequence[TensorShape] = (),
     ) -> None:
-        """Raises EngineError when the configuration and the graph disagree about a name or a shape."""
+        """Raises EngineError when the configuration and the graph disagree about a name or a shape.
+
+        `own`: what the graph takes from the model's code, and no caller sends.
+        """
         self._engine = engine
         self._inputs = inputs
         self._handed_on = {t.name for t in inputs} & {t.name for t in outputs}
         self._frames_per_call = frames_per_call
         graph = [*engine.input_shapes.items(), *engine.output_shapes.items()]
-        configured = {t.name: (frames_per_call, *t.shape[1:]) for t in (*inputs, *outputs)}
+        configured = {t.name: (frames_per_call, *t.shape[1:]) for t in (*inputs, *outputs, *own)}
         if inputs[0].shape[0] % frames_per_call:
             raise EngineError(
                 f"frames_per_call {frames_per_call} does not divide the clip's {inputs[0].shape[0]} frames; the last"

@@ -62,9 +62,17 @@ class SoundStage:
 
 
 class DecoderStage:
-    """The masks: by sound, by prompts, or by both, from the same image features, in the form that is asked for."""
+    """The masks: by sound, by prompts, or by both, from a clip's image features, in the form that is asked for."""
 
-    def __init__(self, stage: ClipStage, decoder: Decoder, clip: ClipSize) -> None:
+    def __init__(
+        self,
+        stage: ClipStage,
+        decoder: Decoder,
+        clip: ClipSize,
+        prompt_features: Sequence[str] = IMAGE_FEATURES,
+    ) -> None:
+        """`prompt_features`: what prompts are decoded from, in the order of IMAGE_FEATURES."""
+        self._prompt_features = dict(zip(IMAGE_FEATURES, prompt_features, strict=True))
         self._stage = stage
         self._decoder = decoder
         self._clip = clip
@@ -82,7 +90,8 @@ class DecoderStage:
             return self._stage(inputs) | {PROMPT_MODE: self._by_sound}
         # An answer of the engine is its own memory, and the decoder's graphs are other engines.
         heard = self._stage(inputs) if asked.use_audio else None
-        answer: dict[str, Any] = self._decoder({name: inputs[name] for name in IMAGE_FEATURES}, [asked.prompt])
+        features = {name: inputs[given] for name, given in self._prompt_features.items()}
+        answer: dict[str, Any] = self._decoder(features, [asked.prompt])
         if heard is not None:
             answer = combine(heard, answer, asked.rule)
         return {**answer, PROMPT_MODE: mode_tensor(mode_of(asked.use_audio, kinds(asked.prompt)))}

@@ -31,6 +31,7 @@ from auralsam2_client.contract import (
     LAUNCH_VARIABLE,
     OPENING,
     PROMPT_MODE,
+    PROMPTS_COME,
     RESULTS,
     ROUNDS_UNDER_WAY_METRIC,
     SESSION_ID,
@@ -61,6 +62,7 @@ from ..engine import Array, cache_dir_from_environment
 from ..engine.refusals import BadRequest, Refusal
 from ..forms.masks import in_form
 from ..forms.wish import read_wish
+from ..frames.adapted import prompt_features
 from ..frames.stages import check_one_form
 from ..prompts.decoder import PromptedDecoder
 from ..prompts.reading import ClipSize
@@ -96,6 +98,7 @@ class SessionModel:
         self._name, self._num_frames = args["model_name"], clip.num_frames
         self._line = RequestLine(self._name)
         self._optional = [name for name in optional_inputs(config) if name not in (*OF_CLIP, *WISHES, *OF_SESSION)]
+        self._prompt_features = prompt_features(parameters)
         limits = limits_from_environment(parameters)
         folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
         self._sessions = Sessions(self.load_decoder(args, parameters, folder), clip, limits)
@@ -222,14 +225,18 @@ class SessionModel:
             marks: of each request to a stage: whose it is, and how long its caller waits.
         """
         use_audio = bool(sound.as_numpy()[0])
-        wanted = (*IMAGE_FEATURES, *SOUND_FEATURES, TICKET) if use_audio else (*IMAGE_FEATURES, TICKET)
-        found = call_model(FEATURES_ENSEMBLE, [*clip, sound], wanted, **marks)
+        of_prompts = self._prompt_features
+        features = (*IMAGE_FEATURES, *(each for each in of_prompts if each not in IMAGE_FEATURES), TICKET)
+        # Only models whose features for prompts are others know the word.
+        coming = [pb_utils.Tensor(PROMPTS_COME, np.array([True]))] if of_prompts != IMAGE_FEATURES else []
+        wanted = (*features, *SOUND_FEATURES) if use_audio else features
+        found = call_model(FEATURES_ENSEMBLE, [*clip, sound, *coming], wanted, **marks)
         heard = None
         try:
             if use_audio:
                 by_sound = call_model(DECODER, list(found.values()), RESULTS, **marks)
                 heard = {each: tensor.as_numpy().copy() for each, tensor in by_sound.items()}
-            return {each: self.keep(found[each]) for each in IMAGE_FEATURES}, heard
+            return dict(zip(IMAGE_FEATURES, (self.keep(found[each]) for each in of_prompts), strict=True)), heard
         finally:
             # A clip that does not reach the decoder has to be let go from here.
             self._clips.end(self.ticket_of(found[TICKET]), answered=False)

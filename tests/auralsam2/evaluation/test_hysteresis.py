@@ -19,8 +19,8 @@ from auralsam2.evaluation.hysteresis import (
     table,
 )
 from auralsam2.model.aural_sam2 import AuralSAM2
-from auralsam2.model.sounding_sam2 import ClipOutput
 from auralsam2.model.loading import load_network
+from auralsam2.model.sounding_sam2 import ClipOutput
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
 

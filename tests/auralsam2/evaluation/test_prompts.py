@@ -5,7 +5,7 @@ import torch
 
 from auralsam2.data.world.held_out import read_split
 from auralsam2.evaluation.prompts import Found, combine, score_prompts
-from auralsam2.model.loading import load_network
+from auralsam2.model.loading import load_aural_sam2
 
 CLIPS = 40
 
@@ -13,7 +13,7 @@ CLIPS = 40
 @pytest.fixture(scope="module")
 def figures() -> dict[str, float]:
     # The first of the model card's two hundred: a difference of 0.05 needs many, and others vary by 0.02.
-    return score_prompts(read_split("multi", CLIPS), load_network("compact")[0])
+    return score_prompts(read_split("multi", CLIPS), load_aural_sam2("compact")[0])
 
 
 def test_box_and_points_add_to_sound(figures: dict[str, float]) -> None:

@@ -10,7 +10,7 @@ import torch
 from auralsam2.evaluation import tracking
 from auralsam2.evaluation.clicks import MIN_PIXELS
 from auralsam2.evaluation.tracking import mark, read_marked, score_tracking
-from auralsam2.model.loading import load_network
+from auralsam2.model.loading import load_aural_sam2
 
 
 def test_one_seen_thing_of_each_clip_is_marked_and_another_clip_is_heard() -> None:
@@ -73,7 +73,7 @@ def test_marked_frames_and_others_are_judged_apart() -> None:
 
 def test_the_shipped_weights_carry_what_is_marked_over_a_clip_without_sound() -> None:
     """Six held-out clips; over 200 it is 0.91 on the frames without a mark, where it was 0.001 before it was taught."""
-    model, _ = load_network("compact")
+    model, _ = load_aural_sam2("compact")
     found = score_tracking("multi", 6, model)
     for kind in tracking.MARKS:
         assert found[f"{kind}, no sound, others"] >= 0.6

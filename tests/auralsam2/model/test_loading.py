@@ -10,6 +10,7 @@ from auralsam2.errors import CheckpointError
 from auralsam2.model.loading import load_network
 from auralsam2.model.parity_weights import parity_state
 from auralsam2.model.shipped import fingerprint, shipped_weights
+from auralsam2.model.sounding_sam2 import SoundingSAM2
 
 
 def filled(text: bool) -> AuralSAM2:
@@ -18,7 +19,7 @@ def filled(text: bool) -> AuralSAM2:
     return model
 
 
-def assert_same(found: AuralSAM2, wanted: AuralSAM2) -> None:
+def assert_same(found: SoundingSAM2, wanted: SoundingSAM2) -> None:
     states = found.state_dict(), wanted.state_dict()
     assert states[0].keys() == states[1].keys()
     assert [name for name, value in states[0].items() if not torch.equal(value, states[1][name])] == []
@@ -41,7 +42,7 @@ def test_a_whole_file_brings_what_it_holds_text_or_none(tmp_path: Path, text: bo
     torch.save(wanted.state_dict(), tmp_path / "whole.pth")
     found, about = load_network("compact", 224, str(tmp_path / "whole.pth"))
     assert about == "weights whole.pth"
-    assert (found.aural_fuser.text_proj is not None) == text
+    assert found.reads_text == text
     assert_same(found, wanted)
 
 

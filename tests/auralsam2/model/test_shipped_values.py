@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from importlib import resources
+from itertools import starmap
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from auralsam2 import checkpoints
-from auralsam2.model.loading import load_network
-from auralsam2.model.shipped import PRESETS, shipped_weights
+from auralsam2.model.loading import load_aural_sam2
+from auralsam2.model.shipped import SHIPPED, shipped_weights
 from auralsam2.training.after.statistics_repair import encode
 from auralsam2.training.examples.clips import procedural
 
@@ -17,9 +18,9 @@ MAX_SHARE_OF_RANGE = 0.25
 NUM_CLIPS = 12
 
 
-@pytest.fixture(params=PRESETS)
+@pytest.fixture(params=SHIPPED)
 def state(request: pytest.FixtureRequest) -> dict[str, Tensor]:
-    path = shipped_weights(request.param)
+    path = shipped_weights(*request.param)
     assert path is not None
     return checkpoints.read(str(path))
 
@@ -27,7 +28,7 @@ def state(request: pytest.FixtureRequest) -> dict[str, Tensor]:
 def test_every_file_of_weights_in_the_package_is_walked() -> None:
     folder = resources.files("auralsam2") / "weights"
     held = {file.name for file in folder.iterdir() if file.name.endswith((".pth", ".pt", ".safetensors"))}
-    assert held == {path.name for path in map(shipped_weights, PRESETS) if path is not None}
+    assert held == {path.name for path in starmap(shipped_weights, SHIPPED) if path is not None}
 
 
 def test_every_value_is_finite_and_far_from_overflow(state: dict[str, Tensor]) -> None:
@@ -41,7 +42,7 @@ def test_every_value_is_finite_and_far_from_overflow(state: dict[str, Tensor]) -
 
 def test_each_batch_norm_of_the_fusion_brings_what_it_reads_to_unit_size() -> None:
     """Before its scale and shift. A channel whose variance is infinite, or another network's, would show."""
-    model = load_network("compact")[0]
+    model = load_aural_sam2("compact")[0]
     sizes: dict[str, list[Tensor]] = {}
     for name, norm in model.aural_fuser.fusion_modules.named_modules():
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm3d):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from auralsam2 import AuralSAM2, ClipOutput
 from auralsam2.errors import NetworkError
-from auralsam2.model.loading import load_network
+from auralsam2.model.loading import load_aural_sam2
 from auralsam2.model.parity_weights import parity_state
 from auralsam2.network.log_mel import LogMel
 from auralsam2.network.positions import pair_exchange, rotary_tables, rotate
@@ -26,7 +26,7 @@ each_narrow = pytest.mark.parametrize("dtype", NARROW, ids=str)
 def network(trained: bool = False) -> AuralSAM2:
     """Plain, float32; copied by whoever changes it."""
     if trained:
-        return load_network("compact", SIZE)[0]
+        return load_aural_sam2("compact", SIZE)[0]
     made = AuralSAM2.from_preset("compact", SIZE)
     made.load_released(parity_state(made, 51))
     return made

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from auralsam2 import AuralSAM2
 from auralsam2.errors import NetworkError
-from auralsam2.model.loading import load_network
+from auralsam2.model.loading import load_aural_sam2
 from auralsam2.network import mask_decoder
 from auralsam2.network.tracker import ImageFeatures
 from auralsam2.prompted.prompted_masks import decode_prompted
@@ -16,7 +16,7 @@ from auralsam2_client.contract import MAX_POINTS
 
 @pytest.fixture(scope="module")
 def model() -> AuralSAM2:
-    return load_network("compact")[0]
+    return load_aural_sam2("compact")[0]
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -12,12 +12,11 @@ from auralsam2.network.pvt import Mlp
 from auralsam2.stages.clip_stages import (
     STAGE_NAMES,
     AuralFuserStage,
-    HieraStage,
     Sam2DecoderStage,
     Stage,
     build_stages,
-    fold_lateral,
 )
+from auralsam2.stages.image_stages import HieraStage, fold_lateral
 from export.gates.parity import Array, run_network
 from export.settings import ExportSettings
 

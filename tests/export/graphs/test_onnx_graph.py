@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from auralsam2 import AuralSAM2
 from auralsam2.network import image_encoder
 from auralsam2.network.log_mel import LogMel
-from auralsam2.stages.clip_stages import HieraStage, Stage
+from auralsam2.stages.clip_stages import Stage
+from auralsam2.stages.image_stages import HieraStage
 from auralsam2_client.contract import STAGE_NAMES, TensorSpec
 from export.errors import ExportError
 from export.gates.parity import Array

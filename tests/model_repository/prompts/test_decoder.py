@@ -18,7 +18,7 @@ from auralsam2.network.tracker import ImageFeatures
 from auralsam2.prompted import prompts as network_prompts
 from auralsam2_client.contract import MAX_POINTS
 from export.gates.sample_clip import sample_frames
-from export.settings import ExportSettings, load_model
+from export.settings import ExportSettings, load_aural_sam2
 from model_repository.stage_runtime.engine import Engine, EngineError
 from model_repository.stage_runtime.prompts.arrays import HostArrays
 from model_repository.stage_runtime.prompts.decoder import PromptedDecoder
@@ -47,7 +47,7 @@ def decoder(folder: Path) -> PromptedDecoder:
 
 @pytest.fixture(scope="module")
 def network(compact_settings: ExportSettings) -> AuralSAM2:
-    return load_model(compact_settings)
+    return load_aural_sam2(compact_settings)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.settings import load_model
+from export.settings import load_aural_sam2
 from model_repository.stage_runtime.pytorch.network import Network, NetworkDescription, write_network
 from model_repository.stage_runtime.pytorch.placing import Placing
 from tests.builds import SMALL
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     description = NetworkDescription(
         SMALL.preset, SMALL.size, SMALL.num_frames, SMALL.conditioning_frame, SMALL.read_out, "float32", "cpu"
     )
-    write_network(folder, description, load_model(SMALL))
+    write_network(folder, description, load_aural_sam2(SMALL))
     return folder
 
 

@@ -71,6 +71,7 @@ def segment(*arguments: str | Path) -> Any:
 
 SERVED: BuildInfo = {
     "build": "compact-256-t5",
+    "method": "auralsam2",
     "target": "cpu",
     "engine": "openvino",
     "precision": "bfloat16",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from auralsam2.model.loading import load_network
+from auralsam2.model.loading import load_aural_sam2
 from auralsam2.network.log_mel import LogMel
 from auralsam2.training.after import prompt_tuning
 from auralsam2.training.after.lesson import Settings
@@ -19,14 +19,14 @@ SETTINGS = Settings(clips=1, steps=20, learning_rate=1e-3)
 @pytest.fixture(scope="module")
 def features() -> list[Features]:
     with torch.no_grad():
-        return clip_features(load_network("compact")[0], LogMel(), 0, seed=0)
+        return clip_features(load_aural_sam2("compact")[0], LogMel(), 0, seed=0)
 
 
 @pytest.fixture
 def tuner(features: list[Features], monkeypatch: pytest.MonkeyPatch) -> Tuner:
     monkeypatch.setattr(prompt_tuning, "PROMPT_BATCH", 4)
     monkeypatch.setattr(prompt_tuning, "SOUND_BATCH", 2)
-    return Tuner(load_network("compact")[0], features, SETTINGS)
+    return Tuner(load_aural_sam2("compact")[0], features, SETTINGS)
 
 
 def test_on_sound_the_decoder_starts_as_it_was(tuner: Tuner) -> None:
@@ -63,6 +63,6 @@ def test_a_resumed_run_is_the_uninterrupted_one(tuner: Tuner, features: list[Fea
         tuner.advance()
         torch.save(tuner.state(), tmp_path / "state")
         after = tuner.advance()
-        other = Tuner(load_network("compact")[0], features, SETTINGS)
+        other = Tuner(load_aural_sam2("compact")[0], features, SETTINGS)
         other.restore(torch.load(tmp_path / "state", weights_only=True))
         assert other.advance() == after

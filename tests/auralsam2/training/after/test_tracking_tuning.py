@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from auralsam2.model.loading import load_network
+from auralsam2.model.loading import load_aural_sam2
 from auralsam2.network.log_mel import LogMel
 from auralsam2.training.after import tracking_tuning
 from auralsam2.training.after.lesson import Settings
@@ -20,14 +20,14 @@ LEARNS = (
 @pytest.fixture(scope="module")
 def clips() -> list[Clip]:
     with torch.no_grad():
-        return [read_clip(load_network("compact")[0], LogMel(), 0, seed=0)]
+        return [read_clip(load_aural_sam2("compact")[0], LogMel(), 0, seed=0)]
 
 
 @pytest.fixture
 def tuner(clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> Tuner:
     monkeypatch.setattr(tracking_tuning, "TRACKED_CLIPS", 1)
     monkeypatch.setattr(tracking_tuning, "PROMPT_BATCH", 2)
-    return Tuner(load_network("compact")[0], clips, SETTINGS)
+    return Tuner(load_aural_sam2("compact")[0], clips, SETTINGS)
 
 
 def test_on_sound_the_network_starts_as_it_was(tuner: Tuner) -> None:
