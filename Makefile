@@ -8,7 +8,7 @@ SESSION_BUILD := build/hiera_tiny-512-t5
 
 QUICK := $(addprefix tests/,auralsam2_client model_repository/admission model_repository/prompts model_repository/sessions auralsam2/data service/monitoring)
 
-.PHONY: help setup lock resolve demo test test-gpu coverage check format docs train evaluate bench bench-gpu bench-serving bench-sessions bench-wire bench-segment loadtest chaos first-hour soak results monitoring dashboard bench-kernels kernels-report clean
+.PHONY: help setup lock resolve demo test test-gpu coverage check format docs train evaluate bench bench-gpu bench-serving bench-sessions bench-wire bench-segment loadtest tables chaos first-hour soak results monitoring dashboard bench-kernels kernels-report clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -138,15 +138,18 @@ RUN_TIME = $(DURATION)
 TARGET_HOST = $(if $(filter command,$(origin HOST)),$(HOST))
 LOAD_FLAGS = $(if $(USERS),--users $(USERS)) $(if $(SPAWN_RATE),--spawn-rate $(SPAWN_RATE)) $(if $(SCENARIO),--scenario $(SCENARIO)) \
 	$(if $(MODE),--mode $(MODE)) $(if $(WIRE),--wire $(WIRE))
-loadtest: setup $(if $(TARGET_HOST),,$(BUILD)/manifest.json) ## two minutes of load on the embedded server, overload, and the throughput table; USERS=8 SPAWN_RATE=2 RUN_TIME=60s HOST=host:port
+loadtest: setup $(if $(TARGET_HOST),,$(BUILD)/manifest.json) ## two minutes of load on the embedded server, and overload; USERS=8 SPAWN_RATE=2 RUN_TIME=60s HOST=host:port
 ifneq ($(TARGET_HOST),)
 	$(BIN)/locust -f loadtests/generator/locustfile.py --headless --host $(TARGET_HOST) --run-time $(or $(RUN_TIME),120s) $(LOAD_FLAGS) \
 		--only-summary --html out/load/load.html --csv out/load/load $(LOCUST)
 else
 	$(BIN)/python -m loadtests.run --build $(BUILD) --out out/load $(if $(RUN_TIME),--run-time $(RUN_TIME)) $(LOAD_FLAGS)
-	$(BIN)/python -m loadtests.throughput_table --build $(BUILD) --out out/load
 	$(BIN)/python -m loadtests.overload --build $(BUILD) --out out/load
 endif
+
+# Goes on where it was stopped. TABLES adds flags, as TABLES="--only 'table 1' --large 224".
+tables: setup ## the paper's Tables 1, 4, 5 and 8, every row measured here beside its numbers; half an hour
+	$(BIN)/python -m loadtests.tables --out out/tables $(TABLES)
 
 chaos: setup $(BUILD)/manifest.json ## ten minutes of faults under load, by a seed: what is lost, how long nobody answers
 	$(BIN)/python -m loadtests.chaos --build $(BUILD) --out out/chaos
@@ -158,7 +161,7 @@ first-hour: ## the first hour of somebody new, from a clone to a training killed
 soak: setup $(BUILD)/manifest.json ## a quarter of an hour of load: does memory grow
 	$(BIN)/python -m loadtests.run --build $(BUILD) --scenario soak --duration 900 --out out/soak
 
-results: setup ## keep what bench, bench-sessions, bench-wire, bench-segment, loadtest and soak wrote, and write loadtests/results/README.md of it
+results: setup ## keep what bench, bench-sessions, bench-wire, bench-segment, loadtest, tables and soak wrote, and write loadtests/results/README.md of it
 	$(BIN)/python -m loadtests.collect
 
 monitoring: setup ## Prometheus for a server of this machine (auralsam2 serve --exporter-port 8003); EXPORTER_PORT=8003 or TARGETS="host:port ...", PROMETHEUS_PORT=9090

@@ -18,7 +18,7 @@ from loadtests.chaos import report as chaos
 from loadtests.cpu import growth, report, savings
 from loadtests.run import describe
 from loadtests.segmenting import report as segmenting
-from loadtests.throughput_table import markdown as throughput
+from loadtests.tables.report import markdown as tables
 from loadtests.wire import report as wire
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,8 +34,8 @@ SOURCES = {
     "segment.json": "bench-segment/segment.json",
     "load.json": "load/load.json",
     "load.png": "load/load.png",
-    "throughput.json": "load/throughput.json",
-    "throughput.png": "load/throughput.png",
+    "tables.json": "tables/tables.json",
+    "tables.png": "tables/tables.png",
     "overload.json": "load/overload.json",
     "soak.json": "soak/load.json",
     "chaos.json": "chaos/chaos.json",
@@ -76,7 +76,7 @@ def page(results: Path) -> str:
     part("sessions.json", "Rounds of a session (`make bench-sessions`)", sessions)
     part("wire.json", "The wire (`make bench-wire`)", wire.markdown)
     part("segment.json", "A ten-minute video (`make bench-segment`)", segmenting.markdown)
-    part("throughput.json", "The paper's tables (`make loadtest`)", lambda found: throughput(found, found["caption"]))
+    part("tables.json", "The paper's tables (`make tables`)", tables)
     part("load.json", "Two minutes of load (`make loadtest`)", lambda found: f"```\n{describe(found)}\n```")
     part("overload.json", "Overload (`make loadtest`)", overload)
     part("soak.json", "A quarter of an hour (`python -m loadtests.run --scenario soak`)", soak)

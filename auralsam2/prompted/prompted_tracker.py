@@ -5,14 +5,23 @@ Prompted frames are decoded first and see no memory; the others are tracked forw
 then backward to the start. Left out: the filling of holes, which SAM2 does after the masks and on CUDA only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from auralsam2.network.memory import Positions, Remembered, attend, enlarge, gather, harden, remember_mask
+from auralsam2.network.memory import (
+    MemoryReading,
+    Positions,
+    Remembered,
+    attend,
+    enlarge,
+    gather,
+    harden,
+    remember_mask,
+)
 from auralsam2.network.precision import widen
 from auralsam2.network.readout import NO_OBJECT_LOGIT, best
 from auralsam2.network.segment_anything import SegmentAnything
@@ -144,12 +153,15 @@ def track_prompts(
     prompts: Sequence[FramePrompt],
     positions: Positions,
     dense_positions: Tensor,
+    *,
+    read: Callable[[SegmentAnything, Tensor, MemoryReading, Positions], Tensor] = attend,
 ) -> PromptedClip:
     """Segment what the prompts point at, in every frame of one clip.
 
     Args:
         prompts: one or more, each for a frame of its own.
         dense_positions: [N, C] from `network.mask_decoder.dense_positions`.
+        read: how a frame's tokens read the memory.
     Raises: NetworkError when a prompt says nothing or does not fit the clip.
     """
     num_frames = image.embedding.shape[0]
@@ -167,7 +179,7 @@ def track_prompts(
             if frame in answers:
                 continue
             memory = gather(sam, bank, frame, conditioning, positions, reverse)
-            tokens = attend(sam, frames.tokens(frame), memory, positions)
+            tokens = read(sam, frames.tokens(frame), memory, positions)
             answers[frame] = choose(sam, frames.decode(frame, tokens, *none, None), 0, prompted=False)
             if len(answers) < num_frames:
                 bank[frame] = frames.remember(frame, answers[frame])

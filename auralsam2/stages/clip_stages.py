@@ -65,9 +65,9 @@ class AdaptersStage(nn.Module):
         self.adapters = model.aural_fuser
 
     def forward(self, embedding: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
-        """Adapt -> visual 1 to 3 [T, C, S/16, S/16], audio 1 to 3 [T, C], which are zeros."""
-        features = self.adapters(embedding, tokens)
-        return (*features.visual, *features.audio)
+        """Adapt -> visual 1 to 3 [T, C, S/16, S/16]."""
+        visual: tuple[Tensor, ...] = self.adapters(embedding, tokens).visual
+        return visual
 
 
 class AuralFuserStage(nn.Module):
@@ -120,8 +120,12 @@ class Sam2DecoderStage(nn.Module):
     def forward(
         self, high_res_s4: Tensor, high_res_s8: Tensor, embedding: Tensor, *aural: Tensor
     ) -> tuple[Tensor, ...]:
-        """Decode -> mask logits [T, S/4, S/4], candidates [T, 3, S/4, S/4], iou [T, 3], object score [T]."""
-        v1, v2, v3, a1, a2, a3 = aural
+        """Decode -> mask logits [T, S/4, S/4], candidates [T, 3, S/4, S/4], iou [T, 3], object score [T].
+
+        `aural`: visual 1 to 3 and audio 1 to 3, or the visual ones alone.
+        """
+        v1, v2, v3, *audio = aural
+        a1, a2, a3 = audio or [v1.new_zeros(v1.shape[:2])] * 3
         clip = track(
             self.sam,
             ImageFeatures(high_res_s4, high_res_s8, embedding),

@@ -1,6 +1,5 @@
-"""Pictures of a load test and of the throughput table, drawn without a display."""
+"""The picture of a load test, drawn without a display."""
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from matplotlib.figure import Figure
 from auralsam2_client.new_file import new_file
 
 SIZE_INCHES, DPI = (9.0, 3.4), 110
-CAPTION_WIDTH = 170
 _STAGE_COLOURS = ("#4e79a7", "#59a14f", "#f28e2b", "#b07aa1")
 
 
@@ -49,32 +47,5 @@ def draw_run(record: dict[str, Any], outcomes: list[Outcome], path: Path) -> Non
         f"{record['build']}, {record['engine']}; {record['load']['loop']}; {machine_sentence(record['machine'])}",
         fontsize=7,
     )
-    with new_file(path) as partial:
-        figure.savefig(partial, format=path.suffix[1:])
-
-
-def draw_table(rows: list[dict[str, Any]], caption: str, path: Path) -> None:
-    """Draw bars of the measured rows, with p20 and p80; a panel with a scale of its own for each build."""
-    measured = [row for row in rows if row.get("fps")]
-    builds = list(dict.fromkeys(row["build"] for row in measured))
-    groups = [[row for row in measured if row["build"] == build] for build in builds]
-    figure = Figure(figsize=(9.0, 0.5 * len(measured) + 0.6 * len(builds) + 0.9), dpi=DPI, layout="constrained")
-    panels = figure.subplots(
-        max(1, len(builds)), 1, squeeze=False, height_ratios=[len(group) for group in groups] or [1]
-    )
-    for axes, build, group in zip(panels[:, 0], builds, groups, strict=False):
-        places = range(len(group))
-        values = [row["fps"]["median"] for row in group]
-        errors = [[row["fps"]["median"] - row["fps"]["p20"] for row in group]]
-        errors += [[row["fps"]["p80"] - row["fps"]["median"] for row in group]]
-        axes.barh(places, values, xerr=np.abs(errors), color=_STAGE_COLOURS[0], height=0.6)
-        for place, row in zip(places, group, strict=True):
-            axes.text(row["fps"]["p80"], place, f"  {row['fps']['median']:.1f}", va="center", fontsize=9)
-        axes.set_yticks(places, [f"{row['method']}\n{row['prompts']}" for row in group])
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1.15 * max(row["fps"]["p80"] for row in group))
-        axes.set_title(f"{build}, frames per second", fontsize=9, loc="left")
-        axes.tick_params(labelsize=8)
-    figure.supxlabel(textwrap.fill(caption, CAPTION_WIDTH), fontsize=7)
     with new_file(path) as partial:
         figure.savefig(partial, format=path.suffix[1:])

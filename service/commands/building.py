@@ -18,6 +18,9 @@ def export(
     preset: Annotated[
         str, typer.Option(help="compact | hiera_tiny | hiera_small | hiera_base_plus | hiera_large")
     ] = "compact",
+    method: Annotated[
+        str, typer.Option(help="auralsam2 | gavs | sama_avs: whose weights, and what brings the sound into SAM2.")
+    ] = "auralsam2",
     image_size: Annotated[int | None, typer.Option(help="1024, 512, 256 or 224 px; default: the preset's own.")] = None,
     num_frames: Annotated[int, typer.Option(help="Clip length T, 1 to 16.")] = 5,
     checkpoint: Annotated[
@@ -70,6 +73,7 @@ def export(
         build = make_build(
             out,
             preset=preset,
+            method=method,
             image_size=image_size,
             num_frames=num_frames,
             checkpoint=checkpoint,

@@ -52,6 +52,9 @@ def evaluate(
     sound: Annotated[str, typer.Option(help="own | other: of another clip | silent")] = "own",
     seed: Annotated[int, typer.Option(help="Seed of the procedural clips.")] = 0,
     preset: Annotated[str, typer.Option(help="Network, in process.")] = "compact",
+    method: Annotated[
+        str, typer.Option(help="auralsam2 | gavs | sama_avs: whose shipped weights; a --checkpoint tells its own.")
+    ] = "auralsam2",
     image_size: Annotated[int | None, typer.Option(help="px, in process; default: the preset's own.")] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Weights, in process; default: those shipped with `compact`.")
@@ -97,7 +100,9 @@ def evaluate(
                 predict, model, weights = stack.enter_context(serve_predictor(url, build))
             else:
                 place = choose_device(device)
-                predict, model, weights = _in_process(preset, image_size, checkpoint, sam2_checkpoint, chosen, place)
+                predict, model, weights = _in_process(
+                    preset, method, image_size, checkpoint, sam2_checkpoint, chosen, place
+                )
             computed = "of the build" if through_server else chosen.precision
             # A server's graphs are fixed: what they decide is theirs, and sound is one example a frame.
             fixed = {"precision": computed, "conditioning": computed, "least_examples": None} if through_server else {}
@@ -174,6 +179,7 @@ def _left_out_speaker() -> "Callable[[LeftOut], None]":
 
 def _in_process(
     preset: str,
+    method: str,
     image_size: int | None,
     checkpoint: str | None,
     sam2_checkpoint: str | None,
@@ -188,12 +194,15 @@ def _in_process(
     from auralsam2.evaluation.text import distilroberta
     from auralsam2.model.loading import load_network
     from auralsam2.model.shipped import shipped_weights
+    from auralsam2_client.contract import AURALSAM2
 
-    model, weights = load_network(preset, image_size, checkpoint, sam2_checkpoint)
+    model, weights = load_network(preset, image_size, checkpoint, sam2_checkpoint, method)
     text = distilroberta(device=device) if model.reads_text else None
     predict = network_predictor(model, protocol.conditioning_frame, text, protocol.precision, device)
     files = [checkpoints.fetch(name) for name in (checkpoint, sam2_checkpoint) if name is not None]
-    shipped = shipped_weights(preset) if checkpoint is None else None
-    identity = [identify(path) for path in (*files, shipped) if path is not None]
+    # Adapters lie on the SAM2 of AuralSAM2's own file.
+    shipped = [shipped_weights(preset, each) for each in sorted({method, AURALSAM2})] if checkpoint is None else []
+    identity = [identify(path) for path in (*files, *shipped) if path is not None]
     on_card = "" if device == "cpu" else f" on {describe_device(open_device(device))}"
-    return predict, f"{preset}, {weights}, in process{on_card}, {protocol.precision}", identity
+    named = preset if model.method == AURALSAM2 else f"{preset} {model.method}"
+    return predict, f"{named}, {weights}, in process{on_card}, {protocol.precision}", identity

@@ -17,6 +17,8 @@ from auralsam2_client.contract import (
     IMAGE_FEATURES,
     PROMPT_FEATURES,
     PROMPTS_COME,
+    SOUND_FEATURES,
+    VISUAL_FEATURES,
     Parameter,
 )
 
@@ -38,6 +40,11 @@ def adapted(parameters: Mapping[str, str]) -> bool:
 def prompt_features(parameters: Mapping[str, str]) -> tuple[str, ...]:
     """Name what prompts are decoded from, in the order of IMAGE_FEATURES."""
     return PROMPT_FEATURES if adapted(parameters) else IMAGE_FEATURES
+
+
+def sound_features(parameters: Mapping[str, str]) -> tuple[str, ...]:
+    """Name what the decoder reads of the sound."""
+    return VISUAL_FEATURES if adapted(parameters) else SOUND_FEATURES
 
 
 def adapters_input(frames: TensorShape) -> TensorShape:

@@ -35,7 +35,6 @@ from auralsam2_client.contract import (
     RESULTS,
     ROUNDS_UNDER_WAY_METRIC,
     SESSION_ID,
-    SOUND_FEATURES,
     TICKET,
     WISHES,
     Parameter,
@@ -62,7 +61,7 @@ from ..engine import Array, cache_dir_from_environment
 from ..engine.refusals import BadRequest, Refusal
 from ..forms.masks import in_form
 from ..forms.wish import read_wish
-from ..frames.adapted import prompt_features
+from ..frames.adapted import prompt_features, sound_features
 from ..frames.stages import check_one_form
 from ..prompts.decoder import PromptedDecoder
 from ..prompts.reading import ClipSize
@@ -98,7 +97,7 @@ class SessionModel:
         self._name, self._num_frames = args["model_name"], clip.num_frames
         self._line = RequestLine(self._name)
         self._optional = [name for name in optional_inputs(config) if name not in (*OF_CLIP, *WISHES, *OF_SESSION)]
-        self._prompt_features = prompt_features(parameters)
+        self._prompt_features, self._sound_features = prompt_features(parameters), sound_features(parameters)
         limits = limits_from_environment(parameters)
         folder = Path(args["model_repository"]).parent / DECODER / args["model_version"]
         self._sessions = Sessions(self.load_decoder(args, parameters, folder), clip, limits)
@@ -229,7 +228,7 @@ class SessionModel:
         features = (*IMAGE_FEATURES, *(each for each in of_prompts if each not in IMAGE_FEATURES), TICKET)
         # Only models whose features for prompts are others know the word.
         coming = [pb_utils.Tensor(PROMPTS_COME, np.array([True]))] if of_prompts != IMAGE_FEATURES else []
-        wanted = (*features, *SOUND_FEATURES) if use_audio else features
+        wanted = (*features, *self._sound_features) if use_audio else features
         found = call_model(FEATURES_ENSEMBLE, [*clip, sound, *coming], wanted, **marks)
         heard = None
         try:
