@@ -12,9 +12,10 @@ from auralsam2.checkpoints.fitting import load_into, load_sam2, load_strictly, l
 from auralsam2.checkpoints.kinds import kind_of
 from auralsam2.checkpoints.knowledge import TRAINED_ON, header, trained_on
 from auralsam2.checkpoints.methods import method_of
-from auralsam2.checkpoints.names import current_names, is_whole, lacks, reads_text, text_model
+from auralsam2.checkpoints.names import FUSER, current_names, is_whole, lacks, reads_text, text_model
 
 __all__ = [
+    "FUSER",
     "HUB_SCHEME",
     "TRAINED_ON",
     "check",

@@ -61,7 +61,8 @@ class Published:
         """
         model = self.model
         found: tuple[ImageFeatures, AuralFeatures] | None = None
-        for found in self._adapted(frames, audio) if isinstance(model, AdaptedSAM2) else self._fused(frames, audio):
+        for step in self._adapted(frames, audio) if isinstance(model, AdaptedSAM2) else self._fused(frames, audio):
+            found = step
             yield None
         assert found is not None
         image, aural = found
@@ -138,9 +139,7 @@ class Published:
         if isinstance(model, AdaptedSAM2):
             return self(frames, audio), self.by_prompts(frames, prompts, beside_sound=True)
         with torch.inference_mode():
-            found: tuple[ImageFeatures, AuralFeatures] | None = None
-            for found in self._fused(frames, audio):
-                pass
+            *_, found = self._fused(frames, audio)
             assert found is not None
             image, aural = found
             dense, positions = mask_decoder.dense_positions(model.v_model), model.positions()

@@ -20,8 +20,8 @@ def markdown(record: Found) -> str:
     parts = [
         f"### Table 1\n\nFrames a second of `compact` through the service, {frames} frames a clip, and of the published"
         f" form, eager PyTorch, in the same run. M_J and M_F: {record['clips']} held-out clips of `{split}`, those"
-        " without a sounding object left out; prompts mark the first frame in which something sounds and are tracked. The"
-        f" paper's columns: AVSBench V1M, Hiera-B+, on {paper.GPU}.\n\n"
+        " without a sounding object left out; prompts mark the first frame in which something sounds and are tracked."
+        f" The paper's columns: AVSBench V1M, Hiera-B+, on {paper.GPU}.\n\n"
         + table_1(times(record["speed"], frames), record["quality"])
     ]
     if record["seeds"]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from auralsam2 import checkpoints
@@ -28,6 +29,7 @@ from auralsam2.training.run.saving import Saver
 from auralsam2.training.run.workers import join, share
 from auralsam2.training.settings import TrainSettings
 from auralsam2.training.start.starting import Weights, pretrains
+from auralsam2_client.contract import AURALSAM2
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -80,7 +82,8 @@ def train(
 
     Args:
         settings: of the run; a checkpoint in the folder must have the same.
-        folder: for checkpoint.pt, weights.safetensors, its float16 copy and the TensorBoard log; made if missing.
+        folder: for checkpoint.pt, weights.safetensors, its float16 copy (of adapters without SAM2, which stays) and the
+            TensorBoard log; made if missing.
         weights: where to start from.
         stop_at: stop after this step of the schedule, with a checkpoint; None: at its end.
         report: called after every step.
@@ -115,8 +118,16 @@ def train(
         **describe_recipe(settings),
         checkpoints.TRAINED_ON: _trained_on(settings, weights),
     }
-    run_folder.save_weights(folder / run_folder.HALF_WEIGHTS, learner.model.state_dict(), about, half=True)
-    return run_folder.save_weights(folder / run_folder.WEIGHTS, learner.model.state_dict(), about)
+    state = learner.model.state_dict()
+    run_folder.save_weights(folder / run_folder.HALF_WEIGHTS, _to_ship(settings, state), about, half=True)
+    return run_folder.save_weights(folder / run_folder.WEIGHTS, state, about)
+
+
+def _to_ship(settings: TrainSettings, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What of a network a small copy holds: all, but of adapters on a SAM2 that stayed, theirs and VGGish alone."""
+    if settings.method == AURALSAM2 or settings.sam2_learns:
+        return state
+    return {name: value for name, value in state.items() if name.startswith(checkpoints.FUSER)}
 
 
 def _trained_on(settings: TrainSettings, weights: Weights) -> str:
