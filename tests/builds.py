@@ -41,6 +41,8 @@ SMALL = ExportSettings(preset="compact", image_size=224, num_frames=2, precision
 COMPACT = ExportSettings(preset="compact", precision="float32")
 # A Hiera of SAM2 at a size that is used. Its weights are random, so no frame may be read out as empty.
 TINY = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, read_out="iou", precision="float32")
+# Another method, whose adapters change what the frames are encoded to.
+ADAPTED = replace(SMALL, method="gavs")
 # The same networks as stages that compute in PyTorch.
 IN_PYTORCH = replace(COMPACT, target="cuda", device="cpu")
 TINY_IN_PYTORCH = replace(TINY, target="cuda", device="cpu")

@@ -10,7 +10,7 @@ from auralsam2.errors import CheckpointError, NetworkError
 from auralsam2.presets import PRESETS
 from auralsam2_client.contract import MAX_FRAMES
 from export.errors import ExportError
-from export.settings import ExportSettings, load_model
+from export.settings import ExportSettings, load_aural_sam2, load_model
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,38 @@ def test_a_checkpoint_that_reads_text_is_refused_with_the_reason(tmp_path: Path)
     torch.save({"aural_fuser.text_proj.0.weight": torch.zeros(1024, 768)}, path)
     with pytest.raises(ExportError, match=r"refavs\.pth.*Ref-AVS.*no text yet.*auralsam2_avs_"):
         load_model(ExportSettings(checkpoint=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"method": "avsegformer"}, "method 'avsegformer' is unknown; choose one of auralsam2, gavs, sama_avs"),
+        ({"method": "gavs", "target": "cuda"}, "target 'cuda' serves method auralsam2 alone; for gavs: cpu, onnx-gpu"),
+        ({"method": "sama_avs", "precision": "int8"}, "precision 'int8' was measured of method auralsam2 alone"),
+        ({"method": "gavs", "report": True}, "of method auralsam2 alone, not of gavs"),
+    ],
+)
+def test_what_a_method_is_not_exported_with_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ExportError, match=re.escape(says)):
+        ExportSettings(**given)
+
+
+def test_a_checkpoint_of_another_method_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    torch.save(AdaptedSAM2.from_preset("compact", "gavs").state_dict(), tmp_path / "adapters.pth")
+    for method in ("auralsam2", "sama_avs"):
+        with pytest.raises(
+            ExportError, match=rf"adapters\.pth holds weights of gavs, not of {method}; .*--method gavs"
+        ):
+            load_model(ExportSettings(checkpoint=str(tmp_path / "adapters.pth"), method=method))
+    with pytest.raises(ExportError, match="'gavs' where auralsam2 is needed"):
+        load_aural_sam2(ExportSettings(checkpoint=str(tmp_path / "adapters.pth"), method="gavs"))
+
+
+def test_shipped_adapters_lie_on_the_sam2_of_the_shipped_network() -> None:
+    settings = ExportSettings(method="gavs")
+    assert settings.name == "compact-gavs-256-t5"
+    adapted, plain = load_model(settings).state_dict(), load_model(ExportSettings()).state_dict()
+    shared = [name for name in plain if name.startswith(("v_model.", "aural_fuser.vgg."))]
+    assert len(shared) > 300
+    assert all(torch.equal(adapted[name], plain[name]) for name in shared)
+    assert settings.build_info("float32")["method"] == "gavs"
