@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 
 from auralsam2 import AuralSAM2
 from auralsam2.errors import CheckpointError, NetworkError
+from auralsam2.model.adapted_sam2 import AdaptedSAM2
 from auralsam2.presets import PRESETS
 from auralsam2_client.contract import MAX_FRAMES
 from export.errors import ExportError

@@ -1,5 +1,7 @@
 """The published steps give the network's own answer, and cost what the savings save."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -86,9 +88,13 @@ def test_by_both_shares_one_encoding(model: AuralSAM2, monkeypatch: pytest.Monke
     prompts = [FramePrompt(0, torch.tensor([[100.0, 90.0]]), torch.tensor([1]))]
     published = Published(model)
     alone, by_sound = published.by_prompts(frames, prompts), published(frames, audio)
-    calls = []
-    pyramid = image_encoder.pyramid
-    monkeypatch.setattr(image_encoder, "pyramid", lambda *given: (calls.append(1), pyramid(*given))[1])
+    calls, pyramid = list[int](), image_encoder.pyramid
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return pyramid(*given)
+
+    monkeypatch.setattr(image_encoder, "pyramid", counted)
     heard, beside = published.by_both(frames, audio, prompts)
     assert len(calls) == 1
     torch.testing.assert_close(heard.low_res_logits, by_sound.low_res_logits)

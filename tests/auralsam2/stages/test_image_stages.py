@@ -10,7 +10,8 @@ from auralsam2.network.adapters import SoundAdapter
 from auralsam2.network.log_mel import LogMel
 from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import ADAPTERS, AUDIO_TOKENS, FRAMES, HANDED_ON, models_of
-from export.gates.parity import Array, run_network
+from export.gates.parity import run_network
+from model_repository.stage_runtime.engine import Array
 
 T = 2
 
