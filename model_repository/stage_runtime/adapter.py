@@ -25,13 +25,13 @@ from auralsam2_client.contract import (
     error_text,
 )
 
+from .adapters.stages import AdaptedFramesStage, adapted, adapters_input, prompt_features
 from .admission.clip_table import ClipTable, table_path
 from .admission.passage import Passage, Role
 from .admission.telemetry import Telemetry
 from .engine import Array, cache_dir_from_environment, check_hash, load_engine, resolve_precision
 from .engine.refusals import NotAdmitted, Refusal
 from .engine.stage import ClipStage, Stage, TensorShape
-from .frames.adapted import AdaptedFramesStage, adapted, adapters_input, prompt_features
 from .frames.encoded import Decoding, EncodedFrames
 from .frames.stages import FramesStage
 from .prompts.decoder import PromptedDecoder

@@ -11,7 +11,20 @@ import pytest
 
 from auralsam2.network import log_mel
 from auralsam2_client import contract, enlarging
-from auralsam2_client.contract import MODELS, Parameter, Reason, Sizes, error_text, point_tensors, read_error, tensor
+from auralsam2_client.contract import (
+    ADAPTERS,
+    AURALSAM2,
+    METHODS,
+    MODELS,
+    Parameter,
+    Reason,
+    Sizes,
+    error_text,
+    models_of,
+    point_tensors,
+    read_error,
+    tensor,
+)
 
 SIZES = Sizes(num_frames=5, image_size=224, channels=128)
 
@@ -47,8 +60,18 @@ def test_a_tensor_is_a_function_of_the_sizes(name: str, dtype: str, shape: tuple
 
 
 def test_every_tensor_of_every_model_is_declared() -> None:
-    named = {name for model in MODELS.values() for name in (*model.inputs, *model.optional, *model.outputs)}
-    assert named == set(contract._TENSORS)
+    models = [model for method in METHODS for model in models_of(method).values()]
+    named = {name for model in models for name in (*model.inputs, *model.optional, *model.outputs)}
+    # What a graph takes from its model's own code is no model's tensor.
+    assert named | {ADAPTERS} == set(contract._TENSORS)
+
+
+def test_methods_differ_where_the_sound_enters_and_nowhere_else() -> None:
+    own, adapted = models_of(AURALSAM2), models_of("gavs")
+    assert own is MODELS
+    differing = {name for name in MODELS if own[name] != adapted[name]}
+    assert differing == {"hiera", "aural_fuser", "sam2_decoder", "auralsam2_features"}
+    assert adapted["auralsam2"] == own["auralsam2"], "callers know one wire"
 
 
 def test_a_window_is_96_hops_of_the_network() -> None:

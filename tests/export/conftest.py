@@ -166,7 +166,7 @@ def ready_made(monkeypatch: pytest.MonkeyPatch, small_build: Path, small_model: 
     monkeypatch.setattr(served_precision, "golden_pairs", lambda *arguments: [])
     monkeypatch.setattr(repository, "export_graphs", copy_graphs)
     monkeypatch.setattr(served_precision, "pass_gate", remembered_gate)
-    monkeypatch.setattr(repository, "load_aural_sam2", lambda settings: small_model)
+    monkeypatch.setattr(repository, "load_model", lambda settings: small_model)
     return remembered_gate
 
 

@@ -52,6 +52,7 @@ from ..adapter import (
     refuse_request,
     refuse_with_status,
 )
+from ..adapters.stages import prompt_features, sound_features
 from ..admission.asker import Asker
 from ..admission.clip_table import ClipTable, table_path
 from ..admission.closing import refuse_while_closing
@@ -61,7 +62,6 @@ from ..engine import Array, cache_dir_from_environment
 from ..engine.refusals import BadRequest, Refusal
 from ..forms.masks import in_form
 from ..forms.wish import read_wish
-from ..frames.adapted import prompt_features, sound_features
 from ..frames.stages import check_one_form
 from ..prompts.decoder import PromptedDecoder
 from ..prompts.reading import ClipSize
@@ -223,12 +223,10 @@ class SessionModel:
             clip: FRAMES or FRAMES_ENCODED, and AUDIO, as they came; `sound`: USE_AUDIO.
             marks: of each request to a stage: whose it is, and how long its caller waits.
         """
-        use_audio = bool(sound.as_numpy()[0])
-        of_prompts = self._prompt_features
-        features = (*IMAGE_FEATURES, *(each for each in of_prompts if each not in IMAGE_FEATURES), TICKET)
+        use_audio, of_prompts = bool(sound.as_numpy()[0]), self._prompt_features
+        wanted = (*dict.fromkeys((*IMAGE_FEATURES, *of_prompts)), *(self._sound_features if use_audio else ()), TICKET)
         # Only models whose features for prompts are others know the word.
         coming = [pb_utils.Tensor(PROMPTS_COME, np.array([True]))] if of_prompts != IMAGE_FEATURES else []
-        wanted = (*features, *self._sound_features) if use_audio else features
         found = call_model(FEATURES_ENSEMBLE, [*clip, sound, *coming], wanted, **marks)
         heard = None
         try:

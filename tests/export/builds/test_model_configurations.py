@@ -163,6 +163,7 @@ def test_a_stage_is_one_python_model_on_the_cpu(name: str, configs: dict[str, An
     at_the_ends = {"vggish": {"max_clips_in_flight", "clip_timeout_s"}, "sam2_decoder": {"ends_clip", "build_info"}}
     added |= at_the_ends.get(name, set())
     added |= {"max_encoded_frame_bytes"} if name in ("vggish", "hiera") else set()
+    added |= {"method"} if name in ("hiera", "sam2_decoder") else set()
     assert set(parameters) == {"engine", "precision", "preset", "frames_per_call", "sha256"} | added
     assert (parameters["engine"], parameters["precision"]) == ("openvino", "float32")
     assert parameters["frames_per_call"] == ("1" if name == "hiera" else "2")

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from auralsam2_client.contract import ADAPTERS, AUDIO_TOKENS, FRAMES, IMAGE_FEATURES, PROMPT_FEATURES, SOUND_FEATURES
-from model_repository.stage_runtime.engine.refusals import BadRequest
-from model_repository.stage_runtime.engine.stage import TensorShape
-from model_repository.stage_runtime.frames.adapted import (
+from model_repository.stage_runtime.adapters.stages import (
     AdaptedFramesStage,
     adapters_input,
     prompt_features,
     sound_features,
 )
+from model_repository.stage_runtime.engine.refusals import BadRequest
+from model_repository.stage_runtime.engine.stage import TensorShape
 
 FLOAT = np.dtype(np.float32)
 T = 2

@@ -24,9 +24,9 @@ from auralsam2_client.contract import (
 
 from ..engine import Array
 from ..engine.stage import ClipStage, TensorShape
+from ..frames.encoded import Decoding
+from ..frames.stages import take_frames
 from ..prompts.reading import use_audio
-from .encoded import Decoding
-from .stages import take_frames
 
 OF_PROMPTS = ("POINT_LABELS", "MASK_INPUT", PROMPTS_COME)
 """Where one of these comes, prompts are decoded."""
