@@ -5,6 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 _FILES = {"compact": "compact.safetensors"}
+_CLASS_HEADS = {"compact": "compact-classes.safetensors"}
 PRESETS = tuple(_FILES)
 """Those that come with weights."""
 
@@ -17,6 +18,14 @@ def shipped_weights(preset: str) -> Path | None:
     if preset not in _FILES:
         return None
     path = Path(str(resources.files("auralsam2") / "weights" / _FILES[preset]))
+    return path if path.is_file() else None
+
+
+def shipped_class_head(preset: str) -> Path | None:
+    """Find the file of the class head that was trained on a preset's shipped weights; None where there is none."""
+    if preset not in _CLASS_HEADS:
+        return None
+    path = Path(str(resources.files("auralsam2") / "weights" / _CLASS_HEADS[preset]))
     return path if path.is_file() else None
 
 
