@@ -1,5 +1,6 @@
 """One clip whose every pixel has a label: the class of the thing that sounds there, or none."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,3 +19,7 @@ class LabelledClip:
     sample: Sample
     labels: NDArray[np.uint8]
     """[T, H', W'], of the size of `sample.masks`; at most 255 classes."""
+
+
+Reader = Callable[[], LabelledClip]
+"""Reads or draws one clip. Raises DataError when it is not as its layout says."""
