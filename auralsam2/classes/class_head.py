@@ -115,8 +115,9 @@ class ClassHead(nn.Module):
 
         Args:
             high_res_s4, high_res_s8, embedding: as in `tracker.ImageFeatures`, of T frames.
-            visual: [T, C, S/16, S/16], the fuser's third.
-            audio_1, audio_2, audio_3: [T, C], the fuser's, of the frames' own tokens.
+            visual: [T, C, S/16, S/16], the fuser's third; zeros where there is no sound.
+            audio_1, audio_2, audio_3: [T, C], the fuser's, of the frames' own tokens; zeros where there is no sound,
+                and then a class is named by sight, while scores say nothing.
             mask_logits: [T, S/4, S/4], the selected mask of each frame.
         Returns:
             class_map: [T, S/4, S/4] uint8: 0 where the mask's logit is not above 0, else 1 to K.

@@ -1,7 +1,8 @@
 """Teach class tokens to name what is outlined: `python -m auralsam2.training.after.class_tuning --out runs/classes`.
 
 The network is frozen and its masks are computed once, as Stepping-Stone does it: first what sounds, then what it is.
-The head learns the class of each pixel that its mask and the truth share, and which classes sound in a frame.
+The head learns the class of each pixel that its mask and the truth share, and which classes sound in a frame; in some
+frames it has no sound and names by sight.
 Killed at any moment, the same command goes on; what it writes is the head alone.
 """
 
@@ -31,6 +32,8 @@ from auralsam2_client.media.sound_windows import clip_windows
 
 BATCH = 24
 SCORE_WEIGHT = 0.5
+DEAF_SHARE = 0.3
+"""Share of the frames in which the head has no sound, so that it learns to name by sight too."""
 LOGIT_STRIDE = 4
 
 
@@ -92,15 +95,19 @@ class Tuner(Lesson):
         """Compute the losses of some frames: the class of each pixel of a mask, and which classes sound."""
         batch = [self.frames[int(number)] for number in rng.integers(len(self.frames), size=BATCH)]
         inputs = [torch.stack(each).float() for each in zip(*(frame.inputs for frame in batch), strict=True)]
-        *maps, audio_1, audio_2, audio_3, masks = inputs
-        logits, scores = self.head.logits(*maps, torch.cat((audio_1, audio_2, audio_3), 1), masks)
+        *maps, visual, audio_1, audio_2, audio_3, masks = inputs
+        hears = torch.from_numpy(rng.uniform(size=BATCH) >= DEAF_SHARE).float()
+        sounds = torch.cat((audio_1, audio_2, audio_3), 1) * hears[:, None]
+        logits, scores = self.head.logits(*maps, visual * hears[:, None, None, None], sounds, masks)
         labels = torch.stack([frame.labels for frame in batch]).long()
         learned = (masks > 0) & (labels != BACKGROUND)
         # Where a mask goes astray no class is right; the metric counts it wrong whatever it is called.
         wanted = torch.where(learned, labels - 1, -1)
         named = F.cross_entropy(logits, wanted, ignore_index=-1, reduction="sum") / learned.sum().clamp(min=1)
         sounding = torch.stack([frame.sounding for frame in batch])
-        return {"class": named, "score": SCORE_WEIGHT * F.binary_cross_entropy_with_logits(scores, sounding)}
+        missed = F.binary_cross_entropy_with_logits(scores, sounding, reduction="none").mean(1)
+        # What sounds, only sound tells.
+        return {"class": named, "score": SCORE_WEIGHT * (missed * hears).sum() / hears.sum().clamp(min=1)}
 
     def state(self) -> dict[str, Any]:
         """Collect all that a resumed run needs."""
