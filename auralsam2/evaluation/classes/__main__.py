@@ -30,6 +30,7 @@ from auralsam2.data.world.shapes import SHAPES
 from auralsam2.errors import NetworkError
 from auralsam2.evaluation.classes.judging import HEARINGS, ClassReport, Hearing, Judge, judge_split
 from auralsam2.evaluation.classes.picture import write_picture
+from auralsam2.model.shipped import sha256_of, shipped_class_head, shipped_weights
 from auralsam2_client.new_file import write_new
 
 PICTURED = (("multi", 0), ("multi", 1), ("unseen", 1))
@@ -67,10 +68,18 @@ def run_case(job: Job, case: tuple[str, Hearing]) -> ClassReport:
 
 def report_of(job: Job, judge: Judge, reports: list[ClassReport], seconds: float) -> dict[str, Any]:
     """Put the figures of all cases together, as the JSON file has them."""
-    head = None if job.classes is None else Path(job.classes).name
+    head, weights = (
+        checkpoints.fetch(given or str(shipped))
+        for given, shipped in (
+            (job.classes, shipped_class_head(job.preset)),
+            (job.checkpoint, shipped_weights(job.preset)),
+        )
+    )
     return {
-        "weights": "shipped" if job.checkpoint is None else Path(job.checkpoint).name,
-        "class_head": "shipped" if head is None else head,
+        "weights": weights.name,
+        "weights_sha256": sha256_of(weights),
+        "class_head": head.name,
+        "class_head_sha256": sha256_of(head),
         "classes": list(judge.classifier.names),
         "data": "procedural world" if job.data is None else job.data.name,
         "seconds": round(seconds, 1),
