@@ -123,8 +123,9 @@ class ClassHead(nn.Module):
             class_map: [T, S/4, S/4] uint8: 0 where the mask's logit is not above 0, else 1 to K.
             class_scores: [T, K] float32 in [0, 1]: is the class among what sounds; 0 in frames whose mask is empty.
         """
-        sounds = torch.cat((audio_1, audio_2, audio_3), dim=1)
-        logits, scores = self.logits(high_res_s4, high_res_s8, embedding, visual, sounds, mask_logits)
+        logits, scores = self.logits(
+            high_res_s4, high_res_s8, embedding, visual, audio_1, audio_2, audio_3, mask_logits
+        )
         inside = mask_logits > 0
         class_map = torch.where(inside, logits.argmax(1) + 1, 0).to(torch.uint8)
         seen = mask_logits.flatten(1).amax(1, keepdim=True) > 0
@@ -136,16 +137,18 @@ class ClassHead(nn.Module):
         high_res_s8: Tensor,
         embedding: Tensor,
         visual: Tensor,
-        sounds: Tensor,
+        audio_1: Tensor,
+        audio_2: Tensor,
+        audio_3: Tensor,
         mask_logits: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Compute each class's logit at each pixel, [T, K, S/4, S/4], and in each frame, [T, K].
 
-        Arguments as `forward`; sounds: [T, 3 C], the three side by side.
+        Arguments as `forward`.
         """
         dtype = self.tokens.dtype
-        maps = (cast(each, dtype) for each in (high_res_s4, high_res_s8, embedding, visual))
-        fine, middle, coarse, fused = maps
+        fine, middle, coarse, fused = (cast(each, dtype) for each in (high_res_s4, high_res_s8, embedding, visual))
+        sounds = torch.cat((audio_1, audio_2, audio_3), dim=1)
         side = coarse.shape[-1]
         image = self.see(coarse.flatten(2).transpose(1, 2)) + self.locate(fused.flatten(2).transpose(1, 2))
         image = self.norm(image)  # [T, N, C]

@@ -133,7 +133,7 @@ def _by_colour(path: Path, count: int) -> NDArray[np.uint8]:
             f" {_LISTS[0]} names {count - 1} classes. Labels of AVSBench-object are white, and say no"
             " class: take those of AVSBench-semantic (V2)."
         )
-    return labels.astype(np.uint8)
+    return np.asarray(labels, np.uint8)
 
 
 def _pixels(path: Path, modes: tuple[str, ...]) -> NDArray[np.uint8]:

@@ -30,6 +30,7 @@ from auralsam2.data.world.shapes import SHAPES
 from auralsam2.errors import NetworkError
 from auralsam2.evaluation.classes.judging import HEARINGS, ClassReport, Hearing, Judge, judge_split
 from auralsam2.evaluation.classes.picture import write_picture
+from auralsam2.evaluation.classes.semantic import SemanticScore
 from auralsam2.model.shipped import sha256_of, shipped_class_head, shipped_weights
 from auralsam2_client.new_file import write_new
 
@@ -89,7 +90,7 @@ def report_of(job: Job, judge: Judge, reports: list[ClassReport], seconds: float
 
 def lines(report: ClassReport) -> list[str]:
     """Say the figures of one case in lines for people."""
-    rows = {report.hearing: report.score}
+    rows: dict[str, SemanticScore] = {report.hearing: report.score}
     if report.hearing == "own":
         rows |= {"classes exchanged": report.exchanged, "true classes": report.true_classes}
     found = []

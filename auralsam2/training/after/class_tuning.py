@@ -34,6 +34,8 @@ BATCH = 24
 SCORE_WEIGHT = 0.5
 DEAF_SHARE = 0.3
 """Share of the frames in which the head has no sound, so that it learns to name by sight too."""
+OF_SOUND = range(3, 7)
+"""Which arguments of `ClassHead.forward` follow from the sound."""
 LOGIT_STRIDE = 4
 
 
@@ -95,10 +97,11 @@ class Tuner(Lesson):
         """Compute the losses of some frames: the class of each pixel of a mask, and which classes sound."""
         batch = [self.frames[int(number)] for number in rng.integers(len(self.frames), size=BATCH)]
         inputs = [torch.stack(each).float() for each in zip(*(frame.inputs for frame in batch), strict=True)]
-        *maps, visual, audio_1, audio_2, audio_3, masks = inputs
         hears = torch.from_numpy(rng.uniform(size=BATCH) >= DEAF_SHARE).float()
-        sounds = torch.cat((audio_1, audio_2, audio_3), 1) * hears[:, None]
-        logits, scores = self.head.logits(*maps, visual * hears[:, None, None, None], sounds, masks)
+        masks = inputs[-1]
+        for place in OF_SOUND:
+            inputs[place] = inputs[place] * hears.view(BATCH, *[1] * (inputs[place].ndim - 1))
+        logits, scores = self.head.logits(*inputs)
         labels = torch.stack([frame.labels for frame in batch]).long()
         learned = (masks > 0) & (labels != BACKGROUND)
         # Where a mask goes astray no class is right; the metric counts it wrong whatever it is called.

@@ -14,6 +14,7 @@ from auralsam2.classes.head_file import load_classifier
 from auralsam2.data.labelled import LabelledClip, Reader
 from auralsam2.data.samples import Sample
 from auralsam2.data.world.labels import open_labelled
+from auralsam2.data.world.scenes import Split
 from auralsam2.data.world.shapes import SHAPES
 from auralsam2.errors import DataError
 from auralsam2.evaluation.classes.judging import Hearing, Judge, judge_split
@@ -133,8 +134,8 @@ def kept() -> dict[str, dict[str, float]]:
 
 def test_the_shipped_head_names_what_it_named(kept: dict[str, dict[str, float]]) -> None:
     judge = Judge(load_classifier(), SHAPES)
-    for split, number in (("single", 0), ("multi", 1), ("unseen", 1)):
-        assert split in ("single", "multi", "unseen")
+    cases: tuple[tuple[Split, int], ...] = (("single", 0), ("multi", 1), ("unseen", 1))
+    for split, number in cases:
         (reader,) = open_labelled(split, number + 1)[number:]
-        (found,) = judge_split(split, [reader], judge).agreement.items()
-        assert found[1] == pytest.approx(kept[split][found[0]], abs=TOLERANCE), found[0]
+        ((name, agreement),) = judge_split(split, [reader], judge).agreement.items()
+        assert agreement == pytest.approx(kept[split][name], abs=TOLERANCE), name
