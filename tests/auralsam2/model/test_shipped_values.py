@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from auralsam2 import checkpoints
 from auralsam2.model.loading import load_network
-from auralsam2.model.shipped import PRESETS, shipped_weights
+from auralsam2.model.shipped import PRESETS, shipped_class_head, shipped_weights
 from auralsam2.training.after.statistics_repair import encode
 from auralsam2.training.examples.clips import procedural
 
@@ -17,17 +17,20 @@ MAX_SHARE_OF_RANGE = 0.25
 NUM_CLIPS = 12
 
 
-@pytest.fixture(params=PRESETS)
+FILES = [
+    path for preset in PRESETS for path in (shipped_weights(preset), shipped_class_head(preset)) if path is not None
+]
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.name)
 def state(request: pytest.FixtureRequest) -> dict[str, Tensor]:
-    path = shipped_weights(request.param)
-    assert path is not None
-    return checkpoints.read(str(path))
+    return checkpoints.read(str(request.param))
 
 
 def test_every_file_of_weights_in_the_package_is_walked() -> None:
     folder = resources.files("auralsam2") / "weights"
     held = {file.name for file in folder.iterdir() if file.name.endswith((".pth", ".pt", ".safetensors"))}
-    assert held == {path.name for path in map(shipped_weights, PRESETS) if path is not None}
+    assert held == {path.name for path in FILES}
 
 
 def test_every_value_is_finite_and_far_from_overflow(state: dict[str, Tensor]) -> None:
