@@ -2,13 +2,15 @@
 folder.
 
 Figures go to a JSON file, with the controls that make them worth something; three clips go to a picture beside it.
+Killed at any moment, the same command goes on with the cases that the file does not hold.
 """
 
 import argparse
 import json
 import sys
-import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -30,7 +32,6 @@ from auralsam2.data.world.shapes import SHAPES
 from auralsam2.errors import NetworkError
 from auralsam2.evaluation.classes.judging import HEARINGS, ClassReport, Hearing, Judge, judge_split
 from auralsam2.evaluation.classes.picture import write_picture
-from auralsam2.evaluation.classes.semantic import SemanticScore
 from auralsam2.model.shipped import sha256_of, shipped_class_head, shipped_weights
 from auralsam2_client.new_file import write_new
 
@@ -67,8 +68,8 @@ def run_case(job: Job, case: tuple[str, Hearing]) -> ClassReport:
     return judge_split(split, job.open(split), job.judge(), hearing)
 
 
-def report_of(job: Job, judge: Judge, reports: list[ClassReport], seconds: float) -> dict[str, Any]:
-    """Put the figures of all cases together, as the JSON file has them."""
+def identity(job: Job, judge: Judge) -> dict[str, Any]:
+    """Say what figures are of, as the JSON file has it."""
     head, weights = (
         checkpoints.fetch(given or str(shipped))
         for given, shipped in (
@@ -83,27 +84,38 @@ def report_of(job: Job, judge: Judge, reports: list[ClassReport], seconds: float
         "class_head_sha256": sha256_of(head),
         "classes": list(judge.classifier.names),
         "data": "procedural world" if job.data is None else job.data.name,
-        "seconds": round(seconds, 1),
-        "cases": [report.as_json() for report in reports],
+        "clips": job.num_clips,
     }
 
 
-def lines(report: ClassReport) -> list[str]:
-    """Say the figures of one case in lines for people."""
-    rows: dict[str, SemanticScore] = {report.hearing: report.score}
-    if report.hearing == "own":
-        rows |= {"classes exchanged": report.exchanged, "true classes": report.true_classes}
+def kept_cases(out: Path, about: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Find the cases that the file holds, by split and hearing; none where its figures are of something else."""
+    try:
+        record = json.loads(out.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(record, dict) or any(record.get(key) != value for key, value in about.items()):
+        return {}
+    return {(case["split"], case["hearing"]): case for case in record["cases"]}
+
+
+def lines(case: dict[str, Any]) -> list[str]:
+    """Say the figures of one case, as the JSON file has it, in lines for people."""
+    split, hearing = case["split"], case["hearing"]
+    rows = {hearing: case["score"]}
+    if hearing == "own":
+        rows |= {"classes exchanged": case["exchanged"], "true classes": case["true_classes"]}
     found = []
     for name, score in rows.items():
-        each, pooled = score.avsbench, score.pooled
-        without, f_without = each.mean_iou_without_background, each.f_score_without_background
+        each, pooled = score["avsbench"], score["pooled"]
+        without, f_without = each["mean_iou_without_background"], each["f_score_without_background"]
         bare = "" if without is None else f"  without background {without:.3f} {f_without:.3f}"
         found.append(
-            f"{report.split:8} {name:20} mIoU {each.mean_iou:.3f}  F {each.f_score:.3f}{bare}"
-            f"  pooled {pooled.mean_iou:.3f} {pooled.f_score:.3f}"
+            f"{split:8} {name:20} mIoU {each['mean_iou']:.3f}  F {each['f_score']:.3f}{bare}"
+            f"  pooled {pooled['mean_iou']:.3f} {pooled['f_score']:.3f}"
         )
-    right = "none shared" if report.named_right is None else f"{report.named_right:.3f}"
-    found.append(f"{report.split:8} {'':20} pixels named right {right}, frames {report.frames_right:.3f}")
+    right = "none shared" if case["named_right"] is None else f"{case['named_right']:.3f}"
+    found.append(f"{split:8} {'':20} pixels named right {right}, frames {case['frames_right']:.3f}")
     return found
 
 
@@ -124,9 +136,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command. Exit code 2 where something cannot be read."""
+    """Run the command. Exit code 2 where something cannot be read; cases that were judged are kept in the file."""
     given = parse(arguments)
-    started = time.monotonic()
     splits = given.splits or (list(SPLITS) if given.data is None else ["v2"])
     known = SPLITS if given.data is None else avsbench.SUBSETS
     try:
@@ -138,24 +149,35 @@ def main(arguments: list[str] | None = None) -> None:
         judge = job.judge()
         cases = [(split, HEARINGS[0]) for split in splits]
         cases += [(split, hearing) for split in splits if split == given.control_split for hearing in HEARINGS[1:]]
-        reports = _run(job, cases, given.workers)
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        record = report_of(job, judge, reports, time.monotonic() - started)
-        write_new(given.out, json.dumps(record, indent=1) + "\n")
+        done = _judge_all(job, cases, given.out, identity(job, judge), given.workers)
         picture = draw(job, judge, splits, given.picture or given.out.with_suffix(".png"))
     except NetworkError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    for report in reports:
-        print("\n".join(lines(report)))
+    for case in cases:
+        print("\n".join(lines(done[case])))
     print(f"{given.out}, {picture}")
 
 
-def _run(job: Job, cases: list[tuple[str, Hearing]], workers: int) -> list[ClassReport]:
-    if workers == 1:
-        return [run_case(job, case) for case in cases]
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        return list(pool.map(partial(run_case, job), cases))
+def _judge_all(
+    job: Job, cases: list[tuple[str, Hearing]], out: Path, about: dict[str, Any], workers: int
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Judge the cases that the file does not hold yet; it is written after each."""
+    done = kept_cases(out, about)
+    left = [case for case in cases if case not in done]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        run = partial(run_case, job)
+        if workers > 1 and left:
+            pool = ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,))
+            reports: Iterable[ClassReport] = stack.enter_context(pool).map(run, left)
+        else:
+            reports = map(run, left)
+        for report in reports:
+            done[report.split, report.hearing] = report.as_json()
+            record = about | {"cases": list(done.values())}
+            write_new(out, json.dumps(record, indent=1) + "\n")
+    return done
 
 
 def draw(job: Job, judge: Judge, splits: list[str], path: Path) -> Path:

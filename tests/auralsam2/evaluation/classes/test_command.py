@@ -50,6 +50,27 @@ def test_an_avsbench_folder_is_judged_by_the_names_of_its_classes(
     assert (picture[-20:] == class_colours(32)[31]).all(-1).any()
 
 
+def test_a_case_that_the_file_holds_is_not_judged_again(tmp_path: Path) -> None:
+    root = write_avsbench(tmp_path / "data", {"v1m": ["one"], "v2": ["two"]})
+    names = {"background": 0} | {f"thing {number}": number for number in range(1, 33)}
+    (root / "label2idx.json").write_text(json.dumps(names))
+    head = write_head(tmp_path / "head.safetensors", ("thing 32",))
+    out = tmp_path / "classes.json"
+    arguments = ["--classes", str(head), "--data", str(root), "--out", str(out), "--workers", "1"]
+    main([*arguments, "--splits", "v1m"])
+    record = json.loads(out.read_text())
+    record["cases"][0]["named_right"] = 0.123
+    out.write_text(json.dumps(record))
+    main([*arguments, "--splits", "v1m", "v2"])
+    cases = json.loads(out.read_text())["cases"]
+    assert [(case["split"], case["named_right"] == 0.123) for case in cases] == [("v1m", True), ("v2", False)]
+    # Figures of another head are not these.
+    write_head(head, ("thing 31",))
+    main([*arguments, "--splits", "v1m"])
+    cases = json.loads(out.read_text())["cases"]
+    assert [(case["split"], case["named_right"] == 0.123) for case in cases] == [("v1m", False)]
+
+
 def test_files_that_do_not_fit_are_named_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
