@@ -1,4 +1,4 @@
-"""Clips with their classes in colour: for each a row of what is true above a row of what was named, and a legend."""
+"""Clips in grey with their classes in colour: for each a row of what is true above a row of what was named, and a legend."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,5 +53,7 @@ def write_picture(
 def _tile(frame: NDArray[np.uint8], labels: Labels, count: int) -> Image.Image:
     size = frame.shape[1], frame.shape[0]
     whole = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
-    drawn = Image.fromarray(draw_classes(frame, whole, count))
+    # In grey, so that a colour is that of a class and of nothing else.
+    grey = np.asarray(Image.fromarray(frame).convert("L").convert("RGB"))
+    drawn = Image.fromarray(draw_classes(grey, whole, count))
     return drawn.resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)

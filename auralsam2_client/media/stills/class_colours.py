@@ -18,7 +18,7 @@ Colour = tuple[int, int, int]
 FIRST: Colour = (255, 45, 120)
 """Of class 1: the colour of a mask without classes."""
 MAX_CLASSES = 255
-ALPHA = 0.55
+ALPHA = 0.65
 # Values of a channel that colours are chosen from; how light and how far from grey they are, at least and at most.
 _STEPS = np.linspace(0, 255, 16).round().astype(np.uint8)
 _LIGHTNESS, _LEAST_CHROMA = (0.5, 0.93), 0.09
