@@ -11,6 +11,7 @@ _FILES = {
     ("compact", "gavs"): "compact-gavs.safetensors",
     ("compact", "sama_avs"): "compact-sama-avs.safetensors",
 }
+_CLASS_HEADS = {"compact": "compact-classes.safetensors"}
 SHIPPED = tuple(_FILES)
 """Presets and methods that come with weights."""
 
@@ -25,6 +26,14 @@ def shipped_weights(preset: str, method: str = AURALSAM2) -> Path | None:
     if (preset, method) not in _FILES:
         return None
     path = Path(str(resources.files("auralsam2") / "weights" / _FILES[preset, method]))
+    return path if path.is_file() else None
+
+
+def shipped_class_head(preset: str) -> Path | None:
+    """Find the file of the class head that was trained on a preset's shipped weights; None where there is none."""
+    if preset not in _CLASS_HEADS:
+        return None
+    path = Path(str(resources.files("auralsam2") / "weights" / _CLASS_HEADS[preset]))
     return path if path.is_file() else None
 
 

@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,6 +73,21 @@ class Lesson(ABC):
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = int(state["step"])
 
+    def weights(self) -> Mapping[str, Tensor]:
+        """Collect the tensors that are written at the end, by name."""
+        return self.model.state_dict()
+
+    def about(self) -> dict[str, str]:
+        """Tell what the weights say of themselves: what those said that the lesson began with, and its steps."""
+        before, key = checkpoints.header(self.began()), f"{self.NAME}_steps"
+        steps = "+".join(filter(None, (before.get(key), str(self.settings.steps))))
+        preset, size = self.model.preset.name, self.model.image_size
+        return {**before, "preset": preset, "image_size": str(size), key: steps}
+
+    def began(self) -> str:
+        """Name the file of weights that the lesson began with."""
+        return self.settings.checkpoint or str(shipped_weights(self.model.preset.name))
+
     def advance(self) -> dict[str, float]:
         """Take one step; return its losses. Everything drawn is a function of seed and step."""
         settings = self.settings
@@ -120,7 +135,7 @@ def teach(
     except KeyboardInterrupt:
         _save(lesson, path, again=False)
         raise TrainingInterrupted(path, f"step {lesson.step} of {settings.steps}") from None
-    return save_weights(out / HALF_WEIGHTS, model.state_dict(), _about(lesson), half=True)
+    return save_weights(out / HALF_WEIGHTS, lesson.weights(), lesson.about(), half=True)
 
 
 def _take_steps(lesson: Lesson, path: Path, report: Report, started: float, stop_after_s: float) -> bool:
@@ -146,15 +161,6 @@ def _take_steps(lesson: Lesson, path: Path, report: Report, started: float, stop
 def _save(lesson: Lesson, path: Path, again: bool = True) -> None:
     with hold_signals(again), new_file(path) as partial:
         torch.save(lesson.state(), partial)
-
-
-def _about(lesson: Lesson) -> dict[str, str]:
-    """What the weights say of themselves: what those said that the lesson began with, and its steps."""
-    settings, model = lesson.settings, lesson.model
-    began = settings.checkpoint or str(shipped_weights(model.preset.name))
-    before, key = checkpoints.header(began), f"{lesson.NAME}_steps"
-    steps = "+".join(filter(None, (before.get(key), str(settings.steps))))
-    return {**before, "preset": model.preset.name, "image_size": str(model.image_size), key: steps}
 
 
 def command(

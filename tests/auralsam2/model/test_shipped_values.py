@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from auralsam2 import checkpoints
 from auralsam2.model.loading import load_aural_sam2
-from auralsam2.model.shipped import SHIPPED, shipped_weights
+from auralsam2.model.shipped import SHIPPED, shipped_class_head, shipped_weights
 from auralsam2.training.after.statistics_repair import encode
 from auralsam2.training.examples.clips import procedural
 
@@ -18,17 +18,22 @@ MAX_SHARE_OF_RANGE = 0.25
 NUM_CLIPS = 12
 
 
-@pytest.fixture(params=SHIPPED)
+FILES = [
+    path
+    for path in (*starmap(shipped_weights, SHIPPED), *(shipped_class_head(preset) for preset, _ in SHIPPED[:1]))
+    if path is not None
+]
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.name)
 def state(request: pytest.FixtureRequest) -> dict[str, Tensor]:
-    path = shipped_weights(*request.param)
-    assert path is not None
-    return checkpoints.read(str(path))
+    return checkpoints.read(str(request.param))
 
 
 def test_every_file_of_weights_in_the_package_is_walked() -> None:
     folder = resources.files("auralsam2") / "weights"
     held = {file.name for file in folder.iterdir() if file.name.endswith((".pth", ".pt", ".safetensors"))}
-    assert held == {path.name for path in starmap(shipped_weights, SHIPPED) if path is not None}
+    assert held == {path.name for path in FILES}
 
 
 def test_every_value_is_finite_and_far_from_overflow(state: dict[str, Tensor]) -> None:
