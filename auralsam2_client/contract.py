@@ -38,6 +38,8 @@ FEATURES_ENSEMBLE = "auralsam2_features"
 ENCODERS, DECODER = STAGE_NAMES[:-1], STAGE_NAMES[-1]
 DECODE, WRITE, PREPARE, READ = "prompt_decode", "memory_write", "memory_prepare", "memory_read_{}"
 """The decoder's parts that track prompts; of the last there is one for each number of remembered frames."""
+CLASS_HEAD = "class_head"
+"""The decoder's part that names what is in the masks, in builds with classes."""
 NETWORK = "auralsam2_network"
 """All four stages in one process, behind the ensembles: a layout of builds that compute in PyTorch."""
 HANDED_ON = "AUDIO_TOKENS_AFTER_HIERA"
@@ -121,6 +123,8 @@ class Parameter(StrEnum):
     MAX_ENCODED_FRAME_BYTES = "max_encoded_frame_bytes"
     BUILD_INFO = "build_info"
     """BUILD_INFO as it is answered."""
+    CLASS_HEAD_SHA256 = "class_head_sha256"
+    """Of the graph beside the decoder's that names what is in the masks; "" where there is none."""
     METHOD = "method"
     """One of METHODS; absent of builds that know AuralSAM2 alone."""
 
@@ -190,11 +194,12 @@ class StageRecord(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the shapes depend on: T frames, S px a side, C channels."""
+    """What the shapes depend on: T frames, S px a side, C channels, K classes."""
 
     num_frames: int
     image_size: int
     channels: int
+    num_classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -267,6 +272,8 @@ _TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
     "CANDIDATE_LOGITS": ("FP32", ("T", NUM_CANDIDATES, "S/4", "S/4"), "all three candidates"),
     "IOU": ("FP32", ("T", NUM_CANDIDATES), "predicted IoU of each candidate"),
     "OBJECT_SCORE": ("FP32", ("T",), "logit: is any sounding object there"),
+    "CLASS_MAP": ("UINT8", ("T", "S/4", "S/4"), "of builds with classes: 1 to K inside the mask, 0 outside"),
+    "CLASS_SCORES": ("FP32", ("T", "K"), "of builds with classes, 0 to 1: is the class among what sounds"),
     "PROMPT_MODE": ("STRING", (1,), 'what made the answer: "audio", "points+box", "audio+mask"; "ended" of a session'),
     "BUILD_INFO": (
         "STRING",
@@ -295,10 +302,11 @@ VISUAL_FEATURES = SOUND_FEATURES[:3]
 """Of them, those of the image tokens: all that adapters give, which leave the mask tokens as they are."""
 RESULTS = ("MASK_LOGITS", "CANDIDATE_LOGITS", "IOU", "OBJECT_SCORE")
 USUAL_RESULTS = ("MASK_LOGITS", "IOU", "OBJECT_SCORE")
+CLASS_RESULTS = CLASS_MAP, CLASS_SCORES = ("CLASS_MAP", "CLASS_SCORES")
 PROMPT_MODE, BUILD_INFO = "PROMPT_MODE", "BUILD_INFO"
 SMALL_MASKS = tuple(ANSWERS.values())[1:]
 _OF_RUNTIME = (*SMALL_MASKS, PROMPT_MODE)
-BESIDE_GRAPH = (*_OF_RUNTIME, TICKET, BUILD_INFO, *PROMPT_FEATURES)
+BESIDE_GRAPH = (*_OF_RUNTIME, TICKET, BUILD_INFO, *PROMPT_FEATURES, *CLASS_RESULTS)
 """What the runtime of the stages makes or reads, and no graph."""
 BY_SOUND, ENDED = "audio", "ended"
 """PROMPT_MODE of a clip without prompts, and of a session's end."""
@@ -349,7 +357,14 @@ MODELS: Mapping[str, Model] = {
         (*IMAGE_FEATURES, *SOUND_FEATURES),
         (*RESULTS, *_OF_RUNTIME, BUILD_INFO),
         (*PROMPTS, *WISHES, TICKET),
-        (*_OF_STAGES, Parameter.CONDITIONING_FRAME, Parameter.ENDS_CLIP, Parameter.BUILD_INFO, Parameter.METHOD),
+        (
+            *_OF_STAGES,
+            Parameter.CONDITIONING_FRAME,
+            Parameter.ENDS_CLIP,
+            Parameter.BUILD_INFO,
+            Parameter.METHOD,
+            Parameter.CLASS_HEAD_SHA256,
+        ),
     ),
     NETWORK: Model(
         CLIP,
@@ -408,9 +423,18 @@ _ADAPTED: Mapping[str, Model] = {
 }
 
 
-def models_of(method: str) -> Mapping[str, Model]:
-    """Give the models of a build of one of METHODS, by name."""
-    return MODELS if method == AURALSAM2 else _ADAPTED
+# Classes are named after the masks, whatever these were made from.
+_WITH_CLASSES: Mapping[str, Model] = {
+    name: replace(model, outputs=(*model.outputs, *CLASS_RESULTS)) if name in (DECODER, ENSEMBLE) else model
+    for name, model in MODELS.items()
+}
+
+
+def models_of(method: str, classes: bool = False) -> Mapping[str, Model]:
+    """Give the models of a build of one of METHODS, by name; only AuralSAM2's have classes."""
+    if method != AURALSAM2:
+        return _ADAPTED
+    return _WITH_CLASSES if classes else MODELS
 
 
 class BuildInfo(TypedDict):
@@ -419,6 +443,8 @@ class BuildInfo(TypedDict):
     build: str
     method: str
     """One of METHODS."""
+    classes: str
+    """Names of the classes that CLASS_MAP counts from 1, a JSON list; "" of a build without."""
     target: str
     engine: str
     precision: str
@@ -453,7 +479,8 @@ def _length(dim: int | str, sizes: Sizes) -> int:
     if isinstance(dim, int):
         return dim
     letter, _, divisor = dim.partition("/")
-    length = {"T": sizes.num_frames, "S": sizes.image_size, "C": sizes.channels}[letter]
+    lengths = {"T": sizes.num_frames, "S": sizes.image_size, "C": sizes.channels, "K": sizes.num_classes}
+    length = lengths[letter]
     return length // int(divisor or 1)
 
 

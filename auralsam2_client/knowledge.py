@@ -20,6 +20,7 @@ def read_build_info(tensor: NDArray[Any]) -> BuildInfo:
             "build": str(told["build"]),
             # What knew one method did not name it.
             "method": str(told.get("method", AURALSAM2)),
+            "classes": str(told.get("classes", "")),
             "target": str(told["target"]),
             "engine": str(told["engine"]),
             "precision": str(told["precision"]),

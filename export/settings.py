@@ -1,15 +1,13 @@
 """What an export is asked for. Same settings, same name of the build."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from auralsam2 import checkpoints
-from auralsam2.model.aural_sam2 import AuralSAM2
-from auralsam2.model.loading import build_network, untrained
-from auralsam2.model.parity_weights import parity_state
-from auralsam2.model.shipped import fingerprint, shipped_weights
-from auralsam2.model.sounding_sam2 import SoundingSAM2
+from auralsam2.classes.head_file import class_names
+from auralsam2.model.shipped import fingerprint, shipped_class_head, shipped_weights
 from auralsam2.network.readout import READ_OUTS, ReadOut
 from auralsam2.presets import check_image_size, preset
 from auralsam2_client.contract import AURALSAM2, MAX_FRAMES, METHODS, NOTHING, BuildInfo
@@ -67,6 +65,10 @@ class ExportSettings:
     """Write how float16 and bfloat16 compare with float32 into the build: precision_report.md and .json."""
     method: str = AURALSAM2
     """auralsam2 | gavs | sama_avs; the checkpoint must hold its weights."""
+    classes: bool = False
+    """Name what is in the masks, on a CPU: by `class_head`."""
+    class_head: str | None = None
+    """File or hf:// reference of a class head that was trained on the checkpoint's masks; None: the one shipped."""
 
     def __post_init__(self) -> None:
         sizes = preset(self.preset)
@@ -81,6 +83,7 @@ class ExportSettings:
                 f" to {self.num_frames - 1}."
             )
         self._check_method()
+        self._check_classes()
         if self.read_out not in READ_OUTS:
             raise ExportError(f"read_out {self.read_out!r} is unknown; choose one of {', '.join(READ_OUTS)}.")
         if self.target not in TARGETS:
@@ -119,6 +122,19 @@ class ExportSettings:
             raise ExportError(f"precision 'int8' was measured of method {AURALSAM2} alone, not of {self.method}.")
         if self.report:
             raise ExportError(f"a report of precisions is written of method {AURALSAM2} alone, not of {self.method}.")
+
+    def _check_classes(self) -> None:
+        if self.class_head is not None and not self.classes:
+            raise ExportError("class_head was given without classes; give --classes too.")
+        if not self.classes:
+            return
+        if self.target != "cpu" or self.method != AURALSAM2:
+            raise ExportError(
+                f"classes with target {self.target}, method {self.method}; they are named by builds for target cpu of"
+                f" method {AURALSAM2}. Leave --classes out."
+            )
+        if self.class_head_file is None:
+            raise ExportError(f"no class head is shipped for preset {self.preset!r}; give one with --class-head.")
 
     def _check_precision(self) -> None:
         if self.precision == AUTO and self.engine != "openvino":
@@ -159,6 +175,8 @@ class ExportSettings:
         method = () if self.method == AURALSAM2 else (self.method.replace("_", "-"),)
         parts = [self.preset, *method, str(self.size), f"t{self.num_frames}"]
         parts += [_short(reference) for reference in (self.checkpoint, self.sam2_checkpoint) if reference is not None]
+        if self.classes:
+            parts.append("classes" if self.class_head is None else _short(self.class_head))
         if self.conditioning_frame:
             parts.append(f"cond{self.conditioning_frame}")
         if self.read_out != "iou_occlusion":
@@ -188,6 +206,19 @@ class ExportSettings:
         return self.sam2_checkpoint
 
     @property
+    def class_head_file(self) -> str | None:
+        """The class head that is loaded, given or shipped."""
+        if self.class_head is not None:
+            return self.class_head
+        shipped = shipped_class_head(self.preset)
+        return None if shipped is None else str(shipped)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, as the head's file has them; none of a build without. Raises: CheckpointError."""
+        return () if not self.classes or self.class_head_file is None else class_names(self.class_head_file)
+
+    @property
     def trained_on(self) -> str:
         """What the weights know, as their file says it; "" where it does not."""
         return NOTHING if self.weights_file is None else checkpoints.trained_on(self.weights_file)
@@ -198,6 +229,7 @@ class ExportSettings:
         return {
             "build": self.name,
             "method": self.method,
+            "classes": json.dumps(self.class_names) if self.classes else "",
             "target": self.target,
             "engine": self.engine,
             "precision": precision,
@@ -224,38 +256,3 @@ def _short(reference: str) -> str:
     if reference.startswith(checkpoints.HUB_SCHEME):
         path, _, revision = reference.partition("@")
     return "-".join(filter(None, (Path(path).stem, re.sub(r"[^\w.-]", "-", revision))))
-
-
-def load_model(settings: ExportSettings) -> SoundingSAM2:
-    """Load the network that `settings` describes, with its weights.
-
-    Every weight of it is finite. Serving compares the hashes of a build's files, so it need not look at them again.
-
-    Raises: CheckpointError when a file does not fit, or holds values that are not finite.
-    """
-    if settings.weights_file is None:
-        model = untrained(settings.preset, settings.method, settings.size)
-        model.load_released(parity_state(model, DETERMINISTIC_SEED))
-        return model
-    checkpoints.check(settings.weights_file, settings.sam2_file)
-    state = checkpoints.read(settings.weights_file)
-    if checkpoints.reads_text(state):
-        raise ExportError(
-            f"{Path(settings.weights_file).name} is a checkpoint of the Ref-AVS form, which reads text beside sound;"
-            " the served models take no text yet. Export one of the auralsam2_avs_* checkpoints."
-        )
-    found = checkpoints.method_of(state)
-    if found != settings.method:
-        raise ExportError(
-            f"{Path(settings.weights_file).name} holds weights of {found}, not of {settings.method}; give --method"
-            f" {found}, or other weights."
-        )
-    return build_network(settings.weights_file, state, settings.preset, settings.size, settings.sam2_file)
-
-
-def load_aural_sam2(settings: ExportSettings) -> AuralSAM2:
-    """Load as `load_model` what is AuralSAM2. Raises: ExportError for settings of another method too."""
-    model = load_model(settings)
-    if not isinstance(model, AuralSAM2):
-        raise ExportError(f"method {settings.method!r} where {AURALSAM2} is needed; leave --method out.")
-    return model

@@ -24,7 +24,8 @@ from export.builds.models import write_pytorch_models
 from export.builds.repository import build_repository
 from export.builds.triton_config import network_model
 from export.graphs.onnx_graph import export_stage
-from export.settings import ExportSettings, load_model
+from export.loading import load_model
+from export.settings import ExportSettings
 from model_repository.stage_runtime.pytorch.network import DESCRIPTION
 from model_repository.stage_runtime.pytorch.network import WEIGHTS as NETWORK_WEIGHTS
 

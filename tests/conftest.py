@@ -19,7 +19,8 @@ from auralsam2 import AuralSAM2
 from auralsam2.data.world.showpiece import FRAMES_PER_SECOND, showpiece
 from auralsam2.network.log_mel import SAMPLE_RATE
 from auralsam2_client.contract import FROM_PROCEDURAL_WORLD
-from export.settings import ExportSettings, load_aural_sam2
+from export.loading import load_aural_sam2
+from export.settings import ExportSettings
 from service.results.video import write_video
 from service.server.config import ServerConfig
 from service.server.launcher import Launcher

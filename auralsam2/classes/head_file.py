@@ -83,6 +83,14 @@ def read_head(reference: str, preset: Preset, network: str) -> tuple[ClassHead, 
     return head, names
 
 
+def class_names(reference: str) -> tuple[str, ...]:
+    """Read the names of the classes from a head's file alone, in the order of their labels from 1.
+
+    Raises: CheckpointError where its header does not name them.
+    """
+    return _names(Path(reference).name, checkpoints.header(reference))
+
+
 def _holds(state: Mapping[str, Tensor]) -> str:
     if checkpoints.is_whole(state):
         return "it is a network, which outlines what sounds and gives it no name"

@@ -11,12 +11,15 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from auralsam2.model.sounding_sam2 import SoundingSAM2
+from auralsam2.presets import preset
+from auralsam2.stages.class_stage import class_stage
 from auralsam2.stages.clip_stages import Stage, build_stages
-from auralsam2_client.contract import DECODER, STAGE_NAMES
+from auralsam2_client.contract import CLASS_HEAD, DECODER, STAGE_NAMES
 from export.graphs.onnx_graph import export_stage
 from export.graphs.prompt_graphs import export_prompt_graphs
+from export.loading import load_class_head, load_model
 from export.reports import Report
-from export.settings import ExportSettings, load_model
+from export.settings import ExportSettings
 from model_repository.stage_runtime.prompts.decoder import WEIGHTS
 
 PROMPTS = "prompts"
@@ -39,8 +42,16 @@ def stages_of(settings: ExportSettings, model: SoundingSAM2) -> tuple[Stage, ...
     )
 
 
+def class_stage_of(settings: ExportSettings) -> Stage:
+    """Make the stage that names what is in the masks. Raises: CheckpointError as `load_class_head`."""
+    head, _ = load_class_head(settings)
+    return class_stage(head, preset(settings.preset), settings.num_frames, settings.size)
+
+
 def graph_file(root: Path, name: str) -> Path:
-    """Tell where a stage's graph lies below `root`. Those of the prompts lie beside the decoder's."""
+    """Tell where a stage's graph lies below `root`. Those of the prompts and of classes lie beside the decoder's."""
+    if name == CLASS_HEAD:
+        return root / DECODER / "1" / f"{CLASS_HEAD}.onnx"
     return root / (DECODER if name == PROMPTS else name) / "1" / "model.onnx"
 
 
@@ -56,6 +67,8 @@ def export_graphs(settings: ExportSettings, root: Path, report: Report) -> dict[
         names = [*reversed(STAGE_NAMES)]
         if settings.target == "cpu":
             names.insert(1, PROMPTS)
+        if settings.classes:
+            names.append(CLASS_HEAD)
         jobs = [pool.submit(_export_one, settings, name, graph_file(root, name)) for name in names]
         for job in as_completed(jobs):
             name, taken = job.result()
@@ -81,6 +94,9 @@ def _export_one(settings: ExportSettings, name: str, path: Path) -> tuple[str, f
     started = time.monotonic()
     if name == PROMPTS:
         export_prompt_graphs(_worker_model(settings), settings.num_frames, path.parent)
+        return name, time.monotonic() - started
+    if name == CLASS_HEAD:
+        export_stage(class_stage_of(settings), path)
         return name, time.monotonic() - started
     stage = next(stage for stage in _worker_stages(settings) if stage.name == name)
     export_stage(stage, path)

@@ -38,6 +38,8 @@ def manifest(
         "engine": settings.engine,
         "precision": settings.precision,
         "fusion": settings.fusion,
+        "classes": list(settings.class_names),
+        "class_head_sha256": _checkpoint_hash(settings.class_head_file if settings.classes else None),
         "capabilities": list(settings.capabilities),
         "weights": settings.weights_sentence,
         "trained_on": settings.trained_on,

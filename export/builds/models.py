@@ -8,7 +8,7 @@ import auralsam2_client.contract
 import auralsam2_client.enlarging
 import kernels
 from auralsam2.stages.clip_stages import Stage
-from auralsam2_client.contract import ENSEMBLE, FEATURES_ENSEMBLE, NETWORK, SESSION
+from auralsam2_client.contract import CLASS_HEAD, DECODER, ENSEMBLE, FEATURES_ENSEMBLE, NETWORK, SESSION
 from export.builds.graphs import graph_file
 from export.builds.triton_config import TEMPLATES, check_stage, render, render_gpu
 from export.engines.engine_graphs import graph_path
@@ -52,6 +52,7 @@ def write_models(
                 frames_per_call=stage.frames_per_call,
                 sha256=sha256,
                 precision=precision,
+                class_head_sha256=_class_head_sha256(settings, models, stage.name),
             )
         else:
             text = render_gpu(settings, stage, sha256)
@@ -64,6 +65,10 @@ def write_models(
         (models / name / "config.pbtxt").write_text(text)
     if SESSION in without_graph:
         _write_code(settings, SESSION, models / SESSION)
+
+
+def _class_head_sha256(settings: ExportSettings, models: Path, name: str) -> str:
+    return file_sha256(graph_file(models, CLASS_HEAD)) if settings.classes and name == DECODER else ""
 
 
 def write_pytorch_models(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from auralsam2.model.sounding_sam2 import SoundingSAM2
-from auralsam2_client.contract import STAGE_NAMES
+from auralsam2_client.contract import CLASS_HEAD, STAGE_NAMES
 from export.builds.golden import write_golden
 from export.builds.golden_requests import golden_requests
 from export.builds.graphs import export_graphs, graph_file, stages_of
@@ -29,9 +29,10 @@ from export.errors import ExportError
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.gates.wire_gate import keeps_masks
 from export.graphs.onnx_graph import export_stage
+from export.loading import load_aural_sam2, load_model
 from export.precision.precision_report import precision_report
 from export.reports import Report
-from export.settings import ExportSettings, load_aural_sam2, load_model
+from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import check_precision, resolve_precision
 
 
@@ -107,7 +108,10 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     model = load_model(settings)
     root = models if builder is None else build / "exported"
     seconds = export_graphs(settings, root, report)
-    stages, graphs = stages_of(settings, model), {name: graph_file(root, name) for name in STAGE_NAMES}
+    stages, graphs = (
+        stages_of(settings, model),
+        {name: graph_file(root, name) for name in (*STAGE_NAMES, *((CLASS_HEAD,) if settings.classes else ()))},
+    )
     clip = _sample_clip(settings)
     result, served_precision = pass_in_some_precision(settings, model, stages, graphs, clip, report)
     if settings.report:

@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.stages.clip_stages import Stage
-from auralsam2_client.contract import DECODER
+from auralsam2_client.contract import CLASS_HEAD, DECODER
 from export.builds.golden_requests import golden_pairs
+from export.builds.graphs import class_stage_of
 from export.engines.engine_graphs import load_on_cpu, write_engine_graphs
 from export.errors import ParityError
+from export.gates.class_gate import pass_class_gate
 from export.gates.prompt_gate import pass_prompt_gate
 from export.gates.stage_gate import GateResult, pass_gate
 from export.precision.quantization import (
@@ -74,13 +76,17 @@ def _pass_prompts(
     result: GateResult,
     report: Report,
 ) -> None:
-    """Add to `result` what the graphs of prompts, which builds for a CPU have beside the decoder's, are measured at,
-    and what they answer to the golden requests.
+    """Add to `result` what the graphs of prompts and classes, which builds for a CPU have beside the decoder's, are
+    measured at, and what those of prompts answer to the golden requests.
     """
     if settings.target == "cpu":
         decoder = PromptedDecoder.load(graphs[DECODER].parent, settings.engine, precision, None)
         result.parity.extend(pass_prompt_gate(settings, model, decoder, precision, result.features.network, report))
         result.prompted.extend(golden_pairs(settings, model, decoder, result))
+    if settings.classes:
+        engine = load_engine(settings.engine, graphs[CLASS_HEAD], precision=precision, keep_memory=False)
+        stage, floating = class_stage_of(settings), resolve_precision(settings.engine, precision)
+        result.parity.extend(pass_class_gate(stage, engine, result.read_by_classes, floating, report))
 
 
 def pass_engine_graphs(

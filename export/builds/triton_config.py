@@ -69,6 +69,7 @@ def render(settings: ExportSettings, name: str, jpeg_keeps_masks: bool = False, 
         "engine": settings.engine,
         "preset": settings.preset,
         "method": settings.method,
+        "class_head_sha256": "",
         "precision": settings.precision,
         "build_info": _info_text(settings, str(parameters.get("precision", settings.precision))),
         "conditioning_frame": settings.conditioning_frame,
@@ -86,7 +87,7 @@ def render(settings: ExportSettings, name: str, jpeg_keeps_masks: bool = False, 
 
 def sizes(settings: ExportSettings) -> Sizes:
     """Take from the settings what the shapes of a build depend on."""
-    return Sizes(settings.num_frames, settings.size, preset(settings.preset).width)
+    return Sizes(settings.num_frames, settings.size, preset(settings.preset).width, len(settings.class_names))
 
 
 def _model(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> Model:
@@ -94,7 +95,7 @@ def _model(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> Model
 
     Where one process has all stages, a session gets features and answer by sound from one call.
     """
-    model = models_of(settings.method)[name]
+    model = models_of(settings.method, settings.classes)[name]
     if settings.in_python:
         if not jpeg_keeps_masks:
             model = replace(model, optional=tuple(each for each in model.optional if each != JPEG_KEEPS_MASKS))

@@ -12,6 +12,7 @@ from torch import Tensor
 from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.network import image_encoder
 from auralsam2.network.log_mel import LogMel
+from auralsam2.stages.class_stage import READS as READ_BY_CLASSES
 from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import ADAPTERS, AUDIO_TOKENS, ENSEMBLE, FRAMES, IMAGE_FEATURES
 from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare, run_network
@@ -56,6 +57,8 @@ class GateResult:
     """Of prompts alone: the same, but where the sound changes the image features."""
     jpeg_iou: float | None = None
     """Of the chain's masks of the clip by JPEG with those by raw frames; None where stages take no JPEG."""
+    read_by_classes: dict[str, Array] = field(default_factory=dict)
+    """What a class head reads of the clip, as the network makes it."""
     prompted: list[GoldenPair] = field(default_factory=list)
     """Answers to the golden requests that bring prompts."""
 
@@ -129,6 +132,7 @@ def pass_gate(
         beside,
         alone,
         jpeg_iou,
+        {name: wire[name].numpy() for name in READ_BY_CLASSES if name in wire},
     )
 
 

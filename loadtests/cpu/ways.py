@@ -87,7 +87,8 @@ def _published(build: Path, *, autocast: bool, compile_fuser: bool = False) -> C
 
     from auralsam2.model.published import Published
     from auralsam2.network.readout import select
-    from export.settings import ExportSettings, load_aural_sam2
+    from export.loading import load_aural_sam2
+    from export.settings import ExportSettings
 
     manifest, golden = read_manifest(build), Golden.load(build)
     published = Published(load_aural_sam2(ExportSettings(manifest.preset, manifest.image_size, manifest.num_frames)))

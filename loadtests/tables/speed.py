@@ -15,7 +15,8 @@ from auralsam2.model.published import Published
 from auralsam2.prompted.prompts import FramePrompt
 from auralsam2_client.calls.wire import ClipShape
 from auralsam2_client.errors import ServerFault
-from export.settings import ExportSettings, load_model
+from export.loading import load_model
+from export.settings import ExportSettings
 from loadtests.generator.clips import Clip, procedural
 from loadtests.generator.modes import MODES, Mode
 from loadtests.generator.sender import OK, Sender

@@ -13,6 +13,7 @@ from auralsam2_client.contract import (
     BESIDE_GRAPH,
     BUILD_INFO,
     BY_SOUND,
+    CLASS_HEAD,
     CLIP,
     FRAMES,
     LAUNCH_VARIABLE,
@@ -219,7 +220,12 @@ class DecoderModel(StageModel):
     def logic(self, parts: Parts) -> Logic:
         engine, precision = parts.parameters[Parameter.ENGINE], parts.parameters[Parameter.PRECISION]
         decoder = PromptedDecoder.load(parts.folder, engine, precision, cache_dir_from_environment())
-        return DecoderStage(parts.stage, decoder, clip_size(parts), prompt_features(parts.parameters))
+        head, sha256 = None, parts.parameters.get(Parameter.CLASS_HEAD_SHA256, "")
+        if sha256:
+            path = parts.folder / f"{CLASS_HEAD}.onnx"
+            check_hash(path, sha256)
+            head = load_engine(engine, path, precision=precision, cache_dir=cache_dir_from_environment())
+        return DecoderStage(parts.stage, decoder, clip_size(parts), prompt_features(parts.parameters), head)
 
 
 def clip_size(parts: Parts) -> ClipSize:

@@ -21,6 +21,12 @@ def export(
     method: Annotated[
         str, typer.Option(help="auralsam2 | gavs | sama_avs: whose weights, and what brings the sound into SAM2.")
     ] = "auralsam2",
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Name what is in the masks too; on a CPU, of method auralsam2.")
+    ] = False,
+    class_head: Annotated[
+        str | None, typer.Option(help="Class head, trained on the checkpoint's masks; default: the one shipped.")
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="1024, 512, 256 or 224 px; default: the preset's own.")] = None,
     num_frames: Annotated[int, typer.Option(help="Clip length T, 1 to 16.")] = 5,
     checkpoint: Annotated[
@@ -74,6 +80,8 @@ def export(
             out,
             preset=preset,
             method=method,
+            classes=classes,
+            class_head=class_head,
             image_size=image_size,
             num_frames=num_frames,
             checkpoint=checkpoint,

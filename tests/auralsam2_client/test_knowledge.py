@@ -12,6 +12,7 @@ from auralsam2_client.knowledge import LEAST_SHARE, knowledge_notes, read_build_
 INFO: BuildInfo = {
     "build": "compact-256-t5",
     "method": "auralsam2",
+    "classes": "",
     "target": "cpu",
     "engine": "openvino",
     "precision": "float32",

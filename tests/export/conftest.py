@@ -16,7 +16,8 @@ from auralsam2.stages.clip_stages import Stage, build_stages
 from auralsam2_client.contract import STAGE_NAMES
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.gates.stage_gate import GateResult
-from export.settings import ExportSettings, load_aural_sam2
+from export.loading import load_aural_sam2
+from export.settings import ExportSettings
 from tests.builds import COMPACT, SMALL, TINY, exported_once, graph_of
 from tests.export.graphs_on_gpu import OnGpu, stages_of
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auralsam2.stages.clip_stages import Stage, build_stages
-from export.settings import ExportSettings, load_model
+from export.loading import load_model
+from export.settings import ExportSettings
 
 
 @dataclass(frozen=True)

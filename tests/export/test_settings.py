@@ -12,7 +12,8 @@ from auralsam2.model.adapted_sam2 import AdaptedSAM2
 from auralsam2.presets import PRESETS
 from auralsam2_client.contract import MAX_FRAMES
 from export.errors import ExportError
-from export.settings import ExportSettings, load_aural_sam2, load_model
+from export.loading import load_aural_sam2, load_model
+from export.settings import ExportSettings
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from auralsam2.network.tracker import ImageFeatures
 from auralsam2.prompted.prompts import PREVIOUS_LIMIT, FramePrompt
 from auralsam2_client.calls.client import Client
 from auralsam2_client.prompts import Prompts
-from export.settings import load_model
+from export.loading import load_model
 from service.server.serving import serve_build
 from tests.builds import ADAPTED, built_once, served_once
 

@@ -22,7 +22,7 @@ from auralsam2_client.errors import BadInput, ServerUnavailable
 from auralsam2_client.media.reader import Media
 from auralsam2_client.prompts import Prompts, frame_prompt
 from export.gates.sample_clip import sample_audio, sample_frames
-from export.settings import load_aural_sam2
+from export.loading import load_aural_sam2
 from service.monitoring.metrics import fetch, in_flight, read_page, total
 from service.server.launcher import Launcher
 from service.server.serving import serve_build

@@ -19,7 +19,7 @@ from auralsam2_client.contract import RESULTS, STAGE_NAMES, Reason, read_error
 from auralsam2_client.errors import BadInput
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.graphs.chain import run_chain
-from export.settings import load_model
+from export.loading import load_model
 from model_repository.stage_runtime.engine import load_engine
 from service.builds.manifest import read_manifest
 from service.server.config import ServerConfig

@@ -7,7 +7,7 @@ import numpy as np
 
 from auralsam2_client.contract import AUDIO, BY_SOUND, ENCODED_FRAMES, IMAGE_FEATURES, PROMPT_MODE
 
-from ..engine import Array
+from ..engine import Array, Engine
 from ..engine.full_scale import check_full_scale, check_sound_came
 from ..engine.refusals import BadRequest
 from ..engine.stage import ClipStage, TensorShape
@@ -70,8 +70,12 @@ class DecoderStage:
         decoder: Decoder,
         clip: ClipSize,
         prompt_features: Sequence[str] = IMAGE_FEATURES,
+        class_head: Engine | None = None,
     ) -> None:
-        """`prompt_features`: what prompts are decoded from, in the order of IMAGE_FEATURES."""
+        """`prompt_features`: what prompts are decoded from, in the order of IMAGE_FEATURES. `class_head`: names what
+        is in the masks, of builds with classes.
+        """
+        self._class_head = class_head
         self._prompt_features = dict(zip(IMAGE_FEATURES, prompt_features, strict=True))
         self._stage = stage
         self._decoder = decoder
@@ -81,7 +85,11 @@ class DecoderStage:
     def __call__(self, inputs: Mapping[str, Array], prompts: Mapping[str, Array]) -> dict[str, Array]:
         """Raises: BadRequest for bad prompts, for neither sound nor prompts, and as Stage."""
         asked, wish = read_prompts(prompts, self._clip), read_wish(prompts)
-        return in_form(self._answer(asked, inputs), wish)
+        answer = self._answer(asked, inputs)
+        if self._class_head is not None:
+            known = {**inputs, **answer}
+            answer |= self._class_head({name: known[name] for name in self._class_head.input_shapes})
+        return in_form(answer, wish)
 
     def _answer(self, asked: Asked, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if asked.prompt is None:

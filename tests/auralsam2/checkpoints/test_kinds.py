@@ -18,7 +18,8 @@ from auralsam2.training import run_folder
 from auralsam2.training.run.trainer import train
 from auralsam2.training.settings import TrainSettings
 from auralsam2.training.start.starting import Weights
-from export.settings import ExportSettings, load_model
+from export.loading import load_model
+from export.settings import ExportSettings
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 142345678\n"
 STATE = {"a": torch.arange(3.0), "b": torch.zeros(50)}

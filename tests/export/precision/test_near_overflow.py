@@ -17,11 +17,12 @@ from auralsam2_client.media.stills.frames import resize_frames
 from export.gates.parity import run_network
 from export.graphs.chain import run_clip, split_calls
 from export.graphs.onnx_graph import export_stage
+from export.loading import load_model
 from export.precision.half_precision import cast_graph
 from export.precision.largest_values import largest_values
 from export.precision.stage_casts import NEAR_OVERFLOW, cast_stage
 from export.precision.type_rules import LARGEST
-from export.settings import ExportSettings, load_model
+from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import Array, load_engine
 from tests.export.overflow import near_overflow
 from tests.export.precision.cast_graphs import Graph, every_stage, read

@@ -14,7 +14,7 @@ import pytest
 from auralsam2.stages.clip_stages import build_stages
 from auralsam2_client.contract import STAGE_NAMES
 from export.graphs.chain import run_clip
-from export.settings import load_model
+from export.loading import load_model
 from model_repository import stage_runtime
 from model_repository.stage_runtime.engine import (
     EngineError,

@@ -18,7 +18,8 @@ from auralsam2.network.tracker import ImageFeatures
 from auralsam2.prompted import prompts as network_prompts
 from auralsam2_client.contract import MAX_POINTS
 from export.gates.sample_clip import sample_frames
-from export.settings import ExportSettings, load_aural_sam2
+from export.loading import load_aural_sam2
+from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import Engine, EngineError
 from model_repository.stage_runtime.prompts.arrays import HostArrays
 from model_repository.stage_runtime.prompts.decoder import PromptedDecoder

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.settings import load_aural_sam2
+from export.loading import load_aural_sam2
 from model_repository.stage_runtime.pytorch.network import Network, NetworkDescription, write_network
 from model_repository.stage_runtime.pytorch.placing import Placing
 from tests.builds import SMALL

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from auralsam2_client.contract import IMAGE_FEATURES, RESULTS, FramePrompt
 from export.gates.sample_clip import sample_audio, sample_frames
-from export.settings import load_model
+from export.loading import load_model
 from model_repository.stage_runtime.engine import EngineError
 from model_repository.stage_runtime.pytorch.network import DESCRIPTION, WEIGHTS, Network, read_description
 from model_repository.stage_runtime.pytorch.prompted import load_prompted_decoder

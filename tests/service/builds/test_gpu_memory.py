@@ -10,7 +10,8 @@ from auralsam2.stages.clip_stages import build_stages
 from auralsam2_client.contract import STAGE_NAMES
 from auralsam2_client.errors import ConfigError
 from export.builds.triton_config import parse, render, render_gpu, tensors
-from export.settings import ExportSettings, load_model
+from export.loading import load_model
+from export.settings import ExportSettings
 from service.builds import gpu_memory
 from service.builds.gpu_memory import POOL_STEP_BYTES, GpuMemory, plan_memory, read_configs
 from service.builds.gpus import Gpu

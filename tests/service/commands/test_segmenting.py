@@ -72,6 +72,7 @@ def segment(*arguments: str | Path) -> Any:
 SERVED: BuildInfo = {
     "build": "compact-256-t5",
     "method": "auralsam2",
+    "classes": "",
     "target": "cpu",
     "engine": "openvino",
     "precision": "bfloat16",
