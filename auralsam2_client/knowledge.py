@@ -33,6 +33,14 @@ def read_build_info(tensor: NDArray[Any]) -> BuildInfo:
         raise ServerFault(f"The server says of its build {tensor!r}, which cannot be read. Export it again.") from error
 
 
+def read_class_names(build: BuildInfo) -> tuple[str, ...]:
+    """Name the classes of a build, in the order of their labels from 1. Raises: ServerFault as `read_build_info`."""
+    try:
+        return tuple(str(name) for name in json.loads(build["classes"] or "[]"))
+    except (ValueError, TypeError) as error:
+        raise ServerFault(f"The server names its classes {build['classes']!r}, which cannot be read.") from error
+
+
 def knowledge_notes(build: BuildInfo | None, *, procedural: bool, share: float, use_audio: bool) -> tuple[str, ...]:
     """Say what weakens an answer, a line each.
 

@@ -38,6 +38,15 @@ class FrameResult:
     best_candidate: int
     object_score: float  # logit: is any sounding object there
     mode: str = "audio"  # what made it: sound, points, a box, a mask, or several
+    labels: NDArray[np.uint8] | None = None  # [H, W], of a build with classes: 1 to K inside the mask, 0 outside
+    class_scores: Mapping[str, float] | None = None  # by name, 0 to 1: is it among what sounds
+
+    def class_areas(self) -> dict[str, int]:
+        """Count the pixels of each class that is there, by name; none of a build without classes."""
+        if self.labels is None or self.class_scores is None:
+            return {}
+        names, counts = list(self.class_scores), np.bincount(self.labels.reshape(-1), minlength=1)
+        return {names[label - 1]: int(counts[label]) for label in np.flatnonzero(counts[1:]) + 1}
 
 
 def upsample(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
@@ -198,6 +207,19 @@ def frame_entry(index: int, frame: FrameResult, size: tuple[int, ...], file: str
         "best_candidate": int(frame.best_candidate),
         "object_score": float(frame.object_score),
         "mode": frame.mode,
+        **_classes_entry(frame),
+    }
+
+
+def _classes_entry(frame: FrameResult) -> dict[str, Any]:
+    """What result.json has of a frame's classes, each with its pixels and its score; nothing of a build without."""
+    if frame.class_scores is None:
+        return {}
+    areas = frame.class_areas()
+    return {
+        "classes": {
+            name: {"area_px": areas.get(name, 0), "score": float(score)} for name, score in frame.class_scores.items()
+        }
     }
 
 

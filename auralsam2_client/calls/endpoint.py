@@ -21,6 +21,7 @@ from auralsam2_client.calls.wire import (
     Call,
     ClipShape,
     check_clip,
+    check_names_classes,
     check_takes_prompts,
     clip_tensors,
     encode_request,
@@ -119,6 +120,7 @@ def plan_infer(
     """
 
     def make(shape: ClipShape) -> Call:
+        check_names_classes(outputs, shape)
         check_clip(frames, audio, shape)
         if prompts:
             check_takes_prompts(shape)

@@ -8,6 +8,7 @@ from auralsam2_client.calls.answers import LOGITS
 from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.contract import BuildInfo
 from auralsam2_client.errors import BadInput
+from auralsam2_client.labels import enlarge_labels
 from auralsam2_client.masks import FrameResult
 from auralsam2_client.media.clips import MediaClip, cut_clips
 from auralsam2_client.media.reader import Media
@@ -78,6 +79,8 @@ class Plan:
 
 def read_clip(clip: MediaClip, answer: Segmentation) -> SegmentedClip:
     """Put the answer for a clip frame by frame, its masks at the size of the input."""
+    masks = answer.masks()
+    labels = None if answer.class_map is None else enlarge_labels(answer.class_map, masks)
     results = [
         FrameResult(
             time_s=float(time_s),
@@ -86,10 +89,21 @@ def read_clip(clip: MediaClip, answer: Segmentation) -> SegmentedClip:
             best_candidate=int(iou.argmax()),
             object_score=float(score),
             mode=answer.mode,
+            labels=None if labels is None else labels[index],
+            class_scores=_scores(answer, index),
         )
-        for time_s, mask, iou, score in zip(clip.times_s, answer.masks(), answer.iou, answer.object_score, strict=True)
+        for index, (time_s, mask, iou, score) in enumerate(
+            zip(clip.times_s, masks, answer.iou, answer.object_score, strict=True)
+        )
     ]
     return SegmentedClip(clip, results, answer.build)
+
+
+def _scores(answer: Segmentation, index: int) -> dict[str, float] | None:
+    """Scores of a frame's classes by name; None of a build without."""
+    if answer.class_scores is None:
+        return None
+    return dict(zip(answer.class_names, answer.class_scores[index].tolist(), strict=True))
 
 
 def notes_of(num_repeated_windows: int, num_frames: int) -> tuple[str, ...]:

@@ -9,9 +9,18 @@ from numpy.typing import NDArray
 from auralsam2_client.calls.answers import LOGITS, outputs_of, read_logits, read_rles, wish_tensors
 from auralsam2_client.calls.frame_wire import coded_clip_tensors
 from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts, fit_clip
-from auralsam2_client.contract import BUILD_INFO, BY_SOUND, PROMPT_MODE, WINDOW_SAMPLES, BuildInfo, prompt_tensors
-from auralsam2_client.errors import BadInput
-from auralsam2_client.knowledge import read_build_info
+from auralsam2_client.contract import (
+    BUILD_INFO,
+    BY_SOUND,
+    CLASS_RESULTS,
+    PROMPT_MODE,
+    WINDOW_SAMPLES,
+    BuildInfo,
+    prompt_tensors,
+)
+from auralsam2_client.errors import BadInput, ConfigError
+from auralsam2_client.knowledge import read_build_info, read_class_names
+from auralsam2_client.labels import enlarge_labels
 from auralsam2_client.masks import Rle, from_rle, to_masks
 from auralsam2_client.prompts import Prompts, Tensors, frame_prompt, setting_tensors
 
@@ -31,6 +40,24 @@ class Segmentation:
     """Of answer "rle": N masks [height, width]."""
     build: BuildInfo | None = None
     """What made it, where the served build says so."""
+    class_map: NDArray[np.uint8] | None = None
+    """[N, S/4, S/4], of a build with classes: 1 to K inside the mask, 0 outside."""
+    class_scores: NDArray[np.float32] | None = None
+    """[N, K] in [0, 1], of a build with classes: is the class among what sounds."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the K classes, in the order of their labels from 1; none of a build without classes."""
+        return () if self.build is None else read_class_names(self.build)
+
+    def labels(self) -> NDArray[np.uint8]:
+        """Return the classes at the size of the input, [N, H, W]: each pixel of the mask has one, others are 0.
+
+        Raises: ConfigError of a build without classes.
+        """
+        if self.class_map is None:
+            raise ConfigError("The served build names no classes. Serve one that was exported with --classes.")
+        return enlarge_labels(self.class_map, self.masks())
 
     def masks(self) -> NDArray[np.bool_]:
         """Return the masks at the size of the input, [N, H, W] bool: upsampled logits > 0."""
@@ -72,7 +99,7 @@ def prepare_clip(
         # The model reads none of it.
         audio = np.zeros((shape.num_frames, WINDOW_SAMPLES, 2), np.float32)
     settings, outputs = setting_tensors(use_audio, combination), outputs_of(answer)
-    told = (BUILD_INFO,) if shape.tells_build else ()
+    told = ((BUILD_INFO,) if shape.tells_build else ()) + (CLASS_RESULTS if shape.names_classes else ())
     if prompts is None and not use_audio:
         raise BadInput("use_audio is False and there are no prompts, so that nothing says what to segment. Give one.")
     wire_frames, wire_audio = fit_clip(frames, audio, shape)
@@ -91,4 +118,6 @@ def read_segmentation(answer: Arrays, input_shape: Sequence[int]) -> Segmentatio
     mode = bytes(answer[PROMPT_MODE][0]).decode() if PROMPT_MODE in answer else BY_SOUND
     logits, rles = read_logits(answer, N), read_rles(answer, N, height, width)
     build = read_build_info(answer[BUILD_INFO]) if BUILD_INFO in answer else None
-    return Segmentation(logits, answer["IOU"][:N], answer["OBJECT_SCORE"][:N], height, width, mode, rles, build)
+    classes = (answer[name][:N] if name in answer else None for name in CLASS_RESULTS)
+    scores = answer["IOU"][:N], answer["OBJECT_SCORE"][:N]
+    return Segmentation(logits, *scores, height, width, mode, rles, build, *classes)

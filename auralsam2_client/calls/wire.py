@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from auralsam2_client.contract import (
     BUILD_INFO,
+    CLASS_MAP,
+    CLASS_RESULTS,
     DTYPES,
     ENCODED_FRAMES,
     ENSEMBLE,
@@ -25,7 +27,7 @@ from auralsam2_client.errors import (
 )
 from auralsam2_client.media.stills.frames import resize_frames
 
-KNOWN_OUTPUTS = MODELS[ENSEMBLE].outputs
+KNOWN_OUTPUTS = (*MODELS[ENSEMBLE].outputs, *CLASS_RESULTS)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -55,6 +57,8 @@ class ClipShape:
     """Whether masks come in other forms than logits."""
     tells_build: bool = False
     """Whether it says what is served."""
+    names_classes: bool = False
+    """Whether it names what is in the masks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +79,18 @@ def read_clip_shape(model: str, metadata: Any) -> ClipShape:
             f"Name the ensemble, {ENSEMBLE!r}."
         )
     names = {*shapes, *(item.name for item in metadata.outputs)}
-    named = (name in names for name in ("POINT_COORDS", ENCODED_FRAMES, JPEG_KEEPS_MASKS, "ANSWER", BUILD_INFO))
-    return ClipShape(frames[0], frames[1], *named)
+    asked = ("POINT_COORDS", ENCODED_FRAMES, JPEG_KEEPS_MASKS, "ANSWER", BUILD_INFO, CLASS_MAP)
+    return ClipShape(frames[0], frames[1], *(name in names for name in asked))
+
+
+def check_names_classes(outputs: Sequence[str], shape: ClipShape) -> None:
+    """Check that the served model names classes, where they are asked for. Raises: ConfigError."""
+    asked = [name for name in outputs if name in CLASS_RESULTS]
+    if asked and not shape.names_classes:
+        raise ConfigError(
+            f"{', '.join(asked)} of a build without classes. Serve one that was exported with --classes, or leave"
+            f" {' and '.join(asked)} out."
+        )
 
 
 def check_takes_prompts(shape: ClipShape) -> None:

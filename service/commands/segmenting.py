@@ -175,6 +175,8 @@ class Told:
             for picture, found in zip(clip.clip.frames, clip.results, strict=True):
                 yield picture, found
                 made_by = "" if found.mode == "audio" else f"  by {found.mode}"
+                named = found.class_areas()
+                made_by += f"  {', '.join(sorted(named, key=lambda name: -named[name]))}" if named else ""
                 share, score = float(found.mask.mean()), found.object_score
                 self._masked += share
                 self.lines.append(

@@ -3,6 +3,7 @@
 It stands on a strip of its own below the picture, so that places in the overlay are still places in the input.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -17,15 +18,17 @@ _LEAST_PX = 11
 _UNREADABLE_PX = 6
 
 
-def caption_of(index: int, time_s: float, object_score: float) -> str:
+def caption_of(index: int, time_s: float, object_score: float, classes: Sequence[str] = ()) -> str:
     """Write the caption of a frame. How many there are is not in it: of a video that is read, only its end tells.
 
     Args:
         index: its number from 0, as in the names of masks and in `--frame`.
         time_s: where in the clip it is.
         object_score: logit; above 0 something sounds.
+        classes: names of what is in the mask, of a build with classes.
     """
-    return f"frame {index}   {time_s:.2f} s   object score {object_score:+.1f}"
+    named = f"   {', '.join(classes)}" if classes else ""
+    return f"frame {index}   {time_s:.2f} s   object score {object_score:+.1f}{named}"
 
 
 def strip_height_px(height: int, width: int) -> int:

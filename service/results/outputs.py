@@ -21,7 +21,7 @@ from auralsam2_client.prompts import Prompts
 from auralsam2_client.run_files import OVERLAY, SHEET
 from service.results.caption import caption_of
 from service.results.out_folder import results_into
-from service.results.overlay import contact_sheet, sheet_frames, sheet_tile, write_shown
+from service.results.overlay import Cover, contact_sheet, sheet_frames, sheet_tile, write_shown
 from service.results.overlay_sound import SoundBetween
 from service.results.prompt_drawing import draw_prompts
 
@@ -161,10 +161,10 @@ class _Written:
     shown: Iterable[tuple[Picture, FrameResult]]
     run: Run
     entries: list[dict[str, Any]] = field(default_factory=list)
-    tiles: dict[int, tuple[Picture, NDArray[np.bool_]]] = field(default_factory=dict)
+    tiles: dict[int, tuple[Picture, Cover]] = field(default_factory=dict)
     size: tuple[int, ...] = ()
 
-    def frames(self) -> Iterator[tuple[Picture, NDArray[np.bool_], str]]:
+    def frames(self) -> Iterator[tuple[Picture, Cover, str]]:
         """Give each frame, its mask and its caption, once its files are written."""
         run, wanted = self.run, self._wanted()
         for index, (picture, result) in enumerate(self.shown):
@@ -175,12 +175,14 @@ class _Written:
             except OSError as error:
                 raise BadInput(f"The masks cannot be written: {error.strerror}. Choose another --out.") from error
             drawn = self._drawn(index, picture)
+            cover = result.mask if result.labels is None else result.labels
             if index in wanted:
-                self.tiles[index] = sheet_tile(drawn, result.mask, pixel_aspect=run.pixel_aspect)
-            yield drawn, result.mask, caption_of(index, result.time_s, result.object_score)
+                self.tiles[index] = sheet_tile(drawn, cover, pixel_aspect=run.pixel_aspect)
+            named = tuple(result.class_areas())
+            yield drawn, cover, caption_of(index, result.time_s, result.object_score, named)
             del picture, result, drawn
 
-    def sheet(self) -> tuple[list[Picture], list[NDArray[np.bool_]], list[str]]:
+    def sheet(self) -> tuple[list[Picture], list[Cover], list[str]]:
         """Give what the contact sheet shows: pictures, masks and captions."""
         pictures, masks, captions = [], [], []
         for index in sheet_frames(len(self.entries)):
@@ -192,7 +194,8 @@ class _Written:
             picture, mask = self.tiles[index]
             pictures.append(picture)
             masks.append(mask)
-            captions.append(caption_of(index, entry["time_s"], entry["object_score"]))
+            named = tuple(name for name, found in entry.get("classes", {}).items() if found["area_px"])
+            captions.append(caption_of(index, entry["time_s"], entry["object_score"], named))
         return pictures, masks, captions
 
     def _wanted(self) -> set[int]:

@@ -18,6 +18,7 @@ from PIL import Image
 from auralsam2_client.contract import SAMPLE_RATE
 from auralsam2_client.errors import BadInput
 from auralsam2_client.media.reading import MAX_FPS, MIN_FPS
+from auralsam2_client.media.stills.class_colours import draw_classes
 from auralsam2_client.new_file import new_file
 from service.results.caption import add_caption, strip_height_px
 from service.results.held_pictures import HELD_FROM
@@ -36,12 +37,14 @@ TILE_WIDTH_PX, MAX_COLUMNS = 320, 6
 
 
 Frames = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
-Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
+Cover = NDArray[np.bool_] | NDArray[np.uint8]
+"""[H, W]: a mask, or labels of classes, 0 outside and each in the colour of its class."""
+Masks = Cover | Sequence[Cover]
 
 
 def draw_mask(
     frame: NDArray[np.uint8],
-    mask: NDArray[np.bool_],
+    mask: Cover,
     *,
     colour: tuple[int, int, int] = COLOUR,
     alpha: float = ALPHA,
@@ -50,17 +53,21 @@ def draw_mask(
 
     Args:
         frame: [H, W, 3] uint8 RGB.
-        mask: [H, W] bool.
+        mask: [H, W] bool; or uint8 labels of classes, which have colours of their own in place of `colour`.
         alpha: strength of the colour inside the mask, 0 to 1.
     Returns: [H, W, 3] uint8, newly allocated.
     Raises: BadInput when the shapes differ.
     """
     if frame.ndim != 3 or frame.shape[2] != 3 or mask.shape != frame.shape[:2]:
         raise BadInput(f"The frame is {list(frame.shape)}, its mask {list(mask.shape)}; must be [H, W, 3] and [H, W].")
+    inside = mask > 0
+    if mask.dtype == np.uint8:
+        labels = mask.astype(np.uint8, copy=False)
+        frame, alpha = draw_classes(frame, labels, int(labels.max(initial=0))), 0.0
     # 2 px up to 720 lines, in step with the picture beyond.
     line_px = max(2, round(min(mask.shape) / 360))
-    place = rows, columns = _around(mask, line_px + 1)
-    near = np.ascontiguousarray(mask[place], np.bool_)
+    place = rows, columns = _around(inside, line_px + 1)
+    near = np.ascontiguousarray(inside[place], np.bool_)
     inner, outer = _grow(~near, line_px) & near, _grow(near, max(1, line_px // 2)) & ~near
     drawn = frame.copy()
     picture = Image.fromarray(np.ascontiguousarray(frame[rows, columns]))
@@ -103,7 +110,7 @@ def write_overlay(
     Args:
         path: an MP4 file; replaced if it is there.
         frames: [N, H, W, 3] uint8 RGB, or N of [H, W, 3]. Beyond 4096 px a side they are scaled down.
-        masks: [N, H, W] bool, or N of [H, W].
+        masks: [N, H, W] bool, or N of [H, W]; or uint8 labels of classes.
         captions: N lines for the strip below the pictures, see `caption_of`; None: no strip.
         fps: frames a second of the clip, 1/3600 to 120.
         sound: [S, 2] float32 at 16 kHz, or None for a video without sound. What is longer than the frames is left out.
@@ -125,7 +132,7 @@ def write_overlay(
 
 def write_shown(
     path: str | Path,
-    shown: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_], str | None]],
+    shown: Iterable[tuple[NDArray[np.uint8], Cover, str | None]],
     fps: float,
     sound: SoundBetween | None,
     *,
@@ -167,11 +174,11 @@ def sheet_frames(num_frames: int, max_columns: int = MAX_COLUMNS) -> list[int]:
 
 def sheet_tile(
     frame: NDArray[np.uint8],
-    mask: NDArray[np.bool_],
+    mask: Cover,
     tile_width_px: int = TILE_WIDTH_PX,
     *,
     pixel_aspect: float = 1.0,
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.uint8], Cover]:
     """Return a frame and its mask as the contact sheet shows them; `contact_sheet` takes them in place of the large."""
     return _resized(frame, mask, *_tile_size(frame, tile_width_px, pixel_aspect))
 
@@ -237,13 +244,14 @@ def _shown_size(frame: NDArray[np.uint8], pixel_aspect: float, *, captioned: boo
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _resized(
-    frame: NDArray[np.uint8], mask: NDArray[np.bool_], width: int, height: int
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def _resized(frame: NDArray[np.uint8], mask: Cover, width: int, height: int) -> tuple[NDArray[np.uint8], Cover]:
     """A frame and its mask at another size."""
     if frame.shape[:2] == (height, width):
         return frame, mask
     small = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
+    if mask.dtype == np.uint8:
+        labels = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+        return np.asarray(small), np.asarray(labels)
     cover = Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0)))
     return np.asarray(small), np.asarray(cover.resize((width, height), Image.Resampling.BILINEAR)) > 127
 
