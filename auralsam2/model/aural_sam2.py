@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from auralsam2 import checkpoints
 from auralsam2.errors import NetworkError
 from auralsam2.network import image_encoder, mask_decoder
-from auralsam2.network.aural_fuser import TEXT_WIDTH, AuralFeatures, AuralFuser
+from auralsam2.network.aural_fuser import AuralFeatures, AuralFuser
 from auralsam2.network.fusion import FUSION_FORMS, AudioVisualFusion, FusedAudioVisualFusion, FusionForm
 from auralsam2.network.log_mel import NUM_BANDS, NUM_HOPS
 from auralsam2.network.memory import Positions
@@ -128,7 +128,8 @@ class AuralSAM2(nn.Module):
             frames: [T, 3, S, S] float32, normalised by the ImageNet mean and standard deviation.
             log_mel: [T, 2, 96, 64] float32, one VGGish example a frame and channel. With text the count may differ from
                 T: frame t hears the t-th of sound and words together, as released.
-            text: [1, L, 768] float32 DistilRoBERTa states (Ref-AVS), only where the network was built with text.
+            text: [1, L, W] float32 states of words, W the preset's `text_width`: 768 of DistilRoBERTa for hiera_*. Only where
+                the network was built with text.
             conditioning_frame: decoded first, read by all; 0 for AVSBench, T // 2 for Ref-AVS.
         Raises: NetworkError when a shape does not fit.
         """
@@ -173,8 +174,8 @@ class AuralSAM2(nn.Module):
             raise NetworkError(f"frames are {list(frames.shape)}; this network takes [T, 3, {size}, {size}], T >= 1.")
         if text is not None and self.aural_fuser.text_proj is None:
             raise NetworkError("text was given, but this network has no text projection; build it with text=True.")
-        if text is not None and (text.ndim != 3 or text.shape[0] != 1 or text.shape[2] != TEXT_WIDTH):
-            raise NetworkError(f"text is {list(text.shape)}; it must be [1, L, {TEXT_WIDTH}].")
+        if text is not None and (text.ndim != 3 or text.shape[0] != 1 or text.shape[2] != self.preset.text_width):
+            raise NetworkError(f"text is {list(text.shape)}; it must be [1, L, {self.preset.text_width}].")
         num_examples = num_frames if text is None else max(log_mel.shape[0], 1, num_frames - text.shape[1])
         if log_mel.shape != (num_examples, 2, NUM_HOPS, NUM_BANDS):
             raise NetworkError(

@@ -17,7 +17,6 @@ from auralsam2.presets import STRIDE, Preset
 
 NUM_STAGES = 3
 HeadForm = Literal["convolution", "linear"]
-TEXT_WIDTH, TEXT_HIDDEN = 768, 1024
 
 
 class AuralFeatures(NamedTuple):
@@ -73,7 +72,7 @@ class AuralFuser(nn.Module):
         self.smooth_convs = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(NUM_STAGES - 1))
         self.train_proj_v1, self.train_proj_a1 = self.new_heads("convolution")
         self.text_proj = (
-            nn.Sequential(nn.Linear(TEXT_WIDTH, TEXT_HIDDEN), nn.GELU(), nn.Linear(TEXT_HIDDEN, width))
+            nn.Sequential(nn.Linear(preset.text_width, preset.text_hidden), nn.GELU(), nn.Linear(preset.text_hidden, width))
             if text
             else None
         )
@@ -88,7 +87,7 @@ class AuralFuser(nn.Module):
         return image.to(beside).train(self.training), sound.to(beside).train(self.training)
 
     def tokens(self, log_mel: Tensor, text: Tensor | None = None) -> Tensor:
-        """Encode log_mel [T, 2, 96, 64] and, for Ref-AVS, text [1, L, 768] -> [T + L, C]: sound first, then words."""
+        """Encode log_mel [T, 2, 96, 64] and, for Ref-AVS, text [1, L, W] -> [T + L, C]: sound first, then words."""
         sound: Tensor = self.vgg(log_mel)
         if text is None or self.text_proj is None:
             return sound
