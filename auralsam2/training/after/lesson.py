@@ -67,6 +67,18 @@ class Lesson(ABC):
         """Collect all that a resumed run needs."""
         return {"step": self.step, "sam": self.model.v_model.state_dict(), "optimiser": self.optimiser.state_dict()}
 
+    def weights(self) -> dict[str, Tensor]:
+        """Give what the lesson's file holds, under released names: the whole network."""
+        return self.model.state_dict()
+
+    def about(self) -> dict[str, str]:
+        """Tell what the file's header says beside what every lesson's does."""
+        return {}
+
+    def update(self) -> None:
+        """Take the optimiser's step, and what belongs to it."""
+        self.optimiser.step()
+
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state`."""
         self.model.v_model.load_state_dict(state["sam"])
@@ -87,7 +99,7 @@ class Lesson(ABC):
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         with hold_signals():
-            self.optimiser.step()
+            self.update()
             self.step += 1
         return {name: float(value.detach()) for name, value in losses.items()}
 
@@ -120,7 +132,7 @@ def teach(
     except KeyboardInterrupt:
         _save(lesson, path, again=False)
         raise TrainingInterrupted(path, f"step {lesson.step} of {settings.steps}") from None
-    return save_weights(out / HALF_WEIGHTS, model.state_dict(), _about(lesson), half=True)
+    return save_weights(out / HALF_WEIGHTS, lesson.weights(), _about(lesson), half=True)
 
 
 def _take_steps(lesson: Lesson, path: Path, report: Report, started: float, stop_after_s: float) -> bool:
@@ -154,7 +166,8 @@ def _about(lesson: Lesson) -> dict[str, str]:
     began = settings.checkpoint or str(shipped_weights(model.preset.name))
     before, key = checkpoints.header(began), f"{lesson.NAME}_steps"
     steps = "+".join(filter(None, (before.get(key), str(settings.steps))))
-    return {**before, "preset": model.preset.name, "image_size": str(model.image_size), key: steps}
+    about = {**before, "preset": model.preset.name, "image_size": str(model.image_size), key: steps}
+    return about | lesson.about()
 
 
 def command(
