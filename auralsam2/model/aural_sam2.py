@@ -128,8 +128,8 @@ class AuralSAM2(nn.Module):
             frames: [T, 3, S, S] float32, normalised by the ImageNet mean and standard deviation.
             log_mel: [T, 2, 96, 64] float32, one VGGish example a frame and channel. With text the count may differ from
                 T: frame t hears the t-th of sound and words together, as released.
-            text: [1, L, W] float32 states of words, W the preset's `text_width`: 768 of DistilRoBERTa for hiera_*. Only where
-                the network was built with text.
+            text: [1, L, W] float32 states of words, W the preset's `text_width`: 768 of DistilRoBERTa for hiera_*.
+                Only where the network was built with text.
             conditioning_frame: decoded first, read by all; 0 for AVSBench, T // 2 for Ref-AVS.
         Raises: NetworkError when a shape does not fit.
         """

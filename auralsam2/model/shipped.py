@@ -5,6 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 _FILES = {"compact": "compact.safetensors"}
+_TEXT_FILES = {"compact": "compact-text.safetensors"}
 PRESETS = tuple(_FILES)
 """Those that come with weights."""
 
@@ -14,9 +15,18 @@ def shipped_weights(preset: str) -> Path | None:
 
     Float16, but for values that it cannot hold; see `training.run_folder.fits_half`.
     """
-    if preset not in _FILES:
+    return _find(_FILES.get(preset))
+
+
+def shipped_text_weights(preset: str) -> Path | None:
+    """Find the file of fuser and text encoder, which reads beside SAM2's part of `shipped_weights`; None: no file."""
+    return _find(_TEXT_FILES.get(preset))
+
+
+def _find(name: str | None) -> Path | None:
+    if name is None:
         return None
-    path = Path(str(resources.files("auralsam2") / "weights" / _FILES[preset]))
+    path = Path(str(resources.files("auralsam2") / "weights" / name))
     return path if path.is_file() else None
 
 

@@ -72,7 +72,9 @@ class AuralFuser(nn.Module):
         self.smooth_convs = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(NUM_STAGES - 1))
         self.train_proj_v1, self.train_proj_a1 = self.new_heads("convolution")
         self.text_proj = (
-            nn.Sequential(nn.Linear(preset.text_width, preset.text_hidden), nn.GELU(), nn.Linear(preset.text_hidden, width))
+            nn.Sequential(
+                nn.Linear(preset.text_width, preset.text_hidden), nn.GELU(), nn.Linear(preset.text_hidden, width)
+            )
             if text
             else None
         )

@@ -1,8 +1,8 @@
 """A sentence as numbers of words. Plain Python: what serves a network need not hold PyTorch to read a sentence.
 
 A sentence is cut into words, case and marks between them aside; each word has the number of its place in the
-vocabulary, one that is not there the number UNKNOWN, and PADDING fills up. No words at all are padding throughout, which
-says nothing: the network then listens to the sound alone.
+vocabulary, one that is not there the number UNKNOWN, and PADDING fills up. No words at all are padding throughout,
+which says nothing: the network then listens to the sound alone.
 """
 
 import re

@@ -1,8 +1,9 @@
 """What a person says of a scene: sentences that refer to one of its things, or to none.
 
-As Ref-AVS has them, a sentence names its thing by look, by sound, by place, by look and sound at once, or only as the one
-that sounds, which no one knows without hearing it; a null sentence names one that is not there. Each is true of exactly one thing of the scene, or of none. Half of the forms are
-held out: the same meaning in other words, for the unseen split.
+As Ref-AVS has them, a sentence names its thing by look, by sound, by place, by look and sound at once, or only as the
+one that sounds, which nobody knows without hearing it; a null sentence names one that is not there. Each is true of
+exactly one thing of the scene, or of none. Half of the forms are held out: the same meaning in other words, for the
+unseen split.
 """
 
 from collections.abc import Callable, Mapping

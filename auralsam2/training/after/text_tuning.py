@@ -2,9 +2,9 @@
 
 The fuser learns, and with it the text encoder and the projection of its states; SAM2 and VGGish stay as they are, so
 that the file holds the fuser and the encoder alone. In each step a scene is met in three ways at once: sentence and
-sound, a sentence without sound, and sound without a sentence, whose truth is what sounds in each frame. A quarter of the
-sentences are null. In the first part of the schedule each frame is decoded by itself, in the rest through the memory.
-Killed at any moment, the same command goes on.
+sound, a sentence without sound, and, of every second scene, sound without a sentence, whose truth is what sounds in
+each frame. A quarter of the sentences are null. In the first part of the schedule each frame is decoded by itself, in
+the rest through the memory. Killed at any moment, the same command goes on.
 """
 
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from auralsam2.data.world.referring import POSITIVE_KINDS, draw, mask_of_soundin
 from auralsam2.data.world.scenes import Scene, draw_scene
 from auralsam2.data.world.sentences import draw_sentence
 from auralsam2.model.aural_sam2 import AuralSAM2, ClipOutput
+from auralsam2.model.with_text import VOCABULARY
 from auralsam2.network import image_encoder, mask_decoder
 from auralsam2.network.aural_fuser import AuralFeatures
 from auralsam2.network.log_mel import LogMel
@@ -122,7 +123,7 @@ class Reader(Lesson):
 
     def about(self) -> dict[str, str]:
         """Name the words of the encoder, in the order of their numbers."""
-        return {"vocabulary": " ".join(self.tokenise.vocabulary)}
+        return {VOCABULARY: " ".join(self.tokenise.vocabulary)}
 
     def update(self) -> None:
         """Take the optimiser's step; batch norm's statistics follow what passed."""
