@@ -100,12 +100,22 @@ class AuralFuser(nn.Module):
         patches: Tensor = self.patch_embeds[level](fpn_map)
         return patches
 
-    def forward(self, patches: tuple[Tensor, Tensor, Tensor], tokens: Tensor) -> AuralFeatures:
+    def look(self, stage: int, image: Tensor) -> Tensor:
+        """Run the visual blocks of a stage, [T, C, S/16, S/16] -> [T, N, C]: those of the first hear nothing yet."""
+        visual: Tensor = image.flatten(2).transpose(1, 2) + self.sine
+        for block in self.f_blocks[stage].children():
+            visual = block(visual, self.side)
+        return visual
+
+    def forward(
+        self, patches: tuple[Tensor, Tensor, Tensor], tokens: Tensor, first_look: Tensor | None = None
+    ) -> AuralFeatures:
         """Run the three stages.
 
         Args:
             patches: for each stage, the embedded FPN map [T, C, S/16, S/16].
             tokens: [M, C] from `tokens`.
+            first_look: `look(0, patches[0])`, where other tokens met the same pictures before.
         """
         visual_out: list[Tensor] = []
         audio_out: list[Tensor] = []
@@ -115,10 +125,8 @@ class AuralFuser(nn.Module):
             image = patches[stage]
             if carried is not None:
                 image = self.smooth_convs[stage - 1](image + carried)
-            visual = image.flatten(2).transpose(1, 2) + self.sine
+            visual = self.look(stage, image) if stage or first_look is None else first_look
             audio = audio + self.audio_position
-            for block in self.f_blocks[stage].children():
-                visual = block(visual, self.side)
             batch = audio[None]
             for block in self.a_blocks[stage].children():
                 batch = block(batch)

@@ -185,12 +185,14 @@ def _in_process(
     from auralsam2.computing import describe_device, open_device
     from auralsam2.evaluation.in_process import network_predictor
     from auralsam2.evaluation.journal import identify
-    from auralsam2.evaluation.text import distilroberta
+    from auralsam2.evaluation.text import text_encoder
     from auralsam2.model.loading import load_network
     from auralsam2.model.shipped import shipped_weights
 
     model, weights = load_network(preset, image_size, checkpoint, sam2_checkpoint)
-    text = distilroberta(device=device) if model.aural_fuser.text_proj is not None else None
+    text = None
+    if checkpoint is not None and model.aural_fuser.text_proj is not None:
+        text = text_encoder(model.preset.text_width, checkpoint, device)
     predict = network_predictor(model, protocol.conditioning_frame, text, protocol.precision, device)
     files = [checkpoints.fetch(name) for name in (checkpoint, sam2_checkpoint) if name is not None]
     shipped = shipped_weights(preset) if checkpoint is None else None

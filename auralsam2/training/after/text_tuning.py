@@ -1,7 +1,7 @@
 """Teach a trained network to read: `python -m auralsam2.training.after.text_tuning --out runs/text`.
 
-The fuser learns, and with it the text encoder and the projection of its states; SAM2 and VGGish stay as they are, so
-that the file holds the fuser and the encoder alone. In each step a scene is met in three ways at once: sentence and
+The fuser learns but for what no sound reaches, and with it the text encoder and the projection of its states; SAM2 and
+VGGish stay as they are, so that the file holds the fuser and the encoder alone. In each step a scene is met in three ways at once: sentence and
 sound, a sentence without sound, and, of every second scene, sound without a sentence, whose truth is what sounds in
 each frame. A quarter of the sentences are null. In the first part of the schedule each frame is decoded by itself, in
 the rest through the memory. Killed at any moment, the same command goes on.
@@ -49,7 +49,8 @@ class Seen(NamedTuple):
     """What the frozen parts make of one scene."""
 
     scene: Scene
-    fpn: tuple[Tensor, Tensor, Tensor]
+    patches: tuple[Tensor, Tensor, Tensor]
+    first_look: Tensor
     image: ImageFeatures
     sound: Tensor
     """[T, C]."""
@@ -94,7 +95,7 @@ class Reader(Lesson):
         reading.requires_grad_(False)
         self._position = image_encoder.position_embedding(reading.v_model.image_encoder.trunk, reading.image_size)
         fresh = [*fuser.text_proj.parameters(), *self.encoder.parameters()]
-        parts = (fuser.patch_embeds, fuser.f_blocks, fuser.a_blocks, fuser.fusion_modules, fuser.smooth_convs)
+        parts = (*list(fuser.f_blocks)[1:], fuser.a_blocks, fuser.fusion_modules, fuser.smooth_convs)
         known = [parameter for part in parts for parameter in part.parameters()]
         self.parameters = [parameter.requires_grad_(True) for parameter in (*known, *fresh)]
         groups = [{"params": known, "share": 0.25}, {"params": fresh, "share": 1.0}]
@@ -147,12 +148,13 @@ class Reader(Lesson):
 
     @torch.no_grad()
     def _see(self, scene: Scene) -> Seen:
-        model, drawn = self.model, draw(scene, self.model.image_size)
-        sam, decoder = model.v_model, model.v_model.sam_mask_decoder
+        fuser, drawn = self.model.aural_fuser, draw(scene, self.model.image_size)
+        sam, decoder = self.model.v_model, self.model.v_model.sam_mask_decoder
         fpn = image_encoder.pyramid(sam, image_encoder.normalise(torch.from_numpy(drawn.frames)), self._position)
         image = ImageFeatures(decoder.conv_s0(fpn[0]), decoder.conv_s1(fpn[1]), fpn[2])
-        sound = model.aural_fuser.vgg(self.log_mel(torch.from_numpy(drawn.windows)))
-        return Seen(scene, fpn, image, sound, drawn.owners)
+        patches = fuser.patches(0, fpn[0]), fuser.patches(1, fpn[1]), fuser.patches(2, fpn[2])
+        sound = fuser.vgg(self.log_mel(torch.from_numpy(drawn.windows)))
+        return Seen(scene, patches, fuser.look(0, patches[0]), image, sound, drawn.owners)
 
     def _variants(self, seen: Seen, wordless: bool, rng: np.random.Generator) -> dict[str, Variant]:
         found = {"both": self._said(seen, rng, True), "text": self._said(seen, rng, False)}
@@ -176,8 +178,7 @@ class Reader(Lesson):
         assert fuser.text_proj is not None
         words = fuser.text_proj(self.encoder(torch.tensor([variant.numbers]))[0])
         sound = seen.sound if variant.heard else self._silent_tokens(len(seen.sound))
-        patches = tuple(fuser.patches(level, fpn) for level, fpn in enumerate(seen.fpn))
-        aural = fuser(patches, torch.cat([sound, words]))
+        aural = fuser(seen.patches, torch.cat([sound, words]), seen.first_look)
         output = self._decode(seen.image, aural)
         truth = F.avg_pool2d(torch.from_numpy(variant.truth).float()[:, None], TRUTH_STRIDE)[:, 0]
         return segmentation_loss(output, (truth > 0.5).float()).total
