@@ -1,10 +1,10 @@
 """Teach a trained network to read: `python -m auralsam2.training.after.text_tuning --out runs/text`.
 
 The fuser learns but for what no sound reaches, and with it the text encoder and the projection of its states; SAM2 and
-VGGish stay as they are, so that the file holds the fuser and the encoder alone. In each step a scene is met in three ways at once: sentence and
-sound, a sentence without sound, and, of every second scene, sound without a sentence, whose truth is what sounds in
-each frame. A quarter of the sentences are null. In the first part of the schedule each frame is decoded by itself, in
-the rest through the memory. Killed at any moment, the same command goes on.
+VGGish stay as they are, so that the file holds the fuser and the encoder alone. In each step a scene is met in three
+ways at once: sentence and sound, a sentence without sound, and, of every second scene, sound without a sentence, whose
+truth is what sounds in each frame. A quarter of the sentences are null. In the first part of the schedule each frame is
+decoded by itself, in the rest through the memory. Killed at any moment, the same command goes on.
 """
 
 from typing import Any, NamedTuple
