@@ -3,7 +3,8 @@
 As the paper's ablation on Ref-AVS has it: pictures with sound, with a sentence, and with both, on held-out clips whose
 sentence is of seen or unseen words, or refers to nothing; and, as a control, with sound and the sentence of another
 clip. Sound is left out as silence, a sentence as no words. "needed" are the clips in which what sounds is not what is
-referred to, so that the sentence alone tells.
+referred to, so that the sentence alone tells. Last comes sound alone on clips without sentences, whose truth is what
+sounds in each frame, beside the shipped network that never learned to read.
 """
 
 import argparse
@@ -15,24 +16,31 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
 
 from auralsam2.data.samples import Sample
+from auralsam2.data.world import held_out
 from auralsam2.data.world.held_out import NUM_CLIPS
 from auralsam2.data.world.referring import REFERRING_SPLITS, Referred, ReferringSplit, read, refer
+from auralsam2.data.world.scenes import Split
 from auralsam2.evaluation.in_process import network_predictor
 from auralsam2.evaluation.predictions import Predictor
-from auralsam2.evaluation.protocol import PROJECT_REF_AVS
-from auralsam2.evaluation.scoring import evaluate
+from auralsam2.evaluation.protocol import PROJECT_REF_AVS as PROTOCOL
+from auralsam2.evaluation.quality import null_score
+from auralsam2.evaluation.scoring import read_out_logits
+from auralsam2.evaluation.tallies import Tally
+from auralsam2.model.loading import load_network
 from auralsam2.model.with_text import load_with_text
 from auralsam2_client.new_file import write_new
 
 Given = Literal["sound", "text", "both", "wrong text"]
 GIVEN: tuple[Given, ...] = get_args(Given)
+SOUND_SPLITS: tuple[Split, ...] = ("single", "multi")
 DIGITS = 5
+Result = TypeVar("Result")
 RESAMPLED, INTERVAL = 1000, (2.5, 97.5)
 
 
@@ -68,11 +76,18 @@ def give(sample: Sample, given: Given, other: str) -> Sample:
 
 
 def score(sample: Sample, predict: Predictor) -> ClipScore:
-    """Score one clip with the evaluation's own loop, under the project's protocol for Ref-AVS."""
-    found = evaluate(sample.name, [sample], predict, protocol=PROJECT_REF_AVS).scores[PROJECT_REF_AVS.headline]
-    f_score = None if found.mean_f_score is None else round(found.mean_f_score, DIGITS)
+    """Score one clip under the project's protocol for Ref-AVS and its headline's read-out."""
+    prediction, tally = predict(sample), Tally()
+    prediction.check_finite(sample.name)
+    size = sample.masks.shape[1], sample.masks.shape[2]
+    tally.add(read_out_logits(prediction, PROTOCOL.headline, size, PROTOCOL.absent_logit), sample.masks)
+    counts = tally.counts()
+    inside, pixels = np.array(counts.inside), np.array([sample.masks.size])
     return ClipScore(
-        round(found.mean_jaccard, DIGITS), f_score, round(found.null_score, DIGITS), round(found.empty_share, DIGITS)
+        round(counts.jaccard, DIGITS),
+        None if counts.f_score is None else round(counts.f_score, DIGITS),
+        round(null_score(inside, pixels, PROTOCOL.null_metric == "root"), DIGITS),
+        round(float(np.mean(counts.empty)), DIGITS),
     )
 
 
@@ -86,9 +101,24 @@ def score_clip(referred: Referred, other: str, predict: Predictor) -> Scored:
 def score_part(split: ReferringSplit, numbers: Sequence[int], count: int, checkpoint: str | None) -> list[Scored]:
     """Score some of the first `count` clips of a split, in a process of its own."""
     model, encode, _ = load_with_text("compact", checkpoint=checkpoint)
-    predict = network_predictor(model, PROJECT_REF_AVS.conditioning_frame, encode)
+    predict = network_predictor(model, PROTOCOL.conditioning_frame, encode)
     clips = [refer(split, index) for index in range(count)]
     return [score_clip(clips[n], clips[(n + 1) % count].sentence.words, predict) for n in numbers]
+
+
+def score_sound(
+    split: Split, numbers: Sequence[int], count: int, checkpoint: str | None
+) -> list[tuple[ClipScore, ClipScore]]:
+    """Score some of the held-out clips of a split without sentences: what sounds, by the shipped network and by this.
+
+    Both decode the middle frame first.
+    """
+    before = network_predictor(load_network("compact")[0], PROTOCOL.conditioning_frame)
+    model, encode, _ = load_with_text("compact", checkpoint=checkpoint)
+    after = network_predictor(model, PROTOCOL.conditioning_frame, encode)
+    clips = held_out.open_split(split, count)
+    samples = (replace(clips[n].read(), expression="") for n in numbers)
+    return [(score(sample, before), score(sample, after)) for sample in samples]
 
 
 def summarise(clips: Sequence[Scored]) -> dict[str, Any]:
@@ -130,16 +160,30 @@ def score_splits(
 ) -> dict[str, Any]:
     """Score the first `count` clips of every split, shared by `workers` processes of one thread."""
     found = dict[str, Any]()
-    shares = [range(count)[worker::workers] for worker in range(workers)]
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         for split in REFERRING_SPLITS:
-            parts = pool.map(partial(score_part, split, count=count, checkpoint=checkpoint), shares)
-            by_number = {
-                n: clip for share, part in zip(shares, parts, strict=True) for n, clip in zip(share, part, strict=True)
-            }
-            found[split] = report(split, [by_number[n] for n in range(count)])
+            clips = _shared(pool, workers, count, partial(score_part, split, count=count, checkpoint=checkpoint))
+            found[split] = report(split, clips)
             said(table(split, found[split]))
+        for world in SOUND_SPLITS:
+            pairs = _shared(pool, workers, count, partial(score_sound, world, count=count, checkpoint=checkpoint))
+            names = "shipped", "sound"
+            means = {name: _means(scores) for name, scores in zip(names, zip(*pairs, strict=True), strict=True)}
+            found[f"sound alone, {world}"] = {"all": means}
+            said(table(world, found[f"sound alone, {world}"]))
     return found
+
+
+def _shared(
+    pool: ProcessPoolExecutor, workers: int, count: int, work: Callable[[Sequence[int]], list[Result]]
+) -> list[Result]:
+    """What `work` makes of the numbers below `count`, in their order."""
+    shares = [range(count)[worker::workers] for worker in range(workers)]
+    parts = pool.map(work, shares)
+    by_number = {
+        n: each for share, part in zip(shares, parts, strict=True) for n, each in zip(share, part, strict=True)
+    }
+    return [by_number[n] for n in range(count)]
 
 
 def table(split: str, figures: dict[str, Any]) -> str:
@@ -163,7 +207,7 @@ def main() -> None:
     given = parser.parse_args()
     about = load_with_text("compact", checkpoint=given.checkpoint)[2]
     splits = score_splits(given.clips, given.workers, given.checkpoint, lambda text: print(text, flush=True))
-    record = {"weights": about, "protocol": PROJECT_REF_AVS.as_json(), "clips": given.clips, "splits": splits}
+    record = {"weights": about, "protocol": PROTOCOL.as_json(), "clips": given.clips, "splits": splits}
     write_new(given.out, json.dumps(record, indent=1) + "\n")
 
 
