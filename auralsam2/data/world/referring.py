@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from auralsam2.data.samples import Sample, Unread
 from auralsam2.data.world.held_out import NUM_CLIPS, SEED
-from auralsam2.data.world.scenes import Painter, Scene, draw_scene, mask_of, play
+from auralsam2.data.world.scenes import Painter, Scene, Split, draw_scene, mask_of, play
 from auralsam2.data.world.sentences import KINDS, Kind, Sentence, draw_sentence
 from auralsam2.errors import DataError
 from auralsam2_client.media.sound_windows import clip_windows
@@ -84,7 +84,7 @@ def refer(split: ReferringSplit, index: int, seed: int = SEED) -> Referred:
         raise DataError(f"split {split!r} is unknown; choose one of {', '.join(REFERRING_SPLITS)}.")
     rng = np.random.default_rng([seed, _STREAM, REFERRING_SPLITS.index(split), index])
     # Of the split "unseen" every second scene has one source; so they do here.
-    where = "unseen" if split == "unseen" else "multi" if index % 2 else "single"
+    where: Split = "unseen" if split == "unseen" else "multi" if index % 2 else "single"
     scene = draw_scene(where, "held_out", seed, index)
     if split == "null":
         sentence = draw_sentence(scene, rng, "null", unseen=bool(index // 2 % 2))

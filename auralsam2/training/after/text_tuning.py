@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from auralsam2.data.world.referring import POSITIVE_KINDS, draw, mask_of_sounding, mask_of_thing, say
 from auralsam2.data.world.scenes import Scene, draw_scene
@@ -95,9 +95,16 @@ class Reader(Lesson):
         reading.requires_grad_(False)
         self._position = image_encoder.position_embedding(reading.v_model.image_encoder.trunk, reading.image_size)
         fresh = [*fuser.text_proj.parameters(), *self.encoder.parameters()]
-        parts = (*list(fuser.f_blocks)[1:], fuser.a_blocks, fuser.fusion_modules, fuser.smooth_convs)
+        parts: tuple[nn.Module, ...] = (
+            *fuser.f_blocks[1:].children(),
+            fuser.a_blocks,
+            fuser.fusion_modules,
+            fuser.smooth_convs,
+        )
         known = [parameter for part in parts for parameter in part.parameters()]
-        self.parameters = [parameter.requires_grad_(True) for parameter in (*known, *fresh)]
+        self.parameters = [*known, *fresh]
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
         groups = [{"params": known, "share": 0.25}, {"params": fresh, "share": 1.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.01)
 
