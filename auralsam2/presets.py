@@ -40,6 +40,10 @@ class Preset:
     fuser_heads: int = 4
     fusion_width: int = 128
     """Features inside the two-way fusion."""
+    text_width: int = 768
+    """Features of a word's state: DistilRoBERTa's, or those of `text.encoder`."""
+    text_hidden: int = 1024
+    """Between a word's state and its token."""
     default_image_size: int = 1024
 
     @property
@@ -79,6 +83,8 @@ PRESETS: dict[str, Preset] = {
             fuser_depths=(1, 1, 2),
             audio_depth=1,
             fusion_width=64,
+            text_width=128,
+            text_hidden=256,
             default_image_size=256,
         ),
     )

@@ -14,7 +14,7 @@ from auralsam2.network.log_mel import LogMel
 from auralsam2_client.media.stills.frames import resize_frames
 
 TextEncoder = Callable[[str], torch.Tensor]
-"""An expression -> [1, L, 768] float32 DistilRoBERTa states, on whichever device."""
+"""An expression -> [1, L, W] float32 states of its words, on whichever device."""
 
 
 def network_predictor(

@@ -1,13 +1,29 @@
-"""DistilRoBERTa's states of an expression, as Ref-AVS checkpoints read them."""
+"""The text encoder that a network's projection reads: DistilRoBERTa, as Ref-AVS checkpoints do, or its file's own."""
 
 import torch
 
+from auralsam2 import checkpoints
 from auralsam2.computing import Device, open_device
 from auralsam2.errors import DataError
 from auralsam2.evaluation.in_process import TextEncoder
+from auralsam2.model.with_text import sentence_encoder
 
 MODEL = "distilbert/distilroberta-base"
-NUM_TOKENS = 25
+NUM_TOKENS, WIDTH = 25, 768
+
+
+def text_encoder(width: int, checkpoint: str, device: Device = "cpu") -> TextEncoder:
+    """Load the text encoder of a network whose projection reads states of `width`.
+
+    Args:
+        width: the preset's `text_width`: 768 is DistilRoBERTa, another the encoder in the file.
+        checkpoint: path or hf:// reference of the network's weights.
+        device: "cpu" | "cuda": where DistilRoBERTa computes.
+    Raises: DataError where DistilRoBERTa cannot be had; CheckpointError where the file has no encoder of this project.
+    """
+    if width == WIDTH:
+        return distilroberta(device=device)
+    return sentence_encoder(checkpoint, checkpoints.read(checkpoint), width)
 
 
 def distilroberta(model: str = MODEL, device: Device = "cpu") -> TextEncoder:

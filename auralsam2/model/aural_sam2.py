@@ -7,7 +7,7 @@ from torch import Tensor
 
 from auralsam2.errors import NetworkError
 from auralsam2.model.sounding_sam2 import ClipOutput, SoundingSAM2
-from auralsam2.network.aural_fuser import TEXT_WIDTH, AuralFeatures, AuralFuser
+from auralsam2.network.aural_fuser import AuralFeatures, AuralFuser
 from auralsam2.network.fusion import FUSION_FORMS, AudioVisualFusion, FusedAudioVisualFusion, FusionForm
 from auralsam2.network.log_mel import NUM_BANDS, NUM_HOPS
 from auralsam2.network.pvt import Mlp
@@ -90,8 +90,8 @@ class AuralSAM2(SoundingSAM2):
             raise NetworkError(f"frames are {list(frames.shape)}; this network takes [T, 3, {size}, {size}], T >= 1.")
         if text is not None and self.aural_fuser.text_proj is None:
             raise NetworkError("text was given, but this network has no text projection; build it with text=True.")
-        if text is not None and (text.ndim != 3 or text.shape[0] != 1 or text.shape[2] != TEXT_WIDTH):
-            raise NetworkError(f"text is {list(text.shape)}; it must be [1, L, {TEXT_WIDTH}].")
+        if text is not None and (text.ndim != 3 or text.shape[0] != 1 or text.shape[2] != self.preset.text_width):
+            raise NetworkError(f"text is {list(text.shape)}; it must be [1, L, {self.preset.text_width}].")
         num_examples = num_frames if text is None else max(log_mel.shape[0], 1, num_frames - text.shape[1])
         if log_mel.shape != (num_examples, 2, NUM_HOPS, NUM_BANDS):
             raise NetworkError(

@@ -12,6 +12,7 @@ _FILES = {
     ("compact", "sama_avs"): "compact-sama-avs.safetensors",
 }
 _CLASS_HEADS = {"compact": "compact-classes.safetensors"}
+_TEXT_FILES = {"compact": "compact-text.safetensors"}
 SHIPPED = tuple(_FILES)
 """Presets and methods that come with weights."""
 
@@ -23,17 +24,23 @@ def shipped_weights(preset: str, method: str = AURALSAM2) -> Path | None:
 
     Float16, but for values that it cannot hold; see `training.run_folder.fits_half`.
     """
-    if (preset, method) not in _FILES:
-        return None
-    path = Path(str(resources.files("auralsam2") / "weights" / _FILES[preset, method]))
-    return path if path.is_file() else None
+    return _find(_FILES.get((preset, method)))
 
 
 def shipped_class_head(preset: str) -> Path | None:
     """Find the file of the class head that was trained on a preset's shipped weights; None where there is none."""
-    if preset not in _CLASS_HEADS:
+    return _find(_CLASS_HEADS.get(preset))
+
+
+def shipped_text_weights(preset: str) -> Path | None:
+    """Find the file of fuser and text encoder, which reads beside SAM2's part of `shipped_weights`; None: no file."""
+    return _find(_TEXT_FILES.get(preset))
+
+
+def _find(name: str | None) -> Path | None:
+    if name is None:
         return None
-    path = Path(str(resources.files("auralsam2") / "weights" / _CLASS_HEADS[preset]))
+    path = Path(str(resources.files("auralsam2") / "weights" / name))
     return path if path.is_file() else None
 
 

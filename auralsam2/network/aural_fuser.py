@@ -17,7 +17,6 @@ from auralsam2.presets import STRIDE, Preset
 
 NUM_STAGES = 3
 HeadForm = Literal["convolution", "linear"]
-TEXT_WIDTH, TEXT_HIDDEN = 768, 1024
 
 
 class AuralFeatures(NamedTuple):
@@ -73,7 +72,9 @@ class AuralFuser(nn.Module):
         self.smooth_convs = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(NUM_STAGES - 1))
         self.train_proj_v1, self.train_proj_a1 = self.new_heads("convolution")
         self.text_proj = (
-            nn.Sequential(nn.Linear(TEXT_WIDTH, TEXT_HIDDEN), nn.GELU(), nn.Linear(TEXT_HIDDEN, width))
+            nn.Sequential(
+                nn.Linear(preset.text_width, preset.text_hidden), nn.GELU(), nn.Linear(preset.text_hidden, width)
+            )
             if text
             else None
         )
@@ -88,7 +89,7 @@ class AuralFuser(nn.Module):
         return image.to(beside).train(self.training), sound.to(beside).train(self.training)
 
     def tokens(self, log_mel: Tensor, text: Tensor | None = None) -> Tensor:
-        """Encode log_mel [T, 2, 96, 64] and, for Ref-AVS, text [1, L, 768] -> [T + L, C]: sound first, then words."""
+        """Encode log_mel [T, 2, 96, 64] and, for Ref-AVS, text [1, L, W] -> [T + L, C]: sound first, then words."""
         sound: Tensor = self.vgg(log_mel)
         if text is None or self.text_proj is None:
             return sound
@@ -99,12 +100,22 @@ class AuralFuser(nn.Module):
         patches: Tensor = self.patch_embeds[level](fpn_map)
         return patches
 
-    def forward(self, patches: tuple[Tensor, Tensor, Tensor], tokens: Tensor) -> AuralFeatures:
+    def look(self, stage: int, image: Tensor) -> Tensor:
+        """Run the visual blocks of a stage, [T, C, S/16, S/16] -> [T, N, C]: those of the first hear nothing yet."""
+        visual: Tensor = image.flatten(2).transpose(1, 2) + self.sine
+        for block in self.f_blocks[stage].children():
+            visual = block(visual, self.side)
+        return visual
+
+    def forward(
+        self, patches: tuple[Tensor, Tensor, Tensor], tokens: Tensor, first_look: Tensor | None = None
+    ) -> AuralFeatures:
         """Run the three stages.
 
         Args:
             patches: for each stage, the embedded FPN map [T, C, S/16, S/16].
             tokens: [M, C] from `tokens`.
+            first_look: `look(0, patches[0])`, where other tokens met the same pictures before.
         """
         visual_out: list[Tensor] = []
         audio_out: list[Tensor] = []
@@ -114,10 +125,8 @@ class AuralFuser(nn.Module):
             image = patches[stage]
             if carried is not None:
                 image = self.smooth_convs[stage - 1](image + carried)
-            visual = image.flatten(2).transpose(1, 2) + self.sine
+            visual = self.look(stage, image) if stage or first_look is None else first_look
             audio = audio + self.audio_position
-            for block in self.f_blocks[stage].children():
-                visual = block(visual, self.side)
             batch = audio[None]
             for block in self.a_blocks[stage].children():
                 batch = block(batch)

@@ -191,13 +191,15 @@ def _in_process(
     from auralsam2.computing import describe_device, open_device
     from auralsam2.evaluation.in_process import network_predictor
     from auralsam2.evaluation.journal import identify
-    from auralsam2.evaluation.text import distilroberta
+    from auralsam2.evaluation.text import text_encoder
     from auralsam2.model.loading import load_network
     from auralsam2.model.shipped import shipped_weights
     from auralsam2_client.contract import AURALSAM2
 
     model, weights = load_network(preset, image_size, checkpoint, sam2_checkpoint, method)
-    text = distilroberta(device=device) if model.reads_text else None
+    text = None
+    if checkpoint is not None and model.reads_text:
+        text = text_encoder(model.preset.text_width, checkpoint, device)
     predict = network_predictor(model, protocol.conditioning_frame, text, protocol.precision, device)
     files = [checkpoints.fetch(name) for name in (checkpoint, sam2_checkpoint) if name is not None]
     # Adapters lie on the SAM2 of AuralSAM2's own file.

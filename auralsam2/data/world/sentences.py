@@ -1,8 +1,9 @@
 """What a person says of a scene: sentences that refer to one of its things, or to none.
 
-As Ref-AVS has them, a sentence names its thing by look, by sound, by place, or by look and sound at once, and a null
-sentence names one that is not there. Each is true of exactly one thing of the scene, or of none. Half of the forms are
-held out: the same meaning in other words, for the unseen split.
+As Ref-AVS has them, a sentence names its thing by look, by sound, by place, by look and sound at once, or only as the
+one that sounds, which nobody knows without hearing it; a null sentence names one that is not there. Each is true of
+exactly one thing of the scene, or of none. Half of the forms are held out: the same meaning in other words, for the
+unseen split.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ import numpy as np
 from auralsam2.data.world.scenes import Scene, Thing
 from auralsam2.data.world.shapes import SHAPES, Shape
 
-Kind = Literal["look", "sound", "place", "look and sound", "null"]
+Kind = Literal["look", "sound", "place", "look and sound", "sounding", "null"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # What each class does when it sounds: its timbre, as a person names it.
@@ -53,11 +54,22 @@ class Forms:
     sound: str
     place: str
     look_and_sound: str
+    sounding: str
 
 
-SEEN = Forms("the {look} {shape}", "the shape that {verb}", "the {place} shape", "the {look} shape that {verb}")
+SEEN = Forms(
+    "the {look} {shape}",
+    "the shape that {verb}",
+    "the {place} shape",
+    "the {look} shape that {verb}",
+    "the shape that sounds",
+)
 UNSEEN = Forms(
-    "the {shape} with the {look} surface", "whatever {verb}", "the shape that is {place}", "what {verb} and is {look}"
+    "the {shape} with the {look} surface",
+    "whatever {verb}",
+    "the shape that is {place}",
+    "what {verb} and is {look}",
+    "whatever sounds here",
 )
 
 
@@ -97,6 +109,8 @@ def _about(scene: Scene, number: int, kind: Kind, forms: Forms) -> list[Sentence
         return [Sentence(forms.look.format(look=look, shape=thing.shape), number, kind)]
     if not sounds:
         return []
+    if kind == "sounding":
+        return [Sentence(forms.sounding, number, kind)] if scene.sounding.any(0).sum() == 1 else []
     form = forms.sound if kind == "sound" else forms.look_and_sound
     return [Sentence(form.format(look=look, verb=verb), number, kind)]
 
@@ -112,10 +126,11 @@ def _places(scene: Scene, number: int) -> list[str]:
 
 
 def _null(scene: Scene, rng: np.random.Generator, forms: Forms) -> Sentence | None:
-    """Words about a class that is not there, or about a sound that nothing in the scene makes."""
+    """Words about a class that is not there, about a sound that nothing in the scene makes, or about any in silence."""
     there = {thing.shape for thing in scene.things}
     silent = {thing.shape for number, thing in enumerate(scene.things) if not scene.sounding[:, number].any()}
     looks = [TEXTURES[thing.texture.kind] for thing in scene.things]
     choices = [forms.look.format(look=looks[0], shape=shape) for shape in SHAPES if shape not in there]
     choices += [forms.sound.format(verb=VERBS[shape]) for shape in SHAPES if shape in silent or shape not in there]
+    choices += [] if scene.sounding.any() else [forms.sounding]
     return Sentence(choices[int(rng.integers(len(choices)))], None, "null") if choices else None

@@ -67,6 +67,10 @@ class Lesson(ABC):
         """Collect all that a resumed run needs."""
         return {"step": self.step, "sam": self.model.v_model.state_dict(), "optimiser": self.optimiser.state_dict()}
 
+    def update(self) -> None:
+        """Take the optimiser's step, and what belongs to it."""
+        self.optimiser.step()
+
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state`."""
         self.model.v_model.load_state_dict(state["sam"])
@@ -102,7 +106,7 @@ class Lesson(ABC):
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         with hold_signals():
-            self.optimiser.step()
+            self.update()
             self.step += 1
         return {name: float(value.detach()) for name, value in losses.items()}
 

@@ -65,7 +65,7 @@ def test_the_contrastive_heads_are_not_read(ref_avs: State) -> None:
     model.load_released(ref_avs)
     draw = torch.Generator().manual_seed(0)
     clip = torch.randn(2, 3, 224, 224, generator=draw), torch.randn(2, 2, 96, 64, generator=draw)
-    words = torch.randn(1, 25, 768, generator=draw)
+    words = torch.randn(1, 25, 128, generator=draw)
     wanted = model(*clip, words)
     for head in (model.aural_fuser.train_proj_v1, model.aural_fuser.train_proj_a1):
         for parameter in head.parameters():

@@ -47,7 +47,7 @@ def test_text_is_encoded_and_changes_the_masks() -> None:
 
     def encode(expression: str) -> torch.Tensor:
         asked.append(expression)
-        return torch.full((1, 25, 768), 0.01 * len(expression))
+        return torch.full((1, 25, 128), 0.01 * len(expression))
 
     predict = network_predictor(model(text=True), None, encode)
     bell, dog = predict(sample("the bell")), predict(sample("the dog that barks at the left"))
@@ -60,7 +60,7 @@ def test_on_another_device_nothing_is_left_on_the_host(monkeypatch: pytest.Monke
     monkeypatch.setattr(in_process, "open_device", lambda device: ELSEWHERE)
     # Autocast knows no such device, and changes no tensor's.
     monkeypatch.setattr(in_process, "rounding", lambda device, precision: torch.autocast("cpu", enabled=False))
-    predict = network_predictor(model(text=True), 0, lambda expression: torch.zeros(1, 25, 768))
+    predict = network_predictor(model(text=True), 0, lambda expression: torch.zeros(1, 25, 128))
     with OneDevice() as watch, pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
         predict(sample("the bell"))
     assert watch.num_operators > 1000
@@ -77,7 +77,7 @@ def test_bfloat16_is_autocast_around_the_network_and_the_text() -> None:
 
     def encode(expression: str) -> torch.Tensor:
         seen.append((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
-        return torch.full((1, 25, 768), 0.1)
+        return torch.full((1, 25, 128), 0.1)
 
     inputs: list[torch.Tensor] = []
     hook = network.register_forward_pre_hook(lambda module, arguments: inputs.append(arguments[1]))
@@ -117,7 +117,7 @@ def test_a_frame_beyond_the_sound_hears_the_first_word(monkeypatch: pytest.Monke
     monkeypatch.setattr(network.aural_fuser, "forward", fusing)
     whole = sample("the bell")
     short = replace(whole, windows=whole.windows[:2])
-    text = torch.linspace(-1, 1, 25 * 768).reshape(1, 25, 768)
+    text = torch.linspace(-1, 1, 25 * 128).reshape(1, 25, 128)
     predict = network_predictor(network, 0, lambda expression: text)
     found = predict(short)
     given, *stages = tokens

@@ -1,14 +1,18 @@
 """The text encoder is somebody else's package; here stand small ones in its place."""
 
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from auralsam2.errors import DataError
-from auralsam2.evaluation.text import NUM_TOKENS, distilroberta
+from auralsam2.evaluation.text import NUM_TOKENS, distilroberta, text_encoder
+from auralsam2.text.encoder import WordEncoder
+from auralsam2.text.tokeniser import Tokeniser
 
 
 def fake_transformers(asked: list[dict[str, Any]], fault: Exception | None = None) -> ModuleType:
@@ -56,3 +60,16 @@ def test_a_model_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", fake_transformers([], OSError("no network")))
     with pytest.raises(DataError, match=r"distilroberta-base: cannot be loaded \(no network\)"):
         distilroberta()
+
+
+def test_the_width_of_its_states_tells_which_encoder_a_network_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", fake_transformers([]))
+    torch.manual_seed(0)
+    encoder = WordEncoder(Tokeniser().num_words, 128)
+    path = tmp_path / "reads.safetensors"
+    save_file({f"t_model.{key}": value for key, value in encoder.state_dict().items()}, path)
+    assert text_encoder(768, str(path))("the star").shape == (1, NUM_TOKENS, 768)
+    own = text_encoder(128, str(path))
+    assert torch.equal(own("the star"), encoder(torch.tensor([Tokeniser()("the star")])))

@@ -80,7 +80,7 @@ def test_shapes_of_an_answer(compact: AuralSAM2, num_frames: int) -> None:
 
 def test_sound_and_words_are_heard(compact: AuralSAM2) -> None:
     frames, log_mel = clip(2)
-    words = torch.randn(1, 25, 768, generator=torch.Generator().manual_seed(1))
+    words = torch.randn(1, 25, 128, generator=torch.Generator().manual_seed(1))
     heard = compact(frames, log_mel, words).low_res_logits
     assert (compact(frames, torch.zeros_like(log_mel), words).low_res_logits - heard).abs().mean() > 1e-3
     assert (compact(frames, log_mel).low_res_logits - heard).abs().mean() > 1e-3
@@ -91,7 +91,7 @@ def test_text_is_a_form_of_its_own(compact: AuralSAM2) -> None:
     extra = set(compact.state_dict()) - set(without.state_dict())
     assert extra == {f"aural_fuser.text_proj.{i}.{leaf}" for i in (0, 2) for leaf in ("weight", "bias")}
     with pytest.raises(NetworkError, match="no text projection; build it with text=True"):
-        without(*clip(1), torch.zeros(1, 25, 768))
+        without(*clip(1), torch.zeros(1, 25, 128))
 
 
 def test_fusion_forms_share_their_weights_and_differ_in_their_answer(compact: AuralSAM2) -> None:
@@ -104,9 +104,9 @@ def test_fusion_forms_share_their_weights_and_differ_in_their_answer(compact: Au
 def test_with_words_sound_may_be_shorter_or_longer_than_the_clip(compact: AuralSAM2, num_examples: int) -> None:
     frames, log_mel = clip(2)
     sound = log_mel[[0, 1, 1][:num_examples]]
-    out = compact(frames, sound, torch.ones(1, 2, 768))
+    out = compact(frames, sound, torch.ones(1, 2, 128))
     assert out.low_res_logits.shape[0] == 2
-    assert (out.low_res_logits - compact(frames, log_mel, torch.ones(1, 2, 768)).low_res_logits).abs().max() > 1e-4
+    assert (out.low_res_logits - compact(frames, log_mel, torch.ones(1, 2, 128)).low_res_logits).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ def test_with_words_sound_may_be_shorter_or_longer_than_the_clip(compact: AuralS
         (
             (3, 3, 224, 224),
             (1, 2, 96, 64),
-            (1, 1, 768),
+            (1, 1, 128),
             0,
             r"log_mel is \[1, 2, 96, 64\]; 3 frames need \[3, 2, 96, 64\]",
         ),
-        ((2, 3, 224, 224), (2, 2, 96, 64), (768,), 0, r"text is \[768\]; it must be \[1, L, 768\]"),
-        ((2, 3, 224, 224), (2, 2, 96, 64), (25, 768), 0, r"text is \[25, 768\]; it must be \[1, L, 768\]"),
+        ((2, 3, 224, 224), (2, 2, 96, 64), (768,), 0, r"text is \[768\]; it must be \[1, L, 128\]"),
+        ((2, 3, 224, 224), (2, 2, 96, 64), (25, 768), 0, r"text is \[25, 768\]; it must be \[1, L, 128\]"),
         ((2, 3, 224, 224), (2, 2, 96, 64), None, 2, "conditioning_frame 2 is outside the clip, 0 to 1"),
         ((2, 3, 224, 224), (2, 2, 96, 64), None, -1, "conditioning_frame -1 is outside the clip"),
     ],

@@ -21,7 +21,7 @@ from auralsam2.prompted.prompts import FramePrompt
 from tests.captured.stand_in_card import faults_of, move_to_card, on_card
 
 T, S = 3, 224
-FRAMES, LOG_MEL, TEXT = (T, 3, S, S), (T, 2, 96, 64), (1, 4, 768)
+FRAMES, LOG_MEL, TEXT = (T, 3, S, S), (T, 2, 96, 64), (1, 4, 128)
 
 
 def card_network(dtype: torch.dtype, text: bool = False) -> AuralSAM2:

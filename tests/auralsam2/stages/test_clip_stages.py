@@ -166,7 +166,7 @@ def test_the_chain_equals_the_network_that_was_never_cut(
 def test_text_tokens_go_through_fuser_and_decoder_stages(in_double: AuralSAM2, small_clip: dict[str, Array]) -> None:
     """Ref-AVS: words follow the sound's tokens. The graphs take T tokens, the modules under them take T + L."""
     torch.manual_seed(0)
-    text = torch.randn(1, 4, 768)
+    text = torch.randn(1, 4, 128)
     frames = torch.from_numpy(small_clip["FRAMES"])
     log_mel = LogMel().double()(torch.from_numpy(small_clip["AUDIO"]).double())
     with torch.no_grad():
