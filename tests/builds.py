@@ -44,6 +44,8 @@ COMPACT = ExportSettings(preset="compact", precision="float32")
 TINY = ExportSettings(preset="hiera_tiny", image_size=512, num_frames=2, read_out="iou", precision="float32")
 # Another method, whose adapters change what the frames are encoded to.
 ADAPTED = replace(SMALL, method="gavs")
+# What is in the masks has names.
+WITH_CLASSES = replace(SMALL, classes=True)
 # The same networks as stages that compute in PyTorch.
 IN_PYTORCH = replace(COMPACT, target="cuda", device="cpu")
 TINY_IN_PYTORCH = replace(TINY, target="cuda", device="cpu")

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,13 @@ import pytest
 import torch
 
 from auralsam2 import AuralSAM2
+from auralsam2.data.world.shapes import SHAPES
 from auralsam2.errors import CheckpointError, NetworkError
 from auralsam2.model.adapted_sam2 import AdaptedSAM2
 from auralsam2.presets import PRESETS
 from auralsam2_client.contract import MAX_FRAMES
 from export.errors import ExportError
-from export.loading import load_aural_sam2, load_model
+from export.loading import load_aural_sam2, load_class_head, load_model
 from export.settings import ExportSettings
 
 
@@ -167,3 +169,31 @@ def test_shipped_adapters_lie_on_the_sam2_of_the_shipped_network() -> None:
     assert len(shared) > 300
     assert all(torch.equal(adapted[name], plain[name]) for name in shared)
     assert settings.build_info("float32")["method"] == "gavs"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"classes": True, "method": "gavs"}, "classes with target cpu, method gavs"),
+        ({"classes": True, "target": "onnx-gpu"}, "classes with target onnx-gpu, method auralsam2"),
+        ({"class_head": "head.safetensors"}, "class_head was given without classes; give --classes too"),
+        ({"classes": True, "preset": "hiera_tiny"}, "no class head is shipped for preset 'hiera_tiny'"),
+    ],
+)
+def test_classes_are_exported_where_they_are_named(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ExportError, match=re.escape(says)):
+        ExportSettings(**given)
+
+
+def test_a_build_with_classes_says_their_names() -> None:
+    settings = ExportSettings(classes=True)
+    assert settings.name == "compact-256-t5-classes"
+    assert json.loads(settings.build_info("float32")["classes"]) == list(SHAPES)
+    assert ExportSettings().build_info("float32")["classes"] == ""
+
+
+def test_a_head_of_other_weights_is_refused(tmp_path: Path) -> None:
+    torch.save(AuralSAM2.from_preset("compact").state_dict(), tmp_path / "other.pth")
+    settings = ExportSettings(checkpoint=str(tmp_path / "other.pth"), classes=True)
+    with pytest.raises(CheckpointError, match=r"was trained on the masks of weights with sha256"):
+        load_class_head(settings)
