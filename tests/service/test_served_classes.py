@@ -87,11 +87,10 @@ def test_they_may_be_asked_for_alone(client: Client, sample: Sample) -> None:
 
 
 def test_a_build_without_classes_says_what_to_do(small_build: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    with serve_build(served_once(small_build, tmp_path_factory), environ={}) as launcher:
-        with Client(launcher.config.grpc_url) as client:
-            shape = client.clip_shape()
-            clip = np.zeros((2, 224, 224, 3), np.uint8), np.zeros((2, 15600, 2), np.float32)
-            with pytest.raises(ConfigError, match=r"CLASS_MAP of a build without classes.*--classes"):
-                client.infer(*clip, outputs=(*RESULTS, "CLASS_MAP"))
-            assert not shape.names_classes
-            assert client.segment(*clip).class_map is None
+    build = served_once(small_build, tmp_path_factory)
+    with serve_build(build, environ={}) as launcher, Client(launcher.config.grpc_url) as client:
+        clip = np.zeros((2, 224, 224, 3), np.uint8), np.zeros((2, 15600, 2), np.float32)
+        with pytest.raises(ConfigError, match=r"CLASS_MAP of a build without classes.*--classes"):
+            client.infer(*clip, outputs=(*RESULTS, "CLASS_MAP"))
+        assert not client.clip_shape().names_classes
+        assert client.segment(*clip).class_map is None
