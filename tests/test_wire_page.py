@@ -16,15 +16,15 @@ from tests.pages import blocks, table_rows
 
 PAGE = (REPOSITORY / "docs" / "wire.md").read_text()
 ROWS = table_rows(PAGE)
-SIZES = Sizes(num_frames=5, image_size=256, channels=256)
+SIZES = Sizes(num_frames=5, image_size=256, channels=256, num_classes=6)
 
 
 def test_tensors_have_the_type_and_shape_of_the_contract() -> None:
     shown = {cells[0].split("`")[1]: cells[1] for heads, cells in ROWS if heads[0] == "tensor"}
-    assert len(shown) == 20
+    assert len(shown) == 22
     for name, words in shown.items():
         dtype, shape = re.fullmatch(r"(\w+) \[(.*)\]", words).groups()  # type: ignore[union-attr]
-        sizes = {"T": 5, "S": 256, "S/4": 64, "S/32": 8}
+        sizes = {"K": 6, "T": 5, "S": 256, "S/4": 64, "S/32": 8}
         found = tuple(sizes[part] if part in sizes else int(part) for part in shape.split(", "))
         assert (tensor(name, SIZES).dtype, tensor(name, SIZES).shape) == (dtype, found), name
 
