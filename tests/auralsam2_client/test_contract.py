@@ -60,7 +60,7 @@ def test_a_tensor_is_a_function_of_the_sizes(name: str, dtype: str, shape: tuple
 
 
 def test_every_tensor_of_every_model_is_declared() -> None:
-    models = [model for method in METHODS for model in models_of(method).values()]
+    models = [model for method in METHODS for classes in (False, True) for model in models_of(method, classes).values()]
     named = {name for model in models for name in (*model.inputs, *model.optional, *model.outputs)}
     # What a graph takes from its model's own code is no model's tensor.
     assert named | {ADAPTERS} == set(contract._TENSORS)

@@ -30,6 +30,7 @@ from auralsam2.text.tokeniser import NUM_TOKENS, PADDING, UNKNOWN, Tokeniser
 from auralsam2.training.after.lesson import Lesson, Report, Settings, command
 from auralsam2.training.losses.segmentation import segmentation_loss
 from auralsam2.training.run.running_statistics import RunningStatistics
+from auralsam2_client.contract import WINDOW_SAMPLES
 
 SCENES = 2
 """Of a step."""
@@ -92,7 +93,7 @@ class Reader(Lesson):
         self.encoder = WordEncoder(self.tokenise.num_words, model.preset.text_width)
         self.statistics = RunningStatistics(fuser)
         self._unneeded = frozenset(self.tokenise(" ".join(LONE_WORDS))) - {PADDING}
-        self.silence = self.log_mel(torch.zeros(1, 15600, 2))
+        self.silence = self.log_mel(torch.zeros(1, WINDOW_SAMPLES, 2))
         reading.requires_grad_(False)
         self._position = image_encoder.position_embedding(reading.v_model.image_encoder.trunk, reading.image_size)
         fresh = [*fuser.text_proj.parameters(), *self.encoder.parameters()]
