@@ -143,17 +143,22 @@ class Reader(Lesson):
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Compute the losses of SCENES scenes, each in all its variants, by what is met."""
         found: dict[str, list[Tensor]] = {}
-        for place in range(SCENES):
-            scene = draw_scene(
-                "multi" if rng.uniform() < MULTI_SHARE else "single",
-                "train",
-                self.settings.seed,
-                int(rng.integers(self.settings.clips)),
-            )
-            seen = self._see(scene)
-            for name, variant in self._variants(seen, place == 0, rng).items():
-                found.setdefault(name, []).append(self._loss(seen, variant))
+        for place, own in enumerate(rng.spawn(SCENES)):
+            for name, loss in self.scene_losses(own, wordless=place == 0).items():
+                found.setdefault(name, []).append(loss)
         return {name: torch.stack(values).mean() / len(found) for name, values in found.items()}
+
+    def scene_losses(self, rng: np.random.Generator, *, wordless: bool) -> dict[str, Tensor]:
+        """Draw a scene and compute its losses by what is met; without a sentence only where `wordless`."""
+        scene = draw_scene(
+            "multi" if rng.uniform() < MULTI_SHARE else "single",
+            "train",
+            self.settings.seed,
+            int(rng.integers(self.settings.clips)),
+        )
+        seen = self._see(scene)
+        variants = self._variants(seen, wordless, rng)
+        return {name: self._loss(seen, variant) for name, variant in variants.items()}
 
     @torch.no_grad()
     def _see(self, scene: Scene) -> Seen:
