@@ -5,14 +5,16 @@ What was measured lies in files of their own, a part each, under --out; the same
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from auralsam2.data.world.scenes import Split
+from auralsam2.evaluation import referring
 from auralsam2.model.loading import load_network
-from auralsam2.model.shipped import fingerprint, shipped_weights
+from auralsam2.model.shipped import fingerprint, shipped_text_weights, shipped_weights
 from auralsam2_client.contract import METHODS
 from auralsam2_client.errors import AuralServeError
 from auralsam2_client.new_file import write_new
@@ -26,7 +28,7 @@ from service.builds.manifest import read_manifest
 
 SPLIT: Split = "multi"
 SIZES = (256, 224)
-PARTS = ("table 1", "table 4", "table 5", "table 8")
+PARTS = ("table 1", "table 4", "table 5", "table 8", "figure 1")
 
 
 def say(line: str) -> None:
@@ -57,11 +59,13 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     scores = Part(out, "quality", {"weights": weights(), "split": SPLIT})
     judged, costs = Part(out, "sizes", on_clips), Part(out, "training", about)
     runs = Part(out, "seeds", {"steps": given.steps, "split": SPLIT, "clips": given.clips})
+    words = Part(out, "words", {"weights": _text_weights(), "clips": given.clips})
     steps: dict[str, Callable[[], None]] = {
         "table 1": lambda: _table_1(given, speeds, scores),
         "table 4": lambda: seeds.measure(range(given.seeds), given.steps, SPLIT, given.clips, out / "runs", runs, say),
         "table 5": lambda: _table_5(given, judged, about),
         "table 8": lambda: training_cost.measure(METHODS, costs),
+        "figure 1": lambda: _figure_1(given, words),
     }
     for name, step in steps.items():
         if name in (given.only or PARTS):
@@ -78,6 +82,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "sizes": judged.found,
         "sizes_speed": {name: found for name, found in timed.items() if found},
         "training": costs.found,
+        "words": words.found.get("splits", {}),
     }
 
 
@@ -86,6 +91,16 @@ def _table_1(given: argparse.Namespace, speeds: Part, scores: Part) -> None:
     speed.measure(paper.TABLE_1, builds, given.rounds, speeds, given.budget)
     networks = {method: load_network("compact", method=method)[0] for method in METHODS}
     quality.measure(paper.TABLE_1, networks, SPLIT, given.clips, scores, say)
+
+
+def _text_weights() -> str | None:
+    path = shipped_text_weights("compact")
+    return None if path is None else fingerprint(path)
+
+
+def _figure_1(given: argparse.Namespace, words: Part) -> None:
+    if "splits" not in words.found and _text_weights() is not None:
+        words.keep("splits", referring.score_splits(given.clips, os.cpu_count() or 1, None, say))
 
 
 def _table_5(given: argparse.Namespace, judged: Part, about: dict[str, object]) -> None:

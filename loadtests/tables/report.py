@@ -38,6 +38,12 @@ def markdown(record: Found) -> str:
             " its fuser, for it starts from nothing; adapters lie on what it learned, which stays. The paper: Hiera-B+"
             " on an RTX 4090, SAM2 frozen for all.\n\n" + table_8(record["training"])
         )
+    if record["words"]:
+        parts.append(
+            "### Figure 1\n\nHere: referring clips of the procedural world, the thing that the sentence names;"
+            " `needed`: those in which what sounds is not what is named. `wrong text`: the sentence of another clip. The paper:"
+            " Ref-AVS, seen, Hiera-L.\n\n" + figure_1(record["words"])
+        )
     return "\n\n".join([*parts, record["caption"]]) + "\n"
 
 
@@ -132,6 +138,24 @@ def table_8(found: Found) -> str:
         cells.append(f"{hours[method] / hours[AURALSAM2]:.2f}" if AURALSAM2 in hours else "")
         cells += [f"{gigabytes:.2f}", f"{theirs:.1f}", f"{theirs / paper.TABLE_8[AURALSAM2][1]:.2f}"]
         lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def figure_1(splits: Found) -> str:
+    """Write what sound, words and both are worth beside the picture."""
+    lines = [
+        "| split | clips | given | M_J here (95 %) | M_F here | empty masks | paper: J |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    for split, groups in splits.items():
+        for group in ("all", "needed"):
+            for given, means in groups.get(group, {}).items():
+                low, high = (100 * each for each in means["M_J interval"])
+                cells = [split, f"{group}, {means['clips']}", given, f"{100 * means['M_J']:.1f} ({low:.1f}-{high:.1f})"]
+                cells.append("" if means["M_F"] is None else f"{100 * means['M_F']:.1f}")
+                theirs = paper.FIGURE_1.get(given) if (split, group) == ("seen", "all") else None
+                cells += [f"{means['empty']:.0%}", "" if theirs is None else f"{theirs[0]:.2f}"]
+                lines.append(_line(cells))
     return "\n".join(lines)
 
 

@@ -32,7 +32,16 @@ def test_the_paper_has_thirteen_rows_and_asks_in_every_mode() -> None:
 
 
 def record(**found: Any) -> dict[str, Any]:
-    empty = {"speed": {}, "quality": {}, "clips": 0, "seeds": {}, "sizes": {}, "sizes_speed": {}, "training": {}}
+    empty = {
+        "speed": {},
+        "quality": {},
+        "clips": 0,
+        "seeds": {},
+        "sizes": {},
+        "sizes_speed": {},
+        "training": {},
+        "words": {},
+    }
     return {"num_frames": 5, "split": "multi", "steps": 240, "caption": "On a machine.", **empty, **found}
 
 
@@ -68,6 +77,15 @@ def test_the_other_tables_stand_beside_the_papers() -> None:
     hours = FULL_STEPS / 2 * 3 / 3600
     assert f"| auralsam2 | 1.0 | 2.00 | 1.00 / 2.00 | {hours:.2f} | 1.00 | 18.94 | 2.6 | 1.00 |" in text
     assert "| 2.00 | 19.14 | 2.9 | 1.12 |" in text
+
+
+def test_figure_1_says_what_words_are_worth() -> None:
+    means = {"clips": 9, "M_J": 0.5, "M_J interval": [0.4, 0.6], "M_F": 0.625, "empty": 0.1}
+    groups = {"all": {"sound": means, "both": means}, "needed": {"sound": means | {"M_F": None}}}
+    text = report.markdown(record(words={"seen": groups}))
+    assert "| seen | all, 9 | sound | 50.0 (40.0-60.0) | 62.5 | 10% | 47.24 |" in text
+    assert "| seen | all, 9 | both | 50.0 (40.0-60.0) | 62.5 | 10% | 56.16 |" in text
+    assert "| seen | needed, 9 | sound | 50.0 (40.0-60.0) |  | 10% |  |" in text
 
 
 def test_a_part_is_gone_on_with_and_another_set_up_begins_again(tmp_path: Path) -> None:
