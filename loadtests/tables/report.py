@@ -41,8 +41,8 @@ def markdown(record: Found) -> str:
     if record["words"]:
         parts.append(
             "### Figure 1\n\nHere: referring clips of the procedural world, the thing that the sentence names;"
-            " `needed`: those in which what sounds is not what is named. `wrong text`: the sentence of another clip. The"
-            " paper: Ref-AVS, seen, Hiera-L.\n\n" + figure_1(record["words"])
+            " `needed`: those in which what sounds is not what is named. `wrong text`: the sentence of another clip."
+            " The paper: Ref-AVS, seen, Hiera-L.\n\n" + figure_1(record["words"])
         )
     return "\n\n".join([*parts, record["caption"]]) + "\n"
 
