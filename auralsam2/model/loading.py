@@ -6,12 +6,12 @@ from pathlib import Path
 from torch import Tensor
 
 from auralsam2 import checkpoints
-from auralsam2.errors import CheckpointError
+from auralsam2.errors import CheckpointError, NetworkError
 from auralsam2.model.adapted_sam2 import AdaptedSAM2
 from auralsam2.model.aural_sam2 import AuralSAM2
 from auralsam2.model.shipped import fingerprint, shipped_weights
 from auralsam2.model.sounding_sam2 import SoundingSAM2
-from auralsam2_client.contract import AURALSAM2
+from auralsam2_client.contract import AURALSAM2, METHODS
 
 
 def load_network(
@@ -29,6 +29,8 @@ def load_network(
         method: auralsam2 | gavs | sama_avs: whose shipped weights; a checkpoint tells its own.
     Raises: CheckpointError when there are no weights, or they do not fit; NetworkError for an unknown preset or size.
     """
+    if method not in METHODS:
+        raise NetworkError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}.")
     checkpoints.check(checkpoint, sam2_checkpoint)
     if checkpoint is not None:
         name, about = checkpoint, f"weights {Path(checkpoint).name}{_misnamed(checkpoint)}"

@@ -29,7 +29,7 @@ from export.errors import ExportError
 from export.gates.sample_clip import sample_audio, sample_frames
 from export.gates.wire_gate import keeps_masks
 from export.graphs.onnx_graph import export_stage
-from export.loading import load_aural_sam2, load_model
+from export.loading import load_aural_sam2, load_class_head, load_model
 from export.precision.precision_report import precision_report
 from export.reports import Report
 from export.settings import ExportSettings
@@ -106,6 +106,8 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     report(f"export     {settings.name}: {settings.weights_sentence}")
     # Before the workers start, so that a checkpoint that does not fit is told at once, and once.
     model = load_model(settings)
+    if settings.classes:
+        load_class_head(settings)
     root = models if builder is None else build / "exported"
     seconds = export_graphs(settings, root, report)
     stages, graphs = (

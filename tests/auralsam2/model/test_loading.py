@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from auralsam2 import AuralSAM2
-from auralsam2.errors import CheckpointError
+from auralsam2.errors import CheckpointError, NetworkError
 from auralsam2.model.loading import load_network
 from auralsam2.model.parity_weights import parity_state
 from auralsam2.model.shipped import fingerprint, shipped_weights
@@ -28,6 +28,20 @@ def assert_same(found: SoundingSAM2, wanted: SoundingSAM2) -> None:
 def test_a_preset_without_shipped_weights_asks_for_some() -> None:
     with pytest.raises(CheckpointError, match=r"no weights are shipped for preset 'hiera_tiny'.*--checkpoint"):
         load_network("hiera_tiny")
+
+
+def test_an_unknown_method_is_named_with_those_that_are_known() -> None:
+    with pytest.raises(NetworkError, match="'avs' is unknown; choose one of auralsam2, gavs, sama_avs"):
+        load_network("compact", method="avs")
+
+
+def test_adapters_are_loaded_on_the_sam2_of_the_shipped_network() -> None:
+    model, about = load_network("compact", 224, method="gavs")
+    path = shipped_weights("compact", "gavs")
+    assert path is not None
+    assert (model.method, about) == ("gavs", f"shipped weights {fingerprint(path)}")
+    shared, own = load_network("compact", 224)[0].v_model.state_dict(), model.v_model.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in shared.items())
 
 
 def test_shipped_weights_are_told_by_their_fingerprint() -> None:

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from auralsam2.errors import NetworkError
+from auralsam2.errors import CheckpointError, NetworkError
 from auralsam2_client.contract import STAGE_NAMES
 from export.builds import repository, served_precision
 from export.builds.repository import build_repository
@@ -157,3 +157,15 @@ def test_a_checkpoint_that_is_missing_is_told_before_anything_is_exported(
     with pytest.raises(NetworkError, match=r"absent\.pth: no such file"):
         build_repository(ExportSettings(checkpoint=str(tmp_path / "absent.pth")), tmp_path / "new")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_class_head_that_is_missing_is_told_before_anything_is_exported(
+    small_settings: ExportSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(*arguments: object) -> None:
+        raise AssertionError("graphs were exported")
+
+    monkeypatch.setattr(repository, "export_graphs", export)
+    settings = dataclasses.replace(small_settings, classes=True, class_head=str(tmp_path / "nowhere.safetensors"))
+    with pytest.raises(CheckpointError, match=r"nowhere\.safetensors: no such file"):
+        build_repository(settings, tmp_path / "build")
