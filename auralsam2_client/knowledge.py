@@ -21,6 +21,7 @@ def read_build_info(tensor: NDArray[Any]) -> BuildInfo:
             # What knew one method did not name it.
             "method": str(told.get("method", AURALSAM2)),
             "classes": str(told.get("classes", "")),
+            "text": str(told.get("text", "")),
             "target": str(told["target"]),
             "engine": str(told["engine"]),
             "precision": str(told["precision"]),

@@ -13,6 +13,7 @@ INFO: BuildInfo = {
     "build": "compact-256-t5",
     "method": "auralsam2",
     "classes": "",
+    "text": "",
     "target": "cpu",
     "engine": "openvino",
     "precision": "float32",

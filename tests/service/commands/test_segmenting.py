@@ -73,6 +73,7 @@ SERVED: BuildInfo = {
     "build": "compact-256-t5",
     "method": "auralsam2",
     "classes": "",
+    "text": "",
     "target": "cpu",
     "engine": "openvino",
     "precision": "bfloat16",
