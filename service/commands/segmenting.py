@@ -61,7 +61,15 @@ def segment(
     frame: Annotated[
         int | None, typer.Option(help="Frame of points, box or mask, from 0; default: the one that is decoded first.")
     ] = None,
-    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Go by the sound too, beside the prompts.")] = True,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help='Say what is meant: "the striped shape that whistles"; for a build with text; default: nothing.'
+        ),
+    ] = None,
+    audio: Annotated[
+        bool, typer.Option("--audio/--no-audio", help="Go by the sound too, beside the prompts and the text.")
+    ] = True,
     wire: Annotated[
         str,
         typer.Option(
@@ -85,6 +93,7 @@ def segment(
     from auralsam2_client.calls.client import Client
     from auralsam2_client.calls.segmenting import segment_clips
     from auralsam2_client.media.prompt_options import read_prompts
+    from auralsam2_client.prompts import text_tensors
     from service.commands.segment_source import open_source
     from service.results.outputs import write_run
 
@@ -99,7 +108,7 @@ def segment(
             source = stack.enter_context(
                 open_source(
                     clip,
-                    whole=prompts is not None or not audio,
+                    whole=prompts is not None or not (audio or text_tensors(text)),
                     fps=fps,
                     start_s=start,
                     max_frames=max_frames,
@@ -115,6 +124,7 @@ def segment(
                 client,
                 source.of_length(client.num_frames),
                 prompts=prompts,
+                text=text,
                 use_audio=audio,
                 combination=combine or COMBINATIONS[0],
                 answer=answer,
