@@ -34,7 +34,7 @@ def number_vocabulary(vocabulary: Sequence[str]) -> dict[str, int]:
 
 
 def number_words(words: Sequence[str], numbers: Mapping[str, int]) -> tuple[int, ...]:
-    """Number at most MAX_WORDS words: MAX_WORDS numbers, PADDING behind the last word; of none, PADDING throughout."""
+    """Give at most MAX_WORDS words MAX_WORDS numbers, PADDING behind the last word; of none, PADDING throughout."""
     return (*(numbers.get(word, UNKNOWN) for word in words), *[PADDING] * (MAX_WORDS - len(words)))
 
 

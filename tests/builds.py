@@ -68,12 +68,15 @@ def built_once(settings: ExportSettings) -> Path:
 
 
 def reading() -> ExportSettings:
-    """Settings of a build with text, of the shipped fuser and a text encoder that was taught nothing."""
+    """Settings of a build with text, of the shipped fuser and a text encoder that was taught nothing.
+
+    Silence is no sound that the fuser knows, so no frame may be read out as empty.
+    """
     path = _folder() / "reading.safetensors"
     with FileLock(f"{path}.lock"):
         if not path.is_file():
             write_reading_weights(path)
-    return replace(SMALL, text=True, checkpoint=str(path), conditioning_frame=SMALL.num_frames // 2)
+    return replace(SMALL, text=True, checkpoint=str(path), conditioning_frame=1, read_out="iou")
 
 
 def write_reading_weights(path: Path) -> None:
@@ -87,7 +90,7 @@ def write_reading_weights(path: Path) -> None:
     encoder = WordEncoder(words.num_words, model.preset.text_width)
     assert model.aural_fuser.text_proj is not None
     with torch.no_grad():
-        model.aural_fuser.text_proj[2].weight.mul_(10)  # so that masks tell one sentence from another
+        model.aural_fuser.text_proj[2].weight.mul_(100)  # so that masks tell one sentence from another
     state = {f"aural_fuser.{key}": value for key, value in model.aural_fuser.state_dict().items()}
     state |= {f"t_model.{key}": value for key, value in encoder.state_dict().items()}
     partial = path.with_suffix(".partial")

@@ -8,11 +8,12 @@ which says nothing: the network then listens to the sound alone.
 from collections.abc import Sequence
 
 from auralsam2.errors import NetworkError
-from auralsam2_client.contract import MAX_WORDS as NUM_TOKENS
+from auralsam2_client.contract import MAX_WORDS
 from auralsam2_client.words import PADDING as PADDING
 from auralsam2_client.words import UNKNOWN as UNKNOWN
 from auralsam2_client.words import number_vocabulary, number_words, split_words, too_many
 
+NUM_TOKENS = MAX_WORDS
 VOCABULARY = (
     *("the", "shape", "that", "sounds"),
     *("disc", "ring", "square", "cross", "triangle", "star"),

@@ -141,7 +141,7 @@ def plan_segment(
     answer: str,
     text: str | None = None,
 ) -> MakeCall:
-    """Plan the request for a clip of any size and what is said of it. What is returned raises as `prepare_clip` does."""
+    """Plan the request for a clip of any size and what says what is meant. It raises as `prepare_clip` does."""
 
     def make(shape: ClipShape) -> Call:
         chosen = choose_wire(wire, shape)

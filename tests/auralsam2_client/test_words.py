@@ -61,7 +61,7 @@ def test_text_for_a_build_without_is_refused_before_anything_is_sent() -> None:
         lambda: call(PLAIN, text="a star"),
         lambda: plan_infer(FRAMES, AUDIO, text_tensors("a star"), ["MASK_LOGITS"])(PLAIN),
     ):
-        with pytest.raises(ConfigError, match="text for a build without.*exported with --text, or leave the text out"):
+        with pytest.raises(ConfigError, match=r"text for a build without.*exported with --text, or leave the text out"):
             refused()
     assert "TEXT" in plan_infer(FRAMES, AUDIO, text_tensors("a star"), ["MASK_LOGITS"])(READING).tensors
 

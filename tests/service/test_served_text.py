@@ -76,7 +76,8 @@ def wanted(settings: ExportSettings, sample: Sample) -> dict[str, Logits]:
 
 
 def agree(found: Logits, wanted: Logits) -> bool:
-    return bool(((found > 0) == (wanted > 0)).mean() >= 0.999)
+    """Logits reach from -40 to 10. What rounding moves is a thousandth of what a sentence does, which is 0.2."""
+    return bool(np.abs(found - wanted).max() < 0.01)
 
 
 def test_every_way_of_asking_is_answered_as_the_network_does(
@@ -95,8 +96,10 @@ def test_every_way_of_asking_is_answered_as_the_network_does(
         assert agree(answer.mask_logits, wanted[name]), name
     assert answers["audio"].build is not None
     assert answers["audio"].build["text"] == "yes"
-    for said in ("audio+text", "text"):
-        assert not agree(wanted[said], wanted["audio"]), "words that say nothing would agree by themselves"
+    ways = [*wanted]
+    for number, one in enumerate(ways):
+        for other in ways[:number]:
+            assert np.abs(wanted[one] - wanted[other]).max() > 0.05, "answers that are one would agree by themselves"
 
 
 def test_text_without_a_word_says_nothing(client: Client, sample: Sample) -> None:
@@ -131,24 +134,29 @@ def ask(client: Client, sample: Sample, text: NDArray[np.object_], use_audio: bo
 
 
 @pytest.mark.parametrize(
-    ("text", "use_audio", "reason", "words"),
+    ("text", "use_audio", "words"),
     [
-        ([b"star " * 26], True, Reason.BAD_REQUEST, "TEXT: text of 26 words; 25 are read. Say it in fewer"),
-        ([b"the \xff star"], True, Reason.BAD_REQUEST, "TEXT is no UTF-8: byte 0xff at 4. Encode the sentence as UTF-8"),
-        ([b"..."], False, Reason.BAD_REQUEST, "nothing says what to segment"),
+        ([b"star " * 26], True, "TEXT: text of 26 words; 25 are read. Say it in fewer"),
+        (
+            [b"the \xff star"],
+            True,
+            Reason.BAD_REQUEST,
+            "TEXT is no UTF-8: byte 0xff at 4. Encode the sentence as UTF-8",
+        ),
+        ([b"..."], False, "nothing says what to segment"),
         # What the configuration itself excludes is told in the server's own words.
-        ([b"a star", b"a ring"], True, None, "TEXT"),
+        ([b"a star", b"a ring"], True, "Expected [1], got [2]"),
     ],
 )
 def test_bad_text_is_refused_with_the_way_out(
-    client: Client, sample: Sample, text: list[bytes], use_audio: bool, reason: Reason | None, words: str
+    client: Client, sample: Sample, text: list[bytes], use_audio: bool, words: str
 ) -> None:
     with pytest.raises(InferenceServerException) as caught:
         ask(client, sample, np.array(text, np.object_), use_audio)
     assert str(caught.value.status()) == "StatusCode.INVALID_ARGUMENT"
     error = translate(caught.value, url=client.url, timeout_s=1)
     assert isinstance(error, BadInput)
-    assert error.code == reason
+    assert error.code == Reason.BAD_REQUEST
     assert words in str(error)
 
 
