@@ -88,9 +88,10 @@ def write_reading_weights(path: Path) -> None:
     model.load_state_dict(checkpoints.read(str(shipped)), strict=False)
     words = Tokeniser()
     encoder = WordEncoder(words.num_words, model.preset.text_width)
-    assert model.aural_fuser.text_proj is not None
+    projection = model.aural_fuser.text_proj
+    assert projection is not None
     with torch.no_grad():
-        model.aural_fuser.text_proj[2].weight.mul_(100)  # so that masks tell one sentence from another
+        [*projection.parameters()][-2].mul_(100)  # so that masks tell one sentence from another
     state = {f"aural_fuser.{key}": value for key, value in model.aural_fuser.state_dict().items()}
     state |= {f"t_model.{key}": value for key, value in encoder.state_dict().items()}
     partial = path.with_suffix(".partial")

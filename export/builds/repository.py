@@ -15,7 +15,7 @@ import numpy.typing as npt
 from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2_client.contract import CLASS_HEAD, STAGE_NAMES, TEXT_ENCODER
 from export.builds.golden import write_golden
-from export.builds.golden_requests import golden_requests
+from export.builds.golden_requests import golden_requests, text_requests
 from export.builds.graphs import export_graphs, graph_file, stages_of
 from export.builds.manifest import manifest
 from export.builds.models import write_models
@@ -119,7 +119,8 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     if builder is not None:
         result = pass_engine_graphs(settings, build, graphs, model, stages, clip, result, report)
         shutil.rmtree(root)
-    write_golden(build / "golden.npz", clip, result, golden_requests(settings.num_frames, settings.size))
+    requests = (*golden_requests(settings.num_frames, settings.size), *(text_requests() if settings.text else ()))
+    write_golden(build / "golden.npz", clip, result, requests)
     engines: dict[str, EngineRecord] = {}
     if builder is not None:
         if settings.fusion == "plugin":

@@ -58,7 +58,9 @@ def pass_in_some_precision(
         result = pass_gate(settings, model, stages, load, precision, clip, report, said.get(""))
         if said:
             given = (settings, model, said[SENTENCE], load, precision, clip, result.read_beside, report)
-            result.parity.extend(pass_text_gate(*given))
+            for pair, parity in pass_text_gate(*given):
+                result.prompted.append(pair)
+                result.parity.extend(parity)
         _pass_prompts(settings, model, graphs, precision, result, report)
         return result
 

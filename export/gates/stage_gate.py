@@ -15,6 +15,7 @@ from auralsam2.network.log_mel import LogMel
 from auralsam2.stages.class_stage import READS as READ_BY_CLASSES
 from auralsam2.stages.clip_stages import Stage
 from auralsam2_client.contract import ADAPTERS, AUDIO_TOKENS, ENSEMBLE, FRAMES, IMAGE_FEATURES, TOKENS
+from export.gates.golden_pair import GoldenPair
 from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare, run_network
 from export.gates.text_gate import READS as READ_BY_TEXT
 from export.gates.text_gate import Said, join
@@ -27,15 +28,6 @@ from model_repository.stage_runtime.engine import Engine
 Array = npt.NDArray[Any]
 # What is at zero where prompts are decoded: beside a sound SAM2's own features, alone those that heard nothing.
 FOR_PROMPTS = (ADAPTERS, AUDIO_TOKENS)
-
-
-@dataclass(frozen=True, eq=False)
-class GoldenPair:
-    """A golden answer by its name: outputs as the network gives them, and as the graphs do."""
-
-    name: str
-    network: dict[str, Array]
-    graphs: dict[str, Array]
 
 
 @dataclass(frozen=True, eq=False)

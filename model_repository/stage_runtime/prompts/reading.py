@@ -26,7 +26,7 @@ from .sentence import read_words
 CAP = f"{MAX_POINTS} entries are taken on a frame, two of which a box takes"
 NOTHING_TO_GO_BY = (
     "USE_AUDIO is false and there is no prompt, so that nothing says what to segment. Send POINT_COORDS and"
-    " POINT_LABELS or MASK_INPUT, or leave USE_AUDIO out."
+    " POINT_LABELS, MASK_INPUT, or TEXT to a build that reads, or leave USE_AUDIO out."
 )
 
 Prompt = FramePrompt[Array]
