@@ -35,11 +35,13 @@ SESSION = ENSEMBLE + SESSION_SUFFIX
 """Interactive sessions, on a CPU."""
 FEATURES_ENSEMBLE = "auralsam2_features"
 """The first three stages, which a session runs once."""
-ENCODERS, DECODER = STAGE_NAMES[:-1], STAGE_NAMES[-1]
+ENCODERS, FUSER, DECODER = STAGE_NAMES[:-1], STAGE_NAMES[-2], STAGE_NAMES[-1]
 DECODE, WRITE, PREPARE, READ = "prompt_decode", "memory_write", "memory_prepare", "memory_read_{}"
 """The decoder's parts that track prompts; of the last there is one for each number of remembered frames."""
 CLASS_HEAD = "class_head"
 """The decoder's part that names what is in the masks, in builds with classes."""
+TEXT_ENCODER, VOCABULARY = "text_encoder", "vocabulary"
+"""The fuser's part that reads, in builds with text: its graph, and the words that it knows, in order, as JSON."""
 NETWORK = "auralsam2_network"
 """All four stages in one process, behind the ensembles: a layout of builds that compute in PyTorch."""
 HANDED_ON = "AUDIO_TOKENS_AFTER_HIERA"
@@ -66,6 +68,10 @@ DEFAULT_FRAME = -1
 """PROMPT_FRAME that stands for the model's conditioning frame, as an absent one does."""
 COMBINATIONS = ("mean", "best_iou", "union")
 """Of sound and prompts; COMBINATION is the index."""
+
+# Text.
+MAX_WORDS = 25
+"""Of a sentence: as many are read, as Ref-AVS reads them."""
 
 # Clips in flight.
 TICKET, TICKET_BYTES = "TICKET", 16
@@ -125,6 +131,9 @@ class Parameter(StrEnum):
     """BUILD_INFO as it is answered."""
     CLASS_HEAD_SHA256 = "class_head_sha256"
     """Of the graph beside the decoder's that names what is in the masks; "" where there is none."""
+    TEXT_ENCODER_SHA256 = "text_encoder_sha256"
+    VOCABULARY_SHA256 = "vocabulary_sha256"
+    """Of what reads beside the fuser's graph; "" where nothing does."""
     METHOD = "method"
     """One of METHODS; absent of builds that know AuralSAM2 alone."""
 
@@ -230,6 +239,7 @@ _TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
     "POINT_LABELS": ("INT32", (MAX_POINTS,), "1 on the object, 0 beside it, 2 and 3 corners of a box, -1 padding"),
     "MASK_INPUT": ("FP32", ("S/4", "S/4"), "above 0 inside; stands alone on its frame"),
     "PROMPT_FRAME": ("INT32", (1,), "frame of the prompts; absent or -1: the conditioning frame"),
+    "TEXT": ("STRING", (1,), "of builds with text: what is meant, UTF-8, at most 25 words; absent or empty: no text"),
     "USE_AUDIO": ("BOOL", (1,), "absent: true. False: the stages of the sound do no arithmetic"),
     "COMBINATION": ("INT32", (1,), "index in COMBINATIONS; absent: 0"),
     "ANSWER": ("INT32", (1,), "index in ANSWERS: masks in that form alone, without candidates; absent: both logits"),
@@ -258,6 +268,7 @@ _TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
     ),
     "PROMPT_EMBEDDING": ("FP32", _MAP, "of adapters: IMAGE_EMBEDDING for prompts"),
     "ADAPTERS": ("FP32", ("T",), "of adapters: 1 lets them add to the image features, 0 leaves SAM2's own"),
+    "TOKENS": ("FP32", ("T+W", "C"), "of builds with text: AUDIO_TOKENS, then the tokens of W words"),
     "PROMPTS_COME": ("BOOL", (1,), "of a session: prompts will be decoded from the features; absent: only those sent"),
     **{f"VISUAL_{stage}": ("FP32", _MAP, f"visual features of fuser stage {stage}") for stage in (1, 2, 3)},
     **{f"SOUND_{stage}": ("FP32", ("T", "C"), f"audio features of fuser stage {stage}") for stage in (1, 2, 3)},
@@ -274,7 +285,7 @@ _TENSORS: Mapping[str, tuple[str, tuple[int | str, ...], str]] = {
     "OBJECT_SCORE": ("FP32", ("T",), "logit: is any sounding object there"),
     "CLASS_MAP": ("UINT8", ("T", "S/4", "S/4"), "of builds with classes: 1 to K inside the mask, 0 outside"),
     "CLASS_SCORES": ("FP32", ("T", "K"), "of builds with classes, 0 to 1: is the class among what sounds"),
-    "PROMPT_MODE": ("STRING", (1,), 'what made the answer: "audio", "points+box", "audio+mask"; "ended" of a session'),
+    "PROMPT_MODE": ("STRING", (1,), 'what made the answer: "audio", "points+box", "audio+text"; "ended" of a session'),
     "BUILD_INFO": (
         "STRING",
         (1,),
@@ -296,6 +307,9 @@ IMAGE_FEATURES = ("HIGH_RES_S4", "HIGH_RES_S8", "IMAGE_EMBEDDING")
 PROMPT_FEATURES = ("PROMPT_HIGH_RES_S4", "PROMPT_HIGH_RES_S8", "PROMPT_EMBEDDING")
 """Beside IMAGE_FEATURES, in their order, where the sound changes these: what the decoder reads with prompts."""
 AUDIO_TOKENS = "AUDIO_TOKENS"
+TEXT, TOKENS = "TEXT", "TOKENS"
+WORD_NUMBERS, WORD_TOKENS = "WORD_NUMBERS", "WORD_TOKENS"
+"""What the text encoder's graph takes, FP32 [1, 25], and gives, FP32 [25, C]."""
 ADAPTERS, PROMPTS_COME = "ADAPTERS", "PROMPTS_COME"
 SOUND_FEATURES = ("VISUAL_1", "VISUAL_2", "VISUAL_3", "SOUND_1", "SOUND_2", "SOUND_3")
 VISUAL_FEATURES = SOUND_FEATURES[:3]
@@ -351,7 +365,10 @@ MODELS: Mapping[str, Model] = {
         (*_OF_STAGES, Parameter.MAX_ENCODED_FRAME_BYTES, Parameter.METHOD),
     ),
     "aural_fuser": Model(
-        (*_PATCHES, "IMAGE_EMBEDDING", "AUDIO_TOKENS"), SOUND_FEATURES, ("USE_AUDIO", TICKET), _OF_STAGES
+        (*_PATCHES, "IMAGE_EMBEDDING", "AUDIO_TOKENS"),
+        SOUND_FEATURES,
+        ("USE_AUDIO", TICKET),
+        (*_OF_STAGES, Parameter.TEXT_ENCODER_SHA256, Parameter.VOCABULARY_SHA256),
     ),
     "sam2_decoder": Model(
         (*IMAGE_FEATURES, *SOUND_FEATURES),
@@ -410,7 +427,9 @@ _ADAPTED: Mapping[str, Model] = {
         (*_ENCODED, TICKET, "USE_AUDIO", "POINT_LABELS", "MASK_INPUT", PROMPTS_COME),
         MODELS["hiera"].parameters,
     ),
-    "aural_fuser": Model(("IMAGE_EMBEDDING", "AUDIO_TOKENS"), VISUAL_FEATURES, ("USE_AUDIO", TICKET), _OF_STAGES),
+    "aural_fuser": Model(
+        ("IMAGE_EMBEDDING", "AUDIO_TOKENS"), VISUAL_FEATURES, ("USE_AUDIO", TICKET), MODELS["aural_fuser"].parameters
+    ),
     "sam2_decoder": replace(
         MODELS["sam2_decoder"],
         inputs=(*IMAGE_FEATURES, *VISUAL_FEATURES, *PROMPT_FEATURES),
@@ -429,11 +448,20 @@ _WITH_CLASSES: Mapping[str, Model] = {
     for name, model in MODELS.items()
 }
 
+_READERS = (STAGE_NAMES[0], FUSER, DECODER, ENSEMBLE)
+# Bad text is refused before any work, and the last stage says what made the answer.
+_WITH_TEXT: Mapping[str, Model] = {
+    name: replace(model, optional=(*model.optional, TEXT)) if name in _READERS else model
+    for name, model in MODELS.items()
+}
 
-def models_of(method: str, classes: bool = False) -> Mapping[str, Model]:
-    """Give the models of a build of one of METHODS, by name; only AuralSAM2's have classes."""
+
+def models_of(method: str, classes: bool = False, text: bool = False) -> Mapping[str, Model]:
+    """Give the models of a build of one of METHODS, by name; only AuralSAM2's have classes, or text."""
     if method != AURALSAM2:
         return _ADAPTED
+    if text:
+        return _WITH_TEXT
     return _WITH_CLASSES if classes else MODELS
 
 
@@ -445,6 +473,8 @@ class BuildInfo(TypedDict):
     """One of METHODS."""
     classes: str
     """Names of the classes that CLASS_MAP counts from 1, a JSON list; "" of a build without."""
+    text: str
+    """Whether TEXT is taken: "yes", or "" of a build without."""
     target: str
     engine: str
     precision: str
@@ -478,6 +508,8 @@ def tensors(names: Iterable[str], sizes: Sizes) -> tuple[TensorSpec, ...]:
 def _length(dim: int | str, sizes: Sizes) -> int:
     if isinstance(dim, int):
         return dim
+    if dim == "T+W":
+        return sizes.num_frames + MAX_WORDS
     letter, _, divisor = dim.partition("/")
     lengths = {"T": sizes.num_frames, "S": sizes.image_size, "C": sizes.channels, "K": sizes.num_classes}
     length = lengths[letter]

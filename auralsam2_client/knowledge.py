@@ -21,6 +21,7 @@ def read_build_info(tensor: NDArray[Any]) -> BuildInfo:
             # What knew one method did not name it.
             "method": str(told.get("method", AURALSAM2)),
             "classes": str(told.get("classes", "")),
+            "text": str(told.get("text", "")),
             "target": str(told["target"]),
             "engine": str(told["engine"]),
             "precision": str(told["precision"]),
@@ -41,14 +42,16 @@ def read_class_names(build: BuildInfo) -> tuple[str, ...]:
         raise ServerFault(f"The server names its classes {build['classes']!r}, which cannot be read.") from error
 
 
-def knowledge_notes(build: BuildInfo | None, *, procedural: bool, share: float, use_audio: bool) -> tuple[str, ...]:
+def knowledge_notes(
+    build: BuildInfo | None, *, procedural: bool, share: float, use_audio: bool, says: bool = False
+) -> tuple[str, ...]:
     """Say what weakens an answer, a line each.
 
     Args:
         build: what made it; None where the served build does not say.
         procedural: whether the clip is of the procedural world, by its header.
         share: of the pixels of all frames, those in masks, 0 to 1.
-        use_audio: whether the sound was listened to.
+        use_audio: whether the sound was listened to; `says`: whether a text was read.
     """
     notes = []
     trained_on = "" if build is None else build["trained_on"]
@@ -60,6 +63,6 @@ def knowledge_notes(build: BuildInfo | None, *, procedural: bool, share: float, 
     elif trained_on == NOTHING:
         notes.append("the served weights are untrained: the masks show that it runs, not what sounds")
     if share < LEAST_SHARE:
-        found = "that sounds" if use_audio else "that is marked"
+        found = "that is meant" if says else "that sounds" if use_audio else "that is marked"
         notes.append(f"masks cover {share:.2%} of all pixels: next to nothing {found} was found")
     return tuple(notes)

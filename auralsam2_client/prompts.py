@@ -1,4 +1,4 @@
-"""Points, boxes and masks in pixels of the input: checked, scaled to the model's square, and put on the wire.
+"""Points, boxes and masks in pixels of the input, and text: checked, scaled to the model's square, put on the wire.
 
 A mask on the wire is 1 inside, -1 outside, between them on the rim; the contract has the rest.
 """
@@ -20,10 +20,12 @@ from auralsam2_client.contract import (
     MASK_STRIDE,
     MAX_POINTS,
     ON,
+    TEXT,
     TOP_LEFT,
     FramePrompt,
 )
 from auralsam2_client.errors import BadInput
+from auralsam2_client.words import split_words, too_many
 
 LABELS: dict[Any, int] = {"+": ON, "-": BESIDE, 1: ON, 0: BESIDE}
 
@@ -82,6 +84,29 @@ def setting_tensors(use_audio: bool, combination: str) -> Tensors:
     if combination != COMBINATIONS[0]:
         tensors["COMBINATION"] = np.array([COMBINATIONS.index(combination)], np.int32)
     return tensors
+
+
+def text_tensors(text: str | None) -> Tensors:
+    """Make TEXT; None, or a text without a word, says nothing and is left out.
+
+    Raises: BadInput for what is no text, cannot be encoded, or has too many words.
+    """
+    if text is None:
+        return {}
+    if not isinstance(text, str):
+        raise BadInput(f"text is a {type(text).__name__}; must be a str, one sentence. Decode or join it.")
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"text has {text[error.start]!r} at {error.start}, half a character, which is no UTF-8. Decode its source"
+            " with its own encoding."
+        ) from error
+    words = split_words(text)
+    wrong = too_many(words)
+    if wrong is not None:
+        raise BadInput(wrong)
+    return {TEXT: np.array([encoded], np.object_)} if words else {}
 
 
 def check_prompts(prompts: Prompts, num_frames: int, height: int, width: int) -> None:

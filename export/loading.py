@@ -1,6 +1,9 @@
-"""From the settings of an export to what is exported: the network with its weights, and a class head."""
+"""From the settings of an export to what is exported: the network with its weights, a class head, a text encoder."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from auralsam2 import checkpoints
 from auralsam2.classes.class_head import ClassHead
@@ -10,10 +13,14 @@ from auralsam2.model.loading import build_network, untrained
 from auralsam2.model.parity_weights import parity_state
 from auralsam2.model.shipped import sha256_of
 from auralsam2.model.sounding_sam2 import SoundingSAM2
+from auralsam2.model.with_text import SentenceEncoder, sentence_encoder
 from auralsam2.presets import preset
 from auralsam2_client.contract import AURALSAM2
 from export.errors import ExportError
 from export.settings import DETERMINISTIC_SEED, ExportSettings
+
+OWN_WORDS = "words.weight"
+"""By which this project's text encoder is told from others."""
 
 
 def load_model(settings: ExportSettings) -> SoundingSAM2:
@@ -29,11 +36,7 @@ def load_model(settings: ExportSettings) -> SoundingSAM2:
         return model
     checkpoints.check(settings.weights_file, settings.sam2_file)
     state = checkpoints.read(settings.weights_file)
-    if checkpoints.reads_text(state):
-        raise ExportError(
-            f"{Path(settings.weights_file).name} is a checkpoint of the Ref-AVS form, which reads text beside sound;"
-            " the served models take no text yet. Export one of the auralsam2_avs_* checkpoints."
-        )
+    _check_reading(settings, state)
     found = checkpoints.method_of(state)
     if found != settings.method:
         raise ExportError(
@@ -41,6 +44,36 @@ def load_model(settings: ExportSettings) -> SoundingSAM2:
             f" {found}, or other weights."
         )
     return build_network(settings.weights_file, state, settings.preset, settings.size, settings.sam2_file)
+
+
+def load_text_encoder(settings: ExportSettings) -> SentenceEncoder:
+    """Load the text encoder of a build. Raises: CheckpointError when the file holds none that fits."""
+    assert settings.weights_file is not None, "settings with text were checked"
+    name = settings.weights_file
+    return sentence_encoder(name, checkpoints.read(name), preset(settings.preset).text_width)
+
+
+def _check_reading(settings: ExportSettings, state: Mapping[str, Tensor]) -> None:
+    """Check that a checkpoint reads text where the build takes it, by words that the server can number.
+
+    Raises: ExportError.
+    """
+    name, reads = Path(settings.weights_file or "").name, checkpoints.reads_text(state)
+    if reads and not settings.text:
+        raise ExportError(
+            f"{name} is a checkpoint of the Ref-AVS form, which reads text beside sound. Export it with --text, or"
+            " another one without: auralsam2_avs_*."
+        )
+    if not settings.text:
+        return
+    if not reads:
+        raise ExportError(f"{name} reads no text: it has no text_proj. Leave --text out, or give weights that read.")
+    if OWN_WORDS not in checkpoints.text_model(state):
+        raise ExportError(
+            f"{name} has no text encoder of this project (t_model.{OWN_WORDS}): as released for Ref-AVS its words are"
+            " those of DistilRoBERTa, whose tokeniser the server's environment does not have. Judge it in process with"
+            " auralsam2 evaluate --text-model, or export one that auralsam2.training.after.text_tuning made."
+        )
 
 
 def load_aural_sam2(settings: ExportSettings) -> AuralSAM2:

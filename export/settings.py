@@ -7,7 +7,7 @@ from pathlib import Path
 
 from auralsam2 import checkpoints
 from auralsam2.classes.head_file import class_names
-from auralsam2.model.shipped import fingerprint, shipped_class_head, shipped_weights
+from auralsam2.model.shipped import fingerprint, shipped_class_head, shipped_text_weights, shipped_weights
 from auralsam2.network.readout import READ_OUTS, ReadOut
 from auralsam2.presets import check_image_size, preset
 from auralsam2_client.contract import AURALSAM2, MAX_FRAMES, METHODS, NOTHING, BuildInfo
@@ -43,7 +43,8 @@ class ExportSettings:
     whose masks mean nothing."""
     sam2_checkpoint: str | None = None
     """SAM2's own file, for a checkpoint that holds the fuser alone."""
-    conditioning_frame: int = 0
+    conditioning_frame: int = None  # type: ignore[assignment]  # None until `__post_init__`
+    """Frame that is decoded first; None: 0, of a build with text T // 2, as its weights were taught."""
     read_out: ReadOut = "iou_occlusion"
     target: str = "cpu"
     """cpu: the embedded server | cuda: PyTorch on this machine's card | onnx-gpu: a GPU server's ONNX Runtime backend,
@@ -69,6 +70,8 @@ class ExportSettings:
     """Name what is in the masks, on a CPU: by `class_head`."""
     class_head: str | None = None
     """File or hf:// reference of a class head that was trained on the checkpoint's masks; None: the one shipped."""
+    text: bool = False
+    """Take text beside the sound, on a CPU; the checkpoint must hold fuser and text encoder."""
 
     def __post_init__(self) -> None:
         sizes = preset(self.preset)
@@ -77,6 +80,8 @@ class ExportSettings:
         check_image_size(self.size)
         if not 1 <= self.num_frames <= MAX_FRAMES:
             raise ExportError(f"num_frames {self.num_frames}; a clip holds 1 to {MAX_FRAMES} frames.")
+        if self.conditioning_frame is None:
+            object.__setattr__(self, "conditioning_frame", self._usual_conditioning_frame)
         if not 0 <= self.conditioning_frame < self.num_frames:
             raise ExportError(
                 f"conditioning_frame {self.conditioning_frame} is outside a clip of {self.num_frames} frames; choose 0"
@@ -84,6 +89,7 @@ class ExportSettings:
             )
         self._check_method()
         self._check_classes()
+        self._check_text()
         if self.read_out not in READ_OUTS:
             raise ExportError(f"read_out {self.read_out!r} is unknown; choose one of {', '.join(READ_OUTS)}.")
         if self.target not in TARGETS:
@@ -136,6 +142,31 @@ class ExportSettings:
         if self.class_head_file is None:
             raise ExportError(f"no class head is shipped for preset {self.preset!r}; give one with --class-head.")
 
+    def _check_text(self) -> None:
+        if not self.text:
+            return
+        if self.target != "cpu" or self.method != AURALSAM2:
+            raise ExportError(
+                f"text with target {self.target}, method {self.method}; it is taken by builds for target cpu of method"
+                f" {AURALSAM2}. Leave --text out."
+            )
+        if self.classes:
+            raise ExportError(
+                "text and classes in one build; class heads know no masks by text. Leave one of them out."
+            )
+        if self.precision == INT8 or self.report:
+            what = "precision 'int8'" if self.precision == INT8 else "a report of precisions"
+            raise ExportError(f"{what} of a build with text; it was measured of builds without. Leave one of them out.")
+        if self.checkpoint is None and shipped_text_weights(self.preset) is None:
+            raise ExportError(
+                f"no weights that read text are shipped for preset {self.preset!r}; give a file of fuser and text"
+                " encoder with --checkpoint (auralsam2.training.after.text_tuning makes one), or leave --text out."
+            )
+
+    @property
+    def _usual_conditioning_frame(self) -> int:
+        return self.num_frames // 2 if self.text else 0
+
     def _check_precision(self) -> None:
         if self.precision == AUTO and self.engine != "openvino":
             narrow = self.flavour is not None or self.on_card
@@ -177,7 +208,9 @@ class ExportSettings:
         parts += [_short(reference) for reference in (self.checkpoint, self.sam2_checkpoint) if reference is not None]
         if self.classes:
             parts.append("classes" if self.class_head is None else _short(self.class_head))
-        if self.conditioning_frame:
+        if self.text:
+            parts.append("text")
+        if self.conditioning_frame != self._usual_conditioning_frame:
             parts.append(f"cond{self.conditioning_frame}")
         if self.read_out != "iou_occlusion":
             parts.append(self.read_out.replace("_", "-"))
@@ -194,8 +227,12 @@ class ExportSettings:
         """The checkpoint that is loaded, given or shipped; None: deterministic weights."""
         if self.checkpoint is not None:
             return self.checkpoint
-        shipped = shipped_weights(self.preset, self.method)
+        shipped = self._shipped
         return None if shipped is None else str(shipped)
+
+    @property
+    def _shipped(self) -> Path | None:
+        return shipped_text_weights(self.preset) if self.text else shipped_weights(self.preset, self.method)
 
     @property
     def sam2_file(self) -> str | None:
@@ -203,6 +240,10 @@ class ExportSettings:
         if self.checkpoint is None and self.method != AURALSAM2:
             beside = shipped_weights(self.preset)
             return None if beside is None else str(beside)
+        if self.text and self.sam2_checkpoint is None and self.weights_file is not None:
+            beside = shipped_weights(self.preset)
+            alone = not checkpoints.is_whole(checkpoints.read(self.weights_file))
+            return str(beside) if alone and beside is not None else None
         return self.sam2_checkpoint
 
     @property
@@ -230,6 +271,7 @@ class ExportSettings:
             "build": self.name,
             "method": self.method,
             "classes": json.dumps(self.class_names) if self.classes else "",
+            "text": "yes" if self.text else "",
             "target": self.target,
             "engine": self.engine,
             "precision": precision,
@@ -244,7 +286,7 @@ class ExportSettings:
         """Where the weights come from, in one plain line for people."""
         if self.checkpoint is not None:
             return f"Weights from {Path(self.checkpoint).name}."
-        shipped = shipped_weights(self.preset, self.method)
+        shipped = self._shipped
         if shipped is not None:
             return f"Weights trained on the procedural world, shipped as {shipped.name} ({fingerprint(shipped)})."
         return f"Untrained weights (seed {DETERMINISTIC_SEED}): the masks show that it runs, not what sounds."

@@ -15,9 +15,16 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
+from safetensors.torch import save_file
 
+from auralsam2 import AuralSAM2, checkpoints
+from auralsam2.model.shipped import shipped_weights
+from auralsam2.model.with_text import VOCABULARY
 from auralsam2.stages.clip_stages import Stage
+from auralsam2.text.encoder import WordEncoder
+from auralsam2.text.tokeniser import Tokeniser
 from export.builds.graphs import stages_of
 from export.builds.manifest import VERSIONED_PACKAGES, manifest
 from export.builds.models import write_pytorch_models
@@ -60,6 +67,38 @@ def built_once(settings: ExportSettings) -> Path:
                 shutil.rmtree(left_over)
             build_repository(settings, build)
     return build
+
+
+def reading() -> ExportSettings:
+    """Settings of a build with text, of the shipped fuser and a text encoder that was taught nothing.
+
+    Silence is no sound that the fuser knows, so no frame may be read out as empty.
+    """
+    path = _folder() / "reading.safetensors"
+    with FileLock(f"{path}.lock"):
+        if not path.is_file():
+            write_reading_weights(path)
+    return replace(SMALL, text=True, checkpoint=str(path), conditioning_frame=1, read_out="iou")
+
+
+def write_reading_weights(path: Path) -> None:
+    """Write what `training.after.text_tuning` does: fuser and text encoder, here as random as a seed makes them."""
+    torch.manual_seed(7)
+    model = AuralSAM2.from_preset(SMALL.preset, SMALL.size, text=True)
+    shipped = shipped_weights(SMALL.preset)
+    assert shipped is not None
+    model.load_state_dict(checkpoints.read(str(shipped)), strict=False)
+    words = Tokeniser()
+    encoder = WordEncoder(words.num_words, model.preset.text_width)
+    projection = model.aural_fuser.text_proj
+    assert projection is not None
+    with torch.no_grad():
+        [*projection.parameters()][-2].mul_(100)  # so that masks tell one sentence from another
+    state = {f"aural_fuser.{key}": value for key, value in model.aural_fuser.state_dict().items()}
+    state |= {f"t_model.{key}": value for key, value in encoder.state_dict().items()}
+    partial = path.with_suffix(".partial")
+    save_file(state, partial, {VOCABULARY: " ".join(words.vocabulary), checkpoints.TRAINED_ON: "procedural world"})
+    partial.replace(path)
 
 
 def in_both_layouts(settings: ExportSettings) -> dict[str, Path]:

@@ -17,14 +17,15 @@ ROOT = Path(__file__).resolve().parent.parent
 CONTRACT = "auralsam2_client.contract"
 ENLARGING = "auralsam2_client.enlarging"
 NEW_FILE = "auralsam2_client.new_file"
+WORDS = "auralsam2_client.words"
 # Rooms, from the lowest to the highest, and what each may import. A name with a dot opens one part of a room only.
 ROOMS: dict[str, tuple[str, ...]] = {
     "kernels": (),
     "auralsam2_client": (),
     # Media and the errors that reading them raises: what is judged is read as what is sent.
-    "auralsam2": ("kernels", CONTRACT, NEW_FILE, "auralsam2_client.media", "auralsam2_client.errors"),
-    "model_repository": (CONTRACT, ENLARGING),
-    "export": ("kernels", "auralsam2", "model_repository", CONTRACT, ENLARGING, "auralsam2_client.media"),
+    "auralsam2": ("kernels", CONTRACT, NEW_FILE, WORDS, "auralsam2_client.media", "auralsam2_client.errors"),
+    "model_repository": (CONTRACT, ENLARGING, WORDS),
+    "export": ("kernels", "auralsam2", "model_repository", CONTRACT, ENLARGING, WORDS, "auralsam2_client.media"),
     "service": ("auralsam2_client",),
     "loadtests": ("kernels", "auralsam2", "auralsam2_client", "model_repository", "export", "service"),
     "tests": ("kernels", "auralsam2", "auralsam2_client", "model_repository", "export", "service", "loadtests"),

@@ -21,7 +21,7 @@ SIZES = Sizes(num_frames=5, image_size=256, channels=256, num_classes=6)
 
 def test_tensors_have_the_type_and_shape_of_the_contract() -> None:
     shown = {cells[0].split("`")[1]: cells[1] for heads, cells in ROWS if heads[0] == "tensor"}
-    assert len(shown) == 22
+    assert len(shown) == 23
     for name, words in shown.items():
         dtype, shape = re.fullmatch(r"(\w+) \[(.*)\]", words).groups()  # type: ignore[union-attr]
         sizes = {"K": 6, "T": 5, "S": 256, "S/4": 64, "S/32": 8}

@@ -36,6 +36,7 @@ from auralsam2_client.contract import (
     BESIDE_GRAPH,
     HANDED_ON,
     STAGE_NAMES,
+    TOKENS,
     Sizes,
     TensorSpec,
     models_of,
@@ -81,6 +82,15 @@ class AuralFuserStage(nn.Module):
         """Fuse -> visual 1 to 3 [T, C, S/16, S/16], audio 1 to 3 [T, C]."""
         features = self.fuser((patches_1, patches_2, self.fuser.patches(2, embedding)), tokens)
         return (*features.visual, *features.audio)
+
+
+class ReadingFuserStage(AuralFuserStage):
+    """The fuser where words stand after the sound: of the audio side the decoder reads the sound's tokens alone."""
+
+    def forward(self, patches_1: Tensor, patches_2: Tensor, embedding: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Fuse tokens [T + 25, C] -> visual 1 to 3 [T, C, S/16, S/16], audio 1 to 3 [T, C]."""
+        v1, v2, v3, *audio = super().forward(patches_1, patches_2, embedding, tokens)
+        return (v1, v2, v3, *(each[: len(embedding)] for each in audio))
 
 
 class PositionBuffers(nn.Module):
@@ -153,8 +163,9 @@ class Stage:
     frames_per_call: int
 
     def graph_shape(self, spec: TensorSpec) -> tuple[int, ...]:
-        """Compute the shape of `spec` in the graph: a loop over frames cuts the leading axis."""
-        return (self.frames_per_call, *spec.shape[1:])
+        """Compute the shape of `spec` in the graph: a loop over frames cuts the leading axis of what is by frame."""
+        by_frame = spec.shape[0] == self.inputs[0].shape[0]
+        return (self.frames_per_call, *spec.shape[1:]) if by_frame else spec.shape
 
 
 def build_stages(
@@ -190,6 +201,10 @@ def build_stages(
     gives = {name: tensors((n for n in models[name].outputs if n not in BESIDE_GRAPH), sizes) for name in STAGE_NAMES}
     tokens = tensor(AUDIO_TOKENS, sizes)
     takes["hiera"], gives["hiera"] = (tuple(s for s in specs["hiera"] if s != tokens) for specs in (takes, gives))
+    if isinstance(model, AuralSAM2) and model.reads_text:
+        # The stage's own code joins what is said to what is heard.
+        joined = tensor(TOKENS, sizes)
+        takes["aural_fuser"] = tuple(joined if spec == tokens else spec for spec in takes["aural_fuser"])
     # A GPU has no use for strips: they are launches more, of less work each.
     hiera, fuser = _own_stages(fused, model, for_cpu)
     hiera_module: nn.Module = hiera
@@ -224,4 +239,5 @@ def _own_stages(
         return AdaptedHieraStage(model, for_cpu, strips), AdaptersStage(model)
     assert isinstance(model, AuralSAM2)
     assert isinstance(fused, AuralSAM2)
-    return HieraStage(model, for_cpu, strips), AuralFuserStage(fused)
+    fuser = ReadingFuserStage(fused) if model.reads_text else AuralFuserStage(fused)
+    return HieraStage(model, for_cpu, strips), fuser

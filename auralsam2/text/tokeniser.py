@@ -5,15 +5,15 @@ vocabulary, one that is not there the number UNKNOWN, and PADDING fills up. No w
 which says nothing: the network then listens to the sound alone.
 """
 
-import re
-import unicodedata
 from collections.abc import Sequence
 
 from auralsam2.errors import NetworkError
+from auralsam2_client.contract import MAX_WORDS
+from auralsam2_client.words import PADDING as PADDING
+from auralsam2_client.words import UNKNOWN as UNKNOWN
+from auralsam2_client.words import number_vocabulary, number_words, split_words, too_many
 
-PADDING, UNKNOWN = 0, 1
-NUM_TOKENS = 25
-"""Of every sentence, as Ref-AVS reads it."""
+NUM_TOKENS = MAX_WORDS
 VOCABULARY = (
     *("the", "shape", "that", "sounds"),
     *("disc", "ring", "square", "cross", "triangle", "star"),
@@ -22,19 +22,6 @@ VOCABULARY = (
     *("leftmost", "rightmost", "highest", "lowest"),
 )
 """What sentences of the procedural world are made of in training; words of its unseen splits are not here."""
-# A word, or one sign that is neither part of a word, nor space, nor a mark between words.
-_WORD = re.compile(r"\w+|[^\w\s]")
-_MARKS = ("P", "C", "M")
-
-
-def split_words(sentence: str) -> list[str]:
-    """Cut a sentence into its words, in lower case. Marks between words are left out; another sign is a word."""
-    plain = unicodedata.normalize("NFKC", sentence).casefold()
-    return [word for word in _WORD.findall(plain) if not _is_mark(word)]
-
-
-def _is_mark(word: str) -> bool:
-    return len(word) == 1 and unicodedata.category(word).startswith(_MARKS)
 
 
 class Tokeniser:
@@ -42,7 +29,7 @@ class Tokeniser:
 
     def __init__(self, vocabulary: Sequence[str] = VOCABULARY) -> None:
         self.vocabulary = tuple(vocabulary)
-        self._numbers = {word: number for number, word in enumerate(self.vocabulary, UNKNOWN + 1)}
+        self._numbers = number_vocabulary(self.vocabulary)
 
     @property
     def num_words(self) -> int:
@@ -55,7 +42,7 @@ class Tokeniser:
         Raises: NetworkError for more than NUM_TOKENS words: cut, they would say something else.
         """
         words = split_words(sentence)
-        if len(words) > NUM_TOKENS:
-            raise NetworkError(f"text of {len(words)} words; {NUM_TOKENS} are read. Say it in fewer.")
-        numbers = [self._numbers.get(word, UNKNOWN) for word in words]
-        return (*numbers, *[PADDING] * (NUM_TOKENS - len(numbers)))
+        wrong = too_many(words)
+        if wrong is not None:
+            raise NetworkError(wrong)
+        return number_words(words, self._numbers)

@@ -91,13 +91,14 @@ class AsyncClient(Endpoint):
         audio: NDArray[np.float32] | None,
         *,
         prompts: Prompts | None = None,
+        text: str | None = None,
         use_audio: bool = True,
         combination: str = COMBINATIONS[0],
         answer: str = LOGITS,
         timeout_s: float | None = None,
     ) -> Segmentation:
         """Segment one clip, as `Client.segment` does."""
-        plan = plan_segment(frames, audio, prompts, use_audio, combination, self.wire, answer)
+        plan = plan_segment(frames, audio, prompts, use_audio, combination, self.wire, answer, text)
         return read_segmentation(await self._call(self.model, plan, timeout_s), frames.shape)
 
     def session(

@@ -119,26 +119,28 @@ class Client(Endpoint):
         audio: NDArray[np.float32] | None,
         *,
         prompts: Prompts | None = None,
+        text: str | None = None,
         use_audio: bool = True,
         combination: str = COMBINATIONS[0],
         answer: str = LOGITS,
         timeout_s: float | None = None,
     ) -> Segmentation:
-        """Segment one clip of frames of any size: what sounds, what is marked, or both.
+        """Segment one clip of frames of any size: what sounds, what is said or marked, or several of them.
 
         Args:
             frames: [N, H, W, 3] uint8 RGB, 1 <= N <= T. A shorter clip is filled up with its last frame for the model.
             audio: [T, 15600, 2] or [N, 15600, 2] float32 in [-1, 1], the 0.975 s that each frame hears. May be None
                 with use_audio False.
             prompts: points, a box or a mask on one frame, in pixels of `frames`.
-            use_audio: False goes by the prompts alone.
+            text: a sentence of at most 25 words that says what is meant, for a build with text; "" says nothing.
+            use_audio: False goes by the prompts and the text alone.
             combination: of sound and prompts: "mean" of logits, "best_iou" frame by frame, "union".
             answer: form of the masks on the wire: "logits" | "float16" | "bits", at the map's size, a bit a pixel |
                 "rle", made by the server at the size of `frames`, the same masks as from logits.
             timeout_s: seconds from call to answer; None is the client's own.
         Raises: as `infer`.
         """
-        plan = plan_segment(frames, audio, prompts, use_audio, combination, self.wire, answer)
+        plan = plan_segment(frames, audio, prompts, use_audio, combination, self.wire, answer, text)
         return read_segmentation(self._call(self.model, plan, timeout_s), frames.shape)
 
     def session(

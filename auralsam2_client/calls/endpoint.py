@@ -23,6 +23,7 @@ from auralsam2_client.calls.wire import (
     check_clip,
     check_names_classes,
     check_takes_prompts,
+    check_takes_text,
     clip_tensors,
     encode_request,
 )
@@ -115,12 +116,13 @@ def plan_infer(
 ) -> MakeCall:
     """Plan the request for a clip that is exactly as the model takes it.
 
-    What is returned raises BadInput when it is not, and ConfigError when the model takes no prompts, or gives no
-    masks in the form that is asked for.
+    What is returned raises BadInput when it is not, and ConfigError when the model takes no prompts, or no text, or
+    gives no masks in the form that is asked for.
     """
 
     def make(shape: ClipShape) -> Call:
         check_names_classes(outputs, shape)
+        check_takes_text(prompts or (), shape)
         check_clip(frames, audio, shape)
         if prompts:
             check_takes_prompts(shape)
@@ -137,11 +139,12 @@ def plan_segment(
     combination: str,
     wire: str,
     answer: str,
+    text: str | None = None,
 ) -> MakeCall:
-    """Plan the request for a clip of any size and its prompts. What is returned raises as `prepare_clip` does."""
+    """Plan the request for a clip of any size and what says what is meant. It raises as `prepare_clip` does."""
 
     def make(shape: ClipShape) -> Call:
         chosen = choose_wire(wire, shape)
-        return prepare_clip(frames, audio, shape, prompts, use_audio, combination, answer).to_call(chosen)
+        return prepare_clip(frames, audio, shape, prompts, use_audio, combination, answer, text).to_call(chosen)
 
     return make

@@ -12,7 +12,7 @@ from auralsam2_client.labels import enlarge_labels
 from auralsam2_client.masks import FrameResult
 from auralsam2_client.media.clips import MediaClip, cut_clips
 from auralsam2_client.media.reader import Media
-from auralsam2_client.prompts import Prompts, check_prompts
+from auralsam2_client.prompts import Prompts, check_prompts, text_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,7 @@ class Question(TypedDict):
     use_audio: bool
     combination: str
     answer: str
+    text: str | None
 
 
 class Plan:
@@ -50,13 +51,15 @@ class Plan:
         use_audio: bool,
         combination: str,
         answer: str = LOGITS,
+        text: str | None = None,
     ) -> None:
+        says = bool(text_tensors(text))
         self._source, self._clip_length = source, clip_length
         self._prompts, self._use_audio, self._combination = prompts, use_audio, combination
-        self._answer = answer
+        self._answer, self._text = answer, text
         if isinstance(source, Media):
-            self._marked = _marked_clip(prompts, source, clip_length, use_audio)
-        elif prompts is not None or not use_audio:
+            self._marked = _marked_clip(prompts, source, clip_length, use_audio or says)
+        elif prompts is not None or not (use_audio or says):
             raise BadInput("Prompts are on a frame of a whole video. Give the Media that read_media returns.")
 
     def clips(self) -> Iterator[MediaClip]:
@@ -73,6 +76,7 @@ class Plan:
             "use_audio": self._use_audio,
             "combination": self._combination,
             "answer": self._answer,
+            "text": self._text,
         }
         return asked
 
@@ -115,12 +119,15 @@ def notes_of(num_repeated_windows: int, num_frames: int) -> tuple[str, ...]:
     )
 
 
-def _marked_clip(prompts: Prompts | None, media: Media, clip_length: int, use_audio: bool) -> int:
-    """The first frame of the clip that the prompts are in. Raises: BadInput, before anything is sent."""
+def _marked_clip(prompts: Prompts | None, media: Media, clip_length: int, everywhere: bool) -> int:
+    """The first frame of the clip that the prompts are in. Raises: BadInput, before anything is sent.
+
+    `everywhere`: whether something says in every clip what to segment, sound or text.
+    """
     total = len(media.frames)
     if prompts is not None:
         check_prompts(prompts, total, *media.frames.shape[1:3])
-    if not use_audio and total > clip_length:
+    if not everywhere and total > clip_length:
         raise BadInput(
             f"Without sound the prompts alone say what to segment, and they reach over one clip of {clip_length}"
             f" frames; the video gives {total}. Take at most {clip_length} (--max-frames, --start, --fps), or keep the"

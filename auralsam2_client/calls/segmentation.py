@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from auralsam2_client.calls.answers import LOGITS, outputs_of, read_logits, read_rles, wish_tensors
 from auralsam2_client.calls.frame_wire import coded_clip_tensors
-from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts, fit_clip
+from auralsam2_client.calls.wire import Arrays, Call, ClipShape, check_takes_prompts, check_takes_text, fit_clip
 from auralsam2_client.contract import (
     BUILD_INFO,
     BY_SOUND,
@@ -22,7 +22,7 @@ from auralsam2_client.errors import BadInput, ConfigError
 from auralsam2_client.knowledge import read_build_info, read_class_names
 from auralsam2_client.labels import enlarge_labels
 from auralsam2_client.masks import Rle, from_rle, to_masks
-from auralsam2_client.prompts import Prompts, Tensors, frame_prompt, setting_tensors
+from auralsam2_client.prompts import Prompts, Tensors, frame_prompt, setting_tensors, text_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Segmentation:
     height: int
     width: int
     mode: str = BY_SOUND
-    """What made it: "audio", "points+box", "audio+mask" and so on."""
+    """What made it: "audio", "points+box", "audio+text" and so on."""
     rles: tuple[Rle, ...] = ()
     """Of answer "rle": N masks [height, width]."""
     build: BuildInfo | None = None
@@ -88,27 +88,36 @@ def prepare_clip(
     use_audio: bool,
     combination: str,
     answer: str = LOGITS,
+    text: str | None = None,
 ) -> PromptedClip:
     """Bring a clip of any size and its prompts to what the model takes. With sound alone nothing is added to the clip.
 
-    Raises: BadInput; ConfigError when the model takes no prompts, or gives no masks in the form `answer`.
+    Raises: BadInput; ConfigError when the model takes no prompts, or no text, or gives no masks in the form `answer`.
     """
+    said = text_tensors(text)
+    check_takes_text(said, shape)
     if audio is None:
         if use_audio:
-            raise BadInput("audio is None; give the windows that the frames hear, or use_audio=False with prompts.")
+            raise BadInput(
+                "audio is None; give the windows that the frames hear, or use_audio=False with prompts or text."
+            )
         # The model reads none of it.
         audio = np.zeros((shape.num_frames, WINDOW_SAMPLES, 2), np.float32)
     settings, outputs = setting_tensors(use_audio, combination), outputs_of(answer)
     told = ((BUILD_INFO,) if shape.tells_build else ()) + (CLASS_RESULTS if shape.names_classes else ())
-    if prompts is None and not use_audio:
-        raise BadInput("use_audio is False and there are no prompts, so that nothing says what to segment. Give one.")
+    if prompts is None and not use_audio and not said:
+        raise BadInput(
+            "use_audio is False and there are no prompts and no text, so that nothing says what to segment. Give one."
+        )
     wire_frames, wire_audio = fit_clip(frames, audio, shape)
     N, height, width = frames.shape[:3]
     wish = wish_tensors(outputs, shape, (height, width))
-    if prompts is None:
+    if prompts is None and not said:
         return PromptedClip(wire_frames, wire_audio, wish, (*outputs, *told))
-    check_takes_prompts(shape)
-    tensors = prompt_tensors(frame_prompt(prompts, N, height, width, shape.image_size))
+    tensors = said
+    if prompts is not None:
+        check_takes_prompts(shape)
+        tensors = said | prompt_tensors(frame_prompt(prompts, N, height, width, shape.image_size))
     return PromptedClip(wire_frames, wire_audio, tensors | settings | wish, (*outputs, PROMPT_MODE, *told))
 
 

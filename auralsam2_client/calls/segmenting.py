@@ -55,6 +55,7 @@ def segment_media(
     media: Media,
     *,
     prompts: Prompts | None = None,
+    text: str | None = None,
     use_audio: bool = True,
     combination: str = COMBINATIONS[0],
     answer: str = LOGITS,
@@ -70,7 +71,8 @@ def segment_media(
     Args:
         prompts: on a frame of the whole video, counted from 0; None for its frame: the first clip's conditioning frame.
             They reach over the clip that the frame is in; the other clips go by their sound.
-        use_audio, combination, answer: as `Client.segment`; False needs a video of one clip.
+        text: as `Client.segment`; it is said of every clip.
+        use_audio, combination, answer: as `Client.segment`; False without text needs a video of one clip.
         timeout_s: seconds for each clip; None is the client's own.
         progress: called with (frames done, frames in all) after each clip, in order of time.
         in_flight: clips that may be on their way at once, 1 to 16; fewer after a refusal. None is the usual number, 3.
@@ -84,6 +86,7 @@ def segment_media(
         client,
         media,
         prompts=prompts,
+        text=text,
         use_audio=use_audio,
         combination=combination,
         answer=answer,
@@ -105,6 +108,7 @@ def segment_clips(
     source: Media | Iterable[MediaClip],
     *,
     prompts: Prompts | None = None,
+    text: str | None = None,
     use_audio: bool = True,
     combination: str = COMBINATIONS[0],
     answer: str = LOGITS,
@@ -121,7 +125,7 @@ def segment_clips(
             need the video.
     Raises: as `segment_media`, each error in the turn of its clip.
     """
-    plan = Plan(source, client.num_frames, prompts, use_audio, combination, answer)
+    plan = Plan(source, client.num_frames, prompts, use_audio, combination, answer, text)
     return _segmented(client, plan, Pace(in_flight), choose_budget(client.timeout_s, timeout_s))
 
 

@@ -25,6 +25,7 @@ async def segment_clips_async(
     source: Media | Iterable[MediaClip],
     *,
     prompts: Prompts | None = None,
+    text: str | None = None,
     use_audio: bool = True,
     combination: str = COMBINATIONS[0],
     answer: str = LOGITS,
@@ -35,7 +36,7 @@ async def segment_clips_async(
 
     A loop that ends early closes what is given here (`contextlib.aclosing`): calls under way are cancelled.
     """
-    plan = Plan(source, await client.num_frames(), prompts, use_audio, combination, answer)
+    plan = Plan(source, await client.num_frames(), prompts, use_audio, combination, answer, text)
     pace, budget_s = Pace(in_flight), choose_budget(client.timeout_s, timeout_s)
     places, channel = AsyncPlaces(pace), client.own_channel()
 

@@ -1,6 +1,6 @@
 """A clip on the wire: its shape, the checks before it is sent, the request and the answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from auralsam2_client.contract import (
     MAX_SAMPLE,
     MODELS,
     SESSION_ID,
+    TEXT,
     WINDOW_SAMPLES,
 )
 from auralsam2_client.errors import (
@@ -59,6 +60,8 @@ class ClipShape:
     """Whether it says what is served."""
     names_classes: bool = False
     """Whether it names what is in the masks."""
+    takes_text: bool = False
+    """Whether a sentence may say what is meant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ def read_clip_shape(model: str, metadata: Any) -> ClipShape:
             f"Name the ensemble, {ENSEMBLE!r}."
         )
     names = {*shapes, *(item.name for item in metadata.outputs)}
-    asked = ("POINT_COORDS", ENCODED_FRAMES, JPEG_KEEPS_MASKS, "ANSWER", BUILD_INFO, CLASS_MAP)
+    asked = ("POINT_COORDS", ENCODED_FRAMES, JPEG_KEEPS_MASKS, "ANSWER", BUILD_INFO, CLASS_MAP, TEXT)
     return ClipShape(frames[0], frames[1], *(name in names for name in asked))
 
 
@@ -90,6 +93,15 @@ def check_names_classes(outputs: Sequence[str], shape: ClipShape) -> None:
         raise ConfigError(
             f"{', '.join(asked)} of a build without classes. Serve one that was exported with --classes, or leave"
             f" {' and '.join(asked)} out."
+        )
+
+
+def check_takes_text(tensors: Iterable[str], shape: ClipShape) -> None:
+    """Check that the served model takes text, where some is among the tensors. Raises: ConfigError."""
+    if TEXT in tensors and not shape.takes_text:
+        raise ConfigError(
+            "text for a build without: the served one reads none. Serve one that was exported with --text, or leave the"
+            " text out."
         )
 
 

@@ -68,6 +68,7 @@ def _record(request: GoldenRequest) -> dict[str, Any]:
             "mask": asked.mask is not None,
             "frame": asked.frame,
             "propagate": asked.propagate,
+            "text": asked.text,
         }
         for asked in request.rounds
     ]

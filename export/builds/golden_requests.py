@@ -27,8 +27,10 @@ from auralsam2_client.contract import (
     FramePrompt,
     prompt_tensors,
 )
+from export.gates.golden_pair import GoldenPair
 from export.gates.sample_clip import sample_thing
-from export.gates.stage_gate import GateResult, GoldenPair
+from export.gates.stage_gate import GateResult
+from export.gates.text_gate import SENTENCE
 from export.settings import ExportSettings
 from model_repository.stage_runtime.engine import Array
 from model_repository.stage_runtime.prompts.memory import Kept
@@ -51,6 +53,8 @@ class GoldenRound:
     """[S, S] bool; every cell of 4 x 4 px is all inside or all outside."""
     frame: int = 0
     propagate: bool = True
+    text: str = ""
+    """Of `text_requests`."""
 
     def prompt(self) -> Prompt | None:
         """Give its prompt as the wire has it; None where it marks nothing."""
@@ -112,6 +116,14 @@ def golden_requests(num_frames: int, image_size: int) -> tuple[GoldenRequest, ..
         GoldenRound(CORRECTED, clicked, points=(beside,), frame=first),
     )
     return (*found, GoldenRequest(SESSION, True, rounds, in_session=True))
+
+
+def text_requests() -> tuple[GoldenRequest, ...]:
+    """List the paths of a sentence, with the sound and without; the gate of text makes their answers."""
+    paths = {use_audio: mode_of(use_audio, set(), says=True) for use_audio in (True, False)}
+    return tuple(
+        GoldenRequest(path, use_audio, (GoldenRound(path, path, text=SENTENCE),)) for use_audio, path in paths.items()
+    )
 
 
 def answer_requests(

@@ -1,8 +1,9 @@
 """A build's graphs, exported in two worker processes.
 
-Those of the stages, and for a CPU those of the prompts, which lie beside the decoder's.
+Those of the stages, and for a CPU those of the prompts, of classes and of text, which lie beside a stage's own.
 """
 
+import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -14,10 +15,11 @@ from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.presets import preset
 from auralsam2.stages.class_stage import class_stage
 from auralsam2.stages.clip_stages import Stage, build_stages
-from auralsam2_client.contract import CLASS_HEAD, DECODER, STAGE_NAMES
+from auralsam2.stages.text_stage import text_stage
+from auralsam2_client.contract import CLASS_HEAD, DECODER, FUSER, STAGE_NAMES, TEXT_ENCODER, VOCABULARY
 from export.graphs.onnx_graph import export_stage
 from export.graphs.prompt_graphs import export_prompt_graphs
-from export.loading import load_class_head, load_model
+from export.loading import load_aural_sam2, load_class_head, load_model, load_text_encoder
 from export.reports import Report
 from export.settings import ExportSettings
 from model_repository.stage_runtime.prompts.decoder import WEIGHTS
@@ -48,8 +50,20 @@ def class_stage_of(settings: ExportSettings) -> Stage:
     return class_stage(head, preset(settings.preset), settings.num_frames, settings.size)
 
 
+def text_stage_of(settings: ExportSettings) -> Stage:
+    """Make the stage that reads. Raises: CheckpointError as `load_text_encoder`."""
+    return text_stage(load_text_encoder(settings).network, load_aural_sam2(settings))
+
+
+def vocabulary_file(root: Path) -> Path:
+    """Tell where the words of a build with text lie below `root`."""
+    return root / FUSER / "1" / f"{VOCABULARY}.json"
+
+
 def graph_file(root: Path, name: str) -> Path:
-    """Tell where a stage's graph lies below `root`. Those of the prompts and of classes lie beside the decoder's."""
+    """Tell where a stage's graph lies below `root`: prompts' and classes' beside the decoder's, text's by the fuser."""
+    if name == TEXT_ENCODER:
+        return root / FUSER / "1" / f"{TEXT_ENCODER}.onnx"
     if name == CLASS_HEAD:
         return root / DECODER / "1" / f"{CLASS_HEAD}.onnx"
     return root / (DECODER if name == PROMPTS else name) / "1" / "model.onnx"
@@ -69,6 +83,8 @@ def export_graphs(settings: ExportSettings, root: Path, report: Report) -> dict[
             names.insert(1, PROMPTS)
         if settings.classes:
             names.append(CLASS_HEAD)
+        if settings.text:
+            names.append(TEXT_ENCODER)
         jobs = [pool.submit(_export_one, settings, name, graph_file(root, name)) for name in names]
         for job in as_completed(jobs):
             name, taken = job.result()
@@ -97,6 +113,11 @@ def _export_one(settings: ExportSettings, name: str, path: Path) -> tuple[str, f
         return name, time.monotonic() - started
     if name == CLASS_HEAD:
         export_stage(class_stage_of(settings), path)
+        return name, time.monotonic() - started
+    if name == TEXT_ENCODER:
+        export_stage(text_stage_of(settings), path)
+        words = load_text_encoder(settings).tokenise.vocabulary
+        vocabulary_file(path.parents[2]).write_text(json.dumps(words, indent=0) + "\n")
         return name, time.monotonic() - started
     stage = next(stage for stage in _worker_stages(settings) if stage.name == name)
     export_stage(stage, path)

@@ -39,6 +39,7 @@ def manifest(
         "precision": settings.precision,
         "fusion": settings.fusion,
         "classes": list(settings.class_names),
+        "text": settings.text,
         "class_head_sha256": _checkpoint_hash(settings.class_head_file if settings.classes else None),
         "capabilities": list(settings.capabilities),
         "weights": settings.weights_sentence,

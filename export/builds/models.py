@@ -6,10 +6,21 @@ from pathlib import Path
 import auralsam2
 import auralsam2_client.contract
 import auralsam2_client.enlarging
+import auralsam2_client.words
 import kernels
 from auralsam2.stages.clip_stages import Stage
-from auralsam2_client.contract import CLASS_HEAD, DECODER, ENSEMBLE, FEATURES_ENSEMBLE, NETWORK, SESSION
-from export.builds.graphs import graph_file
+from auralsam2_client.contract import (
+    CLASS_HEAD,
+    DECODER,
+    ENSEMBLE,
+    FEATURES_ENSEMBLE,
+    FUSER,
+    NETWORK,
+    SESSION,
+    TEXT_ENCODER,
+    Parameter,
+)
+from export.builds.graphs import graph_file, vocabulary_file
 from export.builds.triton_config import TEMPLATES, check_stage, render, render_gpu
 from export.engines.engine_graphs import graph_path
 from export.settings import ONE_PROCESS, ExportSettings
@@ -52,11 +63,11 @@ def write_models(
                 frames_per_call=stage.frames_per_call,
                 sha256=sha256,
                 precision=precision,
-                class_head_sha256=_class_head_sha256(settings, models, stage.name),
+                **_hashes_beside(settings, models, stage.name),
             )
         else:
             text = render_gpu(settings, stage, sha256)
-        check_stage(text, stage, settings.method)
+        check_stage(text, stage, settings.method, settings.text)
         (folder / "config.pbtxt").write_text(text)
     without_graph = (ENSEMBLE, FEATURES_ENSEMBLE, SESSION) if settings.target == "cpu" else (ENSEMBLE,)
     for name in without_graph:
@@ -67,8 +78,15 @@ def write_models(
         _write_code(settings, SESSION, models / SESSION)
 
 
-def _class_head_sha256(settings: ExportSettings, models: Path, name: str) -> str:
-    return file_sha256(graph_file(models, CLASS_HEAD)) if settings.classes and name == DECODER else ""
+def _hashes_beside(settings: ExportSettings, models: Path, name: str) -> dict[str, str]:
+    """Hashes of what lies beside a stage's graph, by parameter."""
+    found: dict[str, Path] = {}
+    if settings.classes and name == DECODER:
+        found[Parameter.CLASS_HEAD_SHA256] = graph_file(models, CLASS_HEAD)
+    if settings.text and name == FUSER:
+        found[Parameter.TEXT_ENCODER_SHA256] = graph_file(models, TEXT_ENCODER)
+        found[Parameter.VOCABULARY_SHA256] = vocabulary_file(models)
+    return {parameter: file_sha256(path) for parameter, path in found.items()}
 
 
 def write_pytorch_models(
@@ -114,5 +132,5 @@ def _write_code(settings: ExportSettings, name: str, folder: Path) -> None:
     package = folder / "1" / "auralsam2_client"
     package.mkdir()
     (package / "__init__.py").touch()
-    for shared in (auralsam2_client.contract, auralsam2_client.enlarging):
+    for shared in (auralsam2_client.contract, auralsam2_client.enlarging, auralsam2_client.words):
         shutil.copy2(shared.__file__ or "", package)

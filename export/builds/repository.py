@@ -13,9 +13,9 @@ from typing import Any
 import numpy.typing as npt
 
 from auralsam2.model.sounding_sam2 import SoundingSAM2
-from auralsam2_client.contract import CLASS_HEAD, STAGE_NAMES
+from auralsam2_client.contract import CLASS_HEAD, STAGE_NAMES, TEXT_ENCODER
 from export.builds.golden import write_golden
-from export.builds.golden_requests import golden_requests
+from export.builds.golden_requests import golden_requests, text_requests
 from export.builds.graphs import export_graphs, graph_file, stages_of
 from export.builds.manifest import manifest
 from export.builds.models import write_models
@@ -112,7 +112,7 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     seconds = export_graphs(settings, root, report)
     stages, graphs = (
         stages_of(settings, model),
-        {name: graph_file(root, name) for name in (*STAGE_NAMES, *((CLASS_HEAD,) if settings.classes else ()))},
+        {name: graph_file(root, name) for name in (*STAGE_NAMES, *_beside(settings))},
     )
     clip = _sample_clip(settings)
     result, served_precision = pass_in_some_precision(settings, model, stages, graphs, clip, report)
@@ -121,7 +121,8 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
     if builder is not None:
         result = pass_engine_graphs(settings, build, graphs, model, stages, clip, result, report)
         shutil.rmtree(root)
-    write_golden(build / "golden.npz", clip, result, golden_requests(settings.num_frames, settings.size))
+    requests = (*golden_requests(settings.num_frames, settings.size), *(text_requests() if settings.text else ()))
+    write_golden(build / "golden.npz", clip, result, requests)
     engines: dict[str, EngineRecord] = {}
     if builder is not None:
         if settings.fusion == "plugin":
@@ -142,6 +143,12 @@ def _fill(settings: ExportSettings, build: Path, report: Report) -> None:
         record |= {"precision": served_precision, "wire": {"jpeg_iou": result.jpeg_iou}}
     (build / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")
     (build / "cache").mkdir(exist_ok=True)
+
+
+def _beside(settings: ExportSettings) -> tuple[str, ...]:
+    """Graphs that only some builds have, beside a stage's own."""
+    asked = {CLASS_HEAD: settings.classes, TEXT_ENCODER: settings.text}
+    return tuple(name for name, there in asked.items() if there)
 
 
 def _fill_in_pytorch(settings: ExportSettings, build: Path, report: Report) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ import numpy.typing as npt
 
 from auralsam2.model.sounding_sam2 import SoundingSAM2
 from auralsam2.stages.clip_stages import Stage
-from auralsam2_client.contract import CLASS_HEAD, DECODER
+from auralsam2_client.contract import CLASS_HEAD, DECODER, TEXT_ENCODER
 from export.builds.golden_requests import golden_pairs
-from export.builds.graphs import class_stage_of
+from export.builds.graphs import class_stage_of, text_stage_of
 from export.engines.engine_graphs import load_on_cpu, write_engine_graphs
 from export.errors import ParityError
 from export.gates.class_gate import pass_class_gate
 from export.gates.prompt_gate import pass_prompt_gate
 from export.gates.stage_gate import GateResult, pass_gate
+from export.gates.text_gate import SENTENCE, Said, pass_text_gate, say
+from export.loading import load_text_encoder
 from export.precision.quantization import (
     QUANTISED,
     SCOPES,
@@ -51,7 +54,13 @@ def pass_in_some_precision(
         def load(name: str) -> Engine:
             return load_engine(settings.engine, graphs[name], precision=precision, keep_memory=False)
 
-        result = pass_gate(settings, model, stages, load, precision, clip, report)
+        said = _sentences(settings, load) if settings.text else {}
+        result = pass_gate(settings, model, stages, load, precision, clip, report, said.get(""))
+        if said:
+            given = (settings, model, said[SENTENCE], load, precision, clip, result.read_beside, report)
+            for pair, parity in pass_text_gate(*given):
+                result.prompted.append(pair)
+                result.parity.extend(parity)
         _pass_prompts(settings, model, graphs, precision, result, report)
         return result
 
@@ -66,6 +75,12 @@ def pass_in_some_precision(
     except ParityError as error:
         report(f"note       float32 instead of {found}, which did not pass: {error}")
         return gate("float32"), "float32"
+
+
+def _sentences(settings: ExportSettings, load: Callable[[str], Engine]) -> dict[str, Said]:
+    """Nothing said, and the gate's sentence, as the network and the text encoder's graph have them."""
+    engine, encoder, stage = load(TEXT_ENCODER), load_text_encoder(settings), text_stage_of(settings)
+    return {sentence: say(sentence, encoder, stage, engine) for sentence in ("", SENTENCE)}
 
 
 def _pass_prompts(
@@ -86,7 +101,7 @@ def _pass_prompts(
     if settings.classes:
         engine = load_engine(settings.engine, graphs[CLASS_HEAD], precision=precision, keep_memory=False)
         stage, floating = class_stage_of(settings), resolve_precision(settings.engine, precision)
-        result.parity.extend(pass_class_gate(stage, engine, result.read_by_classes, floating, report))
+        result.parity.extend(pass_class_gate(stage, engine, result.read_beside, floating, report))
 
 
 def pass_engine_graphs(

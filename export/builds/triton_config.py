@@ -33,6 +33,7 @@ from auralsam2_client.contract import (
     SPARE_ENCODED_BYTES,
     STAGE_NAMES,
     TICKET,
+    TOKENS,
     Model,
     Parameter,
     Sizes,
@@ -69,7 +70,8 @@ def render(settings: ExportSettings, name: str, jpeg_keeps_masks: bool = False, 
         "engine": settings.engine,
         "preset": settings.preset,
         "method": settings.method,
-        "class_head_sha256": "",
+        # Of what a build does not have.
+        **dict.fromkeys((Parameter.CLASS_HEAD_SHA256, Parameter.TEXT_ENCODER_SHA256, Parameter.VOCABULARY_SHA256), ""),
         "precision": settings.precision,
         "build_info": _info_text(settings, str(parameters.get("precision", settings.precision))),
         "conditioning_frame": settings.conditioning_frame,
@@ -95,7 +97,7 @@ def _model(settings: ExportSettings, name: str, jpeg_keeps_masks: bool) -> Model
 
     Where one process has all stages, a session gets features and answer by sound from one call.
     """
-    model = models_of(settings.method, settings.classes)[name]
+    model = models_of(settings.method, settings.classes, settings.text)[name]
     if settings.in_python:
         if not jpeg_keeps_masks:
             model = replace(model, optional=tuple(each for each in model.optional if each != JPEG_KEEPS_MASKS))
@@ -233,20 +235,22 @@ def tensors(entries: Any) -> list[TensorSpec]:
     ]
 
 
-def check_stage(text: str, stage: Stage, method: str = AURALSAM2) -> None:
+def check_stage(text: str, stage: Stage, method: str = AURALSAM2, takes_text: bool = False) -> None:
     """Check that a configuration names its graph's tensors, types and shapes; what it adds, it hands on untouched.
 
     But for prompts, the mode that they make, and small forms of masks: the stage's own runtime reads and writes them.
 
     Raises: ExportError naming the tensor that differs.
     """
-    config, optional = parse(text), models_of(method)[stage.name].optional
+    config, optional = parse(text), models_of(method, text=takes_text)[stage.name].optional
     for kind, specs, entries in (("input", stage.inputs, config.input), ("output", stage.outputs, config.output)):
         found = tensors(entries)
-        differing = [spec for spec in specs if spec not in found and spec.name != ADAPTERS]
+        differing = [spec for spec in specs if spec not in found and spec.name not in (ADAPTERS, TOKENS)]
         if differing:
             raise ExportError(f"{stage.name}/config.pbtxt lacks {kind} {differing[0]}; it has {found}.")
     own = {entry.name for entry in config.input if entry.optional and entry.name in optional} | {*BESIDE_GRAPH}
+    if any(spec.name == TOKENS for spec in stage.inputs):
+        own.add(AUDIO_TOKENS)  # joined to those of words
     added_in = [spec for spec in tensors(config.input) if spec not in stage.inputs and spec.name not in own]
     added_out = [spec for spec in tensors(config.output) if spec not in stage.outputs and spec.name not in own]
     if not set(added_in) <= set(added_out) <= {*tensors(config.input)}:

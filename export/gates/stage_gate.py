@@ -14,8 +14,11 @@ from auralsam2.network import image_encoder
 from auralsam2.network.log_mel import LogMel
 from auralsam2.stages.class_stage import READS as READ_BY_CLASSES
 from auralsam2.stages.clip_stages import Stage
-from auralsam2_client.contract import ADAPTERS, AUDIO_TOKENS, ENSEMBLE, FRAMES, IMAGE_FEATURES
+from auralsam2_client.contract import ADAPTERS, AUDIO_TOKENS, ENSEMBLE, FRAMES, IMAGE_FEATURES, TOKENS
+from export.gates.golden_pair import GoldenPair
 from export.gates.parity import MASK_AGREEMENT, OutputParity, check, compare, run_network
+from export.gates.text_gate import READS as READ_BY_TEXT
+from export.gates.text_gate import Said, join
 from export.gates.wire_gate import mask_iou, through_jpeg
 from export.graphs.chain import run_clip
 from export.reports import Report
@@ -25,15 +28,6 @@ from model_repository.stage_runtime.engine import Engine
 Array = npt.NDArray[Any]
 # What is at zero where prompts are decoded: beside a sound SAM2's own features, alone those that heard nothing.
 FOR_PROMPTS = (ADAPTERS, AUDIO_TOKENS)
-
-
-@dataclass(frozen=True, eq=False)
-class GoldenPair:
-    """A golden answer by its name: outputs as the network gives them, and as the graphs do."""
-
-    name: str
-    network: dict[str, Array]
-    graphs: dict[str, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +51,8 @@ class GateResult:
     """Of prompts alone: the same, but where the sound changes the image features."""
     jpeg_iou: float | None = None
     """Of the chain's masks of the clip by JPEG with those by raw frames; None where stages take no JPEG."""
-    read_by_classes: dict[str, Array] = field(default_factory=dict)
-    """What a class head reads of the clip, as the network makes it."""
+    read_beside: dict[str, Array] = field(default_factory=dict)
+    """What a class head reads of the clip, and what the chain with a sentence does, as the network makes it."""
     prompted: list[GoldenPair] = field(default_factory=list)
     """Answers to the golden requests that bring prompts."""
 
@@ -71,6 +65,7 @@ def pass_gate(
     precision: str,
     clip: dict[str, Array],
     report: Report,
+    unsaid: Said | None = None,
 ) -> GateResult:
     """Compare the files on disk with PyTorch on a clip.
 
@@ -81,6 +76,7 @@ def pass_gate(
         load: a stage's file as an engine; each is held for its own stage only.
         precision: of the engines, by which the budgets go.
         clip: FRAMES uint8 [T, S, S, 3] and AUDIO float32 [T, 15600, 2].
+        unsaid: of a build with text: what stands after the sound where nothing is said.
     Raises: ParityError when a budget is not met.
     """
     clip = clip | {ADAPTERS: np.ones(settings.num_frames, np.float32)}
@@ -91,6 +87,11 @@ def pass_gate(
     apart: list[tuple[PromptFeatures, list[OutputParity]]] = []
     for stage in stages:
         engine = load(stage.name)
+        if unsaid is not None and TOKENS in engine.input_shapes:
+            wire[TOKENS] = torch.cat([wire[AUDIO_TOKENS], torch.from_numpy(unsaid.network)])
+            for known in (chain, coded):
+                if known is not None:
+                    known[TOKENS] = join(known[AUDIO_TOKENS], unsaid.graphs)
         wanted = run_network(stage, wire)
         found = run_clip(engine, {spec.name: wire[spec.name].numpy() for spec in stage.inputs})
         own = [compare(stage.name, name, found[name], value.numpy()) for name, value in wanted.items()]
@@ -117,7 +118,7 @@ def pass_gate(
         f"checked    whole chain   masks agree on {whole.mask_agreement:.3%} of the pixels"
         f" (at least {MASK_AGREEMENT[precision]:.1%})"
     )
-    uncut = compare("stages in PyTorch", "MASK_LOGITS", masks, _uncut_masks(settings, model, clip))
+    uncut = compare("stages in PyTorch", "MASK_LOGITS", masks, _uncut_masks(settings, model, clip, unsaid))
     check(uncut, "float32", last_stage=True)
     final = [spec.name for spec in stages[-1].outputs]
     jpeg_iou = None
@@ -132,7 +133,7 @@ def pass_gate(
         beside,
         alone,
         jpeg_iou,
-        {name: wire[name].numpy() for name in READ_BY_CLASSES if name in wire},
+        {name: wire[name].numpy() for name in {*READ_BY_CLASSES, *READ_BY_TEXT} & wire.keys()},
     )
 
 
@@ -153,11 +154,12 @@ def _encoded(
     return _features({**wanted}, run_clip(engine, taken)), parity
 
 
-def _uncut_masks(settings: ExportSettings, model: SoundingSAM2, clip: dict[str, Array]) -> Array:
+def _uncut_masks(settings: ExportSettings, model: SoundingSAM2, clip: dict[str, Array], unsaid: Said | None) -> Array:
     with torch.no_grad():
         answer = model(
             image_encoder.normalise(torch.from_numpy(clip["FRAMES"])),
             LogMel()(torch.from_numpy(clip["AUDIO"])),
+            text=None if unsaid is None else unsaid.states,
             conditioning_frame=settings.conditioning_frame,
         )
     return np.asarray(answer.select(settings.read_out).numpy())

@@ -27,7 +27,7 @@ class Golden:
     frames: NDArray[np.uint8]  # [T, S, S, 3]
     audio: NDArray[np.float32]  # [T, 15600, 2]
     requests: tuple[GoldenRequest, ...]
-    """By sound first; then, of builds that know them, every mode of prompts and a session."""
+    """By sound first; then, of builds that know them, every mode of prompts, a session, and a sentence."""
 
     @classmethod
     def load(cls, build: Path) -> "Golden":
@@ -75,6 +75,7 @@ def _read_requests(file: Mapping[str, Any]) -> tuple[GoldenRequest, ...]:
                 asked["mode"],
                 _read_prompts(asked, file[f"{path}/MASK"] if asked["mask"] else None),
                 asked["propagate"],
+                asked.get("text", ""),
             )
             for asked in record["rounds"]
         )

@@ -25,11 +25,12 @@ class GoldenRound:
     mode: str
     prompts: Prompts | None = None
     propagate: bool = True
+    text: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class GoldenRequest:
-    """One path: a clip by sound, by prompts, by both, or a session of several rounds."""
+    """One path: a clip by sound, by text, by prompts, by several of them, or a session of several rounds."""
 
     path: str
     """Its mode, as PROMPT_MODE has it, or "session"."""
@@ -60,9 +61,16 @@ class GoldenRequest:
                     for asked in self.rounds
                 )
         (asked,) = self.rounds
-        if asked.prompts is None:
+        if asked.prompts is None and not asked.text:
             return (client.infer(self.frames, self.audio, outputs=RESULTS, timeout_s=timeout_s),)
-        found = client.segment(self.frames, audio, prompts=asked.prompts, use_audio=self.use_audio, timeout_s=timeout_s)
+        found = client.segment(
+            self.frames,
+            audio,
+            prompts=asked.prompts,
+            text=asked.text,
+            use_audio=self.use_audio,
+            timeout_s=timeout_s,
+        )
         return (_arrays(found),)
 
     def check(self, replies: Sequence[Arrays]) -> float:

@@ -27,6 +27,12 @@ def export(
     class_head: Annotated[
         str | None, typer.Option(help="Class head, trained on the checkpoint's masks; default: the one shipped.")
     ] = None,
+    text: Annotated[
+        bool,
+        typer.Option(
+            "--text", help="Take text beside the sound, on a CPU; the checkpoint holds fuser and text encoder."
+        ),
+    ] = False,
     image_size: Annotated[int | None, typer.Option(help="1024, 512, 256 or 224 px; default: the preset's own.")] = None,
     num_frames: Annotated[int, typer.Option(help="Clip length T, 1 to 16.")] = 5,
     checkpoint: Annotated[
@@ -42,7 +48,10 @@ def export(
             help="SAM2's own weights, where the checkpoint holds the fuser alone; default: those in the checkpoint."
         ),
     ] = None,
-    conditioning_frame: Annotated[int, typer.Option(help="Frame decoded first: 0 for AVSBench, T/2 for Ref-AVS.")] = 0,
+    conditioning_frame: Annotated[
+        int | None,
+        typer.Option(help="Frame decoded first; default: 0 as for AVSBench, with --text T/2 as for Ref-AVS."),
+    ] = None,
     read_out: Annotated[str, typer.Option(help="first | iou | iou_occlusion")] = "iou_occlusion",
     target: Annotated[
         str,
@@ -82,6 +91,7 @@ def export(
             method=method,
             classes=classes,
             class_head=class_head,
+            text=text,
             image_size=image_size,
             num_frames=num_frames,
             checkpoint=checkpoint,

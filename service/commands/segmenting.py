@@ -61,7 +61,15 @@ def segment(
     frame: Annotated[
         int | None, typer.Option(help="Frame of points, box or mask, from 0; default: the one that is decoded first.")
     ] = None,
-    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Go by the sound too, beside the prompts.")] = True,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help='Say what is meant: "the striped shape that whistles"; for a build with text; default: nothing.'
+        ),
+    ] = None,
+    audio: Annotated[
+        bool, typer.Option("--audio/--no-audio", help="Go by the sound too, beside the prompts and the text.")
+    ] = True,
     wire: Annotated[
         str,
         typer.Option(
@@ -85,6 +93,7 @@ def segment(
     from auralsam2_client.calls.client import Client
     from auralsam2_client.calls.segmenting import segment_clips
     from auralsam2_client.media.prompt_options import read_prompts
+    from auralsam2_client.prompts import text_tensors
     from service.commands.segment_source import open_source
     from service.results.outputs import write_run
 
@@ -96,10 +105,11 @@ def segment(
                     f"--combine {combine} joins sound and marks, and nothing is marked. "
                     "Give --points, --box or --mask, or leave --combine out."
                 )
+            says = bool(text_tensors(text))
             source = stack.enter_context(
                 open_source(
                     clip,
-                    whole=prompts is not None or not audio,
+                    whole=prompts is not None or not (audio or says),
                     fps=fps,
                     start_s=start,
                     max_frames=max_frames,
@@ -115,6 +125,7 @@ def segment(
                 client,
                 source.of_length(client.num_frames),
                 prompts=prompts,
+                text=text,
                 use_audio=audio,
                 combination=combine or COMBINATIONS[0],
                 answer=answer,
@@ -123,7 +134,7 @@ def segment(
             stack.enter_context(closing(segmented))
             bar = stack.enter_context(progress_bar("{task.description}"))
             model = f"{client.model}, {client.image_size} px, clips of {client.num_frames} frames"
-            told = Told(bar, source, overlay=overlay, use_audio=audio)
+            told = Told(bar, source, overlay=overlay, use_audio=audio, says=says)
             run = source.run(
                 model=model,
                 precision={},
@@ -146,11 +157,11 @@ def segment(
 class Told:
     """What a person sees of a run: frames as they are written, and a line for each at the end."""
 
-    def __init__(self, bar: Progress, source: "Source", *, overlay: bool, use_audio: bool) -> None:
+    def __init__(self, bar: Progress, source: "Source", *, overlay: bool, use_audio: bool, says: bool) -> None:
         self.lines: list[str] = []
         self.num_repeated = 0
         self.build: BuildInfo | None = None
-        self._source, self._use_audio, self._masked = source, use_audio, 0.0
+        self._source, self._use_audio, self._says, self._masked = source, use_audio, says, 0.0
         what = "segmenting and writing" if overlay else "segmenting"
         self._bar, self._task = bar, bar.add_task(what, total=source.expected)
 
@@ -164,6 +175,7 @@ class Told:
             procedural=self._source.comment == FROM_PROCEDURAL_WORLD,
             share=self._masked / max(1, len(self.lines)),
             use_audio=self._use_audio,
+            says=self._says,
         )
         return (*notes_of(self.num_repeated, len(self.lines)), *weak)
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from auralsam2.network import log_mel
-from auralsam2_client import contract, enlarging
+from auralsam2_client import contract, enlarging, words
 from auralsam2_client.contract import (
     ADAPTERS,
     AURALSAM2,
     METHODS,
     MODELS,
+    TOKENS,
     Parameter,
     Reason,
     Sizes,
@@ -60,10 +61,11 @@ def test_a_tensor_is_a_function_of_the_sizes(name: str, dtype: str, shape: tuple
 
 
 def test_every_tensor_of_every_model_is_declared() -> None:
-    models = [model for method in METHODS for classes in (False, True) for model in models_of(method, classes).values()]
+    kinds = [*map(models_of, METHODS), models_of(AURALSAM2, classes=True), models_of(AURALSAM2, text=True)]
+    models = [model for kind in kinds for model in kind.values()]
     named = {name for model in models for name in (*model.inputs, *model.optional, *model.outputs)}
     # What a graph takes from its model's own code is no model's tensor.
-    assert named | {ADAPTERS} == set(contract._TENSORS)
+    assert named | {ADAPTERS, TOKENS} == set(contract._TENSORS)
 
 
 def test_methods_differ_where_the_sound_enters_and_nowhere_else() -> None:
@@ -175,7 +177,9 @@ def test_the_stages_of_a_build_read_a_copy_beside_them(model: str, small_build: 
     """In a Python of its own, with the model's folder last on the path, as the server's stub puts it there."""
     folder = shutil.copytree(small_build / "models" / model / "1", tmp_path / "1")
     copied = {path.name: path.read_bytes() for path in (folder / "auralsam2_client").iterdir()}
-    shared = {path.name: path.read_bytes() for path in (Path(str(each.__file__)) for each in (contract, enlarging))}
+    shared = {
+        path.name: path.read_bytes() for path in (Path(str(each.__file__)) for each in (contract, enlarging, words))
+    }
     assert copied == shared | {"__init__.py": b""}
     numpy_only = tmp_path / "site"
     numpy_only.mkdir()

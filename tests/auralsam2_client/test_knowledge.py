@@ -13,6 +13,7 @@ INFO: BuildInfo = {
     "build": "compact-256-t5",
     "method": "auralsam2",
     "classes": "",
+    "text": "",
     "target": "cpu",
     "engine": "openvino",
     "precision": "float32",
@@ -62,10 +63,18 @@ def test_a_server_that_does_not_say_is_not_guessed_at() -> None:
     assert knowledge_notes(None, procedural=False, share=0.3, use_audio=True) == ()
 
 
-@pytest.mark.parametrize(("use_audio", "words"), [(True, "nothing that sounds"), (False, "nothing that is marked")])
-def test_next_to_nothing_is_said_whatever_the_weights(use_audio: bool, words: str) -> None:
+@pytest.mark.parametrize(
+    ("use_audio", "says", "words"),
+    [
+        (True, False, "nothing that sounds"),
+        (False, False, "nothing that is marked"),
+        (True, True, "nothing that is meant"),
+        (False, True, "nothing that is meant"),
+    ],
+)
+def test_next_to_nothing_is_said_whatever_the_weights(use_audio: bool, says: bool, words: str) -> None:
     def notes(share: float) -> tuple[str, ...]:
-        return knowledge_notes(INFO, procedural=False, share=share, use_audio=use_audio)
+        return knowledge_notes(INFO, procedural=False, share=share, use_audio=use_audio, says=says)
 
     (note,) = notes(0.004)
     assert words in note

@@ -11,11 +11,13 @@ from auralsam2 import AuralSAM2
 from auralsam2.data.world.shapes import SHAPES
 from auralsam2.errors import CheckpointError, NetworkError
 from auralsam2.model.adapted_sam2 import AdaptedSAM2
+from auralsam2.model.shipped import shipped_weights
 from auralsam2.presets import PRESETS
 from auralsam2_client.contract import MAX_FRAMES
 from export.errors import ExportError
 from export.loading import load_aural_sam2, load_class_head, load_model
 from export.settings import ExportSettings
+from tests.builds import write_reading_weights
 
 
 @pytest.mark.parametrize(
@@ -132,8 +134,45 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_that_reads_text_is_refused_with_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "refavs.pth"
     torch.save({"aural_fuser.text_proj.0.weight": torch.zeros(1024, 768)}, path)
-    with pytest.raises(ExportError, match=r"refavs\.pth.*Ref-AVS.*no text yet.*auralsam2_avs_"):
+    with pytest.raises(ExportError, match=r"refavs\.pth.*Ref-AVS.*with --text, or another.*auralsam2_avs_"):
         load_model(ExportSettings(checkpoint=str(path)))
+    with pytest.raises(ExportError, match=r"refavs\.pth has no text encoder .*DistilRoBERTa, whose tokeniser"):
+        load_model(ExportSettings(checkpoint=str(path), text=True))
+
+
+def test_text_of_weights_that_read_none_is_refused(tmp_path: Path) -> None:
+    torch.save(AuralSAM2.from_preset("compact").state_dict(), tmp_path / "deaf.pth")
+    with pytest.raises(ExportError, match=r"deaf\.pth reads no text.*Leave --text out"):
+        load_model(ExportSettings(checkpoint=str(tmp_path / "deaf.pth"), text=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"target": "cuda"}, "text with target cuda, method auralsam2; it is taken by builds for target cpu"),
+        ({"method": "gavs"}, "text with target cpu, method gavs"),
+        ({"precision": "int8"}, "precision 'int8' of a build with text"),
+        ({"report": True}, "a report of precisions of a build with text"),
+        ({"classes": True, "class_head": "head.safetensors"}, "text and classes in one build"),
+        ({"preset": "hiera_tiny", "checkpoint": None}, "no weights that read text are shipped for preset 'hiera_tiny'"),
+    ],
+)
+def test_what_text_is_not_exported_with_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ExportError, match=re.escape(says)):
+        ExportSettings(**{"text": True, "checkpoint": "runs/reading.safetensors", **given})
+
+
+def test_a_build_with_text_decodes_the_middle_first_and_says_that_it_reads(tmp_path: Path) -> None:
+    path = tmp_path / "reading.safetensors"
+    write_reading_weights(path)
+    settings = ExportSettings(checkpoint=str(path), text=True)
+    assert (settings.name, settings.conditioning_frame) == ("compact-256-t5-reading-text", 2)
+    assert dataclasses.replace(settings, conditioning_frame=0).name == "compact-256-t5-reading-text-cond0"
+    assert settings.sam2_file == str(shipped_weights("compact"))
+    assert settings.build_info("float32")["text"] == "yes"
+    assert ExportSettings().build_info("float32")["text"] == ""
+    found, plain = load_model(settings).state_dict(), load_model(ExportSettings()).state_dict()
+    assert all(torch.equal(found[name], plain[name]) for name in plain if name.startswith("v_model."))
 
 
 @pytest.mark.parametrize(

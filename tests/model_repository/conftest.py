@@ -137,7 +137,8 @@ class Backend:
 # What imports the server's Python side.
 # What imports the server's own module.
 ADAPTERS = tuple(
-    f"model_repository.stage_runtime.{name}" for name in ("adapter", "sessions.adapter", "sessions.stage_calls")
+    f"model_repository.stage_runtime.{name}"
+    for name in ("adapter", "sessions.adapter", "sessions.stage_calls", "text.model")
 )
 
 

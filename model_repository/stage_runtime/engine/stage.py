@@ -45,10 +45,14 @@ class Stage:
         self._handed_on = {t.name for t in inputs} & {t.name for t in outputs}
         self._frames_per_call = frames_per_call
         graph = [*engine.input_shapes.items(), *engine.output_shapes.items()]
-        configured = {t.name: (frames_per_call, *t.shape[1:]) for t in (*inputs, *outputs, *own)}
-        if inputs[0].shape[0] % frames_per_call:
+        num_frames = inputs[0].shape[0]
+        configured = {
+            t.name: (frames_per_call, *t.shape[1:]) if t.shape[0] == num_frames else t.shape
+            for t in (*inputs, *outputs, *own)
+        }
+        if num_frames % frames_per_call:
             raise EngineError(
-                f"frames_per_call {frames_per_call} does not divide the clip's {inputs[0].shape[0]} frames; the last"
+                f"frames_per_call {frames_per_call} does not divide the clip's {num_frames} frames; the last"
                 " call would be short."
             )
         for name, shape in graph:

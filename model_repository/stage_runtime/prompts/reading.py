@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,11 +21,12 @@ from auralsam2_client.contract import (
 
 from ..engine import Array, first_non_finite
 from ..engine.refusals import BadRequest
+from .sentence import read_words
 
 CAP = f"{MAX_POINTS} entries are taken on a frame, two of which a box takes"
 NOTHING_TO_GO_BY = (
     "USE_AUDIO is false and there is no prompt, so that nothing says what to segment. Send POINT_COORDS and"
-    " POINT_LABELS or MASK_INPUT, or leave USE_AUDIO out."
+    " POINT_LABELS, MASK_INPUT, or TEXT to a build that reads, or leave USE_AUDIO out."
 )
 
 Prompt = FramePrompt[Array]
@@ -53,6 +54,8 @@ class Asked:
     """Of a session: the number of the round; None: the next one."""
     digest: bytes = b""
     """Of a session: of all tensors, the same for a round that is repeated."""
+    says: bool = False
+    """Whether words say what is meant."""
 
 
 def read_prompts(tensors: Mapping[str, Array], clip: ClipSize) -> Asked:
@@ -62,6 +65,7 @@ def read_prompts(tensors: Mapping[str, Array], clip: ClipSize) -> Asked:
 
     Raises: BadRequest naming the value, the limit and the way out.
     """
+    words = read_words(tensors)
     for name, value in tensors.items():
         _check_form(name, value, clip)
     propagate = _number(tensors, "PROPAGATE", 1)
@@ -72,7 +76,7 @@ def read_prompts(tensors: Mapping[str, Array], clip: ClipSize) -> Asked:
         known = ", ".join(f"{index} ({each})" for index, each in enumerate(COMBINATIONS))
         raise BadRequest(f"COMBINATION is {rule}; must be {known}.")
     step = _number(tensors, "STEP", 0) if "STEP" in tensors else None
-    return Asked(_prompt(tensors, clip), use_audio(tensors), COMBINATIONS[rule], propagate == 1, step)
+    return Asked(_prompt(tensors, clip), use_audio(tensors), COMBINATIONS[rule], propagate == 1, step, says=bool(words))
 
 
 def read_round(tensors: Mapping[str, Array], clip: ClipSize) -> Asked:
@@ -80,7 +84,7 @@ def read_round(tensors: Mapping[str, Array], clip: ClipSize) -> Asked:
     asked, total = read_prompts(tensors, clip), hashlib.sha256()
     for name in sorted(tensors):
         total.update(name.encode() + np.ascontiguousarray(tensors[name]).tobytes())
-    return Asked(asked.prompt, asked.use_audio, asked.rule, asked.propagate, asked.step, total.digest())
+    return replace(asked, digest=total.digest())
 
 
 def use_audio(tensors: Mapping[str, Array]) -> bool:
@@ -103,10 +107,10 @@ def has_box(prompt: Prompt) -> bool:
     return bool((prompt.labels >= TOP_LEFT).any())
 
 
-def mode_of(use_audio: bool, kinds: set[str]) -> str:
-    """Name what an answer was made from: "audio", "points+box", "audio+mask" and so on."""
-    given = kinds | {"audio"} if use_audio else kinds
-    return "+".join(kind for kind in ("audio", "points", "box", "mask") if kind in given)
+def mode_of(use_audio: bool, kinds: set[str], says: bool = False) -> str:
+    """Name what an answer was made from: "audio", "points+box", "audio+text+mask" and so on."""
+    given = kinds | ({"audio"} if use_audio else set()) | ({"text"} if says else set())
+    return "+".join(kind for kind in ("audio", "text", "points", "box", "mask") if kind in given)
 
 
 def _number(tensors: Mapping[str, Array], name: str, absent: int) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from auralsam2_client.contract import AUDIO, BY_SOUND, ENCODED_FRAMES, IMAGE_FEATURES, PROMPT_MODE
+from auralsam2_client.contract import AUDIO, BY_SOUND, ENCODED_FRAMES, IMAGE_FEATURES, PROMPT_MODE, WINDOW_SAMPLES
 
 from ..engine import Array, Engine
 from ..engine.full_scale import check_full_scale, check_sound_came
@@ -16,6 +16,7 @@ from ..forms.wish import read_wish
 from ..frames.encoded import EncodedFrames
 from .combination import combine
 from .reading import NOTHING_TO_GO_BY, Asked, ClipSize, Prompt, kinds, mode_of, read_prompts, use_audio
+from .sentence import read_words
 
 Decoder = Callable[[Mapping[str, Array], Sequence[Prompt]], dict[str, Array]]
 
@@ -26,7 +27,10 @@ def mode_tensor(mode: str) -> Array:
 
 
 class SoundStage:
-    """A stage of the sound. With USE_AUDIO false it does no arithmetic and hands on zeros, which nobody reads."""
+    """A stage of the sound. With USE_AUDIO false it does no arithmetic and hands on zeros, which nobody reads.
+
+    But where words say what is meant, which stand after the tokens of a sound: then it gives those of silence.
+    """
 
     def __init__(
         self,
@@ -54,11 +58,15 @@ class SoundStage:
         if self._encoded is not None and files is not None:
             self._encoded.check(files)
         if not use_audio(prompts):
-            return self._silence
+            return self._of_silence() if read_words(prompts) else self._silence
         if self._clip is not None:
             check_sound_came(inputs)
         check_full_scale(inputs)
         return self._stage(inputs)
+
+    def _of_silence(self) -> dict[str, Array]:
+        num_frames = next(iter(self._silence.values())).shape[0]
+        return self._stage({AUDIO: np.zeros((num_frames, WINDOW_SAMPLES, 2), np.float32)})
 
 
 class DecoderStage:
@@ -92,14 +100,16 @@ class DecoderStage:
         return in_form(answer, wish)
 
     def _answer(self, asked: Asked, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        fused = asked.use_audio or asked.says
         if asked.prompt is None:
-            if not asked.use_audio:
+            if not fused:
                 raise BadRequest(NOTHING_TO_GO_BY)
-            return self._stage(inputs) | {PROMPT_MODE: self._by_sound}
+            mode = mode_tensor(mode_of(asked.use_audio, set(), asked.says)) if asked.says else self._by_sound
+            return self._stage(inputs) | {PROMPT_MODE: mode}
         # An answer of the engine is its own memory, and the decoder's graphs are other engines.
-        heard = self._stage(inputs) if asked.use_audio else None
+        heard = self._stage(inputs) if fused else None
         features = {name: inputs[given] for name, given in self._prompt_features.items()}
         answer: dict[str, Any] = self._decoder(features, [asked.prompt])
         if heard is not None:
             answer = combine(heard, answer, asked.rule)
-        return {**answer, PROMPT_MODE: mode_tensor(mode_of(asked.use_audio, kinds(asked.prompt)))}
+        return {**answer, PROMPT_MODE: mode_tensor(mode_of(asked.use_audio, kinds(asked.prompt), asked.says))}

@@ -72,6 +72,13 @@ def without_audio() -> service_pb2.ModelInferRequest:
     return request
 
 
+def with_text() -> service_pb2.ModelInferRequest:
+    request, sentence = good_request(), b"a star"
+    request.inputs.add(name="TEXT", datatype="BYTES", shape=[1])
+    request.raw_input_contents.append(len(sentence).to_bytes(4, "little") + sentence)
+    return request
+
+
 def for_a_stage(shape: list[int]) -> service_pb2.ModelInferRequest:
     request = service_pb2.ModelInferRequest(model_name="vggish")
     request.inputs.add(name="AUDIO", datatype="FP32", shape=shape)
@@ -91,5 +98,6 @@ BAD_REQUESTS: dict[str, Callable[[], service_pb2.ModelInferRequest]] = {
     "a stage, huge and empty": lambda: for_a_stage([1, 2**62]),
     "a stage, huge, right rank": lambda: for_a_stage([2**61, 4, 2]),
     "missing input": without_audio,
+    "text for a build without": with_text,
     "unknown output": lambda: good_request(["MASKS"]),
 }

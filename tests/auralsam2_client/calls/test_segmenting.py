@@ -229,6 +229,20 @@ def test_prompts_go_with_their_clip_alone_and_count_its_frames() -> None:
         segment_clips(StandIn(), iter([]), prompts=marked)
 
 
+def test_text_is_said_of_every_clip_and_needs_no_sound() -> None:
+    sent: dict[int, Any] = {}
+
+    def note(number: int, asked: dict[str, Any]) -> None:
+        sent[number] = asked["text"]
+
+    segment_media(StandIn(note), video(6), text="a star", use_audio=False)
+    assert sent == {0: "a star", 1: "a star", 2: "a star"}
+    with pytest.raises(BadInput, match="text of 26 words"):
+        segment_clips(StandIn(), video(6), text="star " * 26)
+    with pytest.raises(BadInput, match="over one clip of 2"):
+        segment_clips(StandIn(), video(6), text="?!", use_audio=False)
+
+
 def test_each_clip_has_its_own_time_which_a_refusal_uses_up(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])

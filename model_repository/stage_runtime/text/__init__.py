@@ -1,0 +1,1 @@
+"""What a build with text has beside the fuser: words to numbers, numbers to tokens, and the sound's before them."""
