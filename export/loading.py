@@ -9,7 +9,7 @@ from auralsam2 import checkpoints
 from auralsam2.classes.class_head import ClassHead
 from auralsam2.classes.head_file import read_head
 from auralsam2.model.aural_sam2 import AuralSAM2
-from auralsam2.model.loading import build_network, untrained
+from auralsam2.model.loading import build_network, new_network
 from auralsam2.model.parity_weights import parity_state
 from auralsam2.model.shipped import sha256_of
 from auralsam2.model.sounding_sam2 import SoundingSAM2
@@ -31,7 +31,7 @@ def load_model(settings: ExportSettings) -> SoundingSAM2:
     Raises: CheckpointError when a file does not fit, or holds values that are not finite.
     """
     if settings.weights_file is None:
-        model = untrained(settings.preset, settings.method, settings.size)
+        model = new_network(settings.preset, settings.method, settings.size)
         model.load_released(parity_state(model, DETERMINISTIC_SEED))
         return model
     checkpoints.check(settings.weights_file, settings.sam2_file)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auralsam2 import checkpoints
-from auralsam2.classes.head_file import class_names
 from auralsam2.model.shipped import fingerprint, shipped_class_head, shipped_text_weights, shipped_weights
 from auralsam2.network.readout import READ_OUTS, ReadOut
 from auralsam2.presets import check_image_size, preset
@@ -257,7 +256,7 @@ class ExportSettings:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, as the head's file has them; none of a build without. Raises: CheckpointError."""
-        return () if not self.classes or self.class_head_file is None else class_names(self.class_head_file)
+        return () if not self.classes or self.class_head_file is None else checkpoints.class_names(self.class_head_file)
 
     @property
     def trained_on(self) -> str:

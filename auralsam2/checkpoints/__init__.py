@@ -10,16 +10,18 @@ from auralsam2.checkpoints.files import HUB_SCHEME, check, fetch, load_torch, re
 from auralsam2.checkpoints.finite import check_finite
 from auralsam2.checkpoints.fitting import load_into, load_sam2, load_strictly, load_vggish
 from auralsam2.checkpoints.kinds import kind_of
-from auralsam2.checkpoints.knowledge import TRAINED_ON, header, trained_on
+from auralsam2.checkpoints.knowledge import CLASSES, TRAINED_ON, class_names, header, trained_on
 from auralsam2.checkpoints.methods import method_of
 from auralsam2.checkpoints.names import FUSER, current_names, is_whole, lacks, reads_text, text_model
 
 __all__ = [
+    "CLASSES",
     "FUSER",
     "HUB_SCHEME",
     "TRAINED_ON",
     "check",
     "check_finite",
+    "class_names",
     "current_names",
     "fetch",
     "header",

@@ -19,8 +19,8 @@ from auralsam2.model.shipped import sha256_of, shipped_class_head, shipped_weigh
 from auralsam2.presets import Preset
 
 PREFIX = "class_head."
-CLASSES, NETWORK = "classes", "network_sha256"
-"""Keys of the header."""
+NETWORK = "network_sha256"
+"""Key of the header."""
 _TRAIN = "Train one on these weights: python -m auralsam2.training.after.class_tuning --checkpoint WEIGHTS --out DIR"
 
 
@@ -36,7 +36,7 @@ def header_of(names: Sequence[str], network: str) -> dict[str, str]:
         names: of the classes, in the order of their tokens.
         network: sha256 of the weights whose masks it was trained on.
     """
-    return {CLASSES: json.dumps(list(names)), NETWORK: network}
+    return {checkpoints.CLASSES: json.dumps(list(names)), NETWORK: network}
 
 
 def load_classifier(preset: str = "compact", checkpoint: str | None = None, classes: str | None = None) -> Classifier:
@@ -76,40 +76,17 @@ def read_head(reference: str, preset: Preset, network: str) -> tuple[ClassHead, 
             f" ({_holds(state)}). {_TRAIN}, and give the file that it writes with --classes."
         )
     said = checkpoints.header(reference)
-    names = _names(file, said)
+    names = checkpoints.class_names(reference)
     _check_network(file, said, network)
     head = ClassHead(preset, len(names))
     checkpoints.load_strictly(head, own, f"{file} (class head of {len(names)} classes, preset {preset.name})")
     return head, names
 
 
-def class_names(reference: str) -> tuple[str, ...]:
-    """Read the names of the classes from a head's file alone, in the order of their labels from 1.
-
-    Raises: CheckpointError where its header does not name them.
-    """
-    return _names(Path(reference).name, checkpoints.header(reference))
-
-
 def _holds(state: Mapping[str, Tensor]) -> str:
     if checkpoints.is_whole(state):
         return "it is a network, which outlines what sounds and gives it no name"
     return "it holds " + ", ".join(sorted({key.partition(".")[0] for key in state})[:4])
-
-
-def _names(file: str, said: Mapping[str, str]) -> tuple[str, ...]:
-    try:
-        names = json.loads(said.get(CLASSES, ""))
-    except ValueError:
-        names = None
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        raise CheckpointError(
-            f"{file}: its header does not name its classes ({CLASSES} = {said.get(CLASSES)!r}); it must be a JSON list"
-            " of names, one a token. A file of torch.save has no header: store the head as safetensors."
-        )
-    if len(set(names)) < len(names):
-        raise CheckpointError(f"{file}: its header names a class twice ({CLASSES} = {said[CLASSES]}).")
-    return tuple(names)
 
 
 def _check_network(file: str, said: Mapping[str, str], network: str) -> None:

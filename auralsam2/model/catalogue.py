@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auralsam2 import checkpoints
-from auralsam2.classes.head_file import class_names
 from auralsam2.model.shipped import SHIPPED, sha256_of, shipped_class_head, shipped_weights
 from auralsam2_client.contract import AURALSAM2
 
@@ -78,7 +77,7 @@ def list_shipped() -> tuple[KnownWeights, ...]:
         head = shipped_class_head(preset) if method == AURALSAM2 else None
         if head is not None:
             size, sha256 = _measured(head)
-            knows = f"names for the masks of {preset}: {', '.join(class_names(str(head)))}"
+            knows = f"names for the masks of {preset}: {', '.join(checkpoints.class_names(str(head)))}"
             command = f"auralsam2 export --preset {preset} --classes"
             found.append(KnownWeights(head.name, knows, "Apache-2.0", size, sha256, command))
     return tuple(found)

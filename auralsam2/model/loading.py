@@ -74,14 +74,14 @@ def build_network(
     lacks = checkpoints.lacks(state) if sam2_checkpoint is None else None
     if lacks is not None:
         raise CheckpointError(f"{name} {lacks}")
-    model = untrained(preset, checkpoints.method_of(state), image_size, text=checkpoints.reads_text(state))
+    model = new_network(preset, checkpoints.method_of(state), image_size, text=checkpoints.reads_text(state))
     if sam2_checkpoint is not None:
         checkpoints.load_sam2(model, checkpoints.read(sam2_checkpoint))
     model.load_released(state)
     return model
 
 
-def untrained(preset: str, method: str, image_size: int | None = None, text: bool = False) -> SoundingSAM2:
+def new_network(preset: str, method: str, image_size: int | None = None, text: bool = False) -> SoundingSAM2:
     """Build a method's network with untrained weights. Raises: NetworkError for an unknown preset, method or size."""
     if method == AURALSAM2:
         return AuralSAM2.from_preset(preset, image_size, text=text)

@@ -35,7 +35,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def built(settings: ExportSettings, folder: Path) -> Path:
+def find_or_build(settings: ExportSettings, folder: Path) -> Path:
     """Export a build, unless it is there with the weights of now."""
     build = folder / settings.name
     if (build / "manifest.json").is_file() and read_manifest(build).weights == settings.weights_sentence:
@@ -87,7 +87,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _table_1(given: argparse.Namespace, speeds: Part, scores: Part) -> None:
-    builds = {method: built(ExportSettings(method=method), given.builds) for method in METHODS}
+    builds = {method: find_or_build(ExportSettings(method=method), given.builds) for method in METHODS}
     speed.measure(paper.TABLE_1, builds, given.rounds, speeds, given.budget)
     networks = {method: load_network("compact", method=method)[0] for method in METHODS}
     quality.measure(paper.TABLE_1, networks, SPLIT, given.clips, scores, say)
@@ -107,7 +107,7 @@ def _table_5(given: argparse.Namespace, judged: Part, about: dict[str, object]) 
     sizes.judge(SIZES, SPLIT, given.clips, judged, say)
     wanted = [ExportSettings(image_size=size) for size in SIZES]
     wanted += [ExportSettings("hiera_large", size, read_out="iou") for size in given.large or ()]
-    builds = {settings.name: built(settings, given.builds) for settings in wanted}
+    builds = {settings.name: find_or_build(settings, given.builds) for settings in wanted}
     sizes.measure(builds, given.rounds, given.out, about, given.budget)
 
 

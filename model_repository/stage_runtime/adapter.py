@@ -26,7 +26,7 @@ from auralsam2_client.contract import (
     error_text,
 )
 
-from .adapters.stages import AdaptedFramesStage, adapted, adapters_input, prompt_features
+from .adapters.stages import AdaptedFramesStage, adapters_input, has_adapters, prompt_features
 from .admission.clip_table import ClipTable, table_path
 from .admission.passage import Passage, Role
 from .admission.telemetry import Telemetry
@@ -201,13 +201,13 @@ class ImageModel(StageModel):
         encoded = encoded_frames(parts.parameters, ClipSize(num_frames, image_size, 0))
         encoded.find_library()
         decoding = self.decoding(encoded, parts)
-        if adapted(parts.parameters):
+        if has_adapters(parts.parameters):
             return AdaptedFramesStage(parts.stage, decoding, parts.shapes)
         return FramesStage(parts.stage, decoding)
 
     def own_inputs(self, parameters: Mapping[str, str], inputs: list[TensorShape]) -> list[TensorShape]:
         """List whether adapters add, where there are some."""
-        return [adapters_input(inputs[0])] if adapted(parameters) else []
+        return [adapters_input(inputs[0])] if has_adapters(parameters) else []
 
     def decoding(self, encoded: EncodedFrames, parts: Parts) -> Decoding:
         """Choose what decodes files. Here: the CPU."""

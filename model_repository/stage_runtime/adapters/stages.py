@@ -32,19 +32,19 @@ OF_PROMPTS = ("POINT_LABELS", "MASK_INPUT", PROMPTS_COME)
 """Where one of these comes, prompts are decoded."""
 
 
-def adapted(parameters: Mapping[str, str]) -> bool:
+def has_adapters(parameters: Mapping[str, str]) -> bool:
     """Tell by a model's parameters whether the sound comes in by adapters, which change the image features."""
     return parameters.get(Parameter.METHOD, AURALSAM2) != AURALSAM2
 
 
 def prompt_features(parameters: Mapping[str, str]) -> tuple[str, ...]:
     """Name what prompts are decoded from, in the order of IMAGE_FEATURES."""
-    return PROMPT_FEATURES if adapted(parameters) else IMAGE_FEATURES
+    return PROMPT_FEATURES if has_adapters(parameters) else IMAGE_FEATURES
 
 
 def sound_features(parameters: Mapping[str, str]) -> tuple[str, ...]:
     """Name what the decoder reads of the sound."""
-    return VISUAL_FEATURES if adapted(parameters) else SOUND_FEATURES
+    return VISUAL_FEATURES if has_adapters(parameters) else SOUND_FEATURES
 
 
 def adapters_input(frames: TensorShape) -> TensorShape:
