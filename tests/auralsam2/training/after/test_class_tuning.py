@@ -16,7 +16,7 @@ from auralsam2.training.after import class_tuning
 from auralsam2.training.after.class_tuning import Masked, Tuner, read_clip
 from auralsam2.training.after.lesson import Report, Settings, teach
 
-SETTINGS = Settings(clips=1, steps=25, learning_rate=4e-3)
+SETTINGS = Settings(clips=1, steps=40, learning_rate=4e-3)
 
 
 @pytest.fixture(scope="module")
