@@ -96,7 +96,7 @@ def kept_cases(out: Path, about: dict[str, Any]) -> dict[tuple[str, str], dict[s
         return {}
     if not isinstance(record, dict) or any(record.get(key) != value for key, value in about.items()):
         return {}
-    return {(case["split"], case["hearing"]): case for case in record["cases"]}
+    return {(case["split"], case["hearing"]): case for case in record["cases"] if case["hearing"] in HEARINGS}
 
 
 def lines(case: dict[str, Any]) -> list[str]:
@@ -149,8 +149,14 @@ def main(arguments: list[str] | None = None) -> None:
         judge = job.judge()
         cases = [(split, HEARINGS[0]) for split in splits]
         cases += [(split, hearing) for split in splits if split == given.control_split for hearing in HEARINGS[1:]]
+        picture = given.picture or given.out.with_suffix(".png")
+        for path in (given.out, picture):
+            path.parent.mkdir(parents=True, exist_ok=True)
         done = _judge_all(job, cases, given.out, identity(job, judge), given.workers)
-        picture = draw(job, judge, splits, given.picture or given.out.with_suffix(".png"))
+        draw(job, judge, splits, picture)
+    except OSError as error:
+        print(f"{error.filename} cannot be written ({error.strerror}); choose another --out.", file=sys.stderr)
+        sys.exit(2)
     except NetworkError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -165,7 +171,6 @@ def _judge_all(
     """Judge the cases that the file does not hold yet; it is written after each."""
     done = kept_cases(out, about)
     left = [case for case in cases if case not in done]
-    out.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         run = partial(run_case, job)
         if workers > 1 and left:
@@ -175,9 +180,14 @@ def _judge_all(
             reports = map(run, left)
         for report in reports:
             done[report.split, report.hearing] = report.as_json()
-            record = about | {"cases": list(done.values())}
+            record = about | {"cases": [done[case] for case in sorted(done, key=_place)]}
             write_new(out, json.dumps(record, indent=1) + "\n")
     return done
+
+
+def _place(case: tuple[str, str]) -> tuple[int, str]:
+    split, hearing = case
+    return HEARINGS.index(hearing), split
 
 
 def draw(job: Job, judge: Judge, splits: list[str], path: Path) -> Path:
@@ -185,7 +195,7 @@ def draw(job: Job, judge: Judge, splits: list[str], path: Path) -> Path:
     readers = {split: job.open(split) for split in splits}
     wanted = [(split, number) for split, number in PICTURED if split in splits]
     wanted += [(split, number) for split in splits for number in range(len(PICTURED))]
-    places = [place for place in wanted if place[1] < len(readers[place[0]])][: len(PICTURED)]
+    places = [place for place in dict.fromkeys(wanted) if place[1] < len(readers[place[0]])][: len(PICTURED)]
     clips = [readers[split][number]() for split, number in places]
     return write_picture(path, [(clip, judge.classify(clip, "own", clip)[0]) for clip in clips], judge.names)
 

@@ -25,6 +25,7 @@ Hearing = Literal["own", "other", "silent", "tokens hear another"]
 HEARINGS: tuple[Hearing, ...] = get_args(Hearing)
 """The clip's own sound | that of the clip before it (the first: of the last) | none | masks by its own sound, class
 tokens by the other."""
+DIGITS = 5
 PRESENT = 0.5
 """A class counts as named in a frame from this score on."""
 
@@ -136,7 +137,8 @@ def judge_split(
         frames_right += int((named == sounding).all(1).sum())
         num_frames += len(truth)
         marked = inside | (truth != BACKGROUND)
-        agreement[clip.sample.name] = float((labels == truth)[marked].mean()) if marked.any() else 1.0
+        alike = float((labels == truth)[marked].mean()) if marked.any() else 1.0
+        agreement[clip.sample.name] = round(alike, DIGITS)
         before = clip
     return ClassReport(
         split,

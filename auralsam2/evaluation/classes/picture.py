@@ -1,4 +1,4 @@
-"""Clips in grey with their classes in colour: of each a row of what is true above what was named, and a legend."""
+"""Clips in grey with their classes in colour: a row of what is true above a row of what was named, and a legend."""
 
 from collections.abc import Sequence
 from pathlib import Path

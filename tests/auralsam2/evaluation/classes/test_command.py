@@ -80,6 +80,7 @@ def test_files_that_do_not_fit_are_named_and_nothing_is_written(
         (["--classes", str(weights)], "compact.safetensors holds no class head"),
         (["--splits", "many"], "split 'many' is unknown; choose of single, multi, unseen"),
         (["--data", str(tmp_path)], "no label2idx.json"),
+        (["--picture", str(weights / "classes.png")], "cannot be written"),
     ):
         with pytest.raises(SystemExit) as caught:
             main([*arguments, "--out", str(out), "--workers", "1"])
@@ -98,7 +99,7 @@ def test_the_figures_that_are_kept_are_of_the_shipped_head() -> None:
     assert record["classes"] == json.loads(
         checkpoints.header(str(weights.with_name("compact-classes.safetensors")))["classes"]
     )
-    for split, least, most_lost in (("single", 0.80, 0.02), ("multi", 0.70, 0.04), ("unseen", 0.45, 0.10)):
+    for split, least, most_lost in (("single", 0.80, 0.01), ("multi", 0.75, 0.04), ("unseen", 0.50, 0.05)):
         case = cases[split, "own"]
         mean_iou = case["score"]["avsbench"]["mean_iou"]
         assert mean_iou >= least
