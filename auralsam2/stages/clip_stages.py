@@ -176,6 +176,7 @@ def build_stages(
     hiera_frames_per_call: int,
     hands_on_tokens: bool = False,
     for_cpu: bool = False,
+    takes_words: bool = False,
 ) -> tuple[Stage, ...]:
     """Build the chain for clips of `num_frames` frames. Names and shapes are the contract between the models.
 
@@ -185,6 +186,7 @@ def build_stages(
         hands_on_tokens: the hiera graph takes the audio tokens too and gives them back; then it takes whole clips.
         for_cpu: trunk and memory attention as a CPU runs them faster; see `HieraStage`, `PositionBuffers` and
             `fold_values`.
+        takes_words: the fuser's graph takes TOKENS, those of the sound and then those of 25 words, for AUDIO_TOKENS.
     """
     assert not hands_on_tokens or hiera_frames_per_call == num_frames
     fused = copy.deepcopy(model).fuse()
@@ -201,12 +203,12 @@ def build_stages(
     gives = {name: tensors((n for n in models[name].outputs if n not in BESIDE_GRAPH), sizes) for name in STAGE_NAMES}
     tokens = tensor(AUDIO_TOKENS, sizes)
     takes["hiera"], gives["hiera"] = (tuple(s for s in specs["hiera"] if s != tokens) for specs in (takes, gives))
-    if isinstance(model, AuralSAM2) and model.reads_text:
+    if takes_words:
         # The stage's own code joins what is said to what is heard.
         joined = tensor(TOKENS, sizes)
         takes["aural_fuser"] = tuple(joined if spec == tokens else spec for spec in takes["aural_fuser"])
     # A GPU has no use for strips: they are launches more, of less work each.
-    hiera, fuser = _own_stages(fused, model, for_cpu)
+    hiera, fuser = _own_stages(fused, model, for_cpu, takes_words)
     hiera_module: nn.Module = hiera
     if isinstance(hiera, AdaptedHieraStage):
         takes["hiera"] = (*takes["hiera"], tokens)
@@ -231,7 +233,7 @@ def build_stages(
 
 
 def _own_stages(
-    fused: SoundingSAM2, model: SoundingSAM2, for_cpu: bool
+    fused: SoundingSAM2, model: SoundingSAM2, for_cpu: bool, takes_words: bool
 ) -> tuple[HieraStage | AdaptedHieraStage, nn.Module]:
     """The two stages in which the methods differ: of the frames, and of the fuser."""
     strips = strips_for(model) if for_cpu else 1
@@ -239,5 +241,5 @@ def _own_stages(
         return AdaptedHieraStage(model, for_cpu, strips), AdaptersStage(model)
     assert isinstance(model, AuralSAM2)
     assert isinstance(fused, AuralSAM2)
-    fuser = ReadingFuserStage(fused) if model.reads_text else AuralFuserStage(fused)
+    fuser = ReadingFuserStage(fused) if takes_words else AuralFuserStage(fused)
     return HieraStage(model, for_cpu, strips), fuser

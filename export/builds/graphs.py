@@ -41,6 +41,7 @@ def stages_of(settings: ExportSettings, model: SoundingSAM2) -> tuple[Stage, ...
         frames_per_call,
         hands_on_tokens=not settings.in_python,
         for_cpu=on_cpu,
+        takes_words=settings.text,
     )
 
 

@@ -85,7 +85,8 @@ class StageModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Check the graph's hash, load it, compare it with config.pbtxt. Any failure stops the server's start."""
         config = json.loads(args["model_config"])
-        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
+        # What says nothing may come without its value.
+        parameters = {name: value.get("string_value", "") for name, value in config["parameters"].items()}
         self._name, folder = args["model_name"], Path(args["model_repository"]) / args["model_version"]
         optional = optional_inputs(config)
         self._optional = [name for name in optional if name != TICKET]

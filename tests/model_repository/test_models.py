@@ -25,7 +25,7 @@ STAGES = ("vggish", "hiera", "aural_fuser", "sam2_decoder")
 CLASSES = {
     "vggish": ("adapter", "SoundModel"),
     "hiera": ("adapter", "ImageModel"),
-    "aural_fuser": ("adapter", "SoundModel"),
+    "aural_fuser": ("text.model", "FuserModel"),
     "sam2_decoder": ("adapter", "DecoderModel"),
     "auralsam2_session": ("sessions.adapter", "SessionModel"),
 }

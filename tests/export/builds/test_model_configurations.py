@@ -164,6 +164,10 @@ def test_a_stage_is_one_python_model_on_the_cpu(name: str, configs: dict[str, An
     added |= at_the_ends.get(name, set())
     added |= {"max_encoded_frame_bytes"} if name in ("vggish", "hiera") else set()
     added |= {"method"} if name in ("hiera", "sam2_decoder") else set()
+    # Of what lies beside a graph; empty where nothing does.
+    beside = {"aural_fuser": {"text_encoder_sha256", "vocabulary_sha256"}, "sam2_decoder": {"class_head_sha256"}}
+    assert [parameters[each] for each in beside.get(name, ())] == [""] * len(beside.get(name, ()))
+    added |= beside.get(name, set())
     assert set(parameters) == {"engine", "precision", "preset", "frames_per_call", "sha256"} | added
     assert (parameters["engine"], parameters["precision"]) == ("openvino", "float32")
     assert parameters["frames_per_call"] == ("1" if name == "hiera" else "2")

@@ -95,6 +95,7 @@ def test_segment_what_is_marked(served_compact: Any, demo_clip: Path, tmp_path: 
         (("--no-audio",), "nothing says what to segment"),
         (("--points", "5,5,+", "--no-audio", "--fps", "2"), "--max-frames"),
         (("--points", "5,5,+", "--combine", "max"), "best_iou"),
+        (("--text", "star " * 26), "text of 26 words; 25 are read"),
         (("--answer", "png"), "must be one of logits, float16, bits, rle"),
     ],
 )
