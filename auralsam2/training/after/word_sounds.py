@@ -27,7 +27,7 @@ _NAMES: Mapping[str, Shape] = {**{shape: shape for shape in SHAPES}, **{verb: sh
 _STREAM = 37
 
 
-def named(words: str) -> Shape | None:
+def class_named_by(words: str) -> Shape | None:
     """Tell the class that a sentence names, by its shape or by its verb; None where it names none."""
     return next((_NAMES[word] for word in words.split() if word in _NAMES), None)
 

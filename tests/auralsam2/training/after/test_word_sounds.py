@@ -10,17 +10,17 @@ from auralsam2.network.log_mel import LogMel
 from auralsam2.text.encoder import WordEncoder
 from auralsam2.text.tokeniser import Tokeniser
 from auralsam2.training.after import word_sounds
-from auralsam2.training.after.word_sounds import class_sounds, named, teach_words
+from auralsam2.training.after.word_sounds import class_named_by, class_sounds, teach_words
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_class_is_named_by_its_shape_or_its_verb(shape: Shape) -> None:
-    assert named(f"the striped {shape}") == named(f"the shape that {VERBS[shape]}") == shape
+    assert class_named_by(f"the striped {shape}") == class_named_by(f"the shape that {VERBS[shape]}") == shape
 
 
 def test_place_and_sounding_name_none() -> None:
-    assert named("the leftmost shape") is None
-    assert named("the shape that sounds") is None
+    assert class_named_by("the leftmost shape") is None
+    assert class_named_by("the shape that sounds") is None
 
 
 def test_classes_sound_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +35,7 @@ def test_classes_sound_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_words_come_to_sound_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word_sounds, "BATCH", 12)
+    monkeypatch.setattr(word_sounds, "BATCH", 6)
     monkeypatch.setattr(word_sounds, "LEARNING_RATE", 5e-3)
     torch.manual_seed(0)
     tokenise = Tokeniser()
