@@ -63,7 +63,7 @@ def teach_words(
         numbers, wanted = list[tuple[int, ...]](), list[Tensor]()
         while len(numbers) < BATCH:
             sentence = draw_sentence(scenes[int(rng.integers(NUM_SCENES))], rng, KINDS[int(rng.integers(len(KINDS)))])
-            shape = None if sentence is None else named(sentence.words)
+            shape = None if sentence is None else class_named_by(sentence.words)
             if sentence is not None and shape is not None and shape in sounds:
                 numbers.append(tokenise(sentence.words))
                 wanted.append(sounds[shape])
