@@ -1,10 +1,11 @@
 """Teach a trained network to read: `python -m auralsam2.training.after.text_tuning --out runs/text`.
 
 The fuser learns but for what no sound reaches, and with it the text encoder and the projection of its states; SAM2 and
-VGGish stay as they are, so that the file holds the fuser and the encoder alone. In each step a scene is met in three
-ways at once: sentence and sound, a sentence without sound, and, of every second scene, sound without a sentence, whose
-truth is what sounds in each frame. A quarter of the sentences are null. In the first part of the schedule each frame is
-decoded by itself, in the rest through the memory. Killed at any moment, the same command goes on.
+VGGish stay as they are, so that the file holds the fuser and the encoder alone. Words first learn what they sound like
+(`word_sounds`). In each step a scene is met in three ways at once: sentence and sound, a sentence without sound, and,
+of every second scene, sound without a sentence, whose truth is what sounds in each frame. A quarter of the sentences
+are null. In the first part of the schedule each frame is decoded by itself, in the rest through the memory. Killed at
+any moment, the same command goes on.
 """
 
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from auralsam2.network.tracker import ImageFeatures, track
 from auralsam2.text.encoder import WordEncoder
 from auralsam2.text.tokeniser import NUM_TOKENS, PADDING, UNKNOWN, Tokeniser
 from auralsam2.training.after.lesson import Lesson, Report, Settings, command
+from auralsam2.training.after.word_sounds import class_sounds, teach_words
 from auralsam2.training.losses.segmentation import segmentation_loss
 from auralsam2.training.run.running_statistics import RunningStatistics
 from auralsam2_client.contract import WINDOW_SAMPLES
@@ -107,8 +109,14 @@ class Reader(Lesson):
         self.parameters = [*known, *fresh]
         for parameter in self.parameters:
             parameter.requires_grad_(True)
-        groups = [{"params": known, "share": 0.25}, {"params": fresh, "share": 1.0}]
+        groups = [{"params": known, "share": 0.25}, {"params": fresh, "share": 0.3}]
         self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.01)
+
+    def learn_words(self) -> float:
+        """Teach the text encoder, without pictures, what sentences name; return the last loss."""
+        fuser, seed = self.model.aural_fuser, self.settings.seed
+        assert fuser.text_proj is not None
+        return teach_words(self.encoder, fuser.text_proj, class_sounds(fuser.vgg, self.log_mel, seed), seed)
 
     def state(self) -> dict[str, Any]:
         """Collect all that a resumed run needs."""
@@ -223,8 +231,10 @@ class Reader(Lesson):
 
 
 def begin(model: AuralSAM2, settings: Settings, report: Report) -> Reader:
-    """Make the lesson."""
-    return Reader(model, settings)
+    """Make the lesson: words first learn what they sound like."""
+    reader = Reader(model, settings)
+    report(f"words      loss {reader.learn_words():.3f} of their sounds' variance")
+    return reader
 
 
 if __name__ == "__main__":
