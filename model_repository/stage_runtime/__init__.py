@@ -5,5 +5,6 @@ nothing of ours installed. It imports numpy, the contract and the CPU engine onl
 relatively, to work in both places.
 
 Rooms, from the lowest: `engine` computes and says no; `admission` lets clips in and follows them; `prompts` reads what
-a person marked and decodes it; here, `adapter` is the door to the server; `sessions` uses all of them.
+a person marked and decodes it; here, `adapter` is the door to the server; `sessions` uses all of them, and `text` reads
+beside the fuser.
 """

@@ -1,5 +1,6 @@
 """A build with text on the real server: every way of saying what is meant is the network's, and bad text is refused."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,9 @@ from auralsam2.model.with_text import load_with_text
 from auralsam2.network.image_encoder import normalise
 from auralsam2.network.log_mel import LogMel
 from auralsam2.prompted.prompts import PREVIOUS_LIMIT, FramePrompt
+from auralsam2_client.calls.async_client import AsyncClient
 from auralsam2_client.calls.client import Client
+from auralsam2_client.calls.segmentation import Segmentation
 from auralsam2_client.calls.wire_errors import translate
 from auralsam2_client.contract import ENSEMBLE, Reason
 from auralsam2_client.errors import BadInput
@@ -103,6 +106,16 @@ def test_every_way_of_asking_is_answered_as_the_network_does(
     for number, one in enumerate(ways):
         for other in ways[:number]:
             assert np.abs(wanted[one] - wanted[other]).max() > 0.05, "answers that are one would agree by themselves"
+
+
+def test_the_asyncio_client_says_it_too(client: Client, sample: Sample, wanted: dict[str, Logits]) -> None:
+    async def ask_for_it() -> Segmentation:
+        async with AsyncClient(client.url) as other:
+            return await other.segment(sample.frames, None, text=SENTENCE, use_audio=False)
+
+    answer = asyncio.run(ask_for_it())
+    assert answer.mode == "text"
+    assert agree(answer.mask_logits, wanted["text"])
 
 
 def test_the_start_has_proven_a_sentence_and_the_manifest_says_so(settings: ExportSettings) -> None:
