@@ -72,6 +72,8 @@ COMBINATIONS = ("mean", "best_iou", "union")
 # Text.
 MAX_WORDS = 25
 """Of a sentence: as many are read, as Ref-AVS reads them."""
+MAX_TEXT_BYTES = 2048
+"""Of TEXT, before it is looked at: far above any sentence of so many words."""
 
 # Clips in flight.
 TICKET, TICKET_BYTES = "TICKET", 16

@@ -25,7 +25,7 @@ from auralsam2_client.contract import (
     FramePrompt,
 )
 from auralsam2_client.errors import BadInput
-from auralsam2_client.words import split_words, too_many
+from auralsam2_client.words import split_words, too_long, too_many
 
 LABELS: dict[Any, int] = {"+": ON, "-": BESIDE, 1: ON, 0: BESIDE}
 
@@ -102,8 +102,9 @@ def text_tensors(text: str | None) -> Tensors:
             f"text has {text[error.start]!r} at {error.start}, half a character, which is no UTF-8. Decode its source"
             " with its own encoding."
         ) from error
-    words = split_words(text)
-    wrong = too_many(words)
+    wrong = too_long(encoded)
+    words = [] if wrong is not None else split_words(text)
+    wrong = wrong or too_many(words)
     if wrong is not None:
         raise BadInput(wrong)
     return {TEXT: np.array([encoded], np.object_)} if words else {}

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from auralsam2_client.contract import MAX_WORDS
+from auralsam2_client.contract import MAX_TEXT_BYTES, MAX_WORDS
 
 PADDING, UNKNOWN = 0, 1
 # A word, or one sign that is neither part of a word, nor space, nor a mark between words.
@@ -26,6 +26,13 @@ def too_many(words: Sequence[str]) -> str | None:
     if len(words) <= MAX_WORDS:
         return None
     return f"text of {len(words)} words; {MAX_WORDS} are read. Say it in fewer."
+
+
+def too_long(encoded: bytes) -> str | None:
+    """Say what is wrong with a sentence of more than MAX_TEXT_BYTES bytes, which is not looked at. None: fits."""
+    if len(encoded) <= MAX_TEXT_BYTES:
+        return None
+    return f"text of {len(encoded)} bytes; {MAX_TEXT_BYTES} are read. Say it in fewer words."
 
 
 def number_vocabulary(vocabulary: Sequence[str]) -> dict[str, int]:

@@ -206,7 +206,7 @@ class ExportSettings:
         parts = [self.preset, *method, str(self.size), f"t{self.num_frames}"]
         parts += [_short(reference) for reference in (self.checkpoint, self.sam2_checkpoint) if reference is not None]
         if self.classes:
-            parts.append("classes" if self.class_head is None else _short(self.class_head))
+            parts.append("classes" if self.class_head is None else f"classes-{_short(self.class_head)}")
         if self.text:
             parts.append("text")
         if self.conditioning_frame != self._usual_conditioning_frame:

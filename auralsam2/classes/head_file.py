@@ -53,7 +53,7 @@ def load_classifier(preset: str = "compact", checkpoint: str | None = None, clas
     if classes is None:
         shipped = shipped_class_head(preset)
         if shipped is None:
-            raise CheckpointError(f"no class head is shipped for preset {preset!r}; give one with --classes. {_TRAIN}")
+            raise CheckpointError(f"no class head is shipped for preset {preset!r}; give one. {_TRAIN}")
         classes = str(shipped)
     head, names = read_head(classes, model.preset, sha256_of(checkpoints.fetch(weights)))
     return Classifier(model, head, names)
@@ -73,7 +73,7 @@ def read_head(reference: str, preset: Preset, network: str) -> tuple[ClassHead, 
     if not own:
         raise CheckpointError(
             f"{file} holds no class head: none of its {len(state)} tensors is a {PREFIX}*"
-            f" ({_holds(state)}). {_TRAIN}, and give the file that it writes with --classes."
+            f" ({_holds(state)}). {_TRAIN}, and give the file that it writes."
         )
     said = checkpoints.header(reference)
     names = checkpoints.class_names(reference)

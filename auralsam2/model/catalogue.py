@@ -90,10 +90,16 @@ def examine(reference: str) -> KnownWeights:
         reference: as `checkpoints.fetch` takes it; one on the hub is downloaded.
     Raises: CheckpointError for a file that is missing, no weights, or damaged, as an export would.
     """
-    checkpoints.read(reference)
+    state = checkpoints.read(reference)
     path = checkpoints.fetch(reference)
     size, sha256 = _measured(path)
-    return KnownWeights(path.name, checkpoints.trained_on(str(path)), "", size, sha256, "")
+    knows = checkpoints.trained_on(str(path))
+    if checkpoints.CLASSES in checkpoints.header(str(path)):
+        knows = f"{knows}; a class head: {', '.join(checkpoints.class_names(str(path)))}"
+    elif checkpoints.method_of(state) != AURALSAM2:
+        alone = "" if checkpoints.is_whole(state) else ", without SAM2"
+        knows = f"{knows}; adapters of {checkpoints.method_of(state)}{alone}"
+    return KnownWeights(path.name, knows, "", size, sha256, "")
 
 
 def _measured(path: Path) -> tuple[str, str]:

@@ -56,7 +56,10 @@ class Segmentation:
         Raises: ConfigError of a build without classes.
         """
         if self.class_map is None:
-            raise ConfigError("The served build names no classes. Serve one that was exported with --classes.")
+            raise ConfigError(
+                "This answer names no classes: it is a session's, or of a build that was exported without --classes."
+                " Export one with it, and ask with Client.segment."
+            )
         return enlarge_labels(self.class_map, self.masks())
 
     def masks(self) -> NDArray[np.bool_]:

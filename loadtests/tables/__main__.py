@@ -111,17 +111,24 @@ def _table_5(given: argparse.Namespace, judged: Part, about: dict[str, object]) 
     sizes.measure(builds, given.rounds, given.out, about, given.budget)
 
 
+def positive(text: str) -> int:
+    """Read a count. Raises: ValueError below 1."""
+    if (count := int(text)) < 1:
+        raise ValueError(text)
+    return count
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.tables", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out") / "tables", help="default: %(default)s")
     parser.add_argument("--builds", type=Path, default=Path("build"), help="folder of the builds; default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=20, help="of Table 1 and 5; default: %(default)s")
+    parser.add_argument("--rounds", type=positive, default=20, help="of Table 1 and 5; default: %(default)s")
     parser.add_argument(
         "--budget", type=float, default=300.0, help="seconds for the rounds of a table; default: %(default)s"
     )
-    parser.add_argument("--clips", type=int, default=100, help="that figures are made of; default: %(default)s")
-    parser.add_argument("--seeds", type=int, default=3, help="of Table 4; default: %(default)s")
-    parser.add_argument("--steps", type=int, default=240, help="of a training of Table 4; default: %(default)s")
+    parser.add_argument("--clips", type=positive, default=100, help="that figures are made of; default: %(default)s")
+    parser.add_argument("--seeds", type=positive, default=3, help="of Table 4; default: %(default)s")
+    parser.add_argument("--steps", type=positive, default=240, help="of a training of Table 4; default: %(default)s")
     parser.add_argument(
         "--large",
         type=int,

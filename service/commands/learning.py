@@ -78,9 +78,14 @@ def evaluate(
     """
     kept = "no figures were kept"
     try:
-        for name, given in (("precision", precision is not None), ("device", device != "cpu")):
+        for name, given in (
+            ("precision", precision is not None),
+            ("device", device != "cpu"),
+            ("method", method != "auralsam2"),
+            ("checkpoint", checkpoint is not None),
+        ):
             if through_server and given:
-                raise BadInput(f"--{name} is for the network in this process; a server computes as its build says.")
+                raise BadInput(f"--{name} is for the network in this process; a server answers as its build says.")
         with network_room(), ExitStack() as stack:
             from auralsam2.computing import choose_device
             from auralsam2.evaluation.journal import FileJournal

@@ -32,5 +32,5 @@ def test_a_build_without_classes_has_none_to_give() -> None:
     scores = np.zeros(1, np.float32)
     answer = Segmentation(np.ones((1, 4, 4), np.float32), np.zeros((1, 3), np.float32), scores, 8, 8)
     assert answer.class_names == ()
-    with pytest.raises(ConfigError, match="exported with --classes"):
+    with pytest.raises(ConfigError, match="exported without --classes"):
         answer.labels()

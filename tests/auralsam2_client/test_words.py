@@ -47,6 +47,7 @@ def test_where_no_word_is_nothing_is_sent_and_every_build_takes_it(text: str | N
     ("text", "words"),
     [
         ("star " * (MAX_WORDS + 1), r"text of 26 words; 25 are read\. Say it in fewer"),
+        ("s" * 2049, r"text of 2049 bytes; 2048 are read\. Say it in fewer words"),
         ("a \udcff star", r"text has '\\udcff' at 2, half a character, which is no UTF-8"),
         (b"a star", r"text is a bytes; must be a str"),
     ],

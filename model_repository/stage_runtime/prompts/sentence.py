@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from auralsam2_client.contract import TEXT
-from auralsam2_client.words import split_words, too_many
+from auralsam2_client.words import split_words, too_long, too_many
 
 from ..engine import Array
 from ..engine.refusals import BadRequest
@@ -12,7 +12,7 @@ from ..engine.refusals import BadRequest
 def read_words(tensors: Mapping[str, Array]) -> tuple[str, ...]:
     """Read the words of TEXT; none where it did not come, is empty, or has no word in it: then nothing is said.
 
-    Raises: BadRequest for several texts, for bytes that are not UTF-8, and for too many words.
+    Raises: BadRequest for several texts, for bytes that are not UTF-8, and for too many words or bytes.
     """
     if TEXT not in tensors:
         return ()
@@ -21,8 +21,12 @@ def read_words(tensors: Mapping[str, Array]) -> tuple[str, ...]:
         raise BadRequest(
             f"{TEXT} is {list(given.shape)}; must be [1]: one sentence for the clip. Join them, or ask twice."
         )
+    encoded = bytes(given[0])
+    long = too_long(encoded)
+    if long is not None:
+        raise BadRequest(f"{TEXT}: {long}")
     try:
-        words = split_words(bytes(given[0]).decode())
+        words = split_words(encoded.decode())
     except UnicodeDecodeError as error:
         raise BadRequest(
             f"{TEXT} is no UTF-8: byte {error.object[error.start]:#04x} at {error.start}. Encode the sentence as UTF-8."
