@@ -17,17 +17,15 @@ def markdown(record: Found) -> str:
     """Write all tables of a file of figures that `python -m loadtests.tables` made."""
     frames, split = record["num_frames"], record["split"]
     sizes = {name: times(found, frames)[paper.BESIDE] for name, found in record["sizes_speed"].items()}
-    parts = (
-        []
-        if not (record["speed"] or record["quality"])
-        else [
-            f"### Table 1\n\nFrames a second of `compact` through the service, {frames} frames a clip, and of the published"
-            f" form, eager PyTorch, in the same run. M_J and M_F: {record['clips']} held-out clips of `{split}`, those"
-            " without a sounding object left out; prompts mark the first frame in which something sounds and are tracked."
-            f" The paper's columns: AVSBench V1M, Hiera-B+, on {paper.GPU}.\n\n"
+    parts = []
+    if record["speed"] or record["quality"]:
+        parts.append(
+            f"### Table 1\n\nFrames a second of `compact` through the service, {frames} frames a clip, and of the"
+            f" published form, eager PyTorch, in the same run. M_J and M_F: {record['clips']} held-out clips of"
+            f" `{split}`, those without a sounding object left out; prompts mark the first frame in which something"
+            f" sounds and are tracked. The paper's columns: AVSBench V1M, Hiera-B+, on {paper.GPU}.\n\n"
             + table_1(times(record["speed"], frames), record["quality"])
-        ]
-    )
+        )
     if record["seeds"]:
         parts.append(
             f"### Table 4\n\nHere: `compact`, {record['steps']} steps each instead of the {FULL_STEPS} of the shipped"
