@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import auralsam2.model.aural_sam2
+import auralsam2.model.sounding_sam2
 from auralsam2 import AuralSAM2
 from auralsam2.model.parity_weights import parity_state
 from auralsam2.network import mask_decoder
@@ -116,7 +116,7 @@ def watched(model: AuralSAM2, inputs: list[Tensor | None], conditioning_frame: i
             embed.register_forward_pre_hook(lambda _m, args, level=level: seen["fpn"].update({level: args[0]}))
         )
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(auralsam2.model.aural_sam2, "track", keep_track)
+        patch.setattr(auralsam2.model.sounding_sam2, "track", keep_track)
         model(*inputs, conditioning_frame)
     for hook in hooks:
         hook.remove()
