@@ -142,7 +142,7 @@ def test_another_position_of_sound(tiny: Case, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_top_down_path_at_every_level(tiny: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    def pyramid(sam: Any, frames: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def pyramid(sam: Any, frames: Tensor, position: Tensor, after_layer: None) -> tuple[Tensor, Tensor, Tensor]:
         neck = sam.image_encoder.neck
         features = image_encoder.trunk_features(sam.image_encoder.trunk, frames, position)
         level_2 = image_encoder.image_embedding(neck, features)
