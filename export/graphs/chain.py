@@ -47,7 +47,9 @@ def run_chain(engines: Mapping[str, Engine], clip: Mapping[str, Array]) -> dict[
         clip: FRAMES uint8 [T, S, S, 3] and AUDIO float32 [T, 15600, 2].
     Returns: both, and the outputs of every graph.
     """
-    wire = {ADAPTERS: np.ones(len(clip[FRAMES]), np.float32), **clip}
+    wire = dict(clip)
+    if any(ADAPTERS in engine.input_shapes for engine in engines.values()):
+        wire[ADAPTERS] = np.ones(len(clip[FRAMES]), np.float32)
     for engine in engines.values():
         wire |= run_clip(engine, wire)
     return wire

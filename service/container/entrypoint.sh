@@ -11,7 +11,8 @@
 #   AURALSAM2_TARGET       cpu | cuda | tensorrt | onnx-gpu: what the build is for; cpu when unset
 #   AURALSAM2_VOLUME       folder of all builds; /models when unset
 #   AURALSAM2_BUILD        the build's own folder; when unset, one below the volume, named after all that makes it differ
-#   AURALSAM2_EXPORT_<X>   options of `auralsam2 export`, as AURALSAM2_EXPORT_PRESET=hiera_large
+#   AURALSAM2_EXPORT_<X>   options of `auralsam2 export`, as AURALSAM2_EXPORT_PRESET=hiera_large; flags by 1, as
+#                          AURALSAM2_EXPORT_CLASSES=1
 #   AURALSAM2_ALLOW_ROOT   1: run as root all the same
 #   AURALSAM2_HOST         address for gRPC; 0.0.0.0 when unset, because loopback inside a container is its own, and a
 #                          published port arrives from outside it. What may reach it is decided where the port is
@@ -23,7 +24,9 @@
 # when the configuration does not fit, and, with AURALSAM2_GIVE_UP=1, when the server had to be restarted too often.
 set -euo pipefail
 
-readonly EXPORT_OPTIONS=" preset image_size num_frames checkpoint sam2_checkpoint conditioning_frame read_out engine precision device layout fusion capability "
+readonly EXPORT_OPTIONS=" preset method image_size num_frames checkpoint sam2_checkpoint conditioning_frame read_out engine precision device layout fusion capability classes class_head text "
+# Of them, those without a value: 1 sets one.
+readonly EXPORT_FLAGS=" classes text "
 # ONNX Runtime builds its engines at the first start on a card, which takes minutes for each stage.
 readonly ONNX_READY_TIMEOUT_S=3600
 
@@ -57,7 +60,13 @@ read_options() {
         if [[ $EXPORT_OPTIONS != *" $name "* ]]; then
             die 64 "$variable names no option of export; known are:${EXPORT_OPTIONS% }."
         fi
-        if [[ -n ${!variable} ]]; then
+        if [[ $EXPORT_FLAGS == *" $name "* ]]; then
+            case ${!variable} in
+                1) options+=("--${name//_/-}") ;;
+                0 | '') ;;
+                *) die 64 "$variable is '${!variable}'; must be 1 or 0." ;;
+            esac
+        elif [[ -n ${!variable} ]]; then
             options+=("--${name//_/-}" "${!variable}")
         fi
     done

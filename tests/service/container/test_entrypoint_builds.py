@@ -47,6 +47,15 @@ def test_options_reach_export_and_name_the_build(around: Surroundings) -> None:
     assert {path.name.rpartition("-")[0] for path in around.builds} == {"compact-cpu", "hiera-tiny-cpu"}
 
 
+def test_flags_of_export_are_set_by_one(around: Surroundings) -> None:
+    on: dict[str, Any] = {"AURALSAM2_EXPORT_CLASSES": "1", "AURALSAM2_EXPORT_METHOD": "auralsam2"}
+    off: dict[str, Any] = {"AURALSAM2_EXPORT_CLASSES": "0", "AURALSAM2_EXPORT_TEXT": ""}
+    assert around.run("build", **on)[0] == 0
+    assert around.run("build", **off)[0] == 0
+    assert around.calls[0].startswith("export --classes --method auralsam2 --out ")
+    assert around.calls[1].startswith("export --out ")
+
+
 def test_a_failed_export_gives_its_status_and_leaves_nothing(around: Surroundings) -> None:
     status, output = around.run(STUB_EXPORT="bad")
     assert status == 3

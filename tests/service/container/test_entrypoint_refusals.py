@@ -53,6 +53,13 @@ def test_an_unknown_option_of_export_is_refused(around: Surroundings) -> None:
     assert around.calls == []
 
 
+def test_a_flag_of_export_that_is_neither_on_nor_off_is_refused(around: Surroundings) -> None:
+    status, output = around.run(AURALSAM2_EXPORT_CLASSES="yes")
+    assert status == USAGE
+    assert "AURALSAM2_EXPORT_CLASSES is 'yes'; must be 1 or 0" in one_line(output)
+    assert around.calls == []
+
+
 def test_no_build_and_a_volume_that_cannot_be_written(around: Surroundings) -> None:
     status, output = around.run(before=mounted(read_only(around.volume)))
     assert status == NO_BUILD

@@ -75,7 +75,9 @@ def test_the_file_is_a_fuser_with_its_text_encoder(reader: Reader) -> None:
     assert not checkpoints.is_whole(state)
     assert checkpoints.reads_text(state)
     assert checkpoints.text_model(state).keys() == reader.encoder.state_dict().keys()
-    assert reader.about() == {"vocabulary": " ".join(VOCABULARY)}
+    about = reader.about()
+    assert about["vocabulary"] == " ".join(VOCABULARY)
+    assert (about["preset"], about["trained_on"]) == ("compact", "procedural world")
 
 
 def test_unknown_words_take_the_place_of_those_that_are_not_needed() -> None:
