@@ -148,7 +148,7 @@ else
 endif
 
 # Goes on where it was stopped. TABLES adds flags, as TABLES="--only 'table 1' --large 224".
-tables: setup ## the paper's Tables 1, 4, 5 and 8 and Figure 1, every row measured here beside its numbers; half an hour
+tables: setup ## the paper's Tables 1, 4, 5 and 8 and Figure 1, every row measured here beside its numbers; goes on where it was stopped
 	$(BIN)/python -m loadtests.tables --out out/tables $(TABLES)
 
 chaos: setup $(BUILD)/manifest.json ## ten minutes of faults under load, by a seed: what is lost, how long nobody answers

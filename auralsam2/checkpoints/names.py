@@ -126,6 +126,11 @@ def lacks(state: Mapping[str, Tensor]) -> str | None:
     if is_whole(state):
         return None
     names = current_names(state)
+    if any(key.startswith(f"{FUSER}decoder.") for key in names):
+        return (
+            "holds adapters without the SAM2 that they lie on; give its weights too, with --sam2-checkpoint (of those"
+            " that are shipped: compact.safetensors)."
+        )
     if any(_FUSER_KEY.match(key) for key in names):
         return "holds the fuser alone; give SAM2's own weights too, with --sam2-checkpoint."
     bare = [key.removeprefix(FUSER) for key in names]

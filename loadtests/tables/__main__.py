@@ -19,6 +19,7 @@ from auralsam2_client.contract import METHODS
 from auralsam2_client.errors import AuralServeError
 from auralsam2_client.new_file import write_new
 from export.builds.repository import build_repository
+from export.errors import ExportError
 from export.settings import ExportSettings
 from loadtests.reports.summary import machine, machine_sentence
 from loadtests.tables import paper, quality, report, seeds, sizes, speed, training_cost
@@ -140,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         found = measure(given)
-    except AuralServeError as error:
+    except (AuralServeError, ExportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     here = machine()

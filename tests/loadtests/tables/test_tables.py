@@ -15,8 +15,10 @@ from auralsam2.network.log_mel import LogMel
 from auralsam2.training.settings import FULL_STEPS
 from auralsam2_client.calls.wire import ClipShape
 from auralsam2_client.contract import METHODS
+from export.errors import ParityError
 from loadtests.generator.clips import procedural
 from loadtests.generator.modes import MODES
+from loadtests.tables import __main__ as command
 from loadtests.tables import paper, picture, quality, report, sizes, speed
 from loadtests.tables.parts import Part
 
@@ -162,3 +164,15 @@ def test_the_picture_has_a_place_for_every_row(tmp_path: Path) -> None:
     picture.draw({}, {}, "nothing yet", tmp_path / "tables.png")
     with Image.open(tmp_path / "tables.png") as drawn:
         assert drawn.width > 800
+
+
+def test_an_export_that_does_not_pass_ends_the_command_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*given: object) -> Path:
+        raise ParityError("hiera differs by 1.")
+
+    monkeypatch.setattr(command, "build_repository", fail)
+    where = ["--out", str(tmp_path / "out"), "--builds", str(tmp_path / "builds")]
+    assert command.main([*where, "--only", "table 1"]) == 1
+    assert "error: hiera differs by 1." in capsys.readouterr().err
